@@ -1,0 +1,227 @@
+//! What arrives from a platform and what leaves for it, in one shape for all of them.
+//!
+//! Times are milliseconds since the Unix epoch by the clock of whoever is named; ids are the
+//! platform's own text and are never interpreted here. These types travel in frames and lie in the
+//! store, both positional: a field is added at the end of a struct or an enum, together with a new
+//! version of the frame protocol and of the stored body.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EventId, Lane, OutboundId};
+
+/// Something that happened on a platform and that the agent may want to hear of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Inbound {
+    /// What kind of happening.
+    pub kind: InboundKind,
+    /// Texts that identify it among all events of its instance, strongest first; an event is a
+    /// duplicate if any of them was seen before. At least one. Adapters prefix each with its
+    /// namespace (`event:…`, `message:…`) and keep each below 256 bytes.
+    pub keys: Vec<String>,
+    /// When it happened, by the platform's clock.
+    pub origin_ms: i64,
+    /// The platform's id of the chat.
+    pub chat_id: String,
+    /// What sort of chat.
+    pub chat_type: ChatType,
+    /// The platform's id of the thread or topic, where it is in one.
+    pub thread_id: Option<String>,
+    /// The platform's id of the message, where it is about one.
+    pub message_id: Option<String>,
+    /// The message that this one answers.
+    pub reply_to: Option<String>,
+    /// Who did it.
+    pub sender: Sender,
+    /// Whether the bot is addressed.
+    pub mention: Mention,
+    /// What was said, as plain text in UTF-8; markup of the platform is translated by its adapter.
+    pub text: String,
+    /// Files and other parts that text cannot hold.
+    pub parts: Vec<Part>,
+    /// The platform's own JSON, unchanged, or empty where it was too large for a frame.
+    pub raw: Vec<u8>,
+}
+
+/// What kind of happening an [`Inbound`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InboundKind {
+    /// A new message.
+    Message,
+}
+
+/// What sort of chat.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatType {
+    /// One person and the bot.
+    Direct,
+    /// Several people.
+    Group,
+    /// One to many.
+    Channel,
+}
+
+/// Who caused an event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sender {
+    /// The platform's id of the account. Empty where the platform withholds it.
+    pub user_id: String,
+    /// A name for people, where the platform tells one.
+    pub name: Option<String>,
+    /// What is behind the account.
+    pub kind: SenderKind,
+}
+
+/// What is behind a sender's account.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SenderKind {
+    /// A person.
+    User,
+    /// Another program.
+    Bot,
+    /// The platform itself, or nobody it names.
+    System,
+}
+
+/// Whether an event addresses the bot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mention {
+    /// Nobody is addressed.
+    None,
+    /// The bot is, by mention or by an answer to one of its messages.
+    Me,
+    /// Somebody else is.
+    Other,
+    /// Everybody is.
+    All,
+}
+
+/// A part of a message that is not text.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// The platform's word for its sort: `image`, `file`, `sticker`.
+    pub kind: String,
+    /// The platform's handle to fetch it by.
+    pub handle: String,
+    /// A file name, where there is one.
+    pub name: Option<String>,
+}
+
+impl Inbound {
+    /// The conversation that this event belongs to, heard by `instance`.
+    pub fn lane(&self, instance: crate::id::Instance) -> Lane {
+        Lane { instance, chat_id: self.chat_id.clone(), thread_id: self.thread_id.clone() }
+    }
+}
+
+/// A reply on its way to a platform.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Outbound {
+    /// Our name for it.
+    pub id: OutboundId,
+    /// The same for every attempt at this reply and for no other: a platform that de-duplicates gets
+    /// it as its idempotency key. At most 40 ASCII characters.
+    pub key: String,
+    /// Where it goes.
+    pub chat_id: String,
+    /// The thread or topic that it goes to.
+    pub thread_id: Option<String>,
+    /// The message that it answers.
+    pub reply_to: Option<String>,
+    /// What to say, as plain text in UTF-8.
+    pub text: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+}
+
+/// What became of one attempt at an [`Outbound`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The platform has it.
+    Sent {
+        /// The platform's ids of what it became, in order.
+        message_ids: Vec<String>,
+    },
+    /// The platform refused it and will refuse it again.
+    Failed {
+        /// What the platform said, and what a person can do.
+        reason: String,
+    },
+    /// It may or may not have been sent; no idempotency key makes a repetition safe.
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// It was certainly not sent, or a repetition is safe: try again.
+    Retry {
+        /// What happened.
+        reason: String,
+        /// The platform's own wish, where it states one.
+        after_ms: Option<u64>,
+    },
+}
+
+/// An event on its way to an agent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Our name for the event; the same in each attempt.
+    pub event_id: EventId,
+    /// The instance that heard it.
+    pub lane: Lane,
+    /// The platform's kind, `feishu`, whatever the instance is called.
+    pub platform: String,
+    /// 1 for the first attempt. More: it may have been seen before, and was not acknowledged.
+    pub attempt: u32,
+    /// When it was accepted here.
+    pub received_ms: i64,
+    /// What happened.
+    pub event: Inbound,
+}
+
+/// A reply as an agent hands it in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The agent's own idempotency key: a second reply with the same key is the first one. At most
+    /// 200 bytes.
+    pub key: String,
+    /// The conversation that it goes to.
+    pub lane: Lane,
+    /// The message that it answers.
+    pub reply_to: Option<String>,
+    /// What to say.
+    pub text: String,
+}
+
+/// How far an accepted reply has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyState {
+    /// Durable here, not yet at the platform.
+    Waiting,
+    /// An attempt is under way, or was when we last knew.
+    Sending,
+    /// The platform has it.
+    Sent,
+    /// The platform refused it for good.
+    Failed,
+    /// It left, and nobody can say whether it arrived.
+    Unknown,
+}
+
+/// What an agent is told about a reply of its own.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Our name for the reply.
+    pub id: OutboundId,
+    /// The key that the agent gave it.
+    pub key: String,
+    /// How far it has come.
+    pub state: ReplyState,
+    /// The platform's ids, once sent.
+    pub message_ids: Vec<String>,
+    /// Why it failed or is unknown.
+    pub reason: Option<String>,
+}

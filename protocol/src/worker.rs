@@ -1,0 +1,269 @@
+//! The worker conversation: what a worker and the supervisor say to each other, in postcard frames.
+//!
+//! After both preambles the worker says [`Hello`](crate::hello::Hello), the supervisor answers
+//! [`ToWorker::Configure`], and from then on both speak freely. postcard is positional: a variant is
+//! appended, never inserted, and any change raises [`crate::hello::VERSION`].
+//!
+//! Flow control: a worker never has more than `window` events (and never more than `window_bytes` of
+//! them) sent and not yet answered by a [`Verdict`]; an agent worker keeps the same rule for replies.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Delivery, Inbound, Outbound, Outcome, Receipt, Reply};
+use crate::id::{EventId, OutboundId, Seq};
+
+/// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Cursor(pub Vec<u8>);
+
+/// A text that must not be seen: it prints as `***`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself: only for the one place that must show it to its owner.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Everything that a worker is told about itself. It reads no file and no environment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Configure {
+    /// Which adapter, with its settings.
+    pub adapter: Adapter,
+    /// Where the adapter left off.
+    pub cursor: Option<Cursor>,
+    /// Events (or replies) that may be on their way at once.
+    pub window: u32,
+    /// And their bytes.
+    pub window_bytes: u32,
+    /// How often to say [`FromWorker::Heartbeat`].
+    pub heartbeat_ms: u32,
+    /// How long a polite end may take after the leash or a signal asks for it.
+    pub grace_ms: u32,
+    /// The `RUST_LOG`-like filter to log with.
+    pub log: String,
+}
+
+/// An adapter and what it needs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Adapter {
+    /// Platform `local`: the terminal of the user who runs us.
+    Local(LocalSettings),
+    /// Platform `feishu`.
+    Feishu(FeishuSettings),
+    /// Agent `echo`.
+    Echo,
+    /// Agent `socket`.
+    Socket(SocketSettings),
+}
+
+/// Settings of platform `local`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LocalSettings {
+    /// Where `hermes-gw chat` connects.
+    pub socket: std::path::PathBuf,
+}
+
+/// Settings of platform `feishu`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FeishuSettings {
+    /// `cli_…`, from the developer console.
+    pub app_id: String,
+    /// Its secret.
+    pub app_secret: Secret,
+    /// `https://open.feishu.cn`, `https://open.larksuite.com`, or any other; without a final slash.
+    pub base_url: String,
+}
+
+/// Settings of agent `socket`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SocketSettings {
+    /// Where the agent's program connects.
+    pub socket: std::path::PathBuf,
+    /// Deliveries that may be on their way to the agent at once.
+    pub concurrency: u32,
+}
+
+/// From the supervisor to a worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The first frame: what to be.
+    Configure(Box<Configure>),
+    /// What became of an event; the platform may be answered now.
+    Verdict {
+        /// The worker's own number for it.
+        seq: Seq,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// Send this.
+    Send(Box<Outbound>),
+    /// Hand this to the agent.
+    Deliver(Box<Delivery>),
+    /// What became of a reply that the agent handed in.
+    ReplyVerdict {
+        /// The worker's own number for it.
+        seq: Seq,
+        /// What became of it.
+        verdict: ReplyVerdict,
+    },
+    /// An acknowledgement is durable: this event is never delivered again.
+    Settled {
+        /// The event.
+        event_id: EventId,
+    },
+    /// A reply of the agent has come to an end.
+    Receipt(Receipt),
+    /// Take no more from outside, finish what is under way, close politely, leave.
+    Stop,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It is durable. Acknowledge.
+    Accepted(EventId),
+    /// It had been accepted before. Acknowledge.
+    Duplicate,
+    /// Nobody wants it from this sender. Acknowledge.
+    Denied,
+    /// It is not stored and may be later. Do not acknowledge, so that the platform repeats it.
+    Refused,
+}
+
+/// What became of a reply.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ReplyVerdict {
+    /// It is durable; `state` tells how far an earlier reply with the same key has come.
+    Accepted(Receipt),
+    /// It cannot be: no such instance, a damaged request.
+    Rejected(String),
+    /// Not now: try again.
+    Refused,
+}
+
+/// From a worker to the supervisor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Its outer connection works: a platform login, an agent's listener. Said once a link.
+    Ready(Ready),
+    /// The state of its outer connection changed.
+    Outside(Outside),
+    /// The worker's own event loop is alive.
+    Heartbeat(Heartbeat),
+    /// Something happened on the platform.
+    Inbound {
+        /// The worker's own number for it.
+        seq: Seq,
+        /// What happened.
+        event: Box<Inbound>,
+        /// The resume point that includes this event, committed with it.
+        cursor: Option<Cursor>,
+    },
+    /// What became of one attempt to send.
+    Outcome {
+        /// The reply.
+        id: OutboundId,
+        /// Which attempt.
+        attempt: u32,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The agent is ready for events until `ttl_ms` from now.
+    Lease {
+        /// How long the promise holds.
+        ttl_ms: u32,
+        /// Deliveries that it takes at once.
+        concurrency: u32,
+    },
+    /// The agent is not ready any more.
+    Paused(Pause),
+    /// The agent has taken responsibility for an event.
+    Ack {
+        /// The event.
+        event_id: EventId,
+    },
+    /// The agent could not take an event now.
+    Nack {
+        /// The event.
+        event_id: EventId,
+        /// Why.
+        reason: String,
+        /// The agent's own wish.
+        after_ms: Option<u64>,
+    },
+    /// The agent works on an event: its lease starts anew.
+    Progress {
+        /// The event.
+        event_id: EventId,
+    },
+    /// The agent replies.
+    Reply {
+        /// The worker's own number for it.
+        seq: Seq,
+        /// The reply.
+        reply: Box<Reply>,
+    },
+    /// The last frame: why it leaves.
+    Bye {
+        /// For people.
+        reason: String,
+    },
+}
+
+/// Why an agent stopped being ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Pause {
+    /// It said so. What it still holds is handed back without counting the attempt.
+    Asked,
+    /// Its connection ended without a word. What it held counts as tried.
+    Lost,
+}
+
+/// What a worker found when it became ready.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// Who it is logged in as, or where it listens. For people.
+    pub account: String,
+    /// How long after a first attempt the platform still recognises the same [`Outbound::key`].
+    /// `None`: it never does.
+    pub idempotent_ms: Option<u64>,
+}
+
+/// The outer connection of a worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Outside {
+    /// It works.
+    Up,
+    /// It does not; the worker is at it.
+    Down {
+        /// Why, for people.
+        reason: String,
+        /// What a person can do, where only a person can.
+        remedy: Option<String>,
+    },
+}
+
+/// A sign of life, from the worker's own event loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// How long ago the receiving connection last made progress. `None`: never yet.
+    pub progress_age_ms: Option<u64>,
+    /// Well-formed platform events that this adapter has no use for, since the start.
+    pub ignored: u64,
+    /// Platform input that could not be understood, since the start.
+    pub malformed: u64,
+}

@@ -1,0 +1,105 @@
+//! What an adapter of a platform is given, and what it must do with it.
+//!
+//! An adapter knows its platform and these types; it never sees the link, a frame or another adapter.
+//! Its duties: hand every event in and acknowledge the platform only on a [`Verdict`] that says so;
+//! answer every [`Outbound`] with exactly one [`Outcome`]; report the state of its connection by what
+//! the *receiving* side proves; keep trying for ever, slowly; leave politely when told to stop.
+
+use protocol::event::{Inbound, Outbound, Outcome};
+use protocol::id::OutboundId;
+use protocol::worker::{Cursor, Outside, Ready, Verdict};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+
+/// Code that speaks one platform.
+pub trait Platform {
+    /// Serves until `context.stop` is cancelled, then closes politely and returns `Ok`. An error is
+    /// only for what a person must mend; an unreachable platform is retried inside.
+    fn run(self, context: Context) -> impl Future<Output = Result<(), Error>>;
+}
+
+/// The adapter's side of the pump.
+#[derive(Debug)]
+pub struct Context {
+    /// Takes events.
+    pub events: Events,
+    /// Brings replies to send. Closed when the worker ends.
+    pub outbound: mpsc::Receiver<Outbound>,
+    /// Takes everything else.
+    pub report: Report,
+    /// Cancelled when the adapter must finish what is under way and return.
+    pub stop: CancellationToken,
+    /// Where this instance left off, as the adapter once said it.
+    pub cursor: Option<Cursor>,
+}
+
+/// An event on its way to the supervisor.
+#[derive(Debug)]
+pub struct Submitted {
+    /// What happened.
+    pub event: Inbound,
+    /// The resume point that includes it.
+    pub cursor: Option<Cursor>,
+    /// Where the verdict goes.
+    pub verdict: oneshot::Sender<Verdict>,
+}
+
+/// Takes events.
+#[derive(Clone, Debug)]
+pub struct Events(mpsc::Sender<Submitted>);
+
+impl Events {
+    /// Wraps the pump's end.
+    pub fn new(sender: mpsc::Sender<Submitted>) -> Self {
+        Self(sender)
+    }
+
+    /// Hands `event` in. Waits while too many are on their way. The result resolves to the verdict,
+    /// or to an error if the worker ends before there is one: then the platform must not be
+    /// acknowledged.
+    pub async fn submit(
+        &self,
+        event: Inbound,
+        cursor: Option<Cursor>,
+    ) -> oneshot::Receiver<Verdict> {
+        let (verdict, answer) = oneshot::channel();
+        // A closed pump drops the sender, which the caller sees as a missing verdict.
+        let _ = self.0.send(Submitted { event, cursor, verdict }).await;
+        answer
+    }
+}
+
+/// What an adapter tells besides events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// Logged in for the first time: see [`Ready`].
+    Ready(Ready),
+    /// The connection changed. [`Outside::Up`] is implied by [`Note::Ready`].
+    Outside(Outside),
+    /// The receiving connection made progress (a frame, a pong, a completed poll).
+    Progress,
+    /// A well-formed platform event without use here.
+    Ignored,
+    /// Platform input that could not be understood.
+    Malformed,
+    /// What became of one attempt to send.
+    Outcome(OutboundId, u32, Outcome),
+}
+
+/// Takes notes.
+#[derive(Clone, Debug)]
+pub struct Report(mpsc::Sender<Note>);
+
+impl Report {
+    /// Wraps the pump's end.
+    pub fn new(sender: mpsc::Sender<Note>) -> Self {
+        Self(sender)
+    }
+
+    /// Tells. Waits while the pump is behind; a pump that ended takes notes no more.
+    pub async fn tell(&self, note: Note) {
+        let _ = self.0.send(note).await;
+    }
+}
