@@ -1,0 +1,16 @@
+//! The pure core: what to do next, decided from what has happened.
+//!
+//! Every machine takes `now` and inputs, returns actions as data, and tells its next deadline. Nothing
+//! here waits, reads a clock, opens a file, touches a socket or logs, so a table can be checked row by
+//! row and hours of trouble can be played in a microsecond.
+
+pub mod access;
+pub mod backoff;
+pub mod closing;
+pub mod delivery;
+pub mod gate;
+pub mod intensity;
+pub mod lanes;
+pub mod lifecycle;
+pub mod liveness;
+pub mod outbox;

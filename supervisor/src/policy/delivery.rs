@@ -1,0 +1,386 @@
+//! Which event goes to the agent next, and what its answer means.
+//!
+//! One `Delivery` an agent. A lane has at most one event at the agent; lanes are served in parallel, up
+//! to the agent's own concurrency, oldest event first, and only while the gate is open. An event is
+//! with the agent under a lease, renewed by progress:
+//!
+//! | while leased | then |
+//! |---|---|
+//! | acknowledged | settle durably, tell the agent, look at the next of the lane |
+//! | refused (nack), lease over, agent lost | again after a delay; the attempt counts |
+//! | agent pauses, we stop | again at once when the gate opens; the attempt does not count |
+//! | too many counted attempts | park, with the payload; the lane goes on |
+//!
+//! The attempt is counted durably *before* the event is handed over ([`Action::Begin`]), so that an
+//! event that kills its reader is counted (F22). A late acknowledgement settles too: the agent has it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use protocol::id::Lane;
+use protocol::worker::Pause;
+
+use super::gate::Gate;
+use super::lanes::{Lanes, Load};
+
+/// The rules of one agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How long the agent may be silent about an event.
+    pub lease: Duration,
+    /// Counted attempts after which an event is parked.
+    pub max_attempts: u32,
+    /// The delay before a second attempt; doubled for each further one.
+    pub retry_first: Duration,
+    /// The longest delay between two attempts.
+    pub retry_cap: Duration,
+    /// Lanes whose heads are held in memory.
+    pub lanes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(300),
+            max_attempts: 5,
+            retry_first: Duration::from_secs(1),
+            retry_cap: Duration::from_secs(60),
+            lanes: 4096,
+        }
+    }
+}
+
+/// What has happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A new event for this agent is durable.
+    Accepted(u64, Lane),
+    /// The answer to [`Action::Scan`].
+    Scanned {
+        /// What was found, in the order of ids.
+        found: Vec<(u64, Lane)>,
+        /// Nothing stands behind it.
+        at_end: bool,
+    },
+    /// The answer to [`Action::Load`].
+    Loaded(Lane, Option<u64>),
+    /// The answer to [`Action::Begin`]: durably counted. `counted` includes this attempt.
+    Begun {
+        /// The event.
+        id: u64,
+        /// Attempts that count against it.
+        counted: u32,
+    },
+    /// The event is gone from the inbox: the answer to [`Action::Settle`] and [`Action::Park`].
+    Ended(u64),
+    /// The agent is ready.
+    Lease {
+        /// How long the promise holds.
+        ttl: Duration,
+        /// Deliveries that it takes at once.
+        concurrency: u32,
+    },
+    /// The agent is not ready any more, or its worker is gone.
+    Paused(Pause),
+    /// The agent acknowledged an event.
+    Ack(u64),
+    /// The agent could not take an event.
+    Nack {
+        /// The event.
+        id: u64,
+        /// Why.
+        reason: String,
+        /// Its own wish.
+        after: Option<Duration>,
+    },
+    /// The agent works on an event.
+    Progress(u64),
+    /// No new delivery from now on; what is with the agent may still be answered.
+    Drain,
+    /// The supervisor itself did not run for so long.
+    Slept(Duration),
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Look for events of this agent behind an id.
+    Scan {
+        /// The id.
+        after: u64,
+    },
+    /// Look up what follows in a lane.
+    Load(Load),
+    /// Count an attempt durably and read the event.
+    Begin(u64),
+    /// Hand the event that was just read to the agent.
+    Deliver(u64),
+    /// An attempt that was begun does not count; the event is not at the agent.
+    Refund(u64),
+    /// An attempt that was begun counts; the event is not at the agent.
+    Failed(u64),
+    /// The event is acknowledged: remove it durably.
+    Settle(u64),
+    /// Set the event aside, payload intact.
+    Park {
+        /// The event.
+        id: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The acknowledgement is durable: tell the agent.
+    Settled(u64),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Being counted. `acked`: a late acknowledgement came meanwhile.
+    Beginning { acked: bool },
+    /// With the agent.
+    Leased { counted: u32, until: Instant },
+    /// Being removed. `acked`: by acknowledgement.
+    Ending { acked: bool },
+}
+
+/// The deliveries of one agent.
+#[derive(Debug)]
+pub struct Delivery {
+    settings: Settings,
+    gate: Gate,
+    draining: bool,
+    concurrency: usize,
+    lanes: Lanes,
+    stages: HashMap<u64, Stage>,
+}
+
+impl Delivery {
+    /// Nothing known, gate shut.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            gate: Gate::default(),
+            draining: false,
+            concurrency: 1,
+            lanes: Lanes::new(settings.lanes),
+            stages: HashMap::new(),
+        }
+    }
+
+    /// What follows from `input`.
+    pub fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
+            Input::Scanned { found, at_end } => self.lanes.scanned(found, at_end),
+            Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
+            Input::Begun { id, counted } => self.begun(id, counted, now, &mut out),
+            Input::Ended(id) => self.ended(id, &mut out),
+            Input::Lease { ttl, concurrency } => {
+                self.gate.renew(ttl, now);
+                self.concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX).max(1);
+            }
+            Input::Paused(pause) => {
+                self.gate.shut();
+                self.hand_back(pause, now, &mut out);
+            }
+            Input::Ack(id) => self.acked(id, &mut out),
+            Input::Nack { id, reason, after } => self.nacked(id, &reason, after, now, &mut out),
+            Input::Progress(id) => {
+                if let Some(Stage::Leased { until, .. }) = self.stages.get_mut(&id) {
+                    *until = now + self.settings.lease;
+                }
+            }
+            Input::Drain => self.draining = true,
+            Input::Slept(pause) => {
+                for stage in self.stages.values_mut() {
+                    if let Stage::Leased { until, .. } = stage {
+                        *until += pause;
+                    }
+                }
+            }
+            Input::Tick => {}
+        }
+        self.expire(now, &mut out);
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let leases = self.stages.values().filter_map(|stage| match stage {
+            Stage::Leased { until, .. } => Some(*until),
+            _ => None,
+        });
+        leases.chain(self.lanes.deadline()).chain(self.gate.deadline()).min()
+    }
+
+    /// Whether the agent is ready.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.gate.is_open(now)
+    }
+
+    /// Events that the agent holds, or is about to.
+    pub fn in_flight(&self) -> usize {
+        self.stages.values().filter(|s| !matches!(s, Stage::Ending { .. })).count()
+    }
+
+    /// Nothing is between two durable states.
+    pub fn is_idle(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// The agent is gone for good (we stop): what it holds does not count.
+    pub fn close(&mut self) -> Vec<Action> {
+        self.draining = true;
+        let mut out = Vec::new();
+        for (id, stage) in std::mem::take(&mut self.stages) {
+            if matches!(stage, Stage::Leased { .. }) {
+                out.push(Action::Refund(id));
+            }
+        }
+        out
+    }
+
+    fn begun(&mut self, id: u64, counted: u32, now: Instant, out: &mut Vec<Action>) {
+        let Some(Stage::Beginning { acked }) = self.stages.get(&id) else {
+            out.push(Action::Refund(id));
+            return;
+        };
+        if *acked {
+            self.settle(id, out);
+        } else if counted > self.settings.max_attempts {
+            let tried = self.settings.max_attempts;
+            self.park(id, format!("not acknowledged after {tried} attempts"), out);
+        } else if self.draining || !self.gate.is_open(now) {
+            self.stages.remove(&id);
+            self.lanes.release(id);
+            out.push(Action::Refund(id));
+        } else {
+            let until = now + self.settings.lease;
+            self.stages.insert(id, Stage::Leased { counted, until });
+            out.push(Action::Deliver(id));
+        }
+    }
+
+    fn acked(&mut self, id: u64, out: &mut Vec<Action>) {
+        match self.stages.get_mut(&id) {
+            Some(Stage::Beginning { acked }) => *acked = true,
+            Some(Stage::Leased { .. }) => self.settle(id, out),
+            Some(Stage::Ending { .. }) => {}
+            None if self.lanes.is_head(id) => {
+                self.lanes.seize(id);
+                self.settle(id, out);
+            }
+            None => {}
+        }
+    }
+
+    fn nacked(
+        &mut self,
+        id: u64,
+        reason: &str,
+        after: Option<Duration>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(Stage::Leased { counted, .. }) = self.stages.get(&id) {
+            self.fail(id, *counted, &format!("refused by the agent: {reason}"), after, now, out);
+        }
+    }
+
+    fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let over: Vec<_> = self
+            .stages
+            .iter()
+            .filter_map(|(id, stage)| match stage {
+                Stage::Leased { counted, until } if *until <= now => Some((*id, *counted)),
+                _ => None,
+            })
+            .collect();
+        for (id, counted) in over {
+            self.fail(id, counted, "the agent fell silent about it", None, now, out);
+        }
+    }
+
+    fn hand_back(&mut self, pause: Pause, now: Instant, out: &mut Vec<Action>) {
+        let held: Vec<_> = self
+            .stages
+            .iter()
+            .filter_map(|(id, stage)| match stage {
+                Stage::Leased { counted, .. } => Some((*id, *counted)),
+                _ => None,
+            })
+            .collect();
+        for (id, counted) in held {
+            match pause {
+                Pause::Asked => {
+                    self.stages.remove(&id);
+                    self.lanes.release(id);
+                    out.push(Action::Refund(id));
+                }
+                Pause::Lost => self.fail(id, counted, "the agent was lost with it", None, now, out),
+            }
+        }
+    }
+
+    fn fail(
+        &mut self,
+        id: u64,
+        counted: u32,
+        why: &str,
+        after: Option<Duration>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if counted >= self.settings.max_attempts {
+            self.park(id, format!("{why}, attempt {counted}"), out);
+            return;
+        }
+        self.stages.remove(&id);
+        let doublings = counted.saturating_sub(1).min(20);
+        let own = self.settings.retry_first.saturating_mul(1 << doublings);
+        let delay = after.unwrap_or(own.min(self.settings.retry_cap));
+        self.lanes.delay(id, now + delay);
+        out.push(Action::Failed(id));
+    }
+
+    fn settle(&mut self, id: u64, out: &mut Vec<Action>) {
+        self.stages.insert(id, Stage::Ending { acked: true });
+        out.push(Action::Settle(id));
+    }
+
+    fn park(&mut self, id: u64, reason: String, out: &mut Vec<Action>) {
+        self.stages.insert(id, Stage::Ending { acked: false });
+        out.push(Action::Park { id, reason });
+    }
+
+    fn ended(&mut self, id: u64, out: &mut Vec<Action>) {
+        if let Some(Stage::Ending { acked: true }) = self.stages.remove(&id) {
+            out.push(Action::Settled(id));
+        }
+        out.extend(self.lanes.finished(id).map(Action::Load));
+    }
+
+    fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.lanes.tick(now);
+        if let Some(after) = self.lanes.wants_scan() {
+            out.push(Action::Scan { after });
+        }
+        if self.draining || !self.gate.is_open(now) {
+            return;
+        }
+        let mut free = self.concurrency.saturating_sub(self.in_flight());
+        while free > 0 {
+            let Some(id) = self.lanes.take() else { break };
+            self.stages.insert(id, Stage::Beginning { acked: false });
+            out.push(Action::Begin(id));
+            free -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -1,0 +1,247 @@
+//! Each row of the table in `delivery`, and a world of random agents.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::lanes::model::{Model, lane};
+
+const TTL: Duration = Duration::from_secs(3600);
+
+#[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn ready(now: Instant, concurrency: u32) -> Delivery {
+    let mut delivery = Delivery::new(Settings::default());
+    assert_eq!(delivery.on(Input::Tick, now), [Action::Scan { after: 0 }]);
+    assert!(delivery.on(Input::Scanned { found: vec![], at_end: true }, now).is_empty());
+    assert!(delivery.on(Input::Lease { ttl: TTL, concurrency }, now).is_empty());
+    delivery
+}
+
+fn leased(now: Instant, counted: u32) -> Delivery {
+    let mut delivery = ready(now, 4);
+    assert_eq!(delivery.on(Input::Accepted(1, lane(1)), now), [Action::Begin(1)]);
+    assert_eq!(delivery.on(Input::Begun { id: 1, counted }, now), [Action::Deliver(1)]);
+    delivery
+}
+
+#[test]
+fn a_shut_gate_keeps_events_and_opening_it_lets_them_go_in_order() {
+    let now = start();
+    let mut delivery = Delivery::new(Settings::default());
+    delivery.on(Input::Tick, now);
+    let found = vec![(1, lane(1)), (2, lane(1)), (3, lane(2))];
+    assert!(delivery.on(Input::Scanned { found, at_end: true }, now).is_empty());
+    assert!(delivery.on(Input::Accepted(4, lane(3)), now).is_empty());
+    let opened = delivery.on(Input::Lease { ttl: TTL, concurrency: 8 }, now);
+    assert_eq!(opened, [Action::Begin(1), Action::Begin(3), Action::Begin(4)]);
+}
+
+#[test]
+fn the_agents_concurrency_bounds_what_it_holds() {
+    let now = start();
+    let mut delivery = ready(now, 2);
+    for id in 1..=5 {
+        delivery.on(Input::Accepted(id, lane(id)), now);
+    }
+    assert_eq!(delivery.in_flight(), 2);
+}
+
+#[test]
+fn an_acknowledgement_settles_then_the_lane_goes_on() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    assert!(delivery.on(Input::Accepted(2, lane(1)), now).is_empty(), "one of a lane at a time");
+    assert_eq!(delivery.on(Input::Ack(1), now), [Action::Settle(1)]);
+    assert!(delivery.on(Input::Ack(1), now).is_empty());
+    let load = Action::Load(Load { lane: lane(1), after: 1 });
+    assert_eq!(delivery.on(Input::Ended(1), now), [Action::Settled(1), load]);
+    assert_eq!(delivery.on(Input::Loaded(lane(1), Some(2)), now), [Action::Begin(2)]);
+}
+
+#[test]
+fn a_nack_counts_waits_and_comes_again() {
+    let now = start();
+    let mut delivery = leased(now, 2);
+    let nack = Input::Nack { id: 1, reason: "busy".into(), after: None };
+    assert_eq!(delivery.on(nack, now), [Action::Failed(1)]);
+    assert!(delivery.on(Input::Tick, now + Duration::from_millis(1999)).is_empty());
+    let due = now + Duration::from_secs(2);
+    assert_eq!(delivery.deadline(), Some(due));
+    assert_eq!(delivery.on(Input::Tick, due), [Action::Begin(1)]);
+}
+
+#[test]
+fn a_silent_agent_loses_its_lease_and_progress_renews_it() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    let half = now + Settings::default().lease / 2;
+    assert!(delivery.on(Input::Progress(1), half).is_empty());
+    assert!(delivery.on(Input::Tick, now + Settings::default().lease).is_empty());
+    let over = half + Settings::default().lease;
+    assert_eq!(delivery.on(Input::Tick, over), [Action::Failed(1)]);
+    assert_eq!(delivery.on(Input::Ack(1), over), [Action::Settle(1)], "a late answer is an answer");
+}
+
+#[test]
+fn our_own_sleep_is_no_silence_of_the_agent() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    let slept = Duration::from_secs(2400);
+    assert!(delivery.on(Input::Slept(slept), now + slept).is_empty());
+}
+
+#[test]
+fn pausing_costs_no_attempt_and_being_lost_does() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    assert_eq!(delivery.on(Input::Paused(Pause::Asked), now), [Action::Refund(1)]);
+    assert_eq!(delivery.on(Input::Lease { ttl: TTL, concurrency: 1 }, now), [Action::Begin(1)]);
+
+    let mut delivery = leased(now, 1);
+    assert_eq!(delivery.on(Input::Paused(Pause::Lost), now), [Action::Failed(1)]);
+    assert!(!delivery.is_open(now));
+}
+
+#[test]
+fn a_gate_that_shuts_while_an_attempt_is_counted_refunds_it() {
+    let now = start();
+    let mut delivery = ready(now, 1);
+    assert_eq!(delivery.on(Input::Accepted(1, lane(1)), now), [Action::Begin(1)]);
+    assert!(delivery.on(Input::Paused(Pause::Lost), now).is_empty());
+    assert_eq!(delivery.on(Input::Begun { id: 1, counted: 1 }, now), [Action::Refund(1)]);
+}
+
+#[test]
+fn poison_is_parked_and_its_lane_goes_on() {
+    let now = start();
+    let most = Settings::default().max_attempts;
+    let mut delivery = leased(now, most);
+    delivery.on(Input::Accepted(2, lane(1)), now);
+    let parked = delivery.on(Input::Nack { id: 1, reason: "no".into(), after: None }, now);
+    assert!(matches!(parked.as_slice(), [Action::Park { id: 1, .. }]), "{parked:?}");
+    assert_eq!(
+        delivery.on(Input::Ended(1), now),
+        [Action::Load(Load { lane: lane(1), after: 1 })],
+        "nothing is settled"
+    );
+
+    let mut delivery = ready(now, 1);
+    delivery.on(Input::Accepted(1, lane(1)), now);
+    let parked = delivery.on(Input::Begun { id: 1, counted: most + 1 }, now);
+    assert!(matches!(parked.as_slice(), [Action::Park { id: 1, .. }]), "it killed us each time");
+}
+
+#[test]
+fn draining_lets_the_agent_answer_but_hands_out_nothing() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    assert!(delivery.on(Input::Drain, now).is_empty());
+    assert!(delivery.on(Input::Accepted(2, lane(2)), now).is_empty());
+    assert_eq!(delivery.on(Input::Ack(1), now), [Action::Settle(1)]);
+    assert_eq!(delivery.on(Input::Ended(1), now), [Action::Settled(1)]);
+    assert!(delivery.is_idle());
+
+    let mut delivery = leased(now, 1);
+    assert_eq!(delivery.close(), [Action::Refund(1)]);
+}
+
+proptest! {
+    /// Random agents that answer, refuse, fall silent, vanish and return: no event is dropped, none
+    /// is settled twice, none of a lane overtakes another, and never two of a lane are out at once.
+    #[test]
+    fn nothing_is_lost_whatever_the_agent_does(
+        arrivals in prop::collection::vec(0..5_u64, 1..40),
+        faults in prop::collection::vec(0..8_u8, 0..200),
+        capacity in 1..5_usize,
+    ) {
+        let mut now = start();
+        let mut model = Model::default();
+        let mut counted: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut ended: Vec<(u64, Lane)> = Vec::new();
+        let total = arrivals.len();
+        let mut arrivals = arrivals.into_iter().enumerate();
+        let mut faults = faults.into_iter();
+        let settings = Settings { lanes: capacity, max_attempts: 3, ..Settings::default() };
+        let mut delivery = Delivery::new(settings);
+        let mut out: Vec<u64> = Vec::new();
+        let mut queue = delivery.on(Input::Lease { ttl: TTL * 1000, concurrency: 3 }, now);
+        for _ in 0..20_000 {
+            if let Some((i, n)) = arrivals.next() {
+                let id = i as u64 + 1;
+                model.0.insert(id, lane(n));
+                queue.extend(delivery.on(Input::Accepted(id, lane(n)), now));
+            }
+            for action in std::mem::take(&mut queue) {
+                let input = match action {
+                    Action::Scan { after } => {
+                        let (found, at_end) = model.scan(after, 3);
+                        Input::Scanned { found, at_end }
+                    }
+                    Action::Load(load) => {
+                        let found = model.next(&load);
+                        Input::Loaded(load.lane, found)
+                    }
+                    Action::Begin(id) => {
+                        let count = counted.entry(id).or_default();
+                        *count += 1;
+                        Input::Begun { id, counted: *count }
+                    }
+                    Action::Deliver(id) => {
+                        prop_assert!(out.iter().all(|o| model.0[o] != model.0[&id]));
+                        out.push(id);
+                        continue;
+                    }
+                    Action::Refund(id) => {
+                        *counted.get_mut(&id).unwrap() -= 1;
+                        out.retain(|o| *o != id);
+                        continue;
+                    }
+                    Action::Failed(id) => {
+                        out.retain(|o| *o != id);
+                        continue;
+                    }
+                    Action::Settle(id) | Action::Park { id, .. } => {
+                        out.retain(|o| *o != id);
+                        ended.push((id, model.0.remove(&id).expect("ends once")));
+                        Input::Ended(id)
+                    }
+                    Action::Settled(_) => continue,
+                };
+                queue.extend(delivery.on(input, now));
+            }
+            if let Some(id) = out.first().copied() {
+                let fault = faults.next().unwrap_or(0);
+                let step = match fault {
+                    0..=2 => delivery.on(Input::Ack(id), now),
+                    3 => delivery.on(Input::Nack { id, reason: "no".into(), after: None }, now),
+                    4 => delivery.on(Input::Paused(Pause::Asked), now),
+                    5 => delivery.on(Input::Paused(Pause::Lost), now),
+                    6 => {
+                        now += settings.lease;
+                        delivery.on(Input::Tick, now)
+                    }
+                    _ => delivery.on(Input::Progress(id), now),
+                };
+                queue.extend(step);
+                queue.extend(delivery.on(Input::Lease { ttl: TTL * 1000, concurrency: 3 }, now));
+            } else if queue.is_empty() {
+                if ended.len() == total {
+                    break;
+                }
+                now += Duration::from_secs(61);
+                queue.extend(delivery.on(Input::Tick, now));
+            }
+        }
+        prop_assert_eq!(ended.len(), total, "not all ended");
+        prop_assert!(delivery.is_idle());
+        let mut last: BTreeMap<Lane, u64> = BTreeMap::new();
+        for (id, lane) in ended {
+            prop_assert!(last.insert(lane, id).is_none_or(|before| before < id));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Which conversation has what at its head: the order of the inbox and of the outbox.
+//!
+//! A lane offers one item at a time, its oldest; the next one is looked at when that has ended. Lanes
+//! do not wait for one another. Only the heads of at most `capacity` lanes are held here: the rest
+//! stays in the store and is found by a scan in the order of ids, so memory does not grow with the
+//! backlog.
+//!
+//! The scan stands either at the end of the store (new items are told by [`Lanes::accepted`]) or
+//! somewhere before it (new items will be found). An item ahead of the scan may also come through
+//! [`Lanes::loaded`]; the scan then meets a lane that it knows and goes on.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use protocol::id::Lane;
+
+/// The heads of one scheduler's lanes.
+#[derive(Debug)]
+pub struct Lanes {
+    capacity: usize,
+    lanes: HashMap<Lane, Slot>,
+    heads: HashMap<u64, Lane>,
+    waiting: BTreeSet<u64>,
+    delayed: BTreeSet<(Instant, u64)>,
+    due: HashMap<u64, Instant>,
+    scan: Scan,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// `None` while the next one is being looked up.
+    head: Option<u64>,
+    /// Whether anything may stand behind the head.
+    more: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scan {
+    AtEnd,
+    Behind { after: u64, asked: bool },
+}
+
+/// Look up the item of `lane` that follows `after`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// The lane.
+    pub lane: Lane,
+    /// The item that has ended.
+    pub after: u64,
+}
+
+impl Lanes {
+    /// Nothing known yet: a scan from the start of the store is wanted.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            lanes: HashMap::new(),
+            heads: HashMap::new(),
+            waiting: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            due: HashMap::new(),
+            scan: Scan::Behind { after: 0, asked: false },
+        }
+    }
+
+    /// A new item is durable.
+    pub fn accepted(&mut self, id: u64, lane: Lane) {
+        if let Some(slot) = self.lanes.get_mut(&lane) {
+            slot.more = true;
+        } else if self.scan == Scan::AtEnd {
+            if self.lanes.len() < self.capacity {
+                self.insert(lane, id, false);
+            } else {
+                self.scan = Scan::Behind { after: id.saturating_sub(1), asked: false };
+            }
+        }
+    }
+
+    /// Where to go on scanning, if there is room for what may be found. The answer goes to
+    /// [`Lanes::scanned`].
+    pub fn wants_scan(&mut self) -> Option<u64> {
+        match &mut self.scan {
+            Scan::Behind { after, asked: asked @ false } if self.lanes.len() < self.capacity => {
+                *asked = true;
+                Some(*after)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a scan found, in the order of ids; `at_end`: there is nothing behind it.
+    pub fn scanned(&mut self, found: Vec<(u64, Lane)>, at_end: bool) {
+        let Scan::Behind { mut after, .. } = self.scan else { return };
+        for (id, lane) in found {
+            if let Some(slot) = self.lanes.get_mut(&lane) {
+                slot.more = true;
+            } else if self.lanes.len() < self.capacity {
+                self.insert(lane, id, true);
+            } else {
+                self.scan = Scan::Behind { after, asked: false };
+                return;
+            }
+            after = id;
+        }
+        self.scan = if at_end { Scan::AtEnd } else { Scan::Behind { after, asked: false } };
+    }
+
+    /// The oldest head that waits, which is busy from now on.
+    pub fn take(&mut self) -> Option<u64> {
+        self.waiting.pop_first()
+    }
+
+    /// A busy head waits again.
+    pub fn release(&mut self, id: u64) {
+        if self.heads.contains_key(&id) {
+            self.unpark(id);
+            self.waiting.insert(id);
+        }
+    }
+
+    /// A busy head waits again from `until` on.
+    pub fn delay(&mut self, id: u64, until: Instant) {
+        if self.heads.contains_key(&id) {
+            self.unpark(id);
+            self.waiting.remove(&id);
+            self.delayed.insert((until, id));
+            self.due.insert(id, until);
+        }
+    }
+
+    /// A head that waits is busy from now on, out of turn.
+    pub fn seize(&mut self, id: u64) {
+        self.unpark(id);
+        self.waiting.remove(&id);
+    }
+
+    /// A head has ended; what to look up next, if there may be anything.
+    pub fn finished(&mut self, id: u64) -> Option<Load> {
+        let lane = self.heads.remove(&id)?;
+        self.seize(id);
+        let slot = self.lanes.get_mut(&lane)?;
+        if slot.more {
+            slot.head = None;
+            slot.more = false;
+            Some(Load { lane, after: id })
+        } else {
+            self.lanes.remove(&lane);
+            None
+        }
+    }
+
+    /// The answer to a [`Load`].
+    pub fn loaded(&mut self, lane: Lane, found: Option<u64>) {
+        match found {
+            Some(id) => {
+                self.lanes.remove(&lane);
+                self.insert(lane, id, true);
+            }
+            None => {
+                self.lanes.remove(&lane);
+            }
+        }
+    }
+
+    /// Delays that are over by `now` end.
+    pub fn tick(&mut self, now: Instant) {
+        while let Some((until, id)) = self.delayed.first().copied() {
+            if until > now {
+                break;
+            }
+            self.delayed.pop_first();
+            self.due.remove(&id);
+            self.waiting.insert(id);
+        }
+    }
+
+    /// When the next delay ends.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.delayed.first().map(|(until, _)| *until)
+    }
+
+    /// Whether `id` is the head of a lane.
+    pub fn is_head(&self, id: u64) -> bool {
+        self.heads.contains_key(&id)
+    }
+
+    /// The lane whose head is `id`.
+    pub fn lane_of(&self, id: u64) -> Option<&Lane> {
+        self.heads.get(&id)
+    }
+
+    /// Lanes that are known here.
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// No lane is known here.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Nothing is in the store that is not known here.
+    pub fn is_at_end(&self) -> bool {
+        self.scan == Scan::AtEnd
+    }
+
+    fn insert(&mut self, lane: Lane, id: u64, more: bool) {
+        self.heads.insert(id, lane.clone());
+        self.waiting.insert(id);
+        self.lanes.insert(lane, Slot { head: Some(id), more });
+        debug_assert!(self.lanes.values().filter(|s| s.head.is_some()).count() >= self.heads.len());
+    }
+
+    fn unpark(&mut self, id: u64) {
+        if let Some(until) = self.due.remove(&id) {
+            self.delayed.remove(&(until, id));
+        }
+    }
+}
+
+/// A model of a store with lanes, to check schedulers against.
+#[cfg(test)]
+pub(crate) mod model {
+    use super::*;
+
+    /// Items by id.
+    #[derive(Default)]
+    pub(crate) struct Model(pub(crate) BTreeMap<u64, Lane>);
+
+    impl Model {
+        pub(crate) fn scan(&self, after: u64, limit: usize) -> (Vec<(u64, Lane)>, bool) {
+            let found: Vec<_> = self
+                .0
+                .range(after + 1..)
+                .take(limit)
+                .map(|(id, lane)| (*id, lane.clone()))
+                .collect();
+            let at_end = found.len() < limit;
+            (found, at_end)
+        }
+
+        pub(crate) fn next(&self, load: &Load) -> Option<u64> {
+            self.0.iter().find(|(id, lane)| **id > load.after && **lane == load.lane).map(|f| *f.0)
+        }
+    }
+
+    pub(crate) fn lane(n: u64) -> Lane {
+        let instance = protocol::id::Instance::new("feishu").unwrap();
+        Lane { instance, chat_id: format!("chat{n}"), thread_id: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::model::{Model, lane};
+    use super::*;
+
+    proptest! {
+        /// Whatever arrives when, with room for few lanes: every item is offered exactly once, in
+        /// order within its lane, and never two of one lane at a time.
+        #[test]
+        fn every_item_is_offered_once_and_in_order(
+            before in prop::collection::vec(0..12_u64, 0..60),
+            steps in prop::collection::vec((0..12_u64, 0..4_u8), 0..200),
+            capacity in 1..6_usize,
+        ) {
+            let mut model = Model::default();
+            let mut next_id = 1;
+            for n in before {
+                model.0.insert(next_id, lane(n));
+                next_id += 1;
+            }
+            let mut lanes = Lanes::new(capacity);
+            let mut busy: Vec<u64> = Vec::new();
+            let mut ended: Vec<(u64, Lane)> = Vec::new();
+            let mut settle = |lanes: &mut Lanes, model: &mut Model, id: u64| {
+                ended.push((id, model.0.remove(&id).unwrap()));
+                if let Some(load) = lanes.finished(id) {
+                    let found = model.next(&load);
+                    lanes.loaded(load.lane, found);
+                }
+            };
+            let pump = |lanes: &mut Lanes, model: &Model, busy: &mut Vec<u64>| {
+                while let Some(after) = lanes.wants_scan() {
+                    let (found, at_end) = model.scan(after, 5);
+                    lanes.scanned(found, at_end);
+                }
+                while let Some(id) = lanes.take() {
+                    assert!(busy.iter().all(|b| model.0[b] != model.0[&id]), "two of one lane");
+                    busy.push(id);
+                }
+            };
+            for (n, step) in steps {
+                match step {
+                    0 | 1 => {
+                        model.0.insert(next_id, lane(n));
+                        lanes.accepted(next_id, lane(n));
+                        next_id += 1;
+                    }
+                    2 if !busy.is_empty() => {
+                        let id = busy.remove(0);
+                        settle(&mut lanes, &mut model, id);
+                    }
+                    _ => {}
+                }
+                pump(&mut lanes, &model, &mut busy);
+            }
+            loop {
+                pump(&mut lanes, &model, &mut busy);
+                let Some(id) = busy.pop() else { break };
+                settle(&mut lanes, &mut model, id);
+            }
+            prop_assert!(model.0.is_empty(), "left over: {:?}", model.0);
+            prop_assert!(lanes.is_empty());
+            let mut last: HashMap<Lane, u64> = HashMap::new();
+            for (id, lane) in ended {
+                prop_assert!(last.insert(lane, id).is_none_or(|before| before < id));
+            }
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn a_delayed_head_holds_its_lane_and_no_other() {
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_secs(1);
+        let mut lanes = Lanes::new(10);
+        lanes.scanned(vec![(1, lane(1)), (2, lane(1)), (3, lane(2))], true);
+        assert_eq!(lanes.take(), Some(1));
+        lanes.delay(1, later);
+        assert_eq!((lanes.take(), lanes.take()), (Some(3), None));
+        assert_eq!(lanes.deadline(), Some(later));
+        lanes.tick(later);
+        assert_eq!(lanes.take(), Some(1));
+        assert_eq!(lanes.finished(1), Some(Load { lane: lane(1), after: 1 }));
+        assert_eq!(lanes.finished(3), Some(Load { lane: lane(2), after: 3 }));
+    }
+}

@@ -1,0 +1,349 @@
+//! Which reply goes to the platform next, and what the platform's answer means.
+//!
+//! One `Outbox` a platform instance. Replies of one chat stay in order, chats do not wait for one
+//! another. Before each attempt the intent is durable ([`Action::Begin`]); an attempt that was begun
+//! and never answered is *ambiguous*. An ambiguous reply is sent again only while the platform still
+//! recognises its key; otherwise it ends as unknown, never as sent.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use protocol::event::Outcome;
+use protocol::id::Lane;
+
+use super::lanes::{Lanes, Load};
+
+/// The rules of one instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Replies on their way to the worker at once.
+    pub concurrency: usize,
+    /// A reply that is older is given up as failed.
+    pub max_age: Duration,
+    /// The delay before a second attempt; doubled for each further one.
+    pub retry_first: Duration,
+    /// The longest delay between two attempts that we choose ourselves.
+    pub retry_cap: Duration,
+    /// Chats whose heads are held in memory.
+    pub lanes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            max_age: Duration::from_secs(24 * 3600),
+            retry_first: Duration::from_secs(1),
+            retry_cap: Duration::from_secs(60),
+            lanes: 1024,
+        }
+    }
+}
+
+/// What is known about an attempt when it is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Begun {
+    /// The reply.
+    pub id: u64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// How long ago the agent handed it in.
+    pub age: Duration,
+    /// If an earlier attempt was begun and never answered: how long ago the first attempt was.
+    pub ambiguous: Option<Duration>,
+}
+
+/// How a reply ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The platform has it.
+    Sent(Vec<String>),
+    /// The platform will not have it.
+    Failed(String),
+    /// Nobody can say.
+    Unknown(String),
+}
+
+/// What has happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A new reply is durable; the lane is the chat.
+    Accepted(u64, Lane),
+    /// The answer to [`Action::Scan`].
+    Scanned {
+        /// What was found, in the order of ids.
+        found: Vec<(u64, Lane)>,
+        /// Nothing stands behind it.
+        at_end: bool,
+    },
+    /// The answer to [`Action::Load`].
+    Loaded(Lane, Option<u64>),
+    /// The answer to [`Action::Begin`].
+    Begun(Begun),
+    /// The answer to [`Action::End`].
+    Ended(u64),
+    /// The worker has logged in and takes replies.
+    Up {
+        /// How long after a first attempt the platform recognises a key. `None`: it never does.
+        idempotent: Option<Duration>,
+    },
+    /// The worker is gone.
+    Down,
+    /// The platform's answer to one attempt.
+    Outcome(u64, Outcome),
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Look for replies of this instance behind an id.
+    Scan {
+        /// The id.
+        after: u64,
+    },
+    /// Look up what follows in a chat.
+    Load(Load),
+    /// Make the intent to send durable and read the reply.
+    Begin(u64),
+    /// Hand the reply that was just read to the worker.
+    Send(u64),
+    /// The attempt is known not to have been made, or may safely be repeated.
+    Again(u64),
+    /// The reply has come to its end: record it.
+    End(u64, End),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Beginning,
+    Sending { attempt: u32, age: Duration, since: Instant },
+    Ending,
+}
+
+/// The replies of one platform instance.
+#[derive(Debug)]
+pub struct Outbox {
+    settings: Settings,
+    up: Option<Option<Duration>>,
+    lanes: Lanes,
+    stages: HashMap<u64, Stage>,
+}
+
+impl Outbox {
+    /// Nothing known, worker down.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, up: None, lanes: Lanes::new(settings.lanes), stages: HashMap::new() }
+    }
+
+    /// What follows from `input`.
+    pub fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
+            Input::Scanned { found, at_end } => self.lanes.scanned(found, at_end),
+            Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
+            Input::Begun(begun) => self.begun(begun, now, &mut out),
+            Input::Ended(id) => {
+                self.stages.remove(&id);
+                out.extend(self.lanes.finished(id).map(Action::Load));
+            }
+            Input::Up { idempotent } => self.up = Some(idempotent),
+            Input::Down => self.down(),
+            Input::Outcome(id, outcome) => self.outcome(id, outcome, now, &mut out),
+            Input::Tick => {}
+        }
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.lanes.deadline()
+    }
+
+    /// Replies on their way.
+    pub fn in_flight(&self) -> usize {
+        self.stages.values().filter(|s| **s != Stage::Ending).count()
+    }
+
+    /// Nothing is on its way and nothing waits that could go now.
+    pub fn is_idle(&self) -> bool {
+        self.stages.is_empty() && self.lanes.is_empty() && self.lanes.is_at_end()
+    }
+
+    fn begun(&mut self, begun: Begun, now: Instant, out: &mut Vec<Action>) {
+        let Begun { id, attempt, age, ambiguous } = begun;
+        if self.stages.get(&id) != Some(&Stage::Beginning) {
+            return;
+        }
+        let Some(idempotent) = self.up else {
+            self.stages.remove(&id);
+            self.lanes.release(id);
+            if ambiguous.is_none() {
+                out.push(Action::Again(id));
+            }
+            return;
+        };
+        if let Some(since_first) = ambiguous
+            && idempotent.is_none_or(|window| since_first >= window)
+        {
+            let why = "an earlier attempt was never answered, and a repetition could double it";
+            self.end(id, End::Unknown(why.into()), out);
+        } else if age > self.settings.max_age {
+            self.end(id, End::Failed("too old to be sent".into()), out);
+        } else {
+            self.stages.insert(id, Stage::Sending { attempt, age, since: now });
+            out.push(Action::Send(id));
+        }
+    }
+
+    fn outcome(&mut self, id: u64, outcome: Outcome, now: Instant, out: &mut Vec<Action>) {
+        let Some(Stage::Sending { attempt, age, since }) = self.stages.get(&id).copied() else {
+            return;
+        };
+        match outcome {
+            Outcome::Sent { message_ids } => self.end(id, End::Sent(message_ids), out),
+            Outcome::Failed { reason } => self.end(id, End::Failed(reason), out),
+            Outcome::Unknown { reason } => self.end(id, End::Unknown(reason), out),
+            Outcome::Retry { reason, after_ms } => {
+                let doublings = attempt.saturating_sub(1).min(20);
+                let own = self.settings.retry_first.saturating_mul(1 << doublings);
+                let own = own.min(self.settings.retry_cap);
+                let delay = after_ms.map_or(own, Duration::from_millis);
+                if age + now.duration_since(since) + delay > self.settings.max_age {
+                    self.end(id, End::Failed(format!("given up: {reason}")), out);
+                } else {
+                    self.stages.remove(&id);
+                    self.lanes.delay(id, now + delay);
+                    out.push(Action::Again(id));
+                }
+            }
+        }
+    }
+
+    /// What was on its way stays ambiguous in the store; the next attempt decides.
+    fn down(&mut self) {
+        self.up = None;
+        let lanes = &mut self.lanes;
+        self.stages.retain(|id, stage| {
+            let sending = matches!(stage, Stage::Sending { .. });
+            if sending {
+                lanes.release(*id);
+            }
+            !sending
+        });
+    }
+
+    fn end(&mut self, id: u64, end: End, out: &mut Vec<Action>) {
+        self.stages.insert(id, Stage::Ending);
+        out.push(Action::End(id, end));
+    }
+
+    fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.lanes.tick(now);
+        if let Some(after) = self.lanes.wants_scan() {
+            out.push(Action::Scan { after });
+        }
+        if self.up.is_none() {
+            return;
+        }
+        let mut free = self.settings.concurrency.saturating_sub(self.in_flight());
+        while free > 0 {
+            let Some(id) = self.lanes.take() else { break };
+            self.stages.insert(id, Stage::Beginning);
+            out.push(Action::Begin(id));
+            free -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::lanes::model::lane;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn begun(ambiguous: Option<Duration>) -> Input {
+        Input::Begun(Begun { id: 1, attempt: 1, age: Duration::ZERO, ambiguous })
+    }
+
+    fn beginning(now: Instant, idempotent: Option<Duration>) -> Outbox {
+        let mut outbox = Outbox::new(Settings::default());
+        assert_eq!(outbox.on(Input::Tick, now), [Action::Scan { after: 0 }]);
+        outbox.on(Input::Scanned { found: vec![(1, lane(1)), (2, lane(1))], at_end: true }, now);
+        assert_eq!(outbox.on(Input::Up { idempotent }, now), [Action::Begin(1)]);
+        outbox
+    }
+
+    #[test]
+    fn a_chat_stays_in_order_and_the_next_reply_follows_the_end() {
+        let now = start();
+        let mut outbox = beginning(now, None);
+        assert_eq!(outbox.on(begun(None), now), [Action::Send(1)]);
+        let sent = Outcome::Sent { message_ids: vec!["m".into()] };
+        let end = Action::End(1, End::Sent(vec!["m".into()]));
+        assert_eq!(outbox.on(Input::Outcome(1, sent), now), [end]);
+        let load = Action::Load(Load { lane: lane(1), after: 1 });
+        assert_eq!(outbox.on(Input::Ended(1), now), [load]);
+        assert_eq!(outbox.on(Input::Loaded(lane(1), Some(2)), now), [Action::Begin(2)]);
+    }
+
+    #[test]
+    fn an_ambiguous_reply_is_repeated_only_while_its_key_is_known() {
+        let now = start();
+        for (idempotent, since, again) in
+            [(Some(HOUR), HOUR / 2, true), (Some(HOUR), HOUR, false), (None, Duration::ZERO, false)]
+        {
+            let mut outbox = beginning(now, idempotent);
+            let actions = outbox.on(begun(Some(since)), now);
+            if again {
+                assert_eq!(actions, [Action::Send(1)]);
+            } else {
+                assert!(matches!(actions.as_slice(), [Action::End(1, End::Unknown(_))]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_dies_leaves_its_reply_ambiguous() {
+        let now = start();
+        let mut outbox = beginning(now, Some(HOUR));
+        outbox.on(begun(None), now);
+        assert!(outbox.on(Input::Down, now).is_empty(), "nothing is recorded: it may have left");
+        assert_eq!(outbox.on(Input::Up { idempotent: Some(HOUR) }, now), [Action::Begin(1)]);
+        assert_eq!(outbox.on(begun(Some(Duration::ZERO)), now), [Action::Send(1)]);
+    }
+
+    #[test]
+    fn a_worker_that_dies_before_the_intent_is_durable_costs_nothing() {
+        let now = start();
+        let mut outbox = beginning(now, None);
+        outbox.on(Input::Down, now);
+        assert_eq!(outbox.on(begun(None), now), [Action::Again(1)]);
+        assert_eq!(outbox.on(Input::Up { idempotent: None }, now), [Action::Begin(1)]);
+    }
+
+    #[test]
+    fn the_platforms_wish_is_obeyed_and_an_old_reply_given_up() {
+        let now = start();
+        let mut outbox = beginning(now, None);
+        outbox.on(begun(None), now);
+        let wait = Outcome::Retry { reason: "429".into(), after_ms: Some(7000) };
+        assert_eq!(outbox.on(Input::Outcome(1, wait), now), [Action::Again(1)]);
+        assert_eq!(outbox.deadline(), Some(now + Duration::from_secs(7)));
+        assert!(outbox.on(Input::Tick, now + Duration::from_secs(6)).is_empty());
+        let due = now + Duration::from_secs(7);
+        assert_eq!(outbox.on(Input::Tick, due), [Action::Begin(1)]);
+        let old = Begun { id: 1, attempt: 2, age: 25 * HOUR, ambiguous: None };
+        let given_up = outbox.on(Input::Begun(old), due);
+        assert!(matches!(given_up.as_slice(), [Action::End(1, End::Failed(_))]));
+    }
+}
