@@ -1,1 +1,363 @@
-//! placeholder
+//! The control conversation: how tools ask the running supervisor, in JSON, one object a line.
+//!
+//! ```text
+//! → {"id":1,"method":"restart","params":{"instances":["feishu"],"force":false,"wait_ms":30000}}
+//! ← {"id":1,"result":{"schema":1,"results":[{"instance":"feishu","result":"restarted",…}]}}
+//! ← {"id":2,"error":{"code":64,"message":"no instance is called \"feishuu\"","hint":"…"}}
+//! ```
+//! Additive: members are only ever added, unknown members are ignored, unknown methods are answered
+//! with an error. `code` is an exit code of the program. After `events` the connection carries one
+//! [`Notice`] a line, without `id`, until it is closed; a reader that falls behind is dropped.
+//! A request goes on when its asker hangs up.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::id::Instance;
+
+/// The longest line that either side accepts, in bytes, without its end.
+pub const LINE_MAX: usize = 1024 * 1024;
+/// The version of the shapes in this file: raised never, by promise.
+pub const SCHEMA: u32 = 1;
+
+/// A request, before its method is looked at.
+#[derive(Debug, Deserialize)]
+pub struct Envelope<'a> {
+    /// Comes back with the answer.
+    #[serde(borrow, default)]
+    pub id: Option<&'a RawValue>,
+    /// What to do.
+    pub method: String,
+    /// With what; every method has defaults for all of it.
+    #[serde(borrow, default)]
+    pub params: Option<&'a RawValue>,
+}
+
+/// What a tool can ask for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// `status`: [`Status`].
+    Status,
+    /// `start`, `restart`, `kill`: [`Acted`].
+    Act(Verb, Act),
+    /// `stop`: the supervisor itself drains and leaves; the connection ends when it is gone.
+    Stop(Stop),
+    /// `events`: [`Notice`]s from now on.
+    Events,
+}
+
+/// What to do with instances.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Have a worker, if there is none.
+    Start,
+    /// End the worker and have a new one.
+    Restart,
+    /// End the worker and have none.
+    Kill,
+}
+
+/// Parameters of `start`, `restart` and `kill`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Act {
+    /// Which; none: all.
+    pub instances: Vec<String>,
+    /// No grace.
+    pub force: bool,
+    /// How long to wait for the wanted phase, in milliseconds; 0: not at all.
+    pub wait_ms: u64,
+}
+
+/// Parameters of `stop`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stop {
+    /// No drain, no grace.
+    pub force: bool,
+}
+
+/// A request that cannot be understood: an exit code and a text.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The exit code of a tool that met this.
+    pub code: u8,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Request {
+    /// Its method and parameters on the wire.
+    pub fn to_line(&self, id: u64) -> String {
+        let (method, params) = match self {
+            Self::Status => ("status", serde_json::Value::Null),
+            Self::Act(Verb::Start, act) => ("start", json(act)),
+            Self::Act(Verb::Restart, act) => ("restart", json(act)),
+            Self::Act(Verb::Kill, act) => ("kill", json(act)),
+            Self::Stop(stop) => ("stop", json(stop)),
+            Self::Events => ("events", serde_json::Value::Null),
+        };
+        serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
+    }
+
+    /// Reads a method and its parameters.
+    pub fn parse(envelope: &Envelope<'_>) -> Result<Self, Refusal> {
+        let params = envelope.params.map_or("null", RawValue::get);
+        Ok(match envelope.method.as_str() {
+            "status" => Self::Status,
+            "start" => Self::Act(Verb::Start, read(params)?),
+            "restart" => Self::Act(Verb::Restart, read(params)?),
+            "kill" => Self::Act(Verb::Kill, read(params)?),
+            "stop" => Self::Stop(read(params)?),
+            "events" => Self::Events,
+            other => {
+                return Err(Refusal {
+                    code: 64,
+                    message: format!("unknown method {other:?}"),
+                    hint: Some("this supervisor may be older than the tool".into()),
+                });
+            }
+        })
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or(serde_json::Value::Null)
+}
+
+fn read<'a, T: Deserialize<'a> + Default>(params: &'a str) -> Result<T, Refusal> {
+    if params == "null" {
+        return Ok(T::default());
+    }
+    serde_json::from_str(params).map_err(|e| Refusal {
+        code: 64,
+        message: format!("read parameters: {e}"),
+        hint: None,
+    })
+}
+
+/// One line back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// The id of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<RawValue>>,
+    /// What it led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<RawValue>>,
+    /// Or why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Refusal>,
+}
+
+/// What `start`, `restart` and `kill` led to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Acted {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// One for each instance.
+    pub results: Vec<Done>,
+}
+
+/// What became of one instance.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// Which.
+    pub instance: String,
+    /// The finished state: `started`, `already_up`, `restarted`, `killed`, `already_down`, `held`,
+    /// `timed_out`, or `requested` where nobody waited.
+    pub result: String,
+    /// 0, or the exit code of a tool that asked only for this one.
+    pub code: u8,
+    /// The phase it is in.
+    pub phase: String,
+    /// The process, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Why it is not as wished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// How the supervisor is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// `starting`, `serving`, `degraded` or `stopping`.
+    pub state: String,
+    /// The supervisor's process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// When it started, in Unix milliseconds.
+    pub started_ms: i64,
+    /// Its state directory.
+    pub state_dir: String,
+    /// Its configuration file; none: the built-in default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// Its instances, in the order of the configuration.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// How one instance is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its name.
+    pub name: String,
+    /// `platform` or `agent`.
+    pub role: String,
+    /// `feishu`, `local`, `socket`, `echo`.
+    pub kind: String,
+    /// `up` or `down`.
+    pub wanted: String,
+    /// `down`, `starting`, `ready`, `stopping`, `backoff` or `held`.
+    pub phase: String,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: i64,
+    /// Why it is not well: held, or its outer connection is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What a person can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Who it is logged in as, or where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Whether its outer connection works, as its receiving side proves.
+    pub connected: bool,
+    /// Its incarnation.
+    pub generation: u64,
+    /// Its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Starts after the first, since the supervisor started.
+    pub restarts: u64,
+    /// When the next start is due, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start_ms: Option<i64>,
+    /// When its outer connection last made progress, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_progress_ms: Option<i64>,
+    /// When it last handed in an event, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_inbound_ms: Option<i64>,
+    /// Its last deaths, newest first.
+    pub exits: Vec<ExitStatus>,
+    /// What is in the store for it: a platform instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStatus>,
+    /// Whether it takes events: an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateStatus>,
+}
+
+/// One death.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// Which incarnation.
+    pub generation: u64,
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// How: `exit 69 (unavailable)`, `signal 9 (KILL)`.
+    pub cause: String,
+}
+
+/// What the store holds for a platform instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Events accepted and not yet settled.
+    pub waiting: u64,
+    /// Events set aside.
+    pub parked: u64,
+    /// Replies not yet at their end.
+    pub replies: u64,
+    /// Events accepted since the supervisor started.
+    pub accepted: u64,
+    /// Repetitions suppressed since then.
+    pub duplicates: u64,
+    /// Events turned away by the access rules since then.
+    pub denied: u64,
+    /// Replies sent since then.
+    pub sent: u64,
+    /// Replies that failed since then.
+    pub failed: u64,
+    /// Replies with unknown outcome since then.
+    pub unknown: u64,
+    /// Platform events without use here, since the worker started.
+    pub ignored: u64,
+    /// Platform input that could not be understood, since the worker started.
+    pub malformed: u64,
+}
+
+/// How an agent stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// It takes events.
+    pub open: bool,
+    /// Events that it holds.
+    pub in_flight: u64,
+    /// Events that it acknowledged since the supervisor started.
+    pub acknowledged: u64,
+}
+
+/// Something changed. Unknown events are to be ignored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// `phase`, `outside`, `gate`, `parked`, `supervisor`, `subscribed`.
+    pub event: String,
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// Which instance, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Instance>,
+    /// What it is now: a phase, `up`, `down`, `open`, `shut`.
+    pub now: String,
+    /// Which incarnation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Which process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request, Refusal> {
+        Request::parse(&serde_json::from_str::<Envelope<'_>>(line).unwrap())
+    }
+
+    #[test]
+    fn requests_survive_the_wire_and_tolerate_strangers() {
+        let act = Act { instances: vec!["feishu".into()], force: true, wait_ms: 5 };
+        for request in [
+            Request::Status,
+            Request::Act(Verb::Restart, act.clone()),
+            Request::Act(Verb::Start, Act::default()),
+            Request::Act(Verb::Kill, act),
+            Request::Stop(Stop { force: true }),
+            Request::Events,
+        ] {
+            assert_eq!(parse(&request.to_line(7)), Ok(request));
+        }
+        let newer = r#"{"jsonrpc":"2.0","id":"x","method":"kill","params":{"later":1},"extra":[]}"#;
+        assert_eq!(parse(newer), Ok(Request::Act(Verb::Kill, Act::default())));
+        assert_eq!(parse(r#"{"method":"dance"}"#).unwrap_err().code, 64);
+        assert_eq!(parse(r#"{"method":"kill","params":{"force":"yes"}}"#).unwrap_err().code, 64);
+    }
+}
