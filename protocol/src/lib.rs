@@ -16,6 +16,7 @@ pub mod frame;
 pub mod hello;
 pub mod id;
 pub mod link;
+pub mod local;
 pub mod rpc;
 pub mod worker;
 

@@ -4,8 +4,81 @@
 //! state that must outlive it, and may be killed at any moment. What it heard and what is not yet
 //! accepted is still owed to us by the platform; what it was told to send is still in the outbox.
 
+pub mod agent;
 pub mod clock;
 pub mod error;
+pub mod parent;
 pub mod platform;
+mod pump;
+pub mod socket;
+pub mod unacked;
+
+use std::time::Duration;
+
+use protocol::hello::{BuildId, Hello};
+use protocol::id::Nonce;
+use protocol::link;
+use protocol::worker::{Configure, ToWorker};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+
+/// From the connection to the first frame of the supervisor.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// The whole life of a worker process. `log` is told the filter to log with.
+pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
+    let leash = parent::leash()?;
+    let stop = CancellationToken::new();
+    let os = |what: &str| {
+        let what = what.to_owned();
+        move |source| Error::Os { what, source }
+    };
+    let finished = parent::watch(stop.clone()).map_err(os("start the leash thread"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(os("start the event loop"))?;
+    let result = runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
+        let (mut receive, mut send) = socket::dial(&leash.socket).await.map_err(|source| {
+            Error::Os { what: format!("dial {}", leash.socket.display()), source }
+        })?;
+        link::send_preamble(&mut send, build).await?;
+        let mut sender = link::Sender::new(send);
+        let nonce = Nonce::from_hex(&leash.nonce)
+            .ok_or_else(|| Error::Leash("the nonce is not hexadecimal".into()))?;
+        let hello = Hello {
+            instance: leash.instance,
+            generation: leash.generation,
+            nonce,
+            pid: std::process::id(),
+        };
+        sender.send(&hello).await?;
+        let (receiver, configure) = tokio::time::timeout(HELLO, async {
+            link::read_preamble(&mut receive, &[]).await?;
+            let mut receiver = link::Receiver::new(receive);
+            match receiver.next().await? {
+                Some(ToWorker::Configure(configure)) => Ok((receiver, *configure)),
+                Some(_) => Err(Error::Unexpected("something before the configuration")),
+                None => Err(Error::Link(protocol::Error::Torn)),
+            }
+        })
+        .await
+        .map_err(|_| Error::Link(protocol::Error::Io(std::io::ErrorKind::TimedOut.into())))??;
+        log(&configure.log);
+        let told: Configure = configure;
+        let by_signal = stop.clone();
+        tokio::spawn(async move {
+            if term.recv().await.is_some() {
+                by_signal.cancel();
+            }
+        });
+        pump::run(receiver, sender, told, stop).await
+    });
+    // Whatever still runs in the runtime does not keep the process.
+    runtime.shutdown_background();
+    drop(finished);
+    result
+}

@@ -5,6 +5,8 @@
 //! answer every [`Outbound`] with exactly one [`Outcome`]; report the state of its connection by what
 //! the *receiving* side proves; keep trying for ever, slowly; leave politely when told to stop.
 
+pub mod local;
+
 use protocol::event::{Inbound, Outbound, Outcome};
 use protocol::id::OutboundId;
 use protocol::worker::{Cursor, Outside, Ready, Verdict};

@@ -1,0 +1,97 @@
+//! Lines to and from one agent. Writing never waits: what the agent does not read is kept up to a
+//! bound, and an agent that goes beyond it has stopped reading.
+
+use bytes::{BufMut, BytesMut};
+use futures_util::StreamExt;
+use protocol::rpc::{Fault, LINE_MAX, Line};
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+
+use crate::socket::{Halves, Incoming, Outgoing};
+
+const UNREAD_MAX: usize = 16 * 1024 * 1024;
+
+/// One agent's connection.
+pub(super) struct Connection {
+    reader: FramedRead<Incoming, LinesCodec>,
+    writer: Outgoing,
+    unread: BytesMut,
+}
+
+/// What came.
+pub(super) enum Read {
+    /// A line of JSON.
+    Line(Line),
+    /// A line that is none.
+    NotJson(String),
+    /// The end, and why.
+    End(String),
+}
+
+impl Connection {
+    pub(super) fn new((receive, send): Halves) -> Self {
+        let reader = FramedRead::new(receive, LinesCodec::new_with_max_length(LINE_MAX));
+        Self { reader, writer: send, unread: BytesMut::new() }
+    }
+
+    /// The next line, while what waits to be written is written.
+    pub(super) async fn read(&mut self) -> Read {
+        loop {
+            tokio::select! {
+                line = self.reader.next() => return match line {
+                    None => Read::End("it closed the connection".into()),
+                    Some(Ok(line)) => match serde_json::from_str(&line) {
+                        Ok(line) => Read::Line(line),
+                        Err(e) => Read::NotJson(e.to_string()),
+                    },
+                    Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
+                        Read::End(format!("it sent a line of more than {LINE_MAX} bytes"))
+                    }
+                    Some(Err(LinesCodecError::Io(e))) => Read::End(e.to_string()),
+                },
+                written = self.writer.write_buf(&mut self.unread), if !self.unread.is_empty() => {
+                    if let Err(e) = written {
+                        return Read::End(e.to_string());
+                    }
+                }
+            }
+            if self.unread.len() > UNREAD_MAX {
+                return Read::End("it does not read what is sent to it".into());
+            }
+        }
+    }
+
+    /// Writes what is left, as far as the agent reads it.
+    pub(super) async fn finish(&mut self) {
+        while !self.unread.is_empty() {
+            if !self.writer.write_buf(&mut self.unread).await.is_ok_and(|n| n > 0) {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn request<T: Serialize>(&mut self, id: &str, method: &str, params: &T) {
+        self.put(&serde_json::json!({
+            "jsonrpc": "2.0", "id": id, "method": method, "params": params
+        }));
+    }
+
+    pub(super) fn notify<T: Serialize>(&mut self, method: &str, params: &T) {
+        self.put(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }));
+    }
+
+    pub(super) fn result<T: Serialize>(&mut self, id: &serde_json::Value, result: &T) {
+        self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+    }
+
+    pub(super) fn fault(&mut self, id: &serde_json::Value, code: i32, message: impl Into<String>) {
+        let fault = Fault { code, message: message.into(), data: None };
+        self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "error": fault }));
+    }
+
+    fn put(&mut self, line: &serde_json::Value) {
+        self.unread.put_slice(line.to_string().as_bytes());
+        self.unread.put_u8(b'\n');
+    }
+}

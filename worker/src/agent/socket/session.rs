@@ -1,0 +1,264 @@
+//! One agent from its first line to its last.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::FuturesOrdered;
+use protocol::event::Reply;
+use protocol::id::{EventId, Instance, Lane};
+use protocol::rpc::{
+    self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS, Line,
+    Leased, METHOD_NOT_FOUND, Message, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL, TAKEN,
+};
+use protocol::worker::{FromWorker, Outside, Pause, ReplyVerdict};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::connection::{Connection, Read};
+use crate::agent::{Context, ToAgent};
+use crate::clock::{self, Instant};
+use crate::socket::{Door, Halves};
+
+const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
+const KEY_MAX: usize = 200;
+
+/// How a session ended.
+pub(super) enum Ended {
+    /// We are told to end.
+    Stopped,
+    /// The agent is gone, and why.
+    Gone(String),
+    /// Another agent takes its place.
+    Replaced((Halves, Option<u32>)),
+}
+
+/// What must become known in the order in which the agent said it.
+enum Turn {
+    Reply { id: Value, verdict: Option<ReplyVerdict> },
+    Ack(EventId),
+}
+
+/// One agent.
+pub(super) struct Session {
+    connection: Connection,
+    most: u32,
+    concurrency: u32,
+    initialized: bool,
+    ready_until: Option<Instant>,
+    turns: FuturesOrdered<BoxFuture<'static, Turn>>,
+}
+
+impl Session {
+    pub(super) fn new(connection: Connection, most: u32) -> Self {
+        Self {
+            connection,
+            most,
+            concurrency: most,
+            initialized: false,
+            ready_until: None,
+            turns: FuturesOrdered::new(),
+        }
+    }
+
+    pub(super) async fn serve(&mut self, context: &mut Context, door: &Door) -> Ended {
+        loop {
+            tokio::select! {
+                () = context.stop.cancelled() => return Ended::Stopped,
+                Some(turn) = self.turns.next() => self.take(turn, context).await,
+                Some(incoming) = context.incoming.recv() => self.forward(incoming),
+                accepted = door.accept() => {
+                    let Ok(newcomer) = accepted else { continue };
+                    if self.ready_until.is_none_or(|until| until <= clock::now()) {
+                        return Ended::Replaced(newcomer);
+                    }
+                    let mut refused = Connection::new(newcomer.0);
+                    refused.fault(&Value::Null, TAKEN, "another agent is connected and ready");
+                    let _ = tokio::time::timeout(Duration::from_secs(1), refused.finish()).await;
+                }
+                read = self.connection.read() => match read {
+                    Read::Line(line) => self.hear(line, context).await,
+                    Read::NotJson(why) => {
+                        self.connection.fault(&Value::Null, PARSE_ERROR, why);
+                    }
+                    Read::End(why) => {
+                        self.settle_turns(context).await;
+                        return Ended::Gone(why);
+                    }
+                },
+            }
+        }
+    }
+
+    /// What is already written for the agent is given a moment to reach it.
+    pub(super) async fn goodbye(&mut self) {
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.connection.finish()).await;
+    }
+
+    /// An agent that hung up right after its last words is still heard.
+    async fn settle_turns(&mut self, context: &Context) {
+        while let Some(turn) = self.turns.next().await {
+            self.take(turn, context).await;
+        }
+    }
+
+    fn forward(&mut self, incoming: ToAgent) {
+        match incoming {
+            ToAgent::Deliver(delivery) => {
+                let id = format!("{}.{}", delivery.event_id, delivery.attempt);
+                let event = rpc::Event::from(*delivery);
+                self.connection.request(&id, "event.deliver", &event);
+            }
+            ToAgent::Settled(id) => {
+                let params = EventRef { event_id: id.to_string() };
+                self.connection.notify("event.settled", &params);
+            }
+            ToAgent::Receipt(receipt) => {
+                self.connection.notify("message.receipt", &Message::from(receipt));
+            }
+        }
+    }
+
+    async fn take(&mut self, turn: Turn, context: &Context) {
+        match turn {
+            Turn::Ack(event_id) => context.say.say(FromWorker::Ack { event_id }).await,
+            Turn::Reply { id, verdict } => match verdict {
+                Some(ReplyVerdict::Accepted(receipt)) => {
+                    self.connection.result(&id, &Message::from(receipt));
+                }
+                Some(ReplyVerdict::Rejected(why)) => {
+                    self.connection.fault(&id, INVALID_PARAMS, why);
+                }
+                Some(ReplyVerdict::Refused) | None => {
+                    self.connection.fault(&id, BUSY, "not accepted now: send it again");
+                }
+            },
+        }
+    }
+
+    async fn hear(&mut self, line: Line, context: &Context) {
+        match (line.method.as_deref(), line.id) {
+            (Some(method), id) => {
+                let params = line.params.as_ref().map_or("null", |p| p.get());
+                self.call(method, params, id.unwrap_or(Value::Null), context).await;
+            }
+            (None, Some(id)) => {
+                let Some(event_id) = delivery_of(&id) else {
+                    self.connection.fault(&id, INVALID_REQUEST, "an answer to no request of ours");
+                    return;
+                };
+                match line.error {
+                    None => self.turns.push_back(async move { Turn::Ack(event_id) }.boxed()),
+                    Some(fault) => {
+                        let after_ms = fault.data.and_then(|data| data.retry_after_ms);
+                        let reason = format!("{} ({})", fault.message, fault.code);
+                        context.say.say(FromWorker::Nack { event_id, reason, after_ms }).await;
+                    }
+                }
+            }
+            (None, None) => {
+                let why = "neither a request nor an answer";
+                self.connection.fault(&Value::Null, INVALID_REQUEST, why);
+            }
+        }
+    }
+
+    async fn call(&mut self, method: &str, params: &str, id: Value, context: &Context) {
+        if !self.initialized && method != "initialize" {
+            self.connection.fault(&id, NOT_INITIALIZED, "initialize comes first");
+            return;
+        }
+        let done = match method {
+            "initialize" => self.initialize(params, context).await,
+            "ready" => self.ready(params, context).await,
+            "paused" => {
+                self.ready_until = None;
+                context.say.say(FromWorker::Paused(Pause::Asked)).await;
+                Ok(Value::Object(serde_json::Map::new()))
+            }
+            "delivery.progress" => progress(params, context).await,
+            "message.send" => match self.reply(params) {
+                Ok(reply) => {
+                    let replies = context.replies.clone();
+                    let submit =
+                        async move { Turn::Reply { id, verdict: replies.submit(reply).await } };
+                    self.turns.push_back(submit.boxed());
+                    return;
+                }
+                Err(fault) => Err(fault),
+            },
+            other => Err((METHOD_NOT_FOUND, format!("there is no method {other:?}"))),
+        };
+        match done {
+            // A notification gets no answer.
+            _ if id.is_null() => {}
+            Ok(result) => self.connection.result(&id, &result),
+            Err((code, message)) => self.connection.fault(&id, code, message),
+        }
+    }
+
+    async fn initialize(&mut self, params: &str, context: &Context) -> Called {
+        let params: Initialize = read(params)?;
+        if params.protocol.is_some_and(|version| version != PROTOCOL) {
+            return Err((INVALID_PARAMS, format!("this gateway speaks protocol {PROTOCOL}")));
+        }
+        self.initialized = true;
+        self.concurrency = params.concurrency.unwrap_or(self.most).clamp(1, self.most);
+        context.say.say(FromWorker::Outside(Outside::Up)).await;
+        let gateway = concat!("hermes-gw ", env!("CARGO_PKG_VERSION")).to_owned();
+        let concurrency = self.concurrency;
+        Ok(json(&Initialized { protocol: PROTOCOL, gateway, concurrency }))
+    }
+
+    async fn ready(&mut self, params: &str, context: &Context) -> Called {
+        let params: rpc::Ready = read(params)?;
+        let lease_ms = params.lease_ms.unwrap_or(LEASE_MS);
+        let ttl_ms = lease_ms.clamp(*LEASE_RANGE.start(), *LEASE_RANGE.end());
+        self.ready_until = Some(clock::now() + Duration::from_millis(u64::from(ttl_ms)));
+        let concurrency = self.concurrency;
+        context.say.say(FromWorker::Lease { ttl_ms, concurrency }).await;
+        Ok(json(&Leased { lease_ms: ttl_ms }))
+    }
+
+    fn reply(&self, params: &str) -> Result<Reply, (i32, String)> {
+        let send: rpc::Send = read_required(params)?;
+        let wrong = |why: &str| (INVALID_PARAMS, why.to_owned());
+        if send.key.is_empty() || send.key.len() > KEY_MAX {
+            return Err(wrong("key must have 1 to 200 bytes"));
+        }
+        if send.text.is_empty() {
+            return Err(wrong("text must not be empty"));
+        }
+        let instance = Instance::new(send.instance).map_err(|e| wrong(&e.to_string()))?;
+        let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
+        Ok(Reply { key: send.key, lane, reply_to: send.reply_to, text: send.text })
+    }
+}
+
+type Called = Result<Value, (i32, String)>;
+
+async fn progress(params: &str, context: &Context) -> Called {
+    let named: EventRef = read_required(params)?;
+    let event_id = named.event_id.parse().map(EventId).map_err(|_| {
+        (INVALID_PARAMS, format!("{:?} is no event_id of ours", named.event_id))
+    })?;
+    context.say.say(FromWorker::Progress { event_id }).await;
+    Ok(Value::Object(serde_json::Map::new()))
+}
+
+/// The event that our request of this id delivered.
+fn delivery_of(id: &Value) -> Option<EventId> {
+    id.as_str()?.split_once('.')?.0.parse().ok().map(EventId)
+}
+
+fn read<T: for<'a> Deserialize<'a> + Default>(params: &str) -> Result<T, (i32, String)> {
+    if params == "null" { Ok(T::default()) } else { read_required(params) }
+}
+
+fn read_required<T: for<'a> Deserialize<'a>>(params: &str) -> Result<T, (i32, String)> {
+    serde_json::from_str(params).map_err(|e| (INVALID_PARAMS, e.to_string()))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}

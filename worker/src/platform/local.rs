@@ -1,0 +1,161 @@
+//! Platform `local`: the terminal of the user who runs us, through a socket of this worker.
+//!
+//! A conversation has a name and may be shown in several terminals, or in none: then what the agent
+//! says waits here for the next terminal that joins, and the outbox keeps it should we die meanwhile.
+//! The socket's mode and the peer's uid are the access rule.
+
+mod terminal;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind};
+use protocol::local::{FromTerminal, ToTerminal};
+use protocol::worker::{LocalSettings, Ready, Verdict};
+use tokio::sync::mpsc;
+
+use self::terminal::Terminal;
+use super::{Context, Note, Platform};
+use crate::socket::Door;
+use crate::{Error, clock};
+
+/// Terminals at once.
+const TERMINALS: usize = 64;
+/// A repetition is shown again at worst, and the terminal knows it by its id.
+const IDEMPOTENT_MS: u64 = 24 * 3600 * 1000;
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Local {
+    socket: PathBuf,
+}
+
+/// What a terminal's task tells.
+pub(super) enum Heard {
+    Line(FromTerminal),
+    Gone,
+}
+
+struct Shown {
+    chat: Option<(String, String)>,
+    screen: mpsc::Sender<ToTerminal>,
+}
+
+impl Local {
+    /// With its settings.
+    pub fn new(settings: LocalSettings) -> Self {
+        Self { socket: settings.socket }
+    }
+}
+
+impl Platform for Local {
+    async fn run(self, mut context: Context) -> Result<(), Error> {
+        let what = format!("listen at {}", self.socket.display());
+        let door = Door::open(&self.socket).await.map_err(|source| Error::Os { what, source })?;
+        let account = self.socket.display().to_string();
+        let ready = Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) };
+        context.report.tell(Note::Ready(ready)).await;
+        let (tell, mut heard) = mpsc::channel(64);
+        let mut terminals: HashMap<u64, Shown> = HashMap::new();
+        let mut waiting: HashMap<String, Vec<Outbound>> = HashMap::new();
+        let mut verdicts = FuturesUnordered::new();
+        let mut tasks = FuturesUnordered::new();
+        let mut next = 0_u64;
+        loop {
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                accepted = door.accept(), if terminals.len() < TERMINALS => {
+                    let Ok((halves, _)) = accepted else { continue };
+                    next += 1;
+                    let (screen, lines) = mpsc::channel(256);
+                    terminals.insert(next, Shown { chat: None, screen });
+                    tasks.push(Terminal::new(next, halves, lines, tell.clone()).run());
+                }
+                Some(()) = tasks.next() => {}
+                Some((number, what)) = heard.recv() => match what {
+                    Heard::Gone => drop(terminals.remove(&number)),
+                    Heard::Line(FromTerminal::Join { chat, user }) => {
+                        let Some(shown) = terminals.get_mut(&number) else { continue };
+                        let _ = shown.screen.try_send(ToTerminal::Joined);
+                        shown.chat = Some((chat.clone(), user));
+                        for outbound in waiting.remove(&chat).unwrap_or_default() {
+                            show(outbound, &terminals, &mut waiting, &context).await;
+                        }
+                    }
+                    Heard::Line(FromTerminal::Say { id, text }) => {
+                        context.report.tell(Note::Progress).await;
+                        let Some(shown) = terminals.get(&number) else { continue };
+                        let Some((chat, user)) = &shown.chat else {
+                            let reason = "the first line must be a join".into();
+                            let _ = shown.screen.try_send(ToTerminal::Problem { reason });
+                            continue;
+                        };
+                        let event = event(chat, user, &id, text);
+                        let verdict = context.events.submit(event, None).await;
+                        verdicts.push(async move { (number, id, verdict.await) });
+                    }
+                },
+                Some((number, id, verdict)) = verdicts.next() => {
+                    let Some(shown) = terminals.get(&number) else { continue };
+                    let line = match verdict {
+                        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => {
+                            ToTerminal::Accepted { id }
+                        }
+                        Ok(Verdict::Refused) | Err(_) => ToTerminal::Refused { id },
+                    };
+                    let _ = shown.screen.try_send(line);
+                }
+                Some(outbound) = context.outbound.recv() => {
+                    show(outbound, &terminals, &mut waiting, &context).await;
+                }
+            }
+        }
+    }
+}
+
+/// Shows a reply in every terminal of its conversation, or keeps it for the next one.
+async fn show(
+    outbound: Outbound,
+    terminals: &HashMap<u64, Shown>,
+    waiting: &mut HashMap<String, Vec<Outbound>>,
+    context: &Context,
+) {
+    let message = ToTerminal::Message {
+        message_id: outbound.id.to_string(),
+        reply_to: outbound.reply_to.clone(),
+        text: outbound.text.clone(),
+    };
+    let mut shown = false;
+    for terminal in terminals.values() {
+        if terminal.chat.as_ref().is_some_and(|(chat, _)| *chat == outbound.chat_id) {
+            shown |= terminal.screen.try_send(message.clone()).is_ok();
+        }
+    }
+    if shown {
+        let message_ids = vec![outbound.id.to_string()];
+        let outcome = Outcome::Sent { message_ids };
+        context.report.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
+    } else {
+        waiting.entry(outbound.chat_id.clone()).or_default().push(outbound);
+    }
+}
+
+fn event(chat: &str, user: &str, id: &str, text: String) -> Inbound {
+    Inbound {
+        kind: InboundKind::Message,
+        keys: vec![format!("message:{}", &id[..id.floor_char_boundary(200)])],
+        origin_ms: clock::unix_ms(),
+        chat_id: chat.to_owned(),
+        chat_type: ChatType::Direct,
+        thread_id: None,
+        message_id: Some(id.to_owned()),
+        reply_to: None,
+        sender: Sender { user_id: user.to_owned(), name: None, kind: SenderKind::User },
+        mention: Mention::Me,
+        text,
+        parts: Vec::new(),
+        raw: Vec::new(),
+    }
+}

@@ -1,0 +1,324 @@
+//! A worker's only event loop: frames to and from the supervisor, the adapter, the heartbeat, the end.
+//!
+//! The adapter runs inside this loop's task, so a heartbeat proves that the adapter's code lets the
+//! loop turn. Nothing here blocks on the adapter: what the supervisor sends is bounded by its own
+//! windows, and what the adapter hands in waits for credit.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use protocol::event::{Inbound, Outbound};
+use protocol::link::{Receiver, Sender};
+use protocol::worker::{
+    Adapter, Configure, FromWorker, Heartbeat, Outside, ReplyVerdict, ToWorker, Verdict,
+};
+use protocol::{Error as LinkError, frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::echo::Echo;
+use crate::agent::socket::Socket;
+use crate::agent::{self, Agent, ToAgent};
+use crate::clock::{self, Instant};
+//FEISHU use crate::platform::feishu::Feishu;
+use crate::platform::local::Local;
+use crate::platform::{self, Note, Platform};
+use crate::unacked::Unacked;
+use crate::Error;
+
+/// Room for what the supervisor may have on its way to an adapter.
+const DOWN: usize = 4096;
+const UP: usize = 256;
+/// Left free in a frame for what surrounds an event.
+const FRAME_MARGIN: usize = 4096;
+/// What remains of a text that no frame can hold.
+const TEXT_CUT: usize = 256 * 1024;
+
+type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+/// The pump's ends of the adapter's channels. Both roles have all of them; an adapter uses its own.
+struct Ports {
+    events: mpsc::Receiver<platform::Submitted>,
+    notes: mpsc::Receiver<Note>,
+    outbound: mpsc::Sender<Outbound>,
+    replies: mpsc::Receiver<agent::Submitted>,
+    said: mpsc::Receiver<FromWorker>,
+    incoming: mpsc::Sender<ToAgent>,
+    /// Kept so that the receivers of the other role wait instead of ending.
+    _unused: (mpsc::Sender<platform::Submitted>, mpsc::Sender<Note>, agent::Replies, agent::Say),
+}
+
+/// Serves one link until the adapter ends. `stop` asks the adapter to end.
+pub(crate) async fn run<R, W>(
+    receiver: Receiver<R>,
+    sender: Sender<W>,
+    configure: Configure,
+    stop: CancellationToken,
+) -> Result<(), Error>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let heartbeat = Duration::from_millis(u64::from(configure.heartbeat_ms.max(10)));
+    let grace = Duration::from_millis(u64::from(configure.grace_ms));
+    let (window, bytes) = (configure.window, configure.window_bytes);
+    let (ports, adapter) = start(configure, &stop);
+    let mut pump = Pump {
+        receiver,
+        sender,
+        ports,
+        events: Unacked::new(window, bytes),
+        replies: Unacked::new(window, bytes),
+        progress: None,
+        ignored: 0,
+        malformed: 0,
+    };
+    pump.turn(adapter, heartbeat, grace, stop).await
+}
+
+fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
+    let (event, events) = mpsc::channel(UP);
+    let (note, notes) = mpsc::channel(UP);
+    let (outbound, outgoing) = mpsc::channel(DOWN);
+    let (reply, replies) = mpsc::channel(UP);
+    let (say, said) = mpsc::channel(UP);
+    let (incoming, arriving) = mpsc::channel(DOWN);
+    let for_platform = platform::Context {
+        events: platform::Events::new(event.clone()),
+        outbound: outgoing,
+        report: platform::Report::new(note.clone()),
+        stop: stop.clone(),
+        cursor: configure.cursor,
+    };
+    let for_agent = agent::Context {
+        incoming: arriving,
+        replies: agent::Replies::new(reply.clone()),
+        say: agent::Say::new(say.clone()),
+        stop: stop.clone(),
+    };
+    let adapter: Running = match configure.adapter {
+        Adapter::Local(settings) => Box::pin(Local::new(settings).run(for_platform)),
+        Adapter::Feishu(_) => Box::pin(async { Err(Error::Unexpected("feishu")) }),
+        Adapter::Echo => Box::pin(Echo.run(for_agent)),
+        Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
+    };
+    let unused = (event, note, agent::Replies::new(reply), agent::Say::new(say));
+    (Ports { events, notes, outbound, replies, said, incoming, _unused: unused }, adapter)
+}
+
+struct Pump<R, W> {
+    receiver: Receiver<R>,
+    sender: Sender<W>,
+    ports: Ports,
+    events: Unacked<oneshot::Sender<Verdict>>,
+    replies: Unacked<oneshot::Sender<ReplyVerdict>>,
+    progress: Option<Instant>,
+    ignored: u64,
+    malformed: u64,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
+    async fn turn(
+        &mut self,
+        mut adapter: Running,
+        heartbeat: Duration,
+        grace: Duration,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut heartbeat = tokio::time::interval(heartbeat);
+        let mut leaving: Option<Instant> = None;
+        let mut lost: Option<LinkError> = None;
+        let ended = loop {
+            let late = leaving.unwrap_or_else(clock::now);
+            tokio::select! {
+                frame = self.receiver.next(), if lost.is_none() => match frame {
+                    Ok(Some(frame)) => self.hear(frame, &stop)?,
+                    Ok(None) => {
+                        lost = Some(LinkError::Torn);
+                        stop.cancel();
+                    }
+                    Err(e) => {
+                        lost = Some(e);
+                        stop.cancel();
+                    }
+                },
+                Some(submitted) = self.ports.events.recv(), if self.events.has_credit() => {
+                    self.submit_event(submitted)?;
+                }
+                Some(submitted) = self.ports.replies.recv(), if self.replies.has_credit() => {
+                    self.submit_reply(submitted)?;
+                }
+                Some(note) = self.ports.notes.recv() => self.note(note)?,
+                Some(frame) = self.ports.said.recv() => self.sender.feed(&frame)?,
+                _ = heartbeat.tick() => self.beat()?,
+                () = stop.cancelled(), if leaving.is_none() => leaving = Some(clock::now() + grace),
+                () = tokio::time::sleep_until(late), if leaving.is_some() => break None,
+                result = &mut adapter => break Some(result),
+            }
+            while lost.is_none() {
+                match self.receiver.ready() {
+                    Ok(Some(frame)) => self.hear(frame, &stop)?,
+                    Ok(None) => break,
+                    Err(e) => {
+                        lost = Some(e);
+                        stop.cancel();
+                    }
+                }
+            }
+            self.drain()?;
+            if lost.is_none()
+                && let Err(e) = self.sender.flush().await
+            {
+                lost = Some(e);
+                stop.cancel();
+            }
+        };
+        if let Some(e) = lost {
+            return Err(e.into());
+        }
+        self.drain()?;
+        let reason = match &ended {
+            None => "the platform or the agent took too long to end".to_owned(),
+            Some(Ok(())) => "told to end".to_owned(),
+            Some(Err(e)) => e.to_string(),
+        };
+        self.sender.send(&FromWorker::Bye { reason }).await?;
+        ended.unwrap_or(Ok(()))
+    }
+
+    /// Everything that the adapter has ready goes with the same write.
+    fn drain(&mut self) -> Result<(), Error> {
+        while let Ok(note) = self.ports.notes.try_recv() {
+            self.note(note)?;
+        }
+        while let Ok(frame) = self.ports.said.try_recv() {
+            self.sender.feed(&frame)?;
+        }
+        while self.events.has_credit()
+            && let Ok(submitted) = self.ports.events.try_recv()
+        {
+            self.submit_event(submitted)?;
+        }
+        while self.replies.has_credit()
+            && let Ok(submitted) = self.ports.replies.try_recv()
+        {
+            self.submit_reply(submitted)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, frame: ToWorker, stop: &CancellationToken) -> Result<(), Error> {
+        match frame {
+            ToWorker::Configure(_) => return Err(Error::Unexpected("a second configuration")),
+            ToWorker::Verdict { seq, verdict } => {
+                let waiter = self.events.answered(seq);
+                let waiter = waiter.ok_or(Error::Unexpected("a verdict for no event"))?;
+                // An adapter that no longer waits has told the platform nothing.
+                let _ = waiter.send(verdict);
+            }
+            ToWorker::ReplyVerdict { seq, verdict } => {
+                let waiter = self.replies.answered(seq);
+                let waiter = waiter.ok_or(Error::Unexpected("a verdict for no reply"))?;
+                let _ = waiter.send(verdict);
+            }
+            ToWorker::Send(outbound) => self
+                .ports
+                .outbound
+                .try_send(*outbound)
+                .map_err(|_| Error::Unexpected("more replies than the adapter can hold"))?,
+            ToWorker::Deliver(delivery) => self
+                .ports
+                .incoming
+                .try_send(ToAgent::Deliver(delivery))
+                .map_err(|_| Error::Unexpected("more events than the adapter can hold"))?,
+            ToWorker::Settled { event_id } => self.inform(ToAgent::Settled(event_id)),
+            ToWorker::Receipt(receipt) => self.inform(ToAgent::Receipt(receipt)),
+            ToWorker::Stop => stop.cancel(),
+        }
+        Ok(())
+    }
+
+    /// News that an agent which does not read cannot be made to hear.
+    fn inform(&self, news: ToAgent) {
+        if self.ports.incoming.try_send(news).is_err() {
+            tracing::warn!("the agent does not read; news for it is dropped");
+        }
+    }
+
+    fn submit_event(&mut self, submitted: platform::Submitted) -> Result<(), Error> {
+        let platform::Submitted { event, cursor, verdict } = submitted;
+        let event = fit(event)?;
+        let bytes = frame::size(&event)?;
+        let seq = self.events.sent(bytes, verdict);
+        Ok(self.sender.feed(&FromWorker::Inbound { seq, event: Box::new(event), cursor })?)
+    }
+
+    fn submit_reply(&mut self, submitted: agent::Submitted) -> Result<(), Error> {
+        let agent::Submitted { reply, verdict } = submitted;
+        let bytes = frame::size(&reply)?;
+        if bytes > frame::MAX - FRAME_MARGIN {
+            let most = frame::MAX - FRAME_MARGIN;
+            let _ = verdict.send(ReplyVerdict::Rejected(format!(
+                "the reply has {bytes} bytes, at most {most} are possible"
+            )));
+            return Ok(());
+        }
+        let seq = self.replies.sent(bytes, verdict);
+        Ok(self.sender.feed(&FromWorker::Reply { seq, reply: Box::new(reply) })?)
+    }
+
+    fn note(&mut self, note: Note) -> Result<(), Error> {
+        let frame = match note {
+            Note::Progress => {
+                self.progress = Some(clock::now());
+                return Ok(());
+            }
+            Note::Ignored => {
+                self.ignored += 1;
+                return Ok(());
+            }
+            Note::Malformed => {
+                self.malformed += 1;
+                return Ok(());
+            }
+            Note::Ready(ready) => {
+                self.progress = Some(clock::now());
+                FromWorker::Ready(ready)
+            }
+            Note::Outside(outside) => {
+                if outside == Outside::Up {
+                    self.progress = Some(clock::now());
+                }
+                FromWorker::Outside(outside)
+            }
+            Note::Outcome(id, attempt, outcome) => FromWorker::Outcome { id, attempt, outcome },
+        };
+        Ok(self.sender.feed(&frame)?)
+    }
+
+    fn beat(&mut self) -> Result<(), Error> {
+        let age = self.progress.map(|at| clock::now().duration_since(at).as_millis());
+        let heartbeat = Heartbeat {
+            progress_age_ms: age.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+            ignored: self.ignored,
+            malformed: self.malformed,
+        };
+        Ok(self.sender.feed(&FromWorker::Heartbeat(heartbeat))?)
+    }
+}
+
+/// Makes an event fit into a frame: first without the platform's own JSON, then with less text.
+fn fit(mut event: Inbound) -> Result<Inbound, Error> {
+    let most = frame::MAX - FRAME_MARGIN;
+    if frame::size(&event)? > most {
+        event.raw = Vec::new();
+    }
+    if frame::size(&event)? > most {
+        let cut = event.text.floor_char_boundary(TEXT_CUT);
+        event.text.truncate(cut);
+        event.text.push_str(" […]");
+        event.parts.clear();
+    }
+    Ok(event)
+}
