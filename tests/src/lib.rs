@@ -1,1 +1,3 @@
+//! Simulated platforms, endpoints and clients for the tests of hermes-gw.
 
+pub mod feishu;

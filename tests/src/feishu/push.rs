@@ -1,0 +1,559 @@
+//! Delivering events: which connection, which frames, how often, and what counts as an answer.
+//!
+//! Each event goes to one connection chosen by chance. Unanswered after the time limit, answered with another code than
+//! 200, or without a connection at all, it comes again by the schedule, with the same event id and a new delivery id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::clock;
+use super::frame::{DATA, Frame};
+use super::observe::{Observation, Rule};
+use super::state::{KnownMessage, Outgoing, Shared, State};
+
+/// How an event travels. [`Push::default`] is one whole frame.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// The `type` header: `event`, or `card` for the old card callbacks.
+    pub frame_type: String,
+    /// Where to cut the payload, in bytes; empty for one whole frame. A cut may fall inside a character.
+    pub cuts: Vec<usize>,
+    /// The order in which the parts are sent; empty for their own order.
+    pub order: Vec<usize>,
+    /// The pause between two parts.
+    pub gap: Duration,
+    /// Sends the last part once more.
+    pub repeat_last: bool,
+    /// Header keys to leave out, besides those of the settings.
+    pub omit: Vec<&'static str>,
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self {
+            frame_type: "event".to_owned(),
+            cuts: Vec::new(),
+            order: Vec::new(),
+            gap: Duration::ZERO,
+            repeat_last: false,
+            omit: Vec::new(),
+        }
+    }
+}
+
+impl Push {
+    /// In `parts` parts of about the same size, the last one first.
+    pub fn chunked(payload_bytes: usize, parts: usize) -> Self {
+        let cuts = (1..parts).map(|part| payload_bytes * part / parts).collect();
+        Self { cuts, order: (0..parts).rev().collect(), ..Self::default() }
+    }
+
+    fn parts<'a>(&self, payload: &'a [u8]) -> Vec<&'a [u8]> {
+        let mut parts = Vec::new();
+        let mut rest = payload;
+        let mut done = 0;
+        for cut in &self.cuts {
+            let at = cut.saturating_sub(done).min(rest.len());
+            let (part, after) = rest.split_at(at);
+            parts.push(part);
+            rest = after;
+            done += at;
+        }
+        parts.push(rest);
+        parts
+    }
+}
+
+/// A good answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ack {
+    /// From the (last) push to the answer.
+    pub latency: Duration,
+    /// Which push it answered, from 1.
+    pub attempt: u32,
+    pub connection: u64,
+    /// What the peer says it needed, in milliseconds.
+    pub biz_rt: Option<i64>,
+    /// The decoded `data` member.
+    pub data: Option<Value>,
+}
+
+/// How far an event has come.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Progress {
+    /// The attempts so far, with or without a connection.
+    pub attempts: u32,
+    /// The pushes so far.
+    pub pushes: u32,
+    /// Answers after the time limit.
+    pub late: u32,
+    /// How it ended, if it has.
+    pub end: Option<End>,
+    verdict: Option<Result<Ack, i64>>,
+}
+
+/// How an event ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    Acked(Ack),
+    /// The schedule is over.
+    GivenUp,
+}
+
+/// An event under way.
+#[derive(Clone)]
+pub struct EventHandle {
+    pub(crate) shared: Arc<Shared>,
+    app: Arc<str>,
+    event_id: Arc<str>,
+    event: Arc<Value>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl EventHandle {
+    /// The id that stays the same over all pushes.
+    pub fn event_id(&self) -> &str {
+        &self.event_id
+    }
+
+    /// The event as it was pushed.
+    pub fn event(&self) -> &Value {
+        &self.event
+    }
+
+    /// `event.message.message_id`, if there is one.
+    pub fn message_id(&self) -> Option<&str> {
+        self.event.pointer("/event/message/message_id")?.as_str()
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// How often it was put on a connection.
+    pub fn pushes(&self) -> u32 {
+        self.progress().pushes
+    }
+
+    pub fn is_acked(&self) -> bool {
+        matches!(self.progress().end, Some(End::Acked(_)))
+    }
+
+    /// Waits for the end, however long it takes.
+    pub async fn ended(&self) -> End {
+        let mut progress = self.progress.clone();
+        match progress.wait_for(|progress| progress.end.is_some()).await {
+            Ok(progress) => progress.end.clone().unwrap_or(End::GivenUp),
+            Err(_) => End::GivenUp,
+        }
+    }
+
+    /// Waits for a good answer. Panics when the schedule is over without one.
+    pub async fn acked(&self) -> Ack {
+        match self.ended().await {
+            End::Acked(ack) => ack,
+            End::GivenUp => {
+                panic!("event {} was given up{}", self.event_id, self.shared.journal.tail())
+            }
+        }
+    }
+
+    /// Waits for a good answer. Panics, with the journal, when there is none within `limit`.
+    pub async fn acked_within(&self, limit: Duration) -> Ack {
+        match tokio::time::timeout(limit, self.acked()).await {
+            Ok(ack) => ack,
+            Err(_) => panic!(
+                "event {} has no answer within {limit:?}{}",
+                self.event_id,
+                self.shared.journal.tail()
+            ),
+        }
+    }
+
+    /// Waits until it was put on a connection `count` times. Panics, with the journal, after `limit`.
+    pub async fn pushed_within(&self, count: u32, limit: Duration) {
+        let mut progress = self.progress.clone();
+        let wait = progress.wait_for(|progress| progress.pushes >= count);
+        if !matches!(tokio::time::timeout(limit, wait).await, Ok(Ok(_))) {
+            panic!(
+                "event {} was not pushed {count} times within {limit:?}{}",
+                self.event_id,
+                self.shared.journal.tail()
+            );
+        }
+    }
+
+    /// The name of the app.
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+}
+
+/// A push that waits for its answer, or had it.
+pub(crate) struct Delivery {
+    connection: u64,
+    event_id: Arc<str>,
+    id: String,
+    /// The completing frame, without its payload.
+    frame: Frame,
+    pushed: Instant,
+    deadline: Instant,
+    attempt: u32,
+    answered: bool,
+    progress: watch::Sender<Progress>,
+}
+
+/// Starts delivering an event.
+pub(crate) fn start(shared: &Arc<Shared>, app: &str, event: Value, push: Push) -> EventHandle {
+    let event_id = event
+        .pointer("/header/event_id")
+        .or_else(|| event.get("uuid"))
+        .and_then(Value::as_str)
+        .expect("an event has header.event_id, or uuid in its old form");
+    let event_id: Arc<str> = event_id.into();
+    if let Some(message) = event.pointer("/event/message") {
+        remember(&mut shared.state(), message);
+    }
+    let (sender, progress) = watch::channel(Progress::default());
+    let app: Arc<str> = app.into();
+    let task = Task {
+        shared: shared.clone(),
+        app: app.clone(),
+        event_id: event_id.clone(),
+        payload: event.to_string().into_bytes(),
+        push,
+        progress: sender,
+    };
+    let stop = shared.stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = task.drive() => {}
+        }
+    });
+    EventHandle { shared: shared.clone(), app, event_id, event: Arc::new(event), progress }
+}
+
+fn remember(state: &mut State, message: &Value) {
+    let text = |key: &str| {
+        let found = message.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        found.map(str::to_owned)
+    };
+    let (Some(message_id), Some(chat_id)) = (text("message_id"), text("chat_id")) else { return };
+    let known = KnownMessage {
+        chat_id,
+        root_id: text("root_id"),
+        thread_id: text("thread_id"),
+        gone: None,
+    };
+    state.messages.insert(message_id, known);
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    app: Arc<str>,
+    event_id: Arc<str>,
+    payload: Vec<u8>,
+    push: Push,
+    progress: watch::Sender<Progress>,
+}
+
+impl Task {
+    async fn drive(self) {
+        let schedule = self.shared.state().settings.schedule.clone();
+        let mut pauses = schedule.pauses.iter();
+        let mut progress = self.progress.subscribe();
+        loop {
+            let mut opened = self.shared.opened.subscribe();
+            if let Some(deadline) = self.push_once(schedule.answer_within).await {
+                let answer = progress
+                    .wait_for(|progress| progress.verdict.is_some() || progress.end.is_some());
+                // The verdict is read below; running into the deadline is one too.
+                let _ = timeout_at(deadline, answer).await;
+            }
+            if let Some(Ok(ack)) = self.progress.borrow().verdict.clone() {
+                self.end(End::Acked(ack));
+            }
+            if self.progress.borrow().end.is_some() {
+                return;
+            }
+            let Some(pause) = pauses.next() else { break };
+            let at_once = self.shared.state().settings.push_on_connect;
+            tokio::select! {
+                () = sleep(*pause) => {}
+                _ = progress.wait_for(|progress| progress.end.is_some()) => return,
+                _ = opened.changed(), if at_once => {}
+            }
+        }
+        self.shared
+            .journal
+            .note(&self.app, Observation::GivenUp { event_id: self.event_id.to_string() });
+        self.end(End::GivenUp);
+    }
+
+    fn end(&self, end: End) {
+        self.progress.send_if_modified(|progress| {
+            let open = progress.end.is_none();
+            if open {
+                progress.end = Some(end);
+            }
+            open
+        });
+    }
+
+    /// One attempt; returns the deadline of its answer, or none when the app has no connection.
+    async fn push_once(&self, answer_within: Duration) -> Option<Instant> {
+        let mut attempt = 0;
+        self.progress.send_modify(|progress| {
+            progress.attempts += 1;
+            progress.verdict = None;
+            attempt = progress.attempts;
+        });
+        let prepared = self.prepare(attempt, answer_within);
+        let event_id = self.event_id.to_string();
+        let Some((connection, delivery_id, deadline, frames)) = prepared else {
+            self.shared.journal.note(&self.app, Observation::Missed { event_id, attempt });
+            return None;
+        };
+        let pushed = Observation::Pushed { connection, event_id, delivery_id, attempt };
+        self.shared.journal.note(&self.app, pushed);
+        self.progress.send_modify(|progress| progress.pushes += 1);
+        let mut due = Instant::now();
+        for frame in frames {
+            sleep_until(due).await;
+            send(&self.shared, connection, Outgoing::Binary(frame.encode()));
+            due += self.push.gap;
+        }
+        Some(deadline)
+    }
+
+    /// Chooses a connection, makes the frames and writes the delivery down.
+    fn prepare(
+        &self,
+        attempt: u32,
+        answer_within: Duration,
+    ) -> Option<(u64, String, Instant, Vec<Frame>)> {
+        let mut guard = self.shared.state();
+        let state = &mut *guard;
+        let connection = state.any_socket(&self.app)?;
+        let id = state.fresh_id("");
+        let trace_id = state.fresh_id("");
+        let log_id = state.log_id();
+        let socket = state.sockets.get_mut(&connection)?;
+        let settings = &state.settings;
+        let parts = self.push.parts(&self.payload);
+        let keep =
+            |key: &str| !self.push.omit.contains(&key) && !settings.omitted_headers.contains(&key);
+        let timestamp = clock::wall_ms().to_string();
+        let mut frames = Vec::new();
+        let order = match self.push.order.as_slice() {
+            [] => (0..parts.len()).collect(),
+            order => order.to_vec(),
+        };
+        for index in order {
+            let part = parts.get(index).expect("the order names parts that exist");
+            socket.frames += 1;
+            let mut frame = Frame {
+                seq_id: socket.frames,
+                log_id,
+                service: socket.service_id,
+                method: DATA,
+                payload: Some(part.to_vec()),
+                log_id_new: Some(trace_id.clone()),
+                ..Frame::default()
+            };
+            for (key, value) in [
+                ("type", self.push.frame_type.clone()),
+                ("message_id", id.clone()),
+                ("sum", parts.len().to_string()),
+                ("seq", index.to_string()),
+                ("trace_id", trace_id.clone()),
+                ("timestamp", timestamp.clone()),
+                ("instance_id", settings.instance_id.clone()),
+            ] {
+                if keep(key) {
+                    frame = frame.with(key, value);
+                }
+            }
+            frames.push(frame);
+        }
+        if self.push.repeat_last {
+            frames.extend(frames.last().cloned());
+        }
+        let completing = Frame { payload: None, ..frames.last()?.clone() };
+        let gaps = u32::try_from(frames.len() - 1).unwrap_or(u32::MAX);
+        let pushed = Instant::now() + self.push.gap * gaps;
+        let deadline = pushed + answer_within;
+        let delivery = Delivery {
+            connection,
+            event_id: self.event_id.clone(),
+            id: id.clone(),
+            pushed,
+            deadline,
+            attempt,
+            answered: false,
+            progress: self.progress.clone(),
+            frame: completing,
+        };
+        state.deliveries.insert(key_of(connection, &delivery.frame), delivery);
+        Some((connection, id, deadline, frames))
+    }
+}
+
+/// Hands something to a connection; it is lost, as on a real network, when the connection is gone or choked.
+pub(crate) fn send(shared: &Shared, connection: u64, what: Outgoing) {
+    let outgoing = shared.state().sockets.get(&connection).map(|socket| socket.outgoing.clone());
+    if let Some(outgoing) = outgoing {
+        let _ = outgoing.try_send(what);
+    }
+}
+
+/// What finds a delivery again: its id, or the numbers of its frame when the id was left out.
+fn key_of(connection: u64, frame: &Frame) -> String {
+    match frame.header("message_id") {
+        Some(id) => id.to_owned(),
+        None => format!("{connection}/{}", frame.seq_id),
+    }
+}
+
+/// Judges a data frame from the peer, which can only be an answer.
+pub(crate) fn answer(shared: &Shared, connection: u64, app: &str, frame: &Frame) {
+    let now = Instant::now();
+    let mut broken = Vec::new();
+    let verdict = {
+        let mut state = shared.state();
+        let late_counts = state.settings.late_answers_count;
+        match state.deliveries.get_mut(&key_of(connection, frame)) {
+            Some(delivery) if delivery.connection == connection => {
+                judge(delivery, frame, now, late_counts, &mut broken)
+            }
+            _ => {
+                broken.push((Rule::Unknown, format!("an answer to nothing: {:?}", frame.headers)));
+                None
+            }
+        }
+    };
+    for (rule, detail) in broken {
+        shared.violation(app, rule, detail);
+    }
+    if let Some((observation, conclude)) = verdict {
+        shared.journal.note(app, observation);
+        conclude();
+    }
+}
+
+type Conclude = Box<dyn FnOnce() + Send>;
+
+fn judge(
+    delivery: &mut Delivery,
+    frame: &Frame,
+    now: Instant,
+    late_counts: bool,
+    broken: &mut Vec<(Rule, String)>,
+) -> Option<(Observation, Conclude)> {
+    compare(&delivery.frame, frame, broken);
+    let biz_rt = biz_rt(frame, broken);
+    let payload = payload(frame, broken);
+    if delivery.answered {
+        broken.push((Rule::Twice, format!("delivery {} was answered before", delivery.id)));
+    }
+    delivery.answered = true;
+    let (code, raw, data) = payload?;
+    let fatal = broken.iter().any(|(rule, _)| rule.is_fatal());
+    let late = now > delivery.deadline;
+    let latency = now.saturating_duration_since(delivery.pushed);
+    let observation = Observation::Answered {
+        connection: delivery.connection,
+        event_id: delivery.event_id.to_string(),
+        delivery_id: delivery.id.clone(),
+        code,
+        latency,
+        late,
+        data: raw,
+    };
+    let attempt = delivery.attempt;
+    let ack = Ack { latency, attempt, connection: delivery.connection, biz_rt, data };
+    let progress = delivery.progress.clone();
+    let conclude = move || {
+        progress.send_modify(|progress| {
+            if late {
+                progress.late += 1;
+            }
+            if fatal || progress.end.is_some() {
+                return;
+            }
+            if late && late_counts && code == 200 {
+                progress.end = Some(End::Acked(ack));
+            } else if !late && progress.attempts == attempt {
+                progress.verdict = Some(if code == 200 { Ok(ack) } else { Err(code) });
+            }
+        });
+    };
+    Some((observation, Box::new(conclude)))
+}
+
+fn compare(sent: &Frame, answer: &Frame, broken: &mut Vec<(Rule, String)>) {
+    let mut same = |rule, name: &str, sent: String, answered: String| {
+        if sent != answered {
+            broken.push((rule, format!("{name} {answered} answers {sent}")));
+        }
+    };
+    same(Rule::Method, "method", sent.method.to_string(), answer.method.to_string());
+    same(Rule::SeqId, "SeqID", sent.seq_id.to_string(), answer.seq_id.to_string());
+    same(Rule::LogId, "LogID", sent.log_id.to_string(), answer.log_id.to_string());
+    same(Rule::Service, "service", sent.service.to_string(), answer.service.to_string());
+    let new = |frame: &Frame| format!("{:?}", frame.log_id_new);
+    same(Rule::LogId, "LogIDNew", new(sent), new(answer));
+    let list = |frame: &Frame| {
+        let own = frame.headers.iter().filter(|header| header.key != "biz_rt");
+        own.map(|header| format!("{}={} ", header.key, header.value)).collect::<String>()
+    };
+    same(Rule::Headers, "headers", list(sent), list(answer));
+}
+
+fn biz_rt(frame: &Frame, broken: &mut Vec<(Rule, String)>) -> Option<i64> {
+    let Some(text) = frame.header("biz_rt") else {
+        broken.push((Rule::BizRt, "the answer has no biz_rt".to_owned()));
+        return None;
+    };
+    let number = text.parse().ok();
+    if number.is_none_or(|number: i64| number < 0) {
+        broken.push((Rule::BizRt, format!("biz_rt is {text:?}")));
+    }
+    number
+}
+
+/// The code, the `data` as it came and as it reads.
+fn payload(
+    frame: &Frame,
+    broken: &mut Vec<(Rule, String)>,
+) -> Option<(i64, Option<String>, Option<Value>)> {
+    let bytes = frame.payload.as_deref().unwrap_or_default();
+    let answer: Option<Value> = serde_json::from_slice(bytes).ok();
+    let code = answer.as_ref().and_then(|answer| answer.get("code")).and_then(Value::as_i64);
+    let (Some(answer), Some(code)) = (answer, code) else {
+        let text = String::from_utf8_lossy(bytes);
+        broken.push((Rule::Payload, format!("the payload has no whole code: {text:?}")));
+        return None;
+    };
+    let raw = match answer.get("data") {
+        None | Some(Value::Null) => return Some((code, None, None)),
+        Some(Value::String(text)) if text.is_empty() => return Some((code, None, None)),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => {
+            broken.push((Rule::Payload, format!("data is no string: {other}")));
+            return Some((code, None, None));
+        }
+    };
+    let decoded = base64::engine::general_purpose::STANDARD.decode(&raw).ok();
+    let data = decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if data.is_none() {
+        broken.push((Rule::Payload, format!("data is no base64 of JSON: {raw}")));
+    }
+    Some((code, Some(raw), data))
+}

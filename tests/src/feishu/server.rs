@@ -1,0 +1,174 @@
+//! Accepting connections and finding the route of a request. HTTP/1.1 on loopback, no TLS.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::state::Shared;
+use super::wire::{Line, Wire};
+use super::{discovery, rest, socket};
+
+/// The largest request body that is read.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// Whether the platform is to listen, and whether it does.
+pub(crate) struct Listening {
+    pub(crate) wanted: watch::Sender<bool>,
+    pub(crate) actual: watch::Receiver<bool>,
+}
+
+impl Listening {
+    pub(crate) async fn set(&self, wanted: bool) {
+        self.wanted.send_replace(wanted);
+        let mut actual = self.actual.clone();
+        // The accept loop is gone only when the platform is stopping.
+        let _ = actual.wait_for(|actual| *actual == wanted).await;
+    }
+}
+
+/// Starts the accept loop.
+pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener, addr: SocketAddr) -> Listening {
+    let wanted = watch::Sender::new(true);
+    let (report, actual) = watch::channel(true);
+    let orders = wanted.subscribe();
+    tokio::spawn(async move {
+        let stop = shared.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = accept(shared, listener, addr, orders, report) => {}
+        }
+    });
+    Listening { wanted, actual }
+}
+
+async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    addr: SocketAddr,
+    mut orders: watch::Receiver<bool>,
+    report: watch::Sender<bool>,
+) {
+    let mut listener = Some(listener);
+    loop {
+        if let Some(open) = &listener {
+            tokio::select! {
+                accepted = open.accept() => {
+                    if let Ok((stream, _)) = accepted {
+                        serve(&shared, stream);
+                    }
+                }
+                wanted = orders.wait_for(|wanted| !*wanted) => {
+                    if wanted.is_err() {
+                        return;
+                    }
+                    drop(wanted);
+                    listener = None;
+                    report.send_replace(false);
+                }
+            }
+        } else {
+            if orders.wait_for(|wanted| *wanted).await.is_err() {
+                return;
+            }
+            match TcpListener::bind(addr).await {
+                Ok(bound) => {
+                    listener = Some(bound);
+                    report.send_replace(true);
+                }
+                // Somebody else has the port for the moment.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+fn serve(shared: &Arc<Shared>, stream: TcpStream) {
+    // Without it the system still delivers, only later.
+    let _ = stream.set_nodelay(true);
+    let line = {
+        let mut state = shared.state();
+        let line = Line::new(state.fresh_number(), shared.stop.child_token());
+        if state.faults.swallows(None) {
+            line.hold(true);
+        }
+        state.lines.insert(line.id, line.clone());
+        line
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let wire = TokioIo::new(Wire::new(stream, line.clone()));
+        let answer = |request| {
+            let (shared, line) = (shared.clone(), line.clone());
+            async move { Ok::<_, Infallible>(route(&shared, &line, request).await) }
+        };
+        let connection = http1::Builder::new().serve_connection(wire, service_fn(answer));
+        tokio::select! {
+            // A broken connection is the peer's affair.
+            _ = connection.with_upgrades() => {}
+            () = line.over.cancelled() => {}
+        }
+        shared.state().lines.remove(&line.id);
+    });
+}
+
+async fn route(
+    shared: &Arc<Shared>,
+    line: &Arc<Line>,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    if request.method() == Method::GET && request.uri().path() == socket::PATH {
+        return socket::handshake(shared, line, request).await;
+    }
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
+        return plain(413, "too large");
+    };
+    let body = body.to_bytes();
+    if head.method == Method::POST && head.uri.path() == discovery::PATH {
+        return discovery::answer(shared, line, &head, &body).await;
+    }
+    rest::answer(shared, line, &head, &body).await
+}
+
+/// A plain text response.
+pub(crate) fn plain(status: u16, text: &str) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+/// A JSON response.
+pub(crate) fn json(status: u16, value: &Value) -> Response<Full<Bytes>> {
+    respond(status, "application/json; charset=utf-8", value.to_string())
+}
+
+/// A response of any type.
+pub(crate) fn respond(status: u16, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a fault names a real status");
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// A parameter of the query.
+pub(crate) fn query<T>(request: &Request<T>, name: &str) -> Option<String> {
+    parameter(request.uri().query(), name)
+}
+
+/// A parameter of a query string.
+pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let query = query?.as_bytes();
+    let mut pairs = url::form_urlencoded::parse(query);
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
