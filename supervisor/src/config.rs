@@ -1,0 +1,162 @@
+//! The configuration: one TOML file, read once, checked to the last key.
+//!
+//! A file that cannot be read as a whole stops the supervisor. A block that is wrong is the trouble of
+//! its own instance only: that instance is held with the reason, its siblings serve.
+
+mod block;
+mod instance;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use protocol::id::Instance;
+use protocol::worker::Secret;
+
+use self::block::Block;
+pub use self::instance::{AgentKind, Kind, PlatformKind, Spec, Trouble};
+use crate::error::Error;
+use crate::exit::Code;
+use crate::paths::Environment;
+
+/// The configuration that applies if there is no file.
+pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
+/// A file with every key, its default and its meaning.
+pub const REFERENCE: &str = include_str!("../assets/config.toml");
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The file; `None`: the built-in default.
+    pub source: Option<PathBuf>,
+    /// `gateway.state_dir`.
+    pub state_dir: Option<PathBuf>,
+    /// `gateway.runtime_dir`.
+    pub runtime_dir: Option<PathBuf>,
+    /// `gateway.log`.
+    pub log: String,
+    /// Platforms and agents, in the order of their names.
+    pub instances: Vec<Spec>,
+}
+
+/// How secrets are fetched: by reading files and the environment.
+pub trait Secrets {
+    /// The content of a file without its last line end, or why not.
+    fn file(&self, path: &Path) -> Result<Secret, String>;
+    /// The value of an environment variable, or why not.
+    fn variable(&self, name: &str) -> Result<Secret, String>;
+}
+
+impl Config {
+    /// Reads the file that `named` or the environment names, or the first candidate, or the built-in
+    /// default.
+    pub fn load(
+        named: Option<&Path>,
+        environment: &Environment,
+        secrets: &dyn Secrets,
+    ) -> Result<Self, Error> {
+        if let Some(path) = named.or(environment.config.as_deref()) {
+            return Self::read(path, secrets);
+        }
+        for candidate in environment.config_candidates() {
+            match Self::read(&candidate, secrets) {
+                Err(Error::ConfigMissing { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        Self::parse(DEFAULT, None, secrets)
+    }
+
+    fn read(path: &Path, secrets: &dyn Secrets) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::ConfigMissing { path: path.to_owned(), source })?;
+        Self::parse(&text, Some(path), secrets)
+    }
+
+    /// Checks `text`, which stands in `source`.
+    pub fn parse(text: &str, source: Option<&Path>, secrets: &dyn Secrets) -> Result<Self, Error> {
+        let wrong = |message: String| Error::Config {
+            path: source.unwrap_or(Path::new("(built in)")).to_owned(),
+            message,
+        };
+        let table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| wrong(e.to_string().trim_end().to_owned()))?;
+        let base = source.and_then(Path::parent).unwrap_or(Path::new("."));
+        let mut top = Block::new("", table);
+        let mut gateway = top.table("gateway");
+        let (state_dir, runtime_dir) = (gateway.path("state_dir", base), gateway.path("runtime_dir", base));
+        let log = gateway.string("log").unwrap_or_else(|| "info".into());
+        let platforms = top.tables("platform");
+        let agents = top.tables("agent");
+        top.absorb(gateway);
+        top.finish().map_err(wrong)?;
+
+        let mut instances = Vec::new();
+        let mut names = BTreeSet::new();
+        for (name, block) in platforms {
+            let instance = Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
+            names.insert(name);
+            instances.push(instance::platform(instance, block, base, secrets));
+        }
+        for (name, block) in agents {
+            let instance = Instance::new(&name).map_err(|e| wrong(format!("[agent.{name}]: {e}")))?;
+            if !names.insert(name.clone()) {
+                return Err(wrong(format!(
+                    "[platform.{name}] and [agent.{name}] have the same name; commands could not tell them apart"
+                )));
+            }
+            instances.push(instance::agent(instance, block, base));
+        }
+        instance::route(&mut instances);
+        let source = source.map(Path::to_owned);
+        Ok(Self { source, state_dir, runtime_dir, log, instances })
+    }
+
+    /// Every instance's trouble as one error; `Ok` if there is none.
+    pub fn check(&self) -> Result<(), Error> {
+        let troubles: Vec<_> =
+            self.instances.iter().filter_map(|spec| Some((spec, spec.body.as_ref().err()?))).collect();
+        let Some(code) = troubles.iter().map(|(_, trouble)| trouble.code).max() else {
+            return Ok(());
+        };
+        let lines: Vec<_> =
+            troubles.iter().map(|(spec, trouble)| format!("{}: {}", spec.title(), trouble.reason)).collect();
+        Err(Error::Blocks { message: lines.join("\n"), code })
+    }
+}
+
+/// Secrets from the file system and the environment of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemSecrets;
+
+impl Secrets for SystemSecrets {
+    fn file(&self, path: &Path) -> Result<Secret, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| format!("read the secret in {}: {e}", path.display()))?;
+        non_empty(text.trim_end_matches(['\r', '\n']), || path.display().to_string())
+    }
+
+    fn variable(&self, name: &str) -> Result<Secret, String> {
+        let text = std::env::var(name)
+            .map_err(|e| format!("read the secret in the environment variable {name}: {e}"))?;
+        non_empty(&text, || format!("the environment variable {name}"))
+    }
+}
+
+fn non_empty(text: &str, place: impl FnOnce() -> String) -> Result<Secret, String> {
+    if text.is_empty() {
+        Err(format!("read the secret in {}: it is empty", place()))
+    } else {
+        Ok(Secret::new(text))
+    }
+}
+
+/// The worst of two codes for one answer: a missing file before a wrong key, as it is mended first.
+impl Trouble {
+    fn wrong(reason: String) -> Self {
+        Self { reason, code: Code::Config }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! A table of the configuration, read key by key: what is left over at the end is a mistake.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+/// A table that remembers which keys were asked for and what was wrong.
+pub(super) struct Block {
+    name: String,
+    table: Table,
+    known: Vec<&'static str>,
+    problems: Vec<String>,
+}
+
+impl Block {
+    pub(super) fn new(name: &str, table: Table) -> Self {
+        Self { name: name.to_owned(), table, known: Vec::new(), problems: Vec::new() }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    fn mistyped(&mut self, key: &str, wanted: &str, found: &Value) {
+        let found = found.type_str();
+        self.problems.push(format!("{}{key} must be {wanted}, not {found}", self.prefix()));
+    }
+
+    fn prefix(&self) -> String {
+        if self.name.is_empty() { String::new() } else { format!("[{}] ", self.name) }
+    }
+
+    /// Something is wrong that only the caller can see.
+    pub(super) fn problem(&mut self, text: &str) {
+        self.problems.push(format!("{}{text}", self.prefix()));
+    }
+
+    pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.mistyped(key, "a text", &other);
+                None
+            }
+        }
+    }
+
+    /// A path; a relative one is taken from the directory of the file.
+    pub(super) fn path(&mut self, key: &'static str, base: &Path) -> Option<PathBuf> {
+        self.string(key).map(|text| base.join(text))
+    }
+
+    pub(super) fn strings(&mut self, key: &'static str) -> Option<Vec<String>> {
+        match self.take(key)? {
+            Value::Array(values) => {
+                let mut texts = Vec::new();
+                for value in values {
+                    match value {
+                        Value::String(text) => texts.push(text),
+                        other => self.mistyped(key, "a list of texts", &other),
+                    }
+                }
+                Some(texts)
+            }
+            other => {
+                self.mistyped(key, "a list of texts", &other);
+                None
+            }
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+        match self.take(key)? {
+            Value::Integer(n) => match u32::try_from(n) {
+                Ok(n) if range.contains(&n) => Some(n),
+                _ => {
+                    self.problem(&format!("{key} must be {wanted}, not {n}"));
+                    None
+                }
+            },
+            other => {
+                self.mistyped(key, &wanted, &other);
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let text = self.string(key)?;
+        let found = choices.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+            self.problem(&format!("{key} must be one of {}, not {text:?}", words.join(", ")));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// A table within this one; an absent one is empty.
+    pub(super) fn table(&mut self, key: &'static str) -> Self {
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        match self.take(key) {
+            None => Self::new(&name, Table::new()),
+            Some(Value::Table(table)) => Self::new(&name, table),
+            Some(other) => {
+                self.mistyped(key, "a table", &other);
+                Self::new(&name, Table::new())
+            }
+        }
+    }
+
+    /// The tables within a table, by name.
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<(String, Self)> {
+        let outer = self.table(key);
+        let mut tables = Vec::new();
+        for (name, value) in outer.table {
+            match value {
+                Value::Table(table) => {
+                    let block = Self::new(&format!("{key}.{name}"), table);
+                    tables.push((name, block));
+                }
+                other => self.mistyped(&format!("{key}.{name}"), "a table", &other),
+            }
+        }
+        tables
+    }
+
+    /// The problems of a table within this one, which was read to its end, become ours.
+    pub(super) fn absorb(&mut self, inner: Self) {
+        if let Err(problems) = inner.finish() {
+            self.problems.push(problems);
+        }
+    }
+
+    /// Every problem, one a line; unknown keys are problems.
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        let unknown: Vec<String> = self.table.keys().cloned().collect();
+        for key in unknown {
+            let nearest = self
+                .known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, &key), known))
+                .min()
+                .filter(|(distance, known)| *distance <= 1 + known.len() / 3);
+            let hint = match nearest {
+                Some((_, known)) => format!("; did you mean {known:?}?"),
+                None => format!("; the keys here are {}", self.known.join(", ")),
+            };
+            self.problem(&format!("{key:?} is no key{hint}"));
+        }
+        if self.problems.is_empty() { Ok(()) } else { Err(self.problems.join("\n")) }
+    }
+}

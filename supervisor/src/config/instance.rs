@@ -1,0 +1,328 @@
+//! The block of one instance: what kind it is and what its adapter needs.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::id::Instance;
+use protocol::worker::Secret;
+
+use super::Secrets;
+use super::block::Block;
+use crate::exit::Code;
+use crate::policy::access::{Access, Direct, Groups};
+use crate::policy::delivery;
+
+const FEISHU: &str = "https://open.feishu.cn";
+
+/// One configured account or endpoint.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its name.
+    pub name: Instance,
+    /// Its kind, as far as it can be told.
+    pub kind: Kind,
+    /// What it needs, or why it cannot be had.
+    pub body: Result<Body, Trouble>,
+}
+
+/// The kind of an instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Brings events, carries replies. `None`: a kind that does not exist.
+    Platform(Option<PlatformKind>),
+    /// Takes events, replies. `None`: a kind that does not exist.
+    Agent(Option<AgentKind>),
+}
+
+/// The platforms there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PlatformKind {
+    /// The terminal of the user who runs us.
+    Local,
+    /// Feishu and Lark.
+    Feishu,
+}
+
+/// The agent endpoints there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AgentKind {
+    /// Says what it hears.
+    Echo,
+    /// A program that connects to a local socket.
+    Socket,
+}
+
+impl Kind {
+    /// `platform` or `agent`.
+    pub fn role(self) -> &'static str {
+        match self {
+            Self::Platform(_) => "platform",
+            Self::Agent(_) => "agent",
+        }
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Platform(Some(PlatformKind::Local)) => "local",
+            Self::Platform(Some(PlatformKind::Feishu)) => "feishu",
+            Self::Agent(Some(AgentKind::Echo)) => "echo",
+            Self::Agent(Some(AgentKind::Socket)) => "socket",
+            Self::Platform(None) | Self::Agent(None) => "unknown",
+        }
+    }
+}
+
+/// What an instance needs.
+#[derive(Debug)]
+pub enum Body {
+    /// A platform.
+    Platform {
+        /// Its settings.
+        settings: PlatformSettings,
+        /// Who may speak.
+        access: Access,
+        /// Which agent hears its events; `None`: no agent is configured, events wait.
+        agent: Option<Instance>,
+    },
+    /// An agent.
+    Agent {
+        /// Its settings.
+        settings: AgentSettings,
+        /// How it is delivered to.
+        delivery: delivery::Settings,
+    },
+}
+
+/// What a platform's adapter needs.
+#[derive(Debug)]
+pub enum PlatformSettings {
+    /// Nothing.
+    Local,
+    /// An app.
+    Feishu {
+        /// `cli_…`.
+        app_id: String,
+        /// Its secret.
+        app_secret: Secret,
+        /// Without a final slash.
+        base_url: String,
+    },
+}
+
+/// What an agent's adapter needs.
+#[derive(Debug)]
+pub enum AgentSettings {
+    /// Nothing.
+    Echo,
+    /// A socket.
+    Socket {
+        /// Where; `None`: in the runtime directory.
+        listen: Option<PathBuf>,
+        /// Events that the agent may hold at once.
+        concurrency: u32,
+    },
+}
+
+/// Why an instance cannot be had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// Every reason, one a line.
+    pub reason: String,
+    /// The exit code of a tool that stops at it.
+    pub code: Code,
+}
+
+impl Spec {
+    /// Its block's name in the file.
+    pub fn title(&self) -> String {
+        format!("[{}.{}]", self.kind.role(), self.name)
+    }
+}
+
+pub(super) fn platform(
+    name: Instance,
+    mut block: Block,
+    base: &Path,
+    secrets: &dyn Secrets,
+) -> Spec {
+    const KINDS: [(&str, PlatformKind); 2] =
+        [("local", PlatformKind::Local), ("feishu", PlatformKind::Feishu)];
+    let kind = kind(&name, &mut block, &KINDS);
+    let agent = block.string("agent");
+    let mut missing = None;
+    let parts = kind.and_then(|kind| {
+        Some(match kind {
+            PlatformKind::Local => {
+                let open = Access { direct: Direct::Open, ..Access::default() };
+                (PlatformSettings::Local, open)
+            }
+            PlatformKind::Feishu => {
+                let app_id = required(&mut block, "app_id");
+                let app_secret =
+                    secret(&mut block, base, secrets, "app_secret_file", "app_secret_env");
+                let app_secret = match app_secret {
+                    Ok(found) => found,
+                    Err(reason) => {
+                        missing = Some(reason);
+                        None
+                    }
+                };
+                let base_url = base_url(&mut block);
+                let access = access(&mut block);
+                let (app_id, app_secret) = (app_id?, app_secret?);
+                (PlatformSettings::Feishu { app_id, app_secret, base_url }, access)
+            }
+        })
+    });
+    let agent = agent.and_then(|text| match Instance::new(text) {
+        Ok(agent) => Some(agent),
+        Err(e) => {
+            block.problem(&format!("agent: {e}"));
+            None
+        }
+    });
+    let trouble = finish(block, kind.is_none(), missing);
+    let body = match (trouble, parts) {
+        (None, Some((settings, access))) => Ok(Body::Platform { settings, access, agent }),
+        (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
+    };
+    Spec { name, kind: Kind::Platform(kind), body }
+}
+
+pub(super) fn agent(name: Instance, mut block: Block, base: &Path) -> Spec {
+    const KINDS: [(&str, AgentKind); 2] = [("echo", AgentKind::Echo), ("socket", AgentKind::Socket)];
+    let kind = kind(&name, &mut block, &KINDS);
+    let settings = kind.map(|kind| match kind {
+        AgentKind::Echo => AgentSettings::Echo,
+        AgentKind::Socket => AgentSettings::Socket {
+            listen: block.path("listen", base),
+            concurrency: block.number("concurrency", 1..=1024).unwrap_or(16),
+        },
+    });
+    let seconds = |n: u32| Duration::from_secs(u64::from(n));
+    let mut rules = delivery::Settings::default();
+    if kind.is_some() {
+        rules.lease = block.number("lease_s", 1..=86_400).map_or(rules.lease, seconds);
+        rules.max_attempts = block.number("max_attempts", 1..=100).unwrap_or(rules.max_attempts);
+    }
+    let trouble = finish(block, kind.is_none(), None);
+    let body = match (trouble, settings) {
+        (None, Some(settings)) => Ok(Body::Agent { settings, delivery: rules }),
+        (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
+    };
+    Spec { name, kind: Kind::Agent(kind), body }
+}
+
+/// Gives every platform its agent: the only one there is, or the one it names.
+pub(super) fn route(specs: &mut [Spec]) {
+    let agents: Vec<Instance> = specs
+        .iter()
+        .filter(|spec| matches!(spec.kind, Kind::Agent(_)))
+        .map(|spec| spec.name.clone())
+        .collect();
+    for spec in specs.iter_mut() {
+        let title = spec.title();
+        let Ok(Body::Platform { agent, .. }) = &mut spec.body else { continue };
+        let trouble = match agent {
+            Some(named) if agents.contains(named) => None,
+            Some(named) => Some(format!("{title} agent: no [agent.{named}] is configured")),
+            None => match agents.as_slice() {
+                [] => None,
+                [only] => {
+                    *agent = Some(only.clone());
+                    None
+                }
+                several => {
+                    let names: Vec<_> = several.iter().map(Instance::as_str).collect();
+                    let names = names.join(", ");
+                    Some(format!("{title} agent must be set, as there are several: {names}"))
+                }
+            },
+        };
+        if let Some(reason) = trouble {
+            spec.body = Err(Trouble::wrong(reason));
+        }
+    }
+}
+
+/// The kind that `kind` names, or the name of the block if it is absent.
+fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
+    if let Some(kind) = kinds.iter().find(|(word, _)| *word == name.as_str()) {
+        return block.choice("kind", kinds).or(Some(kind.1));
+    }
+    let kind = block.choice("kind", kinds);
+    if kind.is_none() {
+        let words: Vec<_> = kinds.iter().map(|(word, _)| *word).collect();
+        block.problem(&format!("kind must be set to one of {}", words.join(", ")));
+    }
+    kind
+}
+
+fn required(block: &mut Block, key: &'static str) -> Option<String> {
+    let text = block.string(key).filter(|text| !text.is_empty());
+    if text.is_none() {
+        block.problem(&format!("{key} must be set"));
+    }
+    text
+}
+
+fn secret(
+    block: &mut Block,
+    base: &Path,
+    secrets: &dyn Secrets,
+    file: &'static str,
+    variable: &'static str,
+) -> Result<Option<Secret>, String> {
+    match (block.path(file, base), block.string(variable)) {
+        (Some(path), None) => secrets.file(&path).map(Some),
+        (None, Some(name)) => secrets.variable(&name).map(Some),
+        (Some(_), Some(_)) => {
+            block.problem(&format!("{file} and {variable} exclude one another"));
+            Ok(None)
+        }
+        (None, None) => {
+            block.problem(&format!("{file} or {variable} must be set"));
+            Ok(None)
+        }
+    }
+}
+
+fn base_url(block: &mut Block) -> String {
+    let url = block.string("base_url").unwrap_or_else(|| FEISHU.to_owned());
+    if !(url.starts_with("https://") || url.starts_with("http://")) {
+        block.problem(&format!("base_url must start with https:// or http://, not {url:?}"));
+    }
+    url.trim_end_matches('/').to_owned()
+}
+
+fn access(block: &mut Block) -> Access {
+    let mut inner = block.table("access");
+    let direct = [("list", Direct::List), ("open", Direct::Open), ("off", Direct::Off)];
+    let groups = [("mention", Groups::Mention), ("all", Groups::All), ("off", Groups::Off)];
+    let set = |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().collect::<BTreeSet<_>>();
+    let access = Access {
+        direct: inner.choice("direct", &direct).unwrap_or_default(),
+        groups: inner.choice("groups", &groups).unwrap_or_default(),
+        users: set(inner.strings("users")),
+        chats: set(inner.strings("chats")),
+    };
+    block.absorb(inner);
+    access
+}
+
+/// Every problem of a block. Where the kind is unknown, so are its keys.
+fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
+    if kind_unknown {
+        let problems = block.finish().err().unwrap_or_default();
+        let known: Vec<_> = problems.lines().filter(|line| !line.contains("is no key")).collect();
+        return Some(Trouble::wrong(known.join("\n")));
+    }
+    match (block.finish(), missing) {
+        (Ok(()), None) => None,
+        (Ok(()), Some(reason)) => Some(Trouble { reason, code: Code::NoInput }),
+        (Err(problems), None) => Some(Trouble::wrong(problems)),
+        (Err(problems), Some(reason)) => Some(Trouble::wrong(format!("{problems}\n{reason}"))),
+    }
+}

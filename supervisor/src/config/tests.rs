@@ -1,0 +1,89 @@
+//! What the file may say, and what is said about a file that is wrong.
+
+use super::*;
+
+struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn file(&self, path: &Path) -> Result<Secret, String> {
+        if path.ends_with("missing") {
+            return Err(format!("read the secret in {}: not found", path.display()));
+        }
+        Ok(Secret::new("from a file"))
+    }
+    fn variable(&self, _: &str) -> Result<Secret, String> {
+        Ok(Secret::new("from a variable"))
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Error> {
+    Config::parse(text, Some(Path::new("/etc/hermes-gw/config.toml")), &NoSecrets)
+}
+
+fn trouble(text: &str) -> String {
+    match parse(text) {
+        Err(e) => format!("{} {e}", e.code()),
+        Ok(config) => config.check().map_or_else(|e| format!("{} {e}", e.code()), |()| "ok".into()),
+    }
+}
+
+const FEISHU: &str = "[platform.feishu]\napp_id = \"cli_a\"\napp_secret_file = \"s\"\n";
+
+#[test]
+fn the_default_is_local_and_echo() {
+    let config = Config::parse(DEFAULT, None, &NoSecrets).unwrap();
+    config.check().unwrap();
+    let names: Vec<_> = config.instances.iter().map(|s| (s.kind.role(), s.kind.word())).collect();
+    assert_eq!(names, [("platform", "local"), ("agent", "echo")]);
+}
+
+#[test]
+fn the_reference_file_is_valid_and_says_the_defaults() {
+    let config = Config::parse(REFERENCE, None, &NoSecrets).unwrap();
+    config.check().unwrap();
+    let uncommented: String =
+        REFERENCE.lines().filter(|l| !l.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+    for key in ["kind", "app_id", "base_url", "direct", "groups", "lease_s", "concurrency"] {
+        assert!(uncommented.contains(key), "{key} is not shown");
+    }
+    let agent = config.instances.iter().find(|s| s.kind == Kind::Agent(Some(AgentKind::Socket)));
+    let Ok(instance::Body::Agent { delivery, .. }) = &agent.unwrap().body else { panic!() };
+    assert_eq!(*delivery, crate::policy::delivery::Settings::default());
+}
+
+#[test]
+fn mistakes_are_told_with_the_key_and_a_way_out() {
+    for (text, told) in [
+        ("[platfrom.feishu]\n", "78 read the configuration /etc/hermes-gw/config.toml: \"platfrom\" is no key; did you mean \"platform\"?"),
+        ("[gateway]\nstate_dir = 7\n", "78 read the configuration /etc/hermes-gw/config.toml: [gateway] state_dir must be a text, not integer"),
+        ("[platform.Feishu]\n", "78 read the configuration /etc/hermes-gw/config.toml: [platform.Feishu]: an instance name has 1 to 32 characters a-z, 0-9, - or _, and starts with a letter or digit"),
+        ("[platform.feishu]\napp_id = \"a\"\napp_secert_file = \"s\"\n", "78 [platform.feishu]: [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secert_file\" is no key; did you mean \"app_secret_file\"?"),
+        ("[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"missing\"\n", "66 [platform.feishu]: read the secret in /etc/hermes-gw/missing: not found"),
+        ("[platform.work]\n", "78 [platform.work]: [platform.work] kind must be set to one of local, feishu"),
+        ("[platform.work]\nkind = \"slack\"\n", "78 [platform.work]: [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu"),
+        ("[agent.socket]\nconcurrency = 0\n", "78 [agent.socket]: [agent.socket] concurrency must be a whole number from 1 to 1024, not 0"),
+        ("[platform.echo]\nkind = \"local\"\n[agent.echo]\n", "78 read the configuration /etc/hermes-gw/config.toml: [platform.echo] and [agent.echo] have the same name; commands could not tell them apart"),
+        ("[platform.local]\nagent = \"b\"\n[agent.echo]\n", "78 [platform.local]: [platform.local] agent: no [agent.b] is configured"),
+        ("[platform.local]\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n", "78 [platform.local]: [platform.local] agent must be set, as there are several: a, b"),
+    ] {
+        assert_eq!(trouble(text), told, "{text}");
+    }
+    let pairing = format!("{FEISHU}access = {{ direct = \"pairing\" }}\n");
+    assert!(trouble(&pairing).contains("direct must be one of list, open, off"), "{}", trouble(&pairing));
+    assert!(trouble("[platform").starts_with("78 read the configuration"));
+}
+
+#[test]
+fn access_is_closed_unless_it_is_opened() {
+    let config = parse(FEISHU).unwrap();
+    config.check().unwrap();
+    let Ok(instance::Body::Platform { access, .. }) = &config.instances[0].body else { panic!() };
+    assert_eq!(*access, crate::policy::access::Access::default());
+}
+
+#[test]
+fn secrets_never_show() {
+    let config = parse(FEISHU).unwrap();
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("from a file") && shown.contains("***"), "{shown}");
+}

@@ -1,0 +1,184 @@
+//! What can go wrong in the supervisor and its tools. A variant is a situation; it has one exit code
+//! and, where a person can do something, a hint.
+
+use std::path::PathBuf;
+
+use protocol::control::Refusal;
+
+use crate::exit::Code;
+use crate::store;
+
+/// A command cannot do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line contradicts itself or names what does not exist.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to write instead.
+        hint: String,
+    },
+    /// The configuration file that was asked for is not there.
+    #[error("read the configuration {}: {source}", path.display())]
+    ConfigMissing {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration file cannot be understood as a whole.
+    #[error("read the configuration {}: {message}", path.display())]
+    Config {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Blocks of the configuration are wrong.
+    #[error("{message}")]
+    Blocks {
+        /// A line for each.
+        message: String,
+        /// The worst of them.
+        code: Code,
+    },
+    /// No place for the state can be told from the environment.
+    #[error("choose a state directory: neither HOME nor XDG_STATE_HOME is set")]
+    NoHome,
+    /// A directory or file of ours cannot be made or used.
+    #[error("{what} {}: {source}", path.display())]
+    Create {
+        /// What was attempted.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A path is too long for a local socket.
+    #[error(
+        "make sockets in {}: the path has {len} bytes, at most {max} are possible", path.display()
+    )]
+    PathTooLong {
+        /// The directory.
+        path: PathBuf,
+        /// Its length.
+        len: usize,
+        /// The most.
+        max: usize,
+    },
+    /// Another supervisor runs on this state directory.
+    #[error("start on {}: another supervisor runs there: {holder}", state_dir.display())]
+    Held {
+        /// The directory.
+        state_dir: PathBuf,
+        /// Who it is.
+        holder: String,
+    },
+    /// Nobody runs, or nobody answers.
+    #[error("ask the supervisor at {}: {why}", socket.display())]
+    Unreachable {
+        /// Where it should be.
+        socket: PathBuf,
+        /// What happened.
+        why: String,
+    },
+    /// The supervisor refuses.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// A wish was not fulfilled in time, or only in part; the lines were printed.
+    #[error("not everything is as wished")]
+    Unfulfilled(Code),
+    /// Time ran out.
+    #[error("{what}: time ran out")]
+    TimedOut {
+        /// What was waited for.
+        what: String,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The store lost its durability while serving.
+    #[error("keep events: {0}")]
+    Poisoned(String),
+    /// The operating system refuses.
+    #[error("{what}: {source}")]
+    Os {
+        /// What was attempted.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A process could not be ended.
+    #[error("{0}")]
+    Survivors(String),
+    /// A worker's own error.
+    #[error(transparent)]
+    Worker(#[from] worker::Error),
+}
+
+impl Error {
+    /// The exit code of the program.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } => Code::Usage,
+            Self::ConfigMissing { .. } => Code::NoInput,
+            Self::Config { .. } => Code::Config,
+            Self::Blocks { code, .. } | Self::Unfulfilled(code) => *code,
+            Self::NoHome | Self::Create { .. } | Self::PathTooLong { .. } => Code::CannotCreate,
+            Self::Held { .. } | Self::TimedOut { .. } => Code::Temporary,
+            Self::Unreachable { .. } => Code::Unavailable,
+            Self::Refused(refusal) => return refusal.code,
+            Self::Store(store::Error::Newer { .. }) => Code::Protocol,
+            Self::Store(store::Error::InUse { .. }) => Code::Temporary,
+            Self::Store(store::Error::Foreign { .. }) => Code::Data,
+            Self::Store(_) | Self::Poisoned(_) => Code::Io,
+            Self::Os { .. } | Self::Survivors(_) => Code::Os,
+            Self::Worker(e) => return e.exit_code(),
+        }
+        .number()
+    }
+
+    /// What a person can do.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::ConfigMissing { .. } => {
+                "name an existing file with --config, or leave it out for the built-in default".into()
+            }
+            Self::Config { .. } | Self::Blocks { .. } => {
+                "`hermes-gw check` explains the configuration".into()
+            }
+            Self::NoHome => "name a directory with --state-dir".into(),
+            Self::Create { source, .. }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                "run as the owner of that path, or name another one with --state-dir".into()
+            }
+            Self::Create { .. } => "name another directory with --state-dir".into(),
+            Self::PathTooLong { .. } => {
+                "name a shorter directory with runtime_dir in [gateway], or with --state-dir".into()
+            }
+            Self::Held { state_dir, .. } => {
+                let dir = state_dir.display();
+                format!("`hermes-gw supervise --replace --state-dir {dir}` would replace it")
+            }
+            Self::Unreachable { .. } => {
+                "start one with `hermes-gw supervise`; a hung one ends by `hermes-gw ctl kill --force`"
+                    .into()
+            }
+            Self::Refused(refusal) => return refusal.hint.clone(),
+            Self::TimedOut { .. } => "`hermes-gw ctl status` tells how things stand".into(),
+            Self::Store(store::Error::Newer { .. }) => {
+                "run the newer program, or restore a backup made by this one".into()
+            }
+            Self::Poisoned(_) => "check the disk; the supervisor recovers at its next start".into(),
+            Self::Store(_)
+            | Self::Unfulfilled(_)
+            | Self::Os { .. }
+            | Self::Survivors(_)
+            | Self::Worker(_) => return None,
+        })
+    }
+}
