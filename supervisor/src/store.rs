@@ -1,0 +1,149 @@
+//! The store: what must survive the end of this process. This is its handle.
+//!
+//! One SQLite file, `store.db`, one connection, one plain thread named `store` that owns it. An
+//! operation is data ([`Op`]), submitted without waiting; its answer comes back over a channel after
+//! the commit that holds it. Whatever is queued becomes one transaction (group commit), so the price
+//! of a sync is shared and nobody waits for company.
+//!
+//! The queue has no limit of its own: callers bound it by the credits they give to workers, each of
+//! which may have only its window of operations under way.
+//!
+//! After a failed write or sync the store is *poisoned*: it answers nothing more, because nobody can
+//! tell what the disk holds until it is read anew. A full disk is no such failure: see [`Answer::Full`].
+
+mod body;
+mod exits;
+mod inbox;
+mod names;
+mod op;
+mod outbox;
+mod owner;
+mod parked;
+mod purge;
+mod recover;
+mod scan;
+mod schema;
+mod space;
+mod tables;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc as queue;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+pub use op::{
+    Answer, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Head, Op, Opened, Parked,
+    ReplyHead, SendEnd, Sending, Ticket,
+};
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory of the store cannot be touched.
+    #[error("use the store {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("open the store {}: another process has it open", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A newer version of this program made it.
+    #[error("open the store {}: it has schema {found}, this program knows up to {known}", path.display())]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The file belongs to another program.
+    #[error("open the store {}: the file belongs to another program", path.display())]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The database engine refuses.
+    #[error("use the store {}: {reason}", path.display())]
+    Engine {
+        /// Which.
+        path: PathBuf,
+        /// What it says.
+        reason: String,
+    },
+    /// A commit failed earlier; see [`Done::Poisoned`].
+    #[error("close the store: {reason}")]
+    Poisoned {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// The handle of the run loop.
+#[derive(Debug)]
+pub struct Store {
+    queue: queue::Sender<Op>,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or makes it, and starts its thread. A damaged file is set aside and
+    /// what can be read of it is carried over. `answers` gets one batch for each group; it may be
+    /// small, the thread waits while it is full.
+    pub fn open(
+        dir: &Path,
+        now_ms: i64,
+        answers: mpsc::Sender<Vec<Done>>,
+    ) -> Result<(Self, Opened), Error> {
+        let (tables, opened) = recover::open(dir, now_ms)?;
+        let (queue, ops) = queue::channel();
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || owner::Owner::new(tables, answers).run(&ops))
+            .map_err(|source| Error::Io { path: dir.to_owned(), source })?;
+        Ok((Self { queue, thread }, opened))
+    }
+
+    /// Queues an operation. Never waits. After the thread has ended it does nothing: the end was told
+    /// by the channel of answers.
+    pub fn submit(&self, op: Op) {
+        let _ = self.queue.send(op);
+    }
+
+    /// Takes no more: what is queued is finished and moved into the one file, then the channel of
+    /// answers ends. Receive until it does, then [`Finishing::join`]; or drop the receiver before.
+    pub fn finish(self) -> Finishing {
+        Finishing { thread: self.thread }
+    }
+
+    /// [`Store::finish`] for those that receive no answers any more: waits for the end.
+    pub fn close(self) -> Result<(), Error> {
+        self.finish().join()
+    }
+}
+
+/// A store that takes no more operations.
+#[derive(Debug)]
+pub struct Finishing {
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Finishing {
+    /// Waits for the end of the thread: at once, if the channel of answers has ended.
+    pub fn join(self) -> Result<(), Error> {
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}

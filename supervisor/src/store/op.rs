@@ -1,0 +1,474 @@
+//! What may be asked of the store, and what it answers, as data.
+//!
+//! An operation that carries a [`Ticket`] is answered by exactly one [`Done`] with the same ticket,
+//! after the commit that holds it has returned; one without a ticket is not answered. Operations are
+//! performed in the order of submission, so a read sees every write submitted before it. Times are
+//! milliseconds since the Unix epoch and come from the caller: there is no clock in here.
+//!
+//! A row that an operation names and that does not exist (any more) is answered by [`Answer::Gone`]:
+//! late answers of agents and platforms are ordinary, not errors.
+
+use std::path::PathBuf;
+
+use protocol::event::{Inbound, Outbound, Receipt, Reply};
+use protocol::id::{EventId, Generation, Instance, Lane, OutboundId};
+use protocol::worker::Cursor;
+
+/// The caller's own name for an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub u64);
+
+/// One operation.
+#[derive(Debug)]
+pub enum Op {
+    /// Makes an event durable, with its keys and the cursor that includes it, in one transaction.
+    /// [`Answer::Accepted`] or [`Answer::Duplicate`]; the cursor is kept in both cases.
+    Accept {
+        /// For the answer.
+        ticket: Ticket,
+        /// Who heard it.
+        instance: Instance,
+        /// The event; its keys decide whether it is a duplicate.
+        event: Box<Inbound>,
+        /// The resume point that includes it.
+        cursor: Option<Cursor>,
+        /// Now.
+        received_ms: i64,
+    },
+    /// Looks for waiting events of `instances` behind `after`, in the order of ids:
+    /// [`Answer::Heads`].
+    Heads {
+        /// For the answer.
+        ticket: Ticket,
+        /// Whose events.
+        instances: Vec<Instance>,
+        /// Start behind this id; `EventId(0)` is the very start.
+        after: EventId,
+        /// The most entries wanted. At least 2.
+        limit: usize,
+    },
+    /// Looks up the first waiting event of a lane behind `after`: [`Answer::Next`].
+    NextInLane {
+        /// For the answer.
+        ticket: Ticket,
+        /// The lane.
+        lane: Lane,
+        /// Behind this id.
+        after: EventId,
+    },
+    /// Counts an attempt durably and reads the event: [`Answer::Begun`].
+    Begin {
+        /// For the answer.
+        ticket: Ticket,
+        /// The event.
+        id: EventId,
+    },
+    /// Takes back one counted attempt.
+    Refund {
+        /// The event.
+        id: EventId,
+    },
+    /// The agent has it: removes it. Its keys stay known. [`Answer::Settled`].
+    Settle {
+        /// For the answer.
+        ticket: Ticket,
+        /// The event.
+        id: EventId,
+    },
+    /// Sets an event aside with its payload: [`Answer::Parked`].
+    Park {
+        /// For the answer.
+        ticket: Ticket,
+        /// The event.
+        id: EventId,
+        /// Why, for people.
+        reason: String,
+        /// Now.
+        now_ms: i64,
+    },
+    /// Lists what is parked, behind `after`, without payload: [`Answer::ParkedList`].
+    ListParked {
+        /// For the answer.
+        ticket: Ticket,
+        /// Start behind this id.
+        after: EventId,
+        /// The most entries wanted.
+        limit: usize,
+    },
+    /// Puts a parked event back, under the same id and with no attempt counted:
+    /// [`Answer::Replayed`]. Its place in its lane is the old one.
+    Replay {
+        /// For the answer.
+        ticket: Ticket,
+        /// The event.
+        id: EventId,
+    },
+    /// Removes a parked event for good: [`Answer::Settled`].
+    Discard {
+        /// For the answer.
+        ticket: Ticket,
+        /// The event.
+        id: EventId,
+    },
+    /// Makes a reply durable, or finds the one that had the same key: [`Answer::Reply`].
+    AcceptReply {
+        /// For the answer.
+        ticket: Ticket,
+        /// Whose reply; keys of two agents are never the same.
+        agent: Instance,
+        /// The reply.
+        reply: Box<Reply>,
+        /// Now.
+        now_ms: i64,
+    },
+    /// [`Op::Heads`] for replies that are not yet at their end: [`Answer::ReplyHeads`].
+    ReplyHeads {
+        /// For the answer.
+        ticket: Ticket,
+        /// Where they go.
+        instance: Instance,
+        /// Start behind this id.
+        after: OutboundId,
+        /// The most entries wanted. At least 2.
+        limit: usize,
+    },
+    /// [`Op::NextInLane`] for replies; the thread in `chat` is not looked at: [`Answer::NextReply`].
+    NextReply {
+        /// For the answer.
+        ticket: Ticket,
+        /// The chat.
+        chat: Lane,
+        /// Behind this id.
+        after: OutboundId,
+    },
+    /// Makes the intent to send durable and reads the reply: [`Answer::Sending`].
+    BeginSend {
+        /// For the answer.
+        ticket: Ticket,
+        /// The reply.
+        id: OutboundId,
+        /// Now.
+        now_ms: i64,
+    },
+    /// Records what became of a reply: [`Answer::Finished`].
+    FinishSend {
+        /// For the answer.
+        ticket: Ticket,
+        /// The reply.
+        id: OutboundId,
+        /// What became of it.
+        end: SendEnd,
+        /// Now.
+        now_ms: i64,
+    },
+    /// Keeps a resume point that comes without an event.
+    SaveCursor {
+        /// Whose.
+        instance: Instance,
+        /// The resume point.
+        cursor: Cursor,
+    },
+    /// Remembers the end of a worker. The last [`EXITS_KEPT`] of each instance are kept.
+    RecordExit(Exit),
+    /// How much there is: [`Answer::Counts`].
+    Counts {
+        /// For the answer.
+        ticket: Ticket,
+    },
+    /// Forgets a bounded number of old records, a few pages of work: [`Answer::Purged`]. Call it again
+    /// while it answers `more`, and every hour or so.
+    Purge {
+        /// For the answer.
+        ticket: Ticket,
+        /// Forget keys of events accepted before this time.
+        seen_before_ms: i64,
+        /// Forget replies that came to their end before this time.
+        replies_before_ms: i64,
+    },
+}
+
+/// How many ends of workers are remembered for each instance.
+pub const EXITS_KEPT: u32 = 20;
+
+/// What became of a reply, or of one attempt at it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SendEnd {
+    /// The platform has it.
+    Sent {
+        /// The platform's ids of what it became, in order.
+        message_ids: Vec<String>,
+    },
+    /// The platform refused it for good.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It left, and nobody can say whether it arrived.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// This attempt was certainly not made, or a repetition is safe: it waits again.
+    Waiting,
+}
+
+/// One answered operation.
+#[derive(Debug)]
+pub enum Done {
+    /// The answer to the operation with this ticket.
+    Answered {
+        /// The caller's name for it.
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Durability is lost: nothing is answered any more, not even what was under way. The process
+    /// must end with code 74; what is on disk is whole, and the next start reads it.
+    Poisoned {
+        /// What failed.
+        error: String,
+    },
+}
+
+/// What an operation answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// The event is durable.
+    Accepted(EventId),
+    /// One of its keys was known.
+    Duplicate,
+    /// Waiting events in the order of ids: the first of each lane in the part that was looked at, and
+    /// the last entry looked at, so that the next search starts behind it. Never empty unless
+    /// `at_end`.
+    Heads {
+        /// The entries.
+        found: Vec<Head>,
+        /// Nothing stands behind the last of them.
+        at_end: bool,
+    },
+    /// The next event of a lane.
+    Next(Option<EventId>),
+    /// An attempt is counted.
+    Begun(Box<Begun>),
+    /// The attempt is counted, but the payload cannot be understood (a newer version wrote it, or the
+    /// disk changed it): park the event.
+    Unreadable(EventId),
+    /// The event is gone for good.
+    Settled,
+    /// The event is set aside.
+    Parked,
+    /// What is parked.
+    ParkedList(Vec<Parked>),
+    /// The event waits again.
+    Replayed {
+        /// The event.
+        id: EventId,
+        /// Its lane.
+        lane: Lane,
+    },
+    /// A reply is durable.
+    Reply {
+        /// How far it has come.
+        receipt: Receipt,
+        /// Its lane in the outbox: instance and chat, no thread.
+        chat: Lane,
+        /// Whether it is new.
+        fresh: bool,
+    },
+    /// [`Answer::Heads`] for replies.
+    ReplyHeads {
+        /// The entries.
+        found: Vec<ReplyHead>,
+        /// Nothing stands behind the last of them.
+        at_end: bool,
+    },
+    /// The next reply of a chat.
+    NextReply(Option<OutboundId>),
+    /// The intent to send is durable.
+    Sending(Box<Sending>),
+    /// The state of a reply is durable.
+    Finished {
+        /// Who is to be told.
+        agent: Instance,
+        /// Its state now. A reply that was already at its end keeps it, except that an unknown one
+        /// may still become sent or failed.
+        receipt: Receipt,
+    },
+    /// How much there is.
+    Counts {
+        /// Of each instance that has anything.
+        instances: Vec<Count>,
+        /// The file and the work done on it.
+        files: Files,
+    },
+    /// A slice was purged.
+    Purged {
+        /// Records forgotten.
+        forgotten: u64,
+        /// There is more to look at in this round.
+        more: bool,
+    },
+    /// There is no such row.
+    Gone,
+    /// The disk is full: nothing of this operation was done. It may be tried again.
+    Full,
+    /// This operation alone is impossible.
+    Failed(String),
+}
+
+/// An event that waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The event.
+    pub id: EventId,
+    /// Its conversation.
+    pub lane: Lane,
+    /// Attempts counted.
+    pub attempts: u32,
+    /// When it was accepted.
+    pub received_ms: i64,
+}
+
+/// A reply that waits or is being sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplyHead {
+    /// The reply.
+    pub id: OutboundId,
+    /// Its lane in the outbox: instance and chat, no thread.
+    pub chat: Lane,
+}
+
+/// An event to be delivered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Begun {
+    /// The event.
+    pub id: EventId,
+    /// Its conversation.
+    pub lane: Lane,
+    /// Attempts counted, this one included.
+    pub attempts: u32,
+    /// When it was accepted.
+    pub received_ms: i64,
+    /// What happened.
+    pub event: Inbound,
+}
+
+/// A reply to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sending {
+    /// Where it goes.
+    pub instance: Instance,
+    /// What to send; its attempt number includes this one.
+    pub outbound: Outbound,
+    /// When the agent handed it in.
+    pub created_ms: i64,
+    /// When the first attempt began: now, if this is it.
+    pub first_attempt_ms: i64,
+    /// Some earlier attempt was begun and never answered: this may be a repetition.
+    pub ambiguous: bool,
+}
+
+/// An event that was set aside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parked {
+    /// The event.
+    pub id: EventId,
+    /// Its conversation.
+    pub lane: Lane,
+    /// Attempts counted.
+    pub attempts: u32,
+    /// When it was accepted.
+    pub received_ms: i64,
+    /// When it was set aside.
+    pub parked_ms: i64,
+    /// Why.
+    pub reason: String,
+}
+
+/// The end of a worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exit {
+    /// Whose.
+    pub instance: Instance,
+    /// Which incarnation.
+    pub generation: Generation,
+    /// When.
+    pub at_ms: i64,
+    /// The exit code, if it left by itself.
+    pub code: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+    /// Why, for people.
+    pub cause: String,
+}
+
+/// How much an instance has in the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Count {
+    /// Whose.
+    pub instance: Instance,
+    /// Events that wait for the agent.
+    pub waiting: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// No waiting event was accepted before this time. `None`: none waits.
+    pub oldest_ms: Option<i64>,
+    /// Events set aside.
+    pub parked: u64,
+    /// Replies on their way out.
+    pub replies: u64,
+}
+
+/// The file and the work done on it since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Files {
+    /// Rows of before the start are still being counted; the counts are too low by them.
+    pub counting: bool,
+    /// Bytes of the file, and of those that are free within it.
+    pub bytes: u64,
+    /// Free bytes within the file.
+    pub free_bytes: u64,
+    /// Groups of operations performed.
+    pub groups: u64,
+    /// Groups that wrote and were synced.
+    pub commits: u64,
+    /// Times the write-ahead log was copied into the file.
+    pub checkpoints: u64,
+}
+
+/// What was found when the store was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// 16 hexadecimal digits that belong to this store and no other.
+    pub store_id: String,
+    /// When it was made.
+    pub created_ms: i64,
+    /// The resume points.
+    pub cursors: Vec<(Instance, Cursor)>,
+    /// The last ends of workers, oldest first.
+    pub exits: Vec<Exit>,
+    /// Replies that were being sent when the last run ended: [`Op::BeginSend`] tells them as
+    /// ambiguous.
+    pub sending: Vec<ReplyHead>,
+    /// The former file was damaged.
+    pub damage: Option<Damage>,
+}
+
+/// What became of a damaged file. Nothing of it is deleted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Where it was set aside.
+    pub kept_as: PathBuf,
+    /// How it showed.
+    pub error: String,
+    /// Waiting events that were saved.
+    pub events: u64,
+    /// Parked events that were saved.
+    pub parked: u64,
+    /// Replies that were saved.
+    pub replies: u64,
+    /// Keys of events that were saved.
+    pub keys: u64,
+    /// Places in the old file that could not be read: at least so many records are lost.
+    pub unreadable: u64,
+}

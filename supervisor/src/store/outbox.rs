@@ -1,0 +1,198 @@
+//! Replies: from the agent's hand to their end at the platform.
+//!
+//! Table `reply` knows every reply of late, so that a repeated key finds its receipt; `outbox` holds
+//! those that are not at their end. The text of a sent reply is dropped: the platform has it. A reply
+//! found in state *sending* had an attempt that nobody answered: it stays ambiguous through all later
+//! attempts, for a later refusal says nothing about the earlier one.
+
+use protocol::event::{Outbound, Receipt, Reply, ReplyState};
+use protocol::id::{Instance, Lane, OutboundId};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::names::Names;
+use super::op::{Answer, ReplyHead, SendEnd, Sending};
+use super::tables::{Tables, row_id, wire_id};
+use super::tally::Change;
+
+struct State(ReplyState);
+
+impl FromSql for State {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(Self(match value.as_i64()? {
+            0 => ReplyState::Waiting,
+            1 => ReplyState::Sending,
+            2 => ReplyState::Sent,
+            3 => ReplyState::Failed,
+            4 => ReplyState::Unknown,
+            other => return Err(FromSqlError::OutOfRange(other)),
+        }))
+    }
+}
+
+fn code(state: ReplyState) -> i64 {
+    match state {
+        ReplyState::Waiting => 0,
+        ReplyState::Sending => 1,
+        ReplyState::Sent => 2,
+        ReplyState::Failed => 3,
+        ReplyState::Unknown => 4,
+    }
+}
+
+const RECEIPT: &str = "SELECT id, key, state, message_ids, reason FROM reply WHERE id = ?1";
+
+fn receipt(row: &Row<'_>) -> Result<Receipt> {
+    let ids: Option<String> = row.get(3)?;
+    Ok(Receipt {
+        id: OutboundId(wire_id(row.get(0)?)),
+        key: row.get(1)?,
+        state: row.get::<_, State>(2)?.0,
+        message_ids: ids.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default(),
+        reason: row.get(4)?,
+    })
+}
+
+/// Replies that were being sent.
+pub(super) fn sending(db: &Connection, names: &mut Names) -> Result<Vec<ReplyHead>> {
+    let mut read = db.prepare(
+        "SELECT outbox.id, outbox.lane FROM outbox JOIN reply USING(id) WHERE state = 1 ORDER BY 1",
+    )?;
+    let mut rows = read.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let chat = names.lane_name(db, row.get(1)?)?;
+        found.push(ReplyHead { id: OutboundId(wire_id(row.get(0)?)), chat });
+    }
+    Ok(found)
+}
+
+/// Makes a reply durable, or finds the one with the same key.
+pub(super) fn accept(
+    tables: &mut Tables,
+    agent: &Instance,
+    reply: &Reply,
+    now_ms: i64,
+) -> Result<Answer> {
+    let db = &tables.db;
+    let agent = tables.names.instance_made(db, agent)?;
+    let chat = Lane { thread_id: None, ..reply.lane.clone() };
+    let former: Option<i64> = db
+        .prepare_cached("SELECT id FROM reply WHERE agent = ?1 AND key = ?2")?
+        .query_row(params![agent, reply.key], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = former {
+        let receipt = db.prepare_cached(RECEIPT)?.query_row([id], receipt)?;
+        return Ok(Answer::Reply { receipt, chat, fresh: false });
+    }
+    let instance = tables.names.instance_made(db, &chat.instance)?;
+    let lane = tables.names.lane_made(db, &chat, now_ms)?;
+    let id = tables.replies.take(db)?;
+    db.prepare_cached(
+        "INSERT INTO reply(id, agent, key, instance, chat, thread, reply_to, text, state, attempts,
+           ambiguous, created_ms)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0, ?9)",
+    )?
+    .execute(params![
+        id,
+        agent,
+        reply.key,
+        instance,
+        chat.chat_id,
+        reply.lane.thread_id,
+        reply.reply_to,
+        reply.text,
+        now_ms
+    ])?;
+    db.prepare_cached("INSERT INTO outbox(id, lane, instance) VALUES(?1, ?2, ?3)")?
+        .execute([id, lane, instance])?;
+    tables.tally.note(Change::Replies { instance, by: 1 });
+    let receipt = Receipt {
+        id: OutboundId(wire_id(id)),
+        key: reply.key.clone(),
+        state: ReplyState::Waiting,
+        message_ids: Vec::new(),
+        reason: None,
+    };
+    Ok(Answer::Reply { receipt, chat, fresh: true })
+}
+
+/// Makes the intent to send durable and reads the reply.
+pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<Answer> {
+    let db = &tables.db;
+    let row = row_id(id.0);
+    let begun = db
+        .prepare_cached(
+            "UPDATE reply SET attempts = attempts + 1, ambiguous = ambiguous OR state = 1, state = 1,
+               first_attempt_ms = coalesce(first_attempt_ms, ?2)
+             WHERE id = ?1 AND state IN (0, 1)",
+        )?
+        .execute([row, now_ms])?;
+    if begun == 0 {
+        return Ok(Answer::Gone);
+    }
+    let key = format!("{}-{:x}", tables.store_id, id.0);
+    let mut read = db.prepare_cached(
+        "SELECT instance, chat, thread, reply_to, text, attempts, created_ms, first_attempt_ms, ambiguous
+         FROM reply WHERE id = ?1",
+    )?;
+    let mut rows = read.query([row])?;
+    let Some(r) = rows.next()? else { return Ok(Answer::Gone) };
+    Ok(Answer::Sending(Box::new(Sending {
+        instance: tables.names.instance_name(db, r.get(0)?)?,
+        outbound: Outbound {
+            id,
+            key,
+            chat_id: r.get(1)?,
+            thread_id: r.get(2)?,
+            reply_to: r.get(3)?,
+            text: r.get(4)?,
+            attempt: r.get(5)?,
+        },
+        created_ms: r.get(6)?,
+        first_attempt_ms: r.get(7)?,
+        ambiguous: r.get(8)?,
+    })))
+}
+
+/// Records what became of a reply.
+pub(super) fn finish(
+    tables: &mut Tables,
+    id: OutboundId,
+    end: &SendEnd,
+    now_ms: i64,
+) -> Result<Answer> {
+    let db = &tables.db;
+    let row = row_id(id.0);
+    let known: Option<(State, i64, i64)> = db
+        .prepare_cached("SELECT state, agent, instance FROM reply WHERE id = ?1")?
+        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .optional()?;
+    let Some((State(state), agent, instance)) = known else { return Ok(Answer::Gone) };
+    let open = matches!(state, ReplyState::Waiting | ReplyState::Sending);
+    let (next, message_ids, reason) = match end {
+        SendEnd::Waiting => (ReplyState::Waiting, None, None),
+        SendEnd::Sent { message_ids } => {
+            (ReplyState::Sent, serde_json::to_string(message_ids).ok(), None)
+        }
+        SendEnd::Failed { reason } => (ReplyState::Failed, None, Some(reason)),
+        SendEnd::Unknown { reason } => (ReplyState::Unknown, None, Some(reason)),
+    };
+    let ends = next != ReplyState::Waiting;
+    // Late knowledge about an unknown end is welcome; any other end stays what it was.
+    if open || (state == ReplyState::Unknown && ends) {
+        db.prepare_cached(
+            "UPDATE reply SET state = ?2, message_ids = ?3, reason = ?4, ended_ms = ?5,
+               text = iif(?2 = 2, '', text)
+             WHERE id = ?1",
+        )?
+        .execute(params![row, code(next), message_ids, reason, ends.then_some(now_ms)])?;
+    }
+    if open && ends {
+        db.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([row])?;
+        tables.tally.note(Change::Replies { instance, by: -1 });
+    }
+    let receipt = db.prepare_cached(RECEIPT)?.query_row([row], receipt)?;
+    let agent = tables.names.instance_name(db, agent)?;
+    Ok(Answer::Finished { agent, receipt })
+}

@@ -1,0 +1,204 @@
+//! The file: how it is made, opened and brought up to date.
+//!
+//! Settings, each measured or needed: exclusive locking (one opener, and the index of the write-ahead
+//! log lives in our memory), WAL with `synchronous=FULL` (a commit that returned survives power loss),
+//! no automatic checkpoint (see `space`), incremental vacuum (a drained backlog gives its disk back),
+//! full flushes on macOS. Lengths and numbers are chosen so that one accepted event touches few pages:
+//! the payload never moves, everything that changes is in small rows.
+//!
+//! `user_version` is the schema version. A migration is one step in [`STEPS`], forward only; a released
+//! step never changes.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::{Error, space};
+
+/// "hgw1": tells `file` and us whose database it is.
+const APPLICATION_ID: i64 = 0x6867_7731;
+
+pub(super) const PAGE_SIZE: u32 = 4096;
+
+/// Page cache, in KiB. Together with the log's index it is nearly all the memory that the store needs.
+const CACHE_KIB: u32 = 1536;
+
+const STEPS: &[&str] = &["
+CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE instance(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+-- A lane of the inbox (thread may be NULL: none) or of the outbox (thread is NULL).
+CREATE TABLE conversation(
+  no INTEGER PRIMARY KEY, instance INTEGER NOT NULL, chat TEXT NOT NULL, thread TEXT, used_ms INTEGER NOT NULL
+);
+CREATE INDEX conversation_name ON conversation(instance, chat, thread);
+
+-- Events that wait. The order within a lane is the order of ids.
+CREATE TABLE inbox(
+  id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL
+);
+CREATE INDEX inbox_lane ON inbox(lane);
+-- Of events that wait and of parked ones: one byte of version, then the event. The lane once more, so
+-- that an event whose small row is damaged is not lost.
+CREATE TABLE payload(id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE parked(
+  id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL,
+  parked_ms INTEGER NOT NULL, reason TEXT NOT NULL
+);
+CREATE INDEX parked_lane ON parked(lane);
+CREATE TABLE seen(
+  instance INTEGER NOT NULL, key TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY(instance, key)
+) WITHOUT ROWID;
+CREATE TABLE cursor(instance INTEGER PRIMARY KEY, body BLOB NOT NULL);
+
+-- Every reply of late, and of those the ones that are not at their end.
+CREATE TABLE reply(
+  id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, key TEXT NOT NULL, instance INTEGER NOT NULL,
+  chat TEXT NOT NULL, thread TEXT, reply_to TEXT, text TEXT NOT NULL,
+  state INTEGER NOT NULL, attempts INTEGER NOT NULL, ambiguous INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+  first_attempt_ms INTEGER, ended_ms INTEGER, message_ids TEXT, reason TEXT
+);
+CREATE UNIQUE INDEX reply_key ON reply(agent, key);
+CREATE TABLE outbox(id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL);
+CREATE INDEX outbox_lane ON outbox(lane);
+
+CREATE TABLE exits(
+  id INTEGER PRIMARY KEY, instance INTEGER NOT NULL, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+  code INTEGER, signal INTEGER, cause TEXT NOT NULL
+);
+"];
+
+/// Where the parts of a store are.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub(super) dir: PathBuf,
+    pub(super) file: PathBuf,
+    pub(super) wal: PathBuf,
+    /// Present when damage was met while running: the next start salvages.
+    pub(super) suspect: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            file: dir.join("store.db"),
+            wal: dir.join("store.db-wal"),
+            suspect: dir.join("store.suspect"),
+        }
+    }
+}
+
+/// Why a file could not be opened.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It is damaged: set it aside.
+    Damaged(String),
+    /// Anything else.
+    Other(Error),
+}
+
+/// Makes `path` durable as a name.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|source| Error::Io { path: dir.to_owned(), source })
+}
+
+/// Opens the file at `paths`, making it if there is none.
+pub(super) fn open(paths: &Paths, now_ms: i64) -> Result<Connection, Refusal> {
+    let io = |source| Refusal::Other(Error::Io { path: paths.file.clone(), source });
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&paths.file) {
+        Ok(_) => sync_dir(&paths.dir).map_err(Refusal::Other)?,
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(io(e)),
+    }
+    if std::fs::metadata(&paths.file).map_err(io)?.len() == 0 {
+        // The engine deletes the log of an empty file, so the file comes first.
+        let mut db = connect(paths)?;
+        migrate(&mut db, paths, now_ms)?;
+    }
+    space::grow_log(&paths.wal, space::LOG_AT_REST).map_err(io)?;
+    let mut db = connect(paths)?;
+    migrate(&mut db, paths, now_ms)?;
+    sync_dir(&paths.dir).map_err(Refusal::Other)?;
+    Ok(db)
+}
+
+fn connect(paths: &Paths) -> Result<Connection, Refusal> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || -> rusqlite::Result<Connection> {
+        let db = Connection::open_with_flags(&paths.file, flags)?;
+        db.busy_timeout(Duration::ZERO)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        db.set_prepared_statement_cache_capacity(96);
+        db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        db.pragma_update(None, "page_size", PAGE_SIZE)?;
+        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update(None, "fullfsync", true)?;
+        db.pragma_update(None, "checkpoint_fullfsync", true)?;
+        db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        db.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+        db.pragma_update(None, "temp_store", "MEMORY")?;
+        db.pragma_update(None, "trusted_schema", false)?;
+        // Takes the lock, which is kept until the connection ends.
+        db.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        Ok(db)
+    };
+    open().map_err(|e| refusal(&e, paths))
+}
+
+/// Sorts an error of the engine met while opening.
+pub(super) fn refusal(error: &rusqlite::Error, paths: &Paths) -> Refusal {
+    let path = paths.file.clone();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Refusal::Damaged(error.to_string())
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Refusal::Other(Error::InUse { path })
+        }
+        _ => Refusal::Other(Error::Engine { path, reason: error.to_string() }),
+    }
+}
+
+fn migrate(db: &mut Connection, paths: &Paths, now_ms: i64) -> Result<(), Refusal> {
+    let engine = |e: rusqlite::Error| refusal(&e, paths);
+    let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let found = pragma("user_version").map_err(engine)?;
+    let application = pragma("application_id").map_err(engine)?;
+    if application != APPLICATION_ID && (application != 0 || found != 0) {
+        return Err(Refusal::Other(Error::Foreign { path: paths.file.clone() }));
+    }
+    if found > known {
+        let path = paths.file.clone();
+        return Err(Refusal::Other(Error::Newer { path, found, known }));
+    }
+    let steps = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)).unwrap_or_default();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let mut run = || -> rusqlite::Result<()> {
+        let all = db.transaction()?;
+        for step in steps {
+            all.execute_batch(step)?;
+        }
+        if found == 0 {
+            let insert = "INSERT INTO meta VALUES('store_id', lower(hex(randomblob(8)))), ('created_ms', ?1)";
+            all.execute(insert, [now_ms])?;
+            all.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        all.pragma_update(None, "user_version", known)?;
+        all.commit()
+    };
+    run().map_err(|e| refusal(&e, paths))
+}

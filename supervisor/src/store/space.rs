@@ -1,0 +1,107 @@
+//! The two files: when the write-ahead log is copied into the main file, and how both shrink again.
+//!
+//! A file that grows costs a commit of the file system's own journal with each sync; one that is
+//! overwritten in place does not. So the log is grown ahead of use with real zeros, and is then
+//! overwritten from its start after each checkpoint. Zeros behind the last valid frame are what the
+//! engine meets there anyway after a restart of the log: no checksum fits, reading ends. The engine
+//! never asks for the size of the log while it runs.
+//!
+//! Checkpoints happen by size, after the answers are out; at rest everything is copied, free pages are
+//! given back in slices, and the log shrinks to [`LOG_AT_REST`].
+
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::{Connection, Result};
+
+use super::schema::PAGE_SIZE;
+
+/// The log is copied into the file when it has come to this size.
+const LOG_FULL: u64 = 8 << 20;
+
+/// The log's size while nothing happens: enough for the events of a quiet day.
+pub(super) const LOG_AT_REST: u64 = 256 << 10;
+
+/// Free pages that are kept: growing again costs more than they do.
+const SPARE_PAGES: u64 = 32;
+
+/// Pages given back in one slice: a few milliseconds.
+const SLICE_PAGES: u64 = 256;
+
+const FRAME: u64 = PAGE_SIZE as u64 + 24;
+
+/// Makes the log at least `size` bytes long with zeros behind its end. What is there stays.
+pub(super) fn grow_log(log: &Path, size: u64) -> std::io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(log)?;
+    let mut at = file.seek(SeekFrom::End(0))?;
+    let zeros = vec![0; 64 << 10];
+    while at < size {
+        let part = usize::try_from(size - at).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all(zeros.get(..part).unwrap_or_default())?;
+        at += part as u64;
+    }
+    Ok(())
+}
+
+/// What the log holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Log {
+    /// Bytes of valid frames.
+    pub(super) used: u64,
+    /// Whether some of them are not in the main file.
+    pub(super) ahead: bool,
+}
+
+impl Log {
+    /// Looks, and copies nothing.
+    pub(super) fn look(db: &Connection) -> Result<Self> {
+        Self::checkpoint(db, "PRAGMA wal_checkpoint(NOOP)")
+    }
+
+    /// Copies everything into the main file; the next commit starts the log anew.
+    pub(super) fn copy(db: &Connection) -> Result<Self> {
+        Self::checkpoint(db, "PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    /// Copies everything and cuts the log to nothing.
+    pub(super) fn empty(db: &Connection) -> Result<Self> {
+        Self::checkpoint(db, "PRAGMA wal_checkpoint(TRUNCATE)")
+    }
+
+    fn checkpoint(db: &Connection, sql: &str) -> Result<Self> {
+        let (frames, copied): (i64, i64) =
+            db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        Ok(Self { used: u64::try_from(frames).unwrap_or(0) * FRAME, ahead: frames > copied })
+    }
+
+    pub(super) fn is_full(self) -> bool {
+        self.ahead && self.used >= LOG_FULL
+    }
+
+    /// The size that a log of `length` bytes should have before the next commit.
+    pub(super) fn wants(self, length: u64) -> Option<u64> {
+        let near = self.ahead && self.used + self.used / 2 + LOG_AT_REST / 2 > length;
+        // A commit may begin just below the mark and end far behind it.
+        (near && length < LOG_FULL + (1 << 20))
+            .then(|| (length * 2).clamp(LOG_AT_REST, LOG_FULL + (1 << 20)))
+    }
+}
+
+/// Whether there are free pages worth giving back.
+pub(super) fn has_slack(db: &Connection) -> Result<bool> {
+    let free: u64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+    Ok(free > SPARE_PAGES)
+}
+
+/// Gives a slice of free pages back. The main file becomes shorter with the next checkpoint.
+pub(super) fn give_back(db: &Connection) -> Result<()> {
+    let free: u64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+    let pages = free.saturating_sub(SPARE_PAGES).min(SLICE_PAGES);
+    let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}

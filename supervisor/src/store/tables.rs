@@ -1,0 +1,259 @@
+//! All tables behind one connection, and which operation touches which.
+//!
+//! Everything held in memory beside the connection (numbers of names, counts, the next ids, the last
+//! cursors) follows the transaction: [`Tables::rolled_back`] makes it agree with the disk again.
+
+use std::collections::HashMap;
+
+use protocol::id::Instance;
+use protocol::worker::Cursor;
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use super::names::Names;
+use super::op::{Answer, Exit, Op, Opened, ReplyHead};
+use super::schema::Paths;
+use super::tally::Tally;
+use super::{exits, inbox, outbox, parked, purge, scan};
+
+/// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
+/// ever used twice, and most commits need not write it. A crash skips the rest of a block.
+const BLOCK: i64 = 1024;
+
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) db: Connection,
+    pub(super) paths: Paths,
+    pub(super) store_id: String,
+    pub(super) names: Names,
+    pub(super) events: Ids,
+    pub(super) replies: Ids,
+    pub(super) tally: Tally,
+    pub(super) purge: purge::Position,
+    cursors: HashMap<i64, Cursor>,
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// To be told once committed.
+    Answer(Answer),
+    /// A search that is not over: the rest of it belongs into the next group.
+    Continue(Op),
+    /// Nobody asked.
+    Silent,
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+impl Tables {
+    pub(super) fn new(db: Connection, paths: Paths) -> Result<Self> {
+        let store_id = meta(&db, "store_id")?.unwrap_or_default();
+        let events = Ids::read(&db, "last_event", &["inbox", "parked"])?;
+        let replies = Ids::read(&db, "last_reply", &["reply"])?;
+        let tally = Tally::new(events.last_used());
+        Ok(Self {
+            db,
+            paths,
+            store_id,
+            names: Names::default(),
+            events,
+            replies,
+            tally,
+            purge: purge::Position::default(),
+            cursors: HashMap::new(),
+        })
+    }
+
+    /// What a supervisor that just started wants to know.
+    pub(super) fn opened(&mut self) -> Result<Opened> {
+        let created_ms = self
+            .db
+            .query_row("SELECT value FROM meta WHERE name = 'created_ms'", [], |row| row.get(0))
+            .optional()?
+            .unwrap_or_default();
+        let cursors: Vec<(i64, Vec<u8>)> = self
+            .db
+            .prepare("SELECT instance, body FROM cursor")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_>>()?;
+        let mut named = Vec::new();
+        for (no, body) in cursors {
+            named.push((self.names.instance_name(&self.db, no)?, Cursor(body)));
+        }
+        let sending: Vec<ReplyHead> = outbox::sending(&self.db, &mut self.names)?;
+        Ok(Opened {
+            store_id: self.store_id.clone(),
+            created_ms,
+            cursors: named,
+            exits: exits::all(&self.db, &mut self.names)?,
+            sending,
+            damage: None,
+        })
+    }
+
+    /// Performs one operation within the open transaction.
+    pub(super) fn perform(&mut self, op: &Op) -> Result<Outcome> {
+        let done = match op {
+            Op::Accept { instance, event, cursor, received_ms, .. } => {
+                inbox::accept(self, instance, event, cursor.as_ref(), *received_ms)?
+            }
+            Op::Heads { ticket, instances, after, limit } => {
+                return scan::heads(self, *ticket, instances, *after, *limit);
+            }
+            Op::NextInLane { lane, after, .. } => scan::next_event(self, lane, *after)?,
+            Op::Begin { id, .. } => inbox::begin(self, *id)?,
+            Op::Refund { id } => {
+                inbox::refund(self, *id)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::Settle { id, .. } => inbox::settle(self, *id)?,
+            Op::Park { id, reason, now_ms, .. } => parked::park(self, *id, reason, *now_ms)?,
+            Op::ListParked { after, limit, .. } => parked::list(self, *after, *limit)?,
+            Op::Replay { id, .. } => parked::replay(self, *id)?,
+            Op::Discard { id, .. } => parked::discard(self, *id)?,
+            Op::AcceptReply { agent, reply, now_ms, .. } => {
+                outbox::accept(self, agent, reply, *now_ms)?
+            }
+            Op::ReplyHeads { ticket, instance, after, limit } => {
+                return scan::reply_heads(self, *ticket, instance, *after, *limit);
+            }
+            Op::NextReply { chat, after, .. } => scan::next_reply(self, chat, *after)?,
+            Op::BeginSend { id, now_ms, .. } => outbox::begin(self, *id, *now_ms)?,
+            Op::FinishSend { id, end, now_ms, .. } => outbox::finish(self, *id, end, *now_ms)?,
+            Op::SaveCursor { instance, cursor } => {
+                let no = self.names.instance_made(&self.db, instance)?;
+                self.save_cursor(no, cursor)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::RecordExit(exit) => {
+                self.record_exit(exit)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::Counts { .. } => self.tally.counts(&self.db, &mut self.names)?,
+            Op::Purge { seen_before_ms, replies_before_ms, .. } => {
+                purge::slice(self, *seen_before_ms, *replies_before_ms)?
+            }
+        };
+        Ok(Outcome::Answer(done))
+    }
+
+    /// Keeps a resume point, unless it is the one that is kept.
+    pub(super) fn save_cursor(&mut self, instance: i64, cursor: &Cursor) -> Result<()> {
+        if self.cursors.get(&instance) != Some(cursor) {
+            self.db
+                .prepare_cached("INSERT OR REPLACE INTO cursor(instance, body) VALUES(?1, ?2)")?
+                .execute(params![instance, cursor.0])?;
+            self.cursors.insert(instance, cursor.clone());
+        }
+        Ok(())
+    }
+
+    fn record_exit(&mut self, exit: &Exit) -> Result<()> {
+        let no = self.names.instance_made(&self.db, &exit.instance)?;
+        exits::record(&self.db, no, exit)
+    }
+
+    /// The transaction is durable.
+    pub(super) fn committed(&mut self) {
+        self.tally.committed();
+        self.events.committed();
+        self.replies.committed();
+    }
+
+    /// The transaction never happened.
+    pub(super) fn rolled_back(&mut self) {
+        self.tally.rolled_back();
+        self.names.forget();
+        self.cursors.clear();
+        self.events.rolled_back();
+        self.replies.rolled_back();
+        self.purge = purge::Position::default();
+    }
+
+    /// Gives the rest of the blocks of ids back, before a polite end.
+    pub(super) fn settle_ids(&mut self) -> Result<()> {
+        self.events.give_back(&self.db)?;
+        self.replies.give_back(&self.db)
+    }
+
+    /// The number of `instance`, for those that only ask.
+    pub(super) fn instance(&mut self, instance: &Instance) -> Result<Option<i64>> {
+        self.names.instance(&self.db, instance)
+    }
+}
+
+fn meta(db: &Connection, name: &str) -> Result<Option<String>> {
+    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+/// Numbers that grow and are never used twice.
+#[derive(Debug)]
+pub(super) struct Ids {
+    name: &'static str,
+    next: i64,
+    /// No id above this one may be given out before it is raised in the same transaction.
+    reserved: i64,
+    /// The value that is known to be durable.
+    durable: i64,
+}
+
+impl Ids {
+    fn read(db: &Connection, name: &'static str, tables: &[&str]) -> Result<Self> {
+        let reserved: i64 = db
+            .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        let mut last = reserved;
+        for table in tables {
+            let max: Option<i64> =
+                db.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))?;
+            last = last.max(max.unwrap_or(0));
+        }
+        Ok(Self { name, next: last + 1, reserved, durable: reserved })
+    }
+
+    fn last_used(&self) -> i64 {
+        self.next - 1
+    }
+
+    pub(super) fn take(&mut self, db: &Connection) -> Result<i64> {
+        if self.next > self.reserved {
+            self.write(db, self.next + BLOCK - 1)?;
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+
+    fn give_back(&mut self, db: &Connection) -> Result<()> {
+        if self.next <= self.reserved { self.write(db, self.next - 1) } else { Ok(()) }
+    }
+
+    fn write(&mut self, db: &Connection, reserved: i64) -> Result<()> {
+        db.prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES(?1, ?2)")?
+            .execute(params![self.name, reserved])?;
+        self.reserved = reserved;
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.durable = self.reserved;
+    }
+
+    fn rolled_back(&mut self) {
+        self.reserved = self.durable;
+    }
+}
+
+/// An id of the wire as one of a row. Ids beyond the range of rows name none.
+pub(super) fn row_id(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// An id of a row as one of the wire.
+pub(super) fn wire_id(id: i64) -> u64 {
+    u64::try_from(id).unwrap_or(0)
+}

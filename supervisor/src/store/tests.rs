@@ -1,0 +1,457 @@
+//! The store as its callers see it. Damage and power are in the files beside.
+
+mod damage;
+mod killed;
+mod order;
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use protocol::event::{
+    ChatType, Inbound, InboundKind, Mention, Reply, ReplyState, Sender, SenderKind,
+};
+use protocol::id::{EventId, Generation, Instance, Lane, OutboundId};
+use protocol::worker::Cursor;
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// A store and its answers, one operation at a time.
+struct Rig {
+    store: Store,
+    answers: mpsc::Receiver<Vec<Done>>,
+    waiting: VecDeque<Done>,
+    opened: Opened,
+    tickets: u64,
+}
+
+impl Rig {
+    fn open(dir: &Path) -> Self {
+        Self::try_open(dir).unwrap()
+    }
+
+    fn try_open(dir: &Path) -> Result<Self, Error> {
+        let (send, answers) = mpsc::channel(64);
+        let (store, opened) = Store::open(dir, 1_000, send)?;
+        Ok(Self { store, answers, waiting: VecDeque::new(), opened, tickets: 0 })
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn done(&mut self) -> Done {
+        while self.waiting.is_empty() {
+            self.waiting.extend(self.answers.blocking_recv().unwrap());
+        }
+        self.waiting.pop_front().unwrap()
+    }
+
+    fn answer(&mut self) -> (Ticket, Answer) {
+        match self.done() {
+            Done::Answered { ticket, answer } => (ticket, answer),
+            Done::Poisoned { error } => panic!("poisoned: {error}"),
+        }
+    }
+
+    fn ask(&mut self, op: impl FnOnce(Ticket) -> Op) -> Answer {
+        let ticket = self.ticket();
+        self.store.submit(op(ticket));
+        let (told, answer) = self.answer();
+        assert_eq!(told, ticket);
+        answer
+    }
+
+    fn accept(&mut self, event: Inbound) -> EventId {
+        match self.offer(event, None) {
+            Answer::Accepted(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn offer(&mut self, event: Inbound, cursor: Option<Cursor>) -> Answer {
+        self.offer_to("feishu", event, cursor)
+    }
+
+    fn offer_to(&mut self, name: &str, event: Inbound, cursor: Option<Cursor>) -> Answer {
+        let instance = instance(name);
+        let event = Box::new(event);
+        self.ask(|ticket| Op::Accept { ticket, instance, event, cursor, received_ms: 2_000 })
+    }
+
+    fn heads(&mut self, after: u64, limit: usize) -> (Vec<u64>, bool) {
+        let instances = vec![instance("feishu")];
+        match self.ask(|ticket| Op::Heads { ticket, instances, after: EventId(after), limit }) {
+            Answer::Heads { found, at_end } => (found.iter().map(|h| h.id.0).collect(), at_end),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn begin(&mut self, id: EventId) -> Begun {
+        match self.ask(|ticket| Op::Begin { ticket, id }) {
+            Answer::Begun(begun) => *begun,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn settle(&mut self, id: EventId) {
+        assert!(matches!(self.ask(|ticket| Op::Settle { ticket, id }), Answer::Settled));
+    }
+
+    fn reply(&mut self, key: &str, chat: &str, thread: Option<&str>) -> (Receipt, bool) {
+        let lane = Lane { thread_id: thread.map(str::to_owned), ..lane(chat) };
+        let reply = Box::new(Reply { key: key.into(), lane, reply_to: None, text: "hello".into() });
+        let agent = instance("hermes");
+        match self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, now_ms: 3_000 }) {
+            Answer::Reply { receipt, fresh, .. } => (receipt, fresh),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn begin_send(&mut self, id: OutboundId, now_ms: i64) -> Sending {
+        match self.ask(|ticket| Op::BeginSend { ticket, id, now_ms }) {
+            Answer::Sending(sending) => *sending,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn finish(&mut self, id: OutboundId, end: SendEnd) -> Receipt {
+        match self.ask(|ticket| Op::FinishSend { ticket, id, end, now_ms: 9_000 }) {
+            Answer::Finished { agent, receipt } => {
+                assert_eq!(agent, instance("hermes"));
+                receipt
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn counts(&mut self) -> (Vec<Count>, Files) {
+        match self.ask(|ticket| Op::Counts { ticket }) {
+            Answer::Counts { instances, files } => (instances, files),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Counts, once the rows of before the start are in.
+    fn settled_counts(&mut self) -> Vec<Count> {
+        loop {
+            let (counts, files) = self.counts();
+            if !files.counting {
+                return counts;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn purge(&mut self, before_ms: i64) -> u64 {
+        let mut sum = 0;
+        loop {
+            let op = |ticket| Op::Purge {
+                ticket,
+                seen_before_ms: before_ms,
+                replies_before_ms: before_ms,
+            };
+            match self.ask(op) {
+                Answer::Purged { forgotten, more } => {
+                    sum += forgotten;
+                    if !more {
+                        return sum;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn close(self) {
+        drop(self.answers);
+        self.store.close().unwrap();
+    }
+}
+
+use protocol::event::Receipt;
+
+fn instance(name: &str) -> Instance {
+    Instance::new(name).unwrap()
+}
+
+fn lane(chat: &str) -> Lane {
+    Lane { instance: instance("feishu"), chat_id: chat.into(), thread_id: None }
+}
+
+fn event(key: &str, chat: &str) -> Inbound {
+    Inbound {
+        kind: InboundKind::Message,
+        keys: vec![format!("event:{key}"), format!("message:{key}")],
+        origin_ms: 1_500,
+        chat_id: chat.into(),
+        chat_type: ChatType::Direct,
+        thread_id: None,
+        message_id: Some(key.into()),
+        reply_to: None,
+        sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
+        mention: Mention::None,
+        text: format!("text of {key}"),
+        parts: Vec::new(),
+        raw: b"{}".to_vec(),
+    }
+}
+
+#[test]
+fn a_repetition_is_known_after_reopening_even_under_a_new_event_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let id = rig.accept(event("1", "chat"));
+    rig.settle(id);
+    rig.close();
+
+    let mut rig = Rig::open(dir.path());
+    assert!(matches!(rig.offer(event("1", "chat"), None), Answer::Duplicate));
+    let mut again = event("1", "chat");
+    again.keys[0] = "event:new".into();
+    assert!(matches!(rig.offer(again.clone(), None), Answer::Duplicate));
+    again.keys.pop();
+    assert!(matches!(rig.offer(again, None), Answer::Duplicate), "the new id is known by now");
+    assert!(matches!(rig.offer_to("other", event("1", "chat"), None), Answer::Accepted(_)));
+    rig.close();
+}
+
+#[test]
+fn two_of_one_key_in_one_group_are_one_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    for n in 0..100 {
+        let event = Box::new(event(&format!("{}", n / 2), "chat"));
+        let instance = instance("feishu");
+        rig.store.submit(Op::Accept {
+            ticket: Ticket(n),
+            instance,
+            event,
+            cursor: None,
+            received_ms: 1,
+        });
+    }
+    for n in 0..100 {
+        let (ticket, answer) = rig.answer();
+        assert_eq!(ticket, Ticket(n));
+        assert_eq!(matches!(answer, Answer::Duplicate), n % 2 == 1, "{n}");
+    }
+    rig.close();
+}
+
+#[test]
+fn the_cursor_is_kept_with_the_event_and_with_a_repetition() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    rig.offer(event("1", "chat"), Some(Cursor(vec![1])));
+    rig.offer(event("1", "chat"), Some(Cursor(vec![2])));
+    rig.store.submit(Op::SaveCursor { instance: instance("telegram"), cursor: Cursor(vec![7]) });
+    rig.close();
+    let rig = Rig::open(dir.path());
+    let expected =
+        vec![(instance("feishu"), Cursor(vec![2])), (instance("telegram"), Cursor(vec![7]))];
+    assert_eq!(rig.opened.cursors, expected);
+    rig.close();
+}
+
+#[test]
+fn an_attempt_is_counted_before_the_event_is_handed_out_and_can_be_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let sent = event("1", "chat");
+    let id = rig.accept(sent.clone());
+    let begun = rig.begin(id);
+    assert_eq!((begun.attempts, begun.received_ms), (1, 2_000));
+    assert_eq!((begun.lane, begun.event), (lane("chat"), sent));
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.begin(id).attempts, 2);
+    rig.store.submit(Op::Refund { id });
+    rig.store.submit(Op::Refund { id });
+    rig.store.submit(Op::Refund { id });
+    assert_eq!(rig.begin(id).attempts, 1);
+    let gone = |ticket| Op::Begin { ticket, id: EventId(99) };
+    assert!(matches!(rig.ask(gone), Answer::Gone));
+    rig.close();
+}
+
+#[test]
+fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let mut sent = event("1", "chat");
+    sent.raw = (0..=255).cycle().take(100_000).collect();
+    let id = rig.accept(sent.clone());
+    let next = rig.accept(event("2", "chat"));
+    rig.begin(id);
+    let reason = "the agent refused it".to_owned();
+    let park = |ticket| Op::Park { ticket, id, reason, now_ms: 5_000 };
+    assert!(matches!(rig.ask(park), Answer::Parked));
+    assert_eq!(rig.heads(0, 10), (vec![next.0], true));
+    rig.close();
+
+    let mut rig = Rig::open(dir.path());
+    match rig.ask(|ticket| Op::ListParked { ticket, after: EventId(0), limit: 10 }) {
+        Answer::ParkedList(list) => {
+            assert_eq!(list.len(), 1);
+            assert_eq!((list[0].id, list[0].attempts, list[0].parked_ms), (id, 1, 5_000));
+            assert_eq!(list[0].reason, "the agent refused it");
+        }
+        other => panic!("{other:?}"),
+    }
+    let parked = rig.settled_counts();
+    assert_eq!((parked[0].waiting, parked[0].parked), (1, 1));
+    assert!(matches!(rig.ask(|ticket| Op::Replay { ticket, id }), Answer::Replayed { .. }));
+    assert_eq!(rig.heads(0, 10), (vec![id.0, next.0], true), "its old place");
+    let begun = rig.begin(id);
+    assert_eq!((begun.attempts, begun.event), (1, sent));
+    let counts = rig.settled_counts();
+    assert_eq!((counts[0].waiting, counts[0].parked), (2, 0));
+    rig.close();
+}
+
+#[test]
+fn a_reply_with_a_known_key_is_the_first_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let (first, fresh) = rig.reply("k", "chat", None);
+    assert!(fresh);
+    let (second, fresh) = rig.reply("k", "elsewhere", None);
+    assert_eq!((second.id, fresh), (first.id, false));
+    rig.begin_send(first.id, 4_000);
+    let sent = SendEnd::Sent { message_ids: vec!["om_1".into(), "om_2".into()] };
+    rig.finish(first.id, sent);
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    let (third, fresh) = rig.reply("k", "chat", None);
+    assert!(!fresh);
+    assert_eq!((third.id, third.state), (first.id, ReplyState::Sent));
+    assert_eq!(third.message_ids, ["om_1", "om_2"]);
+    assert!(matches!(
+        rig.ask(|ticket| Op::BeginSend { ticket, id: first.id, now_ms: 1 }),
+        Answer::Gone
+    ));
+    rig.close();
+}
+
+#[test]
+fn a_reply_that_was_being_sent_is_found_at_the_next_start_and_stays_ambiguous() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let (one, _) = rig.reply("1", "chat", Some("thread"));
+    let (two, _) = rig.reply("2", "chat", None);
+    let sending = rig.begin_send(one.id, 4_000);
+    assert!(!sending.ambiguous);
+    assert_eq!(sending.outbound.thread_id.as_deref(), Some("thread"));
+    let key = sending.outbound.key.clone();
+    assert!(key.len() <= 40 && key.is_ascii());
+    rig.close();
+
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.opened.sending.len(), 1);
+    assert_eq!((rig.opened.sending[0].id, &rig.opened.sending[0].chat), (one.id, &lane("chat")));
+    let sending = rig.begin_send(one.id, 8_000);
+    assert!(sending.ambiguous);
+    assert_eq!((sending.first_attempt_ms, sending.outbound.attempt), (4_000, 2));
+    assert_eq!(sending.outbound.key, key, "the same key in every attempt");
+    assert_eq!(rig.finish(one.id, SendEnd::Waiting).state, ReplyState::Waiting);
+    assert!(rig.begin_send(one.id, 9_000).ambiguous, "the first attempt is still unanswered");
+    let unknown = SendEnd::Unknown { reason: "no answer".into() };
+    assert_eq!(rig.finish(one.id, unknown).state, ReplyState::Unknown);
+    assert_eq!(rig.finish(one.id, SendEnd::Waiting).state, ReplyState::Unknown, "an end is one");
+    let late = SendEnd::Sent { message_ids: vec!["om".into()] };
+    assert_eq!(rig.finish(one.id, late).state, ReplyState::Sent, "late knowledge");
+    let failed = SendEnd::Failed { reason: "no".into() };
+    assert_eq!(rig.finish(one.id, failed).state, ReplyState::Sent);
+    assert!(rig.begin_send(two.id, 9_000).outbound.key != key);
+    rig.close();
+}
+
+#[test]
+fn ends_of_workers_are_remembered_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    let exit = |n: u64| Exit {
+        instance: instance("feishu"),
+        generation: Generation(n),
+        at_ms: 1,
+        code: Some(70),
+        signal: None,
+        cause: "panicked".into(),
+    };
+    for n in 0..u64::from(EXITS_KEPT) + 5 {
+        rig.store.submit(Op::RecordExit(exit(n)));
+    }
+    rig.close();
+    let rig = Rig::open(dir.path());
+    assert_eq!(rig.opened.exits.len(), EXITS_KEPT as usize);
+    assert_eq!(rig.opened.exits[0], exit(5));
+    rig.close();
+}
+
+#[test]
+fn a_second_opener_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    assert!(matches!(Rig::try_open(dir.path()), Err(Error::InUse { .. })));
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
+#[test]
+fn a_store_of_a_newer_version_or_of_another_program_is_refused_and_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    Rig::open(dir.path()).close();
+    let set = |pragma: &str, value: i64| {
+        let db = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+        db.pragma_update(None, pragma, value).unwrap();
+    };
+    set("user_version", 99);
+    match Rig::try_open(dir.path()) {
+        Err(Error::Newer { found: 99, .. }) => {}
+        other => panic!("{:?}", other.err()),
+    }
+    set("user_version", 1);
+    set("application_id", 7);
+    assert!(matches!(Rig::try_open(dir.path()), Err(Error::Foreign { .. })));
+}
+
+#[test]
+fn a_group_of_repetitions_and_reads_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    rig.offer(event("1", "chat"), Some(Cursor(vec![1])));
+    let (_, before) = rig.counts();
+    for _ in 0..10 {
+        rig.offer(event("1", "chat"), Some(Cursor(vec![1])));
+        rig.heads(0, 10);
+    }
+    let (_, after) = rig.counts();
+    assert_eq!(before.commits, after.commits);
+    assert!(after.groups >= before.groups + 20);
+    rig.close();
+}
+
+#[test]
+fn what_is_old_is_forgotten_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let kept = rig.accept(event("kept", "busy"));
+    for n in 0..700 {
+        let id = rig.accept(event(&format!("{n}"), &format!("chat{n}")));
+        rig.settle(id);
+    }
+    let (sent, _) = rig.reply("sent", "chat", None);
+    rig.finish(sent.id, SendEnd::Failed { reason: "no".into() });
+    rig.reply("waiting", "chat", None);
+    assert_eq!(rig.purge(2_000), 0, "nothing is that old");
+    let forgotten = rig.purge(100_000);
+    // Two keys an event, a conversation for each of the 700, one reply.
+    assert_eq!(forgotten, 2 * 701 + 700 + 1);
+    assert_eq!(rig.begin(kept).lane, lane("busy"));
+    assert!(!rig.reply("waiting", "chat", None).1);
+    assert!(rig.reply("sent", "chat", None).1);
+    assert!(matches!(rig.offer(event("5", "chat5"), None), Answer::Accepted(_)));
+    rig.close();
+}
