@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn cut_bytes_are_no_frame() {
         let bytes = Frame { payload: Some(b"abc".to_vec()), ..Frame::default() }.encode();
-        for end in 0..bytes.len() {
+        let optional = Frame::default().encode().len();
+        for end in (0..bytes.len()).filter(|end| *end != optional) {
             assert!(decode(&bytes[..end]).is_err(), "{end}");
         }
         assert!(decode(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff").is_err());

@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides anything. A test reads the journal or waits for an entry; it never sleeps.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -160,7 +160,8 @@ impl Rule {
 /// The list of what happened.
 pub(crate) struct Journal {
     started: Instant,
-    entries: Mutex<Vec<Entry>>,
+    /// Shared with whoever looks at it: a look holds no lock, so it may ask the platform anything.
+    entries: Mutex<Arc<Vec<Entry>>>,
     grown: watch::Sender<usize>,
 }
 
@@ -176,7 +177,8 @@ impl Journal {
 
     pub(crate) fn note(&self, app: &str, what: Observation) {
         let length = {
-            let mut entries = self.entries();
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = Arc::make_mut(&mut entries);
             entries.push(Entry { at: self.now(), app: app.to_owned(), what });
             entries.len()
         };
@@ -220,8 +222,8 @@ impl Journal {
             .collect()
     }
 
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> Arc<Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

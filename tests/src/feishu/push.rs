@@ -276,7 +276,9 @@ impl Task {
                 // The verdict is read below; running into the deadline is one too.
                 let _ = timeout_at(deadline, answer).await;
             }
-            if let Some(Ok(ack)) = self.progress.borrow().verdict.clone() {
+            // A value of its own: the borrow must be over before the end is written.
+            let verdict = self.progress.borrow().verdict.clone();
+            if let Some(Ok(ack)) = verdict {
                 self.end(End::Acked(ack));
             }
             if self.progress.borrow().end.is_some() {

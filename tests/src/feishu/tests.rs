@@ -78,7 +78,11 @@ struct Client {
 
 impl Client {
     async fn connect(feishu: &Feishu) -> Self {
-        Self::try_connect(feishu).await.unwrap()
+        let opened = |entry: &Entry| matches!(entry.what, Observation::Opened { .. });
+        let before = feishu.count(opened);
+        let client = Self::try_connect(feishu).await.unwrap();
+        feishu.wait_count("the connection", SOON, before + 1, opened).await;
+        client
     }
 
     async fn try_connect(feishu: &Feishu) -> Result<Self, tungstenite::Error> {
@@ -89,9 +93,9 @@ impl Client {
 
     async fn next(&mut self) -> Frame {
         loop {
-            match self.stream.next().await.unwrap().unwrap() {
-                WsMessage::Binary(bytes) => return decode(&bytes).unwrap(),
-                _ => {}
+            let message = tokio::time::timeout(SOON, self.stream.next()).await.unwrap();
+            if let WsMessage::Binary(bytes) = message.unwrap().unwrap() {
+                return decode(&bytes).unwrap();
             }
         }
     }
