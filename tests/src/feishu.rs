@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod answers;
 mod builders;
 mod clock;
 mod discovery;
@@ -168,6 +169,13 @@ impl Feishu {
         self.shared.journal.now()
     }
 
+    /// The entries after the first `seen`, as soon as there are any.
+    pub async fn entries_after(&self, seen: usize) -> Vec<Entry> {
+        let look = |entries: &[Entry]| entries.get(seen..).map(<[Entry]>::to_vec);
+        let more = |entries: &[Entry]| look(entries).filter(|entries| !entries.is_empty());
+        self.shared.journal.find(Duration::MAX, more).await.unwrap_or_default()
+    }
+
     /// How many entries of the journal `counts` says yes to.
     pub fn count(&self, mut counts: impl FnMut(&Entry) -> bool) -> usize {
         self.shared.journal.read(|entries| entries.iter().filter(|entry| counts(entry)).count())
@@ -292,14 +300,18 @@ impl Feishu {
     /// Resets (RST) every connection, long or not; returns how many.
     pub fn reset_connections(&self, scope: impl Into<Scope>) -> usize {
         let lines = self.lines(&scope.into());
-        lines.iter().for_each(|line| line.reset());
+        for line in &lines {
+            line.reset();
+        }
         lines.len()
     }
 
     /// Ends every TCP connection in order (FIN), without a close frame; returns how many.
     pub fn drop_connections(&self, scope: impl Into<Scope>) -> usize {
         let lines = self.lines(&scope.into());
-        lines.iter().for_each(|line| line.drop_it());
+        for line in &lines {
+            line.drop_it();
+        }
         lines.len()
     }
 

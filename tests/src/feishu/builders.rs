@@ -1,5 +1,7 @@
 //! Events as Feishu writes them, for the cases that tests need.
 
+#![expect(clippy::indexing_slicing, reason = "assigning a member of a JSON object cannot fail")]
+
 use serde_json::{Value, json};
 
 use super::clock;
@@ -8,7 +10,7 @@ use super::clock;
 #[derive(Debug, Clone)]
 pub struct Message {
     event_id: String,
-    message: Value,
+    body: Value,
     sender_open_id: String,
     sender_type: String,
 }
@@ -26,7 +28,7 @@ impl Message {
 
     fn new(chat_type: &str, chat_id: &str, sender_open_id: &str) -> Self {
         let now = clock::wall_ms().to_string();
-        let message = json!({
+        let body = json!({
             "message_id": fresh("om_"),
             "create_time": now,
             "update_time": now,
@@ -38,7 +40,7 @@ impl Message {
         });
         Self {
             event_id: fresh(""),
-            message,
+            body,
             sender_open_id: sender_open_id.to_owned(),
             sender_type: "user".to_owned(),
         }
@@ -56,8 +58,8 @@ impl Message {
 
     /// Makes it a message of any type.
     pub fn content(mut self, message_type: &str, content: &Value) -> Self {
-        self.message["message_type"] = json!(message_type);
-        self.message["content"] = json!(content.to_string());
+        self.body["message_type"] = json!(message_type);
+        self.body["content"] = json!(content.to_string());
         self
     }
 
@@ -69,28 +71,28 @@ impl Message {
             "name": name,
             "tenant_key": "tenant",
         });
-        match self.message.get_mut("mentions").and_then(Value::as_array_mut) {
+        match self.body.get_mut("mentions").and_then(Value::as_array_mut) {
             Some(list) => list.push(entry),
-            None => self.message["mentions"] = json!([entry]),
+            None => self.body["mentions"] = json!([entry]),
         }
         self
     }
 
     /// Puts it into a topic, whose first message is `root_id`.
     pub fn in_thread(mut self, thread_id: &str, root_id: &str) -> Self {
-        self.message["thread_id"] = json!(thread_id);
+        self.body["thread_id"] = json!(thread_id);
         self.reply_to(root_id, root_id)
     }
 
     /// Makes it a reply to `parent_id` in a chain that began with `root_id`.
     pub fn reply_to(mut self, parent_id: &str, root_id: &str) -> Self {
-        self.message["parent_id"] = json!(parent_id);
-        self.message["root_id"] = json!(root_id);
+        self.body["parent_id"] = json!(parent_id);
+        self.body["root_id"] = json!(root_id);
         self
     }
 
     pub fn message_id(mut self, message_id: &str) -> Self {
-        self.message["message_id"] = json!(message_id);
+        self.body["message_id"] = json!(message_id);
         self
     }
 
@@ -101,8 +103,8 @@ impl Message {
 
     /// When it was written, in milliseconds since 1970; now by default.
     pub fn created_ms(mut self, ms: u128) -> Self {
-        self.message["create_time"] = json!(ms.to_string());
-        self.message["update_time"] = json!(ms.to_string());
+        self.body["create_time"] = json!(ms.to_string());
+        self.body["update_time"] = json!(ms.to_string());
         self
     }
 
@@ -123,7 +125,7 @@ impl Message {
             "sender_type": self.sender_type,
             "tenant_key": "tenant",
         });
-        let body = json!({"sender": sender, "message": self.message});
+        let body = json!({"sender": sender, "message": self.body});
         let mut event = event("im.message.receive_v1", &body);
         event["header"]["event_id"] = json!(self.event_id);
         event

@@ -3,6 +3,8 @@
 //! At most one message comes of one `uuid`; the exact answer to a repeat is not documented, here it is the original
 //! message with code 0.
 
+#![expect(clippy::indexing_slicing, reason = "assigning a member of a JSON object cannot fail")]
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

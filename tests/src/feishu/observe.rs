@@ -126,13 +126,13 @@ pub struct Violation {
 pub enum Rule {
     /// Only binary messages that hold a whole frame are allowed.
     Frame,
-    /// A ping is a control frame with zero SeqID and LogID and the service of the URL.
+    /// A ping is a control frame with zero `SeqID` and `LogID` and the service of the URL.
     Ping,
     /// An answer has method 1.
     Method,
-    /// An answer repeats the SeqID.
+    /// An answer repeats the `SeqID`.
     SeqId,
-    /// An answer repeats the LogID. A peer that counts in doubles cannot; the event counts as answered all the same.
+    /// An answer repeats the `LogID`. A peer that counts in doubles cannot; the event counts as answered all the same.
     LogId,
     /// An answer repeats the service.
     Service,
@@ -217,9 +217,13 @@ impl Journal {
         let entries = self.entries();
         let skipped = entries.len().saturating_sub(40);
         let lines = entries.iter().skip(skipped);
-        lines
-            .map(|entry| format!("\n  {:>9.3?} {} {:?}", entry.at, entry.app, entry.what))
-            .collect()
+        lines.fold(String::new(), |text, entry| {
+            format!(
+                "{text}
+  {:>9.3?} {} {:?}",
+                entry.at, entry.app, entry.what
+            )
+        })
     }
 
     fn entries(&self) -> Arc<Vec<Entry>> {

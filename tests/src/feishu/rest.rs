@@ -129,7 +129,7 @@ pub(crate) async fn answer(
         }
         Some(Trouble::Code { status, code }) => {
             note(Some(*status), Some(*code), false);
-            return envelope(shared, Reply::refusal(*status, *code, "refused by a test"));
+            return envelope(shared, &Reply::refusal(*status, *code, "refused by a test"));
         }
         Some(Trouble::RateLimit { reset_s, status }) => {
             note(Some(*status), Some(RATE_LIMITED), false);
@@ -165,7 +165,7 @@ pub(crate) async fn answer(
         _ => {}
     }
     note(Some(reply.status), reply.code(), false);
-    envelope(shared, reply)
+    envelope(shared, &reply)
 }
 
 fn route_of(head: &Parts) -> (Route, Option<&str>) {
@@ -232,10 +232,10 @@ fn token(state: &mut State, body: &Value) -> Reply {
     let fresh = state.fresh_id("t-");
     let settings = state.settings.clone();
     let Some(app) = state.apps.get_mut(app_id) else {
-        return match app_id.starts_with("cli_") {
-            true => refuse(10_014, "app id not exists"),
-            false => refuse(10_003, "invalid param"),
-        };
+        let well_formed = app_id.starts_with("cli_");
+        let (code, msg) =
+            if well_formed { (10_014, "app id not exists") } else { (10_003, "invalid param") };
+        return refuse(code, msg);
     };
     if app.secret != secret {
         return refuse(10_015, "app secret invalid");
@@ -258,7 +258,7 @@ fn bot_info(state: &State, app: &str) -> Reply {
     Reply { status: 200, body: json!({"code": 0, "msg": "ok", "bot": bot}), notes: Vec::new() }
 }
 
-fn envelope(shared: &Shared, reply: Reply) -> Response<Full<Bytes>> {
+fn envelope(shared: &Shared, reply: &Reply) -> Response<Full<Bytes>> {
     let mut response = respond_json(reply.status, &reply.body);
     let id = HeaderValue::from_str(&shared.state().fresh_id(""));
     response.headers_mut().insert("X-Tt-Logid", id.expect("hexadecimal fits a header"));

@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, frame::coding::CloseCode};
 
+use super::answers;
 use super::faults::Fault;
 use super::frame::{self, CONTROL, DATA, Frame};
 use super::observe::{Ending, Observation, Rule};
@@ -266,7 +267,7 @@ impl Task {
         };
         match (frame.method, frame.header("type")) {
             (CONTROL, Some("ping")) => self.ping(&frame),
-            (DATA, _) => push::answer(&self.shared, self.connection, &self.app, &frame),
+            (DATA, _) => answers::answer(&self.shared, self.connection, &self.app, &frame),
             (method, kind) => {
                 let detail = format!("a frame of method {method} and type {kind:?}");
                 self.shared.violation(&self.app, Rule::Frame, detail);

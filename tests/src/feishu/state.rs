@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::answers::Delivery;
 use super::faults::{Faults, Route};
 use super::observe::{Journal, Observation, Rule, SentMessage, Violation};
-use super::push::Delivery;
 use super::wire::Line;
 
 /// The settings of a platform. The defaults are what is documented or was observed of the real one.
@@ -53,9 +53,9 @@ impl Default for Settings {
             late_answers_count: false,
             push_on_connect: false,
             connection_limit: 50,
-            uuid_memory: Duration::from_secs(3600),
-            token_life: Duration::from_secs(7200),
-            token_renewal: Duration::from_secs(1800),
+            uuid_memory: Duration::from_hours(1),
+            token_life: Duration::from_hours(2),
+            token_renewal: Duration::from_mins(30),
             token_refusal_status: 400,
             instance_id: "sim-1".to_owned(),
             omitted_headers: Vec::new(),

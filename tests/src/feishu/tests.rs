@@ -1,6 +1,6 @@
 //! The platform's own rules, tried by a small client that does only what a test tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -126,6 +126,8 @@ async fn an_event_is_acknowledged_by_its_echo() {
     assert_eq!(rules(&feishu), []);
 }
 
+type Spoil = fn(&mut Frame);
+
 #[tokio::test]
 async fn a_wrong_echo_acknowledges_nothing() {
     let feishu = platform().await;
@@ -133,7 +135,7 @@ async fn a_wrong_echo_acknowledges_nothing() {
         settings.schedule = Schedule { answer_within: SOON, pauses: vec![] };
     });
     let mut client = Client::connect(&feishu).await;
-    let spoilers: [(fn(&mut Frame), Rule); 6] = [
+    let spoilers: [(Spoil, Rule); 6] = [
         (|frame| frame.method = 0, Rule::Frame),
         (|frame| frame.seq_id += 1, Rule::SeqId),
         (|frame| frame.service += 1, Rule::Service),
@@ -177,18 +179,18 @@ async fn an_unanswered_event_comes_again_by_the_schedule() {
     let event = feishu.push_text(APP, "oc_1", "ou_1", "hello");
     event.ended().await;
     assert_eq!(event.pushes(), 5);
-    let mut ids = BTreeMap::new();
+    let mut ids = BTreeSet::new();
     for _ in 0..5 {
         let frame = client.next().await;
         let payload: Value = serde_json::from_slice(frame.payload.as_deref().unwrap()).unwrap();
         assert_eq!(payload["header"]["event_id"], event.event_id());
-        ids.insert(frame.header("message_id").unwrap().to_owned(), ());
+        ids.insert(frame.header("message_id").unwrap().to_owned());
     }
     assert_eq!(ids.len(), 5, "each push has a delivery id of its own");
     let pushed =
         |entry: &Entry| matches!(entry.what, Observation::Pushed { .. }).then_some(entry.at);
     let at: Vec<_> = feishu.journal().iter().filter_map(pushed).collect();
-    let factor = |pair: &[Duration]| (pair[1] - pair[0]).as_secs_f64() / 0.0001;
+    let factor = |pair: &[Duration]| (pair[1].as_secs_f64() - pair[0].as_secs_f64()) / 0.0001;
     for (pair, least) in at.windows(2).zip([18.0, 303.0, 3603.0, 21_603.0]) {
         assert!(factor(pair) >= least, "{at:?}");
     }
@@ -306,9 +308,9 @@ async fn a_ping_gets_the_configuration() {
     let service = 33_554_678;
     let ping = Frame { service, ..Frame::default() }.with("type", "ping").encode();
     client.stream.send(WsMessage::Binary(ping.into())).await.unwrap();
-    let pong = client.next().await;
-    assert_eq!(pong.header("type"), Some("pong"));
-    let config: Value = serde_json::from_slice(pong.payload.as_deref().unwrap()).unwrap();
+    let answer = client.next().await;
+    assert_eq!(answer.header("type"), Some("pong"));
+    let config: Value = serde_json::from_slice(answer.payload.as_deref().unwrap()).unwrap();
     assert_eq!(config["PingInterval"], 120);
     assert_eq!(rules(&feishu), []);
 }
@@ -352,7 +354,7 @@ async fn a_token_is_renewed_half_an_hour_before_its_end() {
     let second = token(&feishu).await;
     assert_ne!(second, first);
     assert_eq!(send(&feishu, &first, "", "both are valid").await["code"], 0);
-    tokio::time::advance(Duration::from_secs(1800)).await;
+    tokio::time::advance(Duration::from_mins(30)).await;
     assert_eq!(send(&feishu, &first, "", "the old one is over").await["code"], 99_991_663);
     assert_eq!(send(&feishu, &second, "", "the new one is not").await["code"], 0);
 }
