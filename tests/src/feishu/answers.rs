@@ -70,8 +70,9 @@ fn judge(
     broken: &mut Vec<(Rule, String)>,
 ) -> Option<(Observation, Conclude)> {
     compare(&delivery.frame, frame, broken);
-    let biz_rt = biz_rt(frame, broken);
     let payload = payload(frame, broken);
+    let failed = payload.as_ref().is_some_and(|(code, ..)| *code != 200);
+    let biz_rt = biz_rt(frame, failed, broken);
     if delivery.answered {
         broken.push((Rule::Twice, format!("delivery {} was answered before", delivery.id)));
     }
@@ -129,8 +130,12 @@ fn compare(sent: &Frame, answer: &Frame, broken: &mut Vec<(Rule, String)>) {
     same(Rule::Headers, "headers", list(sent), list(answer));
 }
 
-fn biz_rt(frame: &Frame, broken: &mut Vec<(Rule, String)>) -> Option<i64> {
+fn biz_rt(frame: &Frame, failed: bool, broken: &mut Vec<(Rule, String)>) -> Option<i64> {
     let Some(text) = frame.header("biz_rt") else {
+        // The SDK for Python leaves it out when its handler failed.
+        if failed {
+            return None;
+        }
         broken.push((Rule::BizRt, "the answer has no biz_rt".to_owned()));
         return None;
     };

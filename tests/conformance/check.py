@@ -1,0 +1,339 @@
+"""Drives an official SDK against the simulated platform and prints `ok` or `FAIL` for each check.
+
+Usage: check.py SIM_FEISHU NAME JUDGE... -- NAME JUDGE...
+
+Each JUDGE is a command that takes BASE_URL APP_ID APP_SECRET. The SDK judges the simulator: what it cannot talk with is
+wrong.
+"""
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+APP = ("cli_conformance", "a-secret", "ou_bot")
+# The SDK for Python needs many seconds to be imported on a small machine.
+START = 90
+SOON = 20
+
+
+class Process:
+    """A program whose stdout is JSON lines, kept in order and waited for."""
+
+    def __init__(self, command):
+        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+        environment["NO_PROXY"] = "127.0.0.1"
+        self.lines = []
+        self.grown = threading.Condition()
+        self.errors = collections.deque(maxlen=40)
+        self.process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_errors, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                # SDKs write their logs here, too.
+                self.errors.append(line)
+                continue
+            with self.grown:
+                self.lines.append(entry)
+                self.grown.notify_all()
+
+    def _read_errors(self):
+        for line in self.process.stderr:
+            self.errors.append(line)
+
+    def tell(self, **command):
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def wait(self, limit, start=0, **members):
+        """The first line from `start` on that has these members."""
+        deadline = time.monotonic() + limit
+        with self.grown:
+            while True:
+                for line in self.lines[start:]:
+                    if all(key in line and line[key] == value for key, value in members.items()):
+                        return line
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    seen = "\n    ".join(json.dumps(line) for line in self.lines[-25:])
+                    raise AssertionError(f"nothing like {members} within {limit} s; last:\n    {seen}")
+                self.grown.wait(left)
+
+    def count(self, **members):
+        with self.grown:
+            return sum(all(line.get(key) == value for key, value in members.items())
+                       for line in self.lines)
+
+    def wait_count(self, limit, count, **members):
+        deadline = time.monotonic() + limit
+        with self.grown:
+            while sum(all(line.get(k) == v for k, v in members.items()) for line in self.lines) < count:
+                left = deadline - time.monotonic()
+                assert left > 0, f"fewer than {count} of {members} within {limit} s"
+                self.grown.wait(left)
+
+    def end(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Bench:
+    """One SDK and one platform, and the checks in their order."""
+
+    def __init__(self, simulator, name, judge):
+        self.name, self.judge_command = name, judge
+        self.sim = Process([simulator, "--app", ":".join(APP), "--client-config", "1,1,2",
+                            "--repush-scale", "0.05"])
+        self.base_url = self.sim.wait(SOON, seen="listening")["base_url"]
+        self.judge = self.start_judge(APP[1])
+        self.commands = 0
+        self.uuids = 0
+
+    def start_judge(self, secret):
+        return Process([*self.judge_command, self.base_url, APP[0], secret])
+
+    def end(self):
+        self.judge.end()
+        self.sim.end()
+
+    def ask(self, **command):
+        """Gives the simulator a command and waits for its answer."""
+        start = len(self.sim.lines)
+        self.sim.tell(**command)
+        did = {"push_text": "push", "push_event": "push", "replay": "push"}.get(command["do"], command["do"])
+        return self.sim.wait(SOON, start=start, did=did)
+
+    def push(self, text, **more):
+        return self.ask(do="push_text", chat="oc_chat", sender="ou_user", text=text, **more)
+
+    def answered(self, pushed, attempt=1):
+        """The answer to a push: good, in time, and to the expected attempt."""
+        answer = self.sim.wait(SOON * attempt, seen="answered", event_id=pushed["event_id"], code=200)
+        assert not answer["late"], answer
+        pushes = self.sim.count(seen="pushed", event_id=pushed["event_id"])
+        assert pushes == attempt, f"{pushes} pushes"
+        return answer
+
+    def task(self, **task):
+        """Lets the SDK do something; returns what it made of the answer."""
+        self.uuids += 1
+        task = {"name": f"task {self.uuids}", "uuid": f"uuid-{self.uuids}", **task}
+        start = len(self.judge.lines)
+        self.answered(self.push(json.dumps(task)))
+        return self.judge.wait(SOON, start=start, said="answer", task=task["name"])
+
+    # The checks. Each leaves the connection open for the next one.
+
+    def finds_the_connection_and_opens_it(self):
+        self.sim.wait(START, seen="opened")
+        assert self.sim.wait(SOON, seen="discovery")["code"] == 0
+
+    def pings_and_obeys_the_pushed_interval(self):
+        self.sim.wait_count(SOON, 3, seen="ping")
+
+    def receives_a_text_and_acknowledges_it(self):
+        pushed = self.push("你好")
+        self.answered(pushed)
+        message = self.judge.wait(SOON, said="message", event_id=pushed["event_id"])
+        expected = {"text": "你好", "message_id": pushed["message_id"], "chat_id": "oc_chat",
+                    "chat_type": "p2p", "sender": "ou_user"}
+        assert expected.items() <= message.items(), message
+
+    def event(self, message, event_id, event_type="im.message.receive_v1"):
+        sender = {"sender_id": {"open_id": "ou_user"}, "sender_type": "user", "tenant_key": "t"}
+        body = {"sender": sender, "message": message}
+        header = {"event_id": event_id, "event_type": event_type, "create_time": "1700000000000",
+                  "token": "", "tenant_key": "t", "app_id": APP[0]}
+        return {"schema": "2.0", "header": header, "event": body}
+
+    def reads_mentions_and_topics(self):
+        mention = {"key": "@_user_1", "id": {"open_id": "ou_bot"}, "name": "Bot", "tenant_key": "t"}
+        message = {"message_id": "om_topic", "chat_id": "oc_group", "chat_type": "group",
+                   "message_type": "text", "content": json.dumps({"text": "@_user_1 hello"}),
+                   "thread_id": "omt_1", "root_id": "om_root", "parent_id": "om_root",
+                   "create_time": "1700000000000", "mentions": [mention]}
+        self.answered(self.ask(do="push_event", event=self.event(message, "e-topic")))
+        seen = self.judge.wait(SOON, said="message", event_id="e-topic")
+        assert (seen["mentions"], seen["thread_id"]) == ([["@_user_1", "ou_bot", "Bot"]], "omt_1"), seen
+
+    def joins_an_event_cut_inside_characters(self):
+        text = "断" * 5000
+        message = {"message_id": "om_long", "chat_id": "oc_chat", "chat_type": "p2p",
+                   "message_type": "text", "content": json.dumps({"text": text}, ensure_ascii=False),
+                   "create_time": "1700000000000"}
+        for parts in (2, 7):
+            name = f"e-{parts}-parts"
+            self.answered(self.ask(do="push_event", event=self.event(message, name), parts=parts))
+            seen = self.judge.wait(SOON, said="message", event_id=name)
+            assert seen["text"] == text, "another text"
+            assert self.sim.count(seen="answered", event_id=name) == 1, "one answer for all parts"
+
+    def understands_other_events(self):
+        for kind, body in {
+            "im.chat.access_event.bot_p2p_chat_entered_v1":
+                {"chat_id": "oc_chat", "operator_id": {"open_id": "ou_user"}},
+            "im.message.message_read_v1":
+                {"reader": {"reader_id": {"open_id": "ou_user"}, "read_time": "1"}, "message_id_list": ["om_1"]},
+            "im.message.reaction.created_v1":
+                {"message_id": "om_1", "reaction_type": {"emoji_type": "OK"}, "operator_type": "user",
+                 "user_id": {"open_id": "ou_user"}, "action_time": "1"},
+        }.items():
+            event = self.event({}, f"e-{kind}", kind)
+            event["event"] = body
+            self.answered(self.ask(do="push_event", event=event))
+            self.judge.wait(SOON, said="event", type=kind)
+
+    def gets_a_failed_event_again(self):
+        pushed = self.push("fail once")
+        self.answered(pushed, attempt=2)
+        first = self.sim.wait(SOON, seen="answered", event_id=pushed["event_id"])
+        assert first["code"] == 500, first
+        self.judge.wait(SOON, said="message", event_id=pushed["event_id"])
+
+    def sends_once_under_one_uuid(self):
+        task = {"do": "create", "to": "oc_chat", "content": {"text": "created"}, "uuid": "create-1"}
+        first, second = self.task(**task), self.task(**task)
+        assert first["code"] == second["code"] == 0, (first, second)
+        assert first["message_id"] == second["message_id"] is not None, (first, second)
+        sent = [it for it in self.ask(do="sent")["messages"] if it["uuid"] == "create-1"]
+        assert len(sent) == 1, sent
+        assert json.loads(sent[0]["content"]) == {"text": "created"}, sent
+
+    def replies_and_opens_a_topic(self):
+        plain = self.task(do="reply", content={"text": "plain"}, in_thread=False)
+        topic = self.task(do="reply", content={"text": "topic"}, in_thread=True)
+        assert (plain["code"], topic["code"]) == (0, 0), (plain, topic)
+        assert not plain["thread_id"] and topic["thread_id"].startswith("omt_"), (plain, topic)
+        sent = self.sim.wait(SOON, seen="sent", message_id=topic["message_id"])
+        assert sent["in_thread"] and sent["reply_to"] and sent["receive_id"] == "oc_chat", sent
+
+    def sends_a_post(self):
+        post = {"zh_cn": {"title": "t", "content": [[{"tag": "text", "text": "x"}]]}}
+        task = {"do": "create", "to": "oc_chat", "msg_type": "post"}
+        assert self.task(**task, content=post)["code"] == 0
+        assert self.task(**task, content={"post": post})["code"] == 230001
+
+    def reads_the_bot_info(self):
+        info = self.task(do="bot_info")
+        assert (info["code"], info["open_id"]) == (0, "ou_bot"), info
+
+    def sees_a_rate_limit(self):
+        trouble = {"kind": "rest", "route": "send", "trouble": "rate_limit", "reset_s": 1}
+        self.ask(do="fault", fault=trouble, times=1)
+        refused = self.task(do="create", to="oc_chat", content={"text": "too much"})
+        assert refused["code"] == 99991400, refused
+        self.ask(do="clear")
+
+    def comes_back(self, command):
+        opened = self.sim.count(seen="opened")
+        calls = self.sim.count(seen="discovery")
+        self.ask(**command)
+        self.sim.wait_count(SOON, opened + 1, seen="opened")
+        assert self.sim.count(seen="discovery") > calls, "a fresh URL for each attempt"
+        self.answered(self.push("after " + command["do"]))
+
+    def comes_back_after_a_reset(self):
+        self.comes_back({"do": "reset"})
+
+    def comes_back_after_a_close_frame(self):
+        self.comes_back({"do": "close", "code": 1001})
+
+    def comes_back_from_an_outage(self):
+        self.ask(do="fault", fault={"kind": "discovery_status", "status": 503, "body": "<html>"}, times=2)
+        self.comes_back({"do": "drop"})
+
+    def gets_what_was_missed(self):
+        opened = self.sim.count(seen="opened")
+        self.ask(do="fault", fault={"kind": "discovery_status", "status": 503}, times=2)
+        self.ask(do="reset")
+        self.sim.wait_count(SOON, 1, seen="closed")
+        pushed = self.push("meanwhile")
+        self.sim.wait_count(SOON * 2, opened + 1, seen="opened")
+        self.judge.wait(SOON * 2, said="message", event_id=pushed["event_id"])
+
+    def reports_a_revoked_token(self):
+        self.ask(do="revoke")
+        refused = self.task(do="create", to="oc_chat", content={"text": "revoked"})
+        assert refused["code"] == 99991663, refused
+
+    def breaks_no_rule(self):
+        # A LogID of 64 bits does not fit the numbers of JavaScript, and its biz_rt can be negative.
+        tolerated = {"log_id", "biz_rt"} if self.name == "node" else set()
+        broken = [it for it in self.ask(do="violations")["violations"] if it["rule"] not in tolerated]
+        assert not broken, broken
+
+    def is_refused_with_a_wrong_secret(self):
+        other = self.start_judge("wrong")
+        try:
+            line = other.wait(START, said="gave up")
+            assert "1000040345" in line["error"] or "invalid" in line["error"], line
+        finally:
+            other.end()
+
+
+CHECKS = [
+    "finds_the_connection_and_opens_it",
+    "pings_and_obeys_the_pushed_interval",
+    "receives_a_text_and_acknowledges_it",
+    "reads_mentions_and_topics",
+    "joins_an_event_cut_inside_characters",
+    "understands_other_events",
+    "gets_a_failed_event_again",
+    "sends_once_under_one_uuid",
+    "replies_and_opens_a_topic",
+    "sends_a_post",
+    "reads_the_bot_info",
+    "sees_a_rate_limit",
+    "comes_back_after_a_reset",
+    "comes_back_after_a_close_frame",
+    "comes_back_from_an_outage",
+    "gets_what_was_missed",
+    "reports_a_revoked_token",
+    "breaks_no_rule",
+    "is_refused_with_a_wrong_secret",
+]
+
+
+def main():
+    simulator, *words = sys.argv[1:]
+    passed = failed = 0
+    while words:
+        end = words.index("--") if "--" in words else len(words)
+        (name, *judge), words = words[:end], words[end + 1:]
+        bench = Bench(simulator, name, judge)
+        try:
+            for check in CHECKS:
+                text = f"{name}: {check.replace('_', ' ')}"
+                try:
+                    getattr(bench, check)()
+                except Exception as error:
+                    failed += 1
+                    print(f"FAIL {text}\n  {type(error).__name__}: {error}", flush=True)
+                    if check == CHECKS[0]:
+                        print("  " + "  ".join(bench.judge.errors), flush=True)
+                        failed += len(CHECKS) - 1
+                        break
+                else:
+                    passed += 1
+                    print(f"ok   {text}", flush=True)
+        finally:
+            bench.end()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
