@@ -13,7 +13,9 @@ use protocol::id::Instance;
 use protocol::worker::Secret;
 
 use self::block::Block;
-pub use self::instance::{AgentKind, Kind, PlatformKind, Spec, Trouble};
+pub use self::instance::{
+    AgentKind, AgentSettings, Body, Kind, PlatformKind, PlatformSettings, Spec, Trouble,
+};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::paths::Environment;
@@ -79,12 +81,14 @@ impl Config {
             path: source.unwrap_or(Path::new("(built in)")).to_owned(),
             message,
         };
-        let table: toml::Table =
-            text.parse().map_err(|e: toml::de::Error| wrong(e.to_string().trim_end().to_owned()))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| wrong(e.to_string().trim_end().to_owned()))?;
         let base = source.and_then(Path::parent).unwrap_or(Path::new("."));
         let mut top = Block::new("", table);
         let mut gateway = top.table("gateway");
-        let (state_dir, runtime_dir) = (gateway.path("state_dir", base), gateway.path("runtime_dir", base));
+        let (state_dir, runtime_dir) =
+            (gateway.path("state_dir", base), gateway.path("runtime_dir", base));
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
@@ -94,12 +98,14 @@ impl Config {
         let mut instances = Vec::new();
         let mut names = BTreeSet::new();
         for (name, block) in platforms {
-            let instance = Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
+            let instance =
+                Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             names.insert(name);
             instances.push(instance::platform(instance, block, base, secrets));
         }
         for (name, block) in agents {
-            let instance = Instance::new(&name).map_err(|e| wrong(format!("[agent.{name}]: {e}")))?;
+            let instance =
+                Instance::new(&name).map_err(|e| wrong(format!("[agent.{name}]: {e}")))?;
             if !names.insert(name.clone()) {
                 return Err(wrong(format!(
                     "[platform.{name}] and [agent.{name}] have the same name; commands could not tell them apart"
@@ -114,13 +120,18 @@ impl Config {
 
     /// Every instance's trouble as one error; `Ok` if there is none.
     pub fn check(&self) -> Result<(), Error> {
-        let troubles: Vec<_> =
-            self.instances.iter().filter_map(|spec| Some((spec, spec.body.as_ref().err()?))).collect();
+        let troubles: Vec<_> = self
+            .instances
+            .iter()
+            .filter_map(|spec| Some((spec, spec.body.as_ref().err()?)))
+            .collect();
         let Some(code) = troubles.iter().map(|(_, trouble)| trouble.code).max() else {
             return Ok(());
         };
-        let lines: Vec<_> =
-            troubles.iter().map(|(spec, trouble)| format!("{}: {}", spec.title(), trouble.reason)).collect();
+        let lines: Vec<_> = troubles
+            .iter()
+            .map(|(spec, trouble)| format!("{}: {}", spec.title(), trouble.reason))
+            .collect();
         Err(Error::Blocks { message: lines.join("\n"), code })
     }
 }

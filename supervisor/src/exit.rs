@@ -84,6 +84,11 @@ impl Code {
     }
 }
 
+/// The code of a number, if it has a meaning.
+pub fn code(number: u8) -> Option<Code> {
+    Code::of(i32::from(number))
+}
+
 /// How a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
@@ -136,7 +141,9 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
         Some(Code::Usage | Code::Config) => {
             held("mend this instance's block of the configuration, then `hermes-gw ctl restart` it")
         }
-        Some(Code::NoInput) => held("put the missing file in place, then `hermes-gw ctl restart` it"),
+        Some(Code::NoInput) => {
+            held("put the missing file in place, then `hermes-gw ctl restart` it")
+        }
         Some(Code::CannotCreate) => {
             held("free the path it needs, then `hermes-gw ctl restart` the instance")
         }

@@ -1,1 +1,46 @@
-fn main(){}
+//! `hermes-gw`: arguments in, one command, at most one printed error, an exit code out.
+
+mod args;
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use supervisor::Error;
+
+fn main() -> ExitCode {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match command::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            report(&e);
+            ExitCode::from(e.code())
+        }
+    }
+}
+
+/// The one place that shows an error.
+fn report(error: &Error) {
+    if let Error::Unfulfilled(_) = error {
+        return;
+    }
+    let mut text = format!("hermes-gw: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text.push_str(&format!("\n  {line}"));
+        }
+        source = cause.source();
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    command::complain(&text);
+}

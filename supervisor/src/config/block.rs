@@ -109,7 +109,8 @@ impl Block {
 
     /// A table within this one; an absent one is empty.
     pub(super) fn table(&mut self, key: &'static str) -> Self {
-        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        let name =
+            if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         match self.take(key) {
             None => Self::new(&name, Table::new()),
             Some(Value::Table(table)) => Self::new(&name, table),

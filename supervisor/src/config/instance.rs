@@ -192,7 +192,8 @@ pub(super) fn platform(
 }
 
 pub(super) fn agent(name: Instance, mut block: Block, base: &Path) -> Spec {
-    const KINDS: [(&str, AgentKind); 2] = [("echo", AgentKind::Echo), ("socket", AgentKind::Socket)];
+    const KINDS: [(&str, AgentKind); 2] =
+        [("echo", AgentKind::Echo), ("socket", AgentKind::Socket)];
     let kind = kind(&name, &mut block, &KINDS);
     let settings = kind.map(|kind| match kind {
         AgentKind::Echo => AgentSettings::Echo,
@@ -301,7 +302,8 @@ fn access(block: &mut Block) -> Access {
     let mut inner = block.table("access");
     let direct = [("list", Direct::List), ("open", Direct::Open), ("off", Direct::Off)];
     let groups = [("mention", Groups::Mention), ("all", Groups::All), ("off", Groups::Off)];
-    let set = |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().collect::<BTreeSet<_>>();
+    let set =
+        |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().collect::<BTreeSet<_>>();
     let access = Access {
         direct: inner.choice("direct", &direct).unwrap_or_default(),
         groups: inner.choice("groups", &groups).unwrap_or_default(),

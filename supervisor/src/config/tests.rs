@@ -41,8 +41,11 @@ fn the_default_is_local_and_echo() {
 fn the_reference_file_is_valid_and_says_the_defaults() {
     let config = Config::parse(REFERENCE, None, &NoSecrets).unwrap();
     config.check().unwrap();
-    let uncommented: String =
-        REFERENCE.lines().filter(|l| !l.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+    let uncommented: String = REFERENCE
+        .lines()
+        .filter(|l| !l.trim_start().starts_with('#'))
+        .collect::<Vec<_>>()
+        .join("\n");
     for key in ["kind", "app_id", "base_url", "direct", "groups", "lease_s", "concurrency"] {
         assert!(uncommented.contains(key), "{key} is not shown");
     }
@@ -54,22 +57,59 @@ fn the_reference_file_is_valid_and_says_the_defaults() {
 #[test]
 fn mistakes_are_told_with_the_key_and_a_way_out() {
     for (text, told) in [
-        ("[platfrom.feishu]\n", "78 read the configuration /etc/hermes-gw/config.toml: \"platfrom\" is no key; did you mean \"platform\"?"),
-        ("[gateway]\nstate_dir = 7\n", "78 read the configuration /etc/hermes-gw/config.toml: [gateway] state_dir must be a text, not integer"),
-        ("[platform.Feishu]\n", "78 read the configuration /etc/hermes-gw/config.toml: [platform.Feishu]: an instance name has 1 to 32 characters a-z, 0-9, - or _, and starts with a letter or digit"),
-        ("[platform.feishu]\napp_id = \"a\"\napp_secert_file = \"s\"\n", "78 [platform.feishu]: [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secert_file\" is no key; did you mean \"app_secret_file\"?"),
-        ("[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"missing\"\n", "66 [platform.feishu]: read the secret in /etc/hermes-gw/missing: not found"),
-        ("[platform.work]\n", "78 [platform.work]: [platform.work] kind must be set to one of local, feishu"),
-        ("[platform.work]\nkind = \"slack\"\n", "78 [platform.work]: [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu"),
-        ("[agent.socket]\nconcurrency = 0\n", "78 [agent.socket]: [agent.socket] concurrency must be a whole number from 1 to 1024, not 0"),
-        ("[platform.echo]\nkind = \"local\"\n[agent.echo]\n", "78 read the configuration /etc/hermes-gw/config.toml: [platform.echo] and [agent.echo] have the same name; commands could not tell them apart"),
-        ("[platform.local]\nagent = \"b\"\n[agent.echo]\n", "78 [platform.local]: [platform.local] agent: no [agent.b] is configured"),
-        ("[platform.local]\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n", "78 [platform.local]: [platform.local] agent must be set, as there are several: a, b"),
+        (
+            "[platfrom.feishu]\n",
+            "78 read the configuration /etc/hermes-gw/config.toml: \"platfrom\" is no key; did you mean \"platform\"?",
+        ),
+        (
+            "[gateway]\nstate_dir = 7\n",
+            "78 read the configuration /etc/hermes-gw/config.toml: [gateway] state_dir must be a text, not integer",
+        ),
+        (
+            "[platform.Feishu]\n",
+            "78 read the configuration /etc/hermes-gw/config.toml: [platform.Feishu]: an instance name has 1 to 32 characters a-z, 0-9, - or _, and starts with a letter or digit",
+        ),
+        (
+            "[platform.feishu]\napp_id = \"a\"\napp_secert_file = \"s\"\n",
+            "78 [platform.feishu]: [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secert_file\" is no key; did you mean \"app_secret_file\"?",
+        ),
+        (
+            "[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"missing\"\n",
+            "66 [platform.feishu]: read the secret in /etc/hermes-gw/missing: not found",
+        ),
+        (
+            "[platform.work]\n",
+            "78 [platform.work]: [platform.work] kind must be set to one of local, feishu",
+        ),
+        (
+            "[platform.work]\nkind = \"slack\"\n",
+            "78 [platform.work]: [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu",
+        ),
+        (
+            "[agent.socket]\nconcurrency = 0\n",
+            "78 [agent.socket]: [agent.socket] concurrency must be a whole number from 1 to 1024, not 0",
+        ),
+        (
+            "[platform.echo]\nkind = \"local\"\n[agent.echo]\n",
+            "78 read the configuration /etc/hermes-gw/config.toml: [platform.echo] and [agent.echo] have the same name; commands could not tell them apart",
+        ),
+        (
+            "[platform.local]\nagent = \"b\"\n[agent.echo]\n",
+            "78 [platform.local]: [platform.local] agent: no [agent.b] is configured",
+        ),
+        (
+            "[platform.local]\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n",
+            "78 [platform.local]: [platform.local] agent must be set, as there are several: a, b",
+        ),
     ] {
         assert_eq!(trouble(text), told, "{text}");
     }
     let pairing = format!("{FEISHU}access = {{ direct = \"pairing\" }}\n");
-    assert!(trouble(&pairing).contains("direct must be one of list, open, off"), "{}", trouble(&pairing));
+    assert!(
+        trouble(&pairing).contains("direct must be one of list, open, off"),
+        "{}",
+        trouble(&pairing)
+    );
     assert!(trouble("[platform").starts_with("78 read the configuration"));
 }
 

@@ -9,7 +9,7 @@
 //! somewhere before it (new items will be found). An item ahead of the scan may also come through
 //! [`Lanes::loaded`]; the scan then meets a lane that it knows and goes on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use protocol::id::Lane;
@@ -221,6 +221,8 @@ impl Lanes {
 /// A model of a store with lanes, to check schedulers against.
 #[cfg(test)]
 pub(crate) mod model {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// Items by id.

@@ -1,0 +1,201 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A gateway between chat platforms and an AI agent that never loses a message.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hermes-gw",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        hermes-gw try                    see it work, in this terminal, leaving nothing behind\n  \
+        hermes-gw supervise              run the gateway in the foreground\n  \
+        hermes-gw ctl status             how it is\n  \
+        hermes-gw ctl restart feishu     a new worker for one instance\n  \
+        hermes-gw ctl kill --force       end everything at once, also what hangs"
+)]
+pub(crate) struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What applies to every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// Configuration file [default: $HERMES_GW_CONFIG, $XDG_CONFIG_HOME/hermes-gw/config.toml,
+    /// /etc/hermes-gw/config.toml, else the built-in one: platform local, agent echo]
+    #[arg(short, long, global = true, value_name = "FILE", hide_short_help = false)]
+    pub(crate) config: Option<PathBuf>,
+    /// State directory: lock, store, socket [default: gateway.state_dir, $STATE_DIRECTORY,
+    /// $XDG_STATE_HOME/hermes-gw]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// One JSON object on standard output instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say less: errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway in the foreground
+    #[command(after_help = "TERM and INT drain and leave; a second one forces.\n\n\
+        Examples:\n  hermes-gw supervise\n  hermes-gw supervise --config gw.toml\n  \
+        hermes-gw supervise --replace    take over from the one that runs")]
+    Supervise(Supervise),
+    /// Try it: supervisor and chat in this terminal, with a temporary state
+    #[command(after_help = "Examples:\n  hermes-gw try\n  echo hello | hermes-gw try")]
+    Try(Chat),
+    /// Talk to the agent through the running gateway's `local` instance
+    #[command(after_help = "Examples:\n  hermes-gw chat\n  echo hello | hermes-gw chat\n  \
+        hermes-gw chat --name ideas      another conversation")]
+    Chat(Chat),
+    /// Read the configuration and explain it
+    #[command(
+        after_help = "Examples:\n  hermes-gw check\n  hermes-gw check --config gw.toml --json"
+    )]
+    Check,
+    /// Ask and command the running supervisor
+    #[command(subcommand)]
+    Ctl(Ctl),
+    /// One instance; started by the supervisor only
+    #[command(hide = true)]
+    Worker {
+        /// For process lists; the truth comes over standard input
+        instance: String,
+    },
+}
+
+/// Options of `supervise`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Supervise {
+    /// Ask a supervisor that already runs to leave, and take its place
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) replace: bool,
+    /// Wait until a supervisor that already runs has left
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Leave when standard input ends
+    #[arg(long, hide = true)]
+    pub(crate) leash: bool,
+}
+
+/// Options of `chat` and `try`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Chat {
+    /// The conversation
+    #[arg(long, value_name = "NAME", default_value = "terminal")]
+    pub(crate) name: String,
+    /// The `local` instance to talk through
+    #[arg(long, value_name = "INSTANCE", default_value = "local")]
+    pub(crate) instance: String,
+    /// How long to wait for the gateway, and for answers after the last line of piped input
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// Commands for the running supervisor.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ctl {
+    /// How the supervisor and its instances are
+    Status,
+    /// Have a worker where there is none
+    Start(Act),
+    /// End workers and have new ones
+    #[command(after_help = "Examples:\n  hermes-gw ctl restart feishu\n  \
+        hermes-gw ctl restart feishu --force     without grace")]
+    Restart(Force),
+    /// End workers and have none; without a name: the supervisor and everything it started
+    #[command(after_help = "Examples:\n  hermes-gw ctl kill feishu\n  \
+        hermes-gw ctl kill               the supervisor drains and leaves\n  \
+        hermes-gw ctl kill --force       at once, also a supervisor that hangs or is stopped")]
+    Kill(Force),
+    /// Print what changes, as it changes, one JSON object a line
+    Events,
+}
+
+/// Which instances, and how long to wait.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Act {
+    /// Instances; none: all
+    #[arg(value_name = "INSTANCE")]
+    pub(crate) instances: Vec<String>,
+    /// How long to wait for the wanted phase
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Do not wait for the wanted phase
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// [`Act`], possibly without grace.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Force {
+    /// Which and how long.
+    #[command(flatten)]
+    pub(crate) act: Act,
+    /// No drain, no grace
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `500ms`, `30s`, `5m`, `2h`; a bare number means seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a time looks like 500ms, 30s, 5m or 2h")?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        _ => Err("a time looks like 500ms, 30s, 5m or 2h".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert!(duration("soon").is_err() && duration("3d").is_err() && duration("").is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! The commands, a file each, and what they share.
+
+mod chat;
+mod check;
+mod ctl;
+mod force;
+mod supervise;
+mod trial;
+
+use std::io::{IsTerminal, Write};
+
+use protocol::hello::BuildId;
+use supervisor::config::{Config, SystemSecrets};
+use supervisor::paths::{Environment, Paths};
+use supervisor::{Error, lock};
+
+use crate::args::{Cli, Color, Command, Common};
+
+/// Runs what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Result<(), Error> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Supervise(options) => supervise::run(&common, options),
+        Command::Try(chat) => trial::run(&common, &chat),
+        Command::Chat(chat) => chat::run(&common, &chat),
+        Command::Check => check::run(&common),
+        Command::Ctl(ctl) => ctl::run(&common, ctl),
+        Command::Worker { .. } => Ok(worker::run(build(), init_log)?),
+    }
+}
+
+/// Names this build in the preamble of a link.
+fn build() -> BuildId {
+    let mut id = [0; 16];
+    for (to, from) in id.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
+        *to = from;
+    }
+    BuildId(id)
+}
+
+/// Logs to standard error, which is where a service manager listens.
+fn init_log(level: &str) {
+    let level = level.parse().unwrap_or(tracing::Level::INFO);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        // A log that cannot be written is no reason to end.
+        .log_internal_errors(false)
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The level that the flags ask for, if they do.
+fn level(common: &Common) -> Option<&'static str> {
+    match (common.quiet, common.verbose) {
+        (true, _) => Some("error"),
+        (false, 0) => None,
+        (false, 1) => Some("debug"),
+        (false, _) => Some("trace"),
+    }
+}
+
+fn environment() -> Environment {
+    Environment::from(|name| std::env::var_os(name))
+}
+
+fn load(common: &Common) -> Result<Config, Error> {
+    Config::load(common.config.as_deref(), &environment(), &SystemSecrets)
+}
+
+/// Where a running supervisor's files are. A configuration that cannot be read must not keep anybody
+/// from asking: then only flags and environment count.
+fn locate(common: &Common) -> Result<Paths, Error> {
+    let config = match (load(common), &common.state_dir) {
+        (Ok(config), _) => Some(config),
+        (Err(_), Some(_)) => None,
+        (Err(e), None) => return Err(e),
+    };
+    let configured = config.as_ref().and_then(|config| config.state_dir.as_deref());
+    let runtime = config.as_ref().and_then(|config| config.runtime_dir.as_deref());
+    let mut paths =
+        Paths::choose(common.state_dir.as_deref(), configured, runtime, &environment())?;
+    // Whoever holds the lock says where its socket is: it may have been told by a service manager.
+    let socket = lock::holder(&paths.lock()).map(|holder| holder.socket);
+    if let Some(dir) = socket.as_deref().and_then(std::path::Path::parent) {
+        paths.runtime_dir = dir.to_owned();
+    }
+    Ok(paths)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Os { what: "start the event loop", source })
+}
+
+/// Prints data. A reader that went away has had enough.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
+    let _ = out.flush();
+}
+
+/// Prints talk.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn print_json<T: serde::Serialize>(value: &T) {
+    if let Ok(text) = serde_json::to_string_pretty(value) {
+        print(&text);
+    }
+}
+
+/// Whether to colour what goes to standard output.
+fn colored(common: &Common) -> bool {
+    match common.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `hermes-gw check`: what the configuration means, or what is wrong with it.
+
+use serde::Serialize;
+use supervisor::Error;
+use supervisor::config::{Body, PlatformSettings, Spec};
+use supervisor::paths::Paths;
+
+use super::{environment, load, print, print_json};
+use crate::args::Common;
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    config: Option<String>,
+    state_dir: String,
+    socket: String,
+    instances: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    name: String,
+    role: &'static str,
+    kind: &'static str,
+    ok: bool,
+    text: String,
+}
+
+pub(super) fn run(common: &Common) -> Result<(), Error> {
+    let config = load(common)?;
+    let paths = Paths::choose(
+        common.state_dir.as_deref(),
+        config.state_dir.as_deref(),
+        config.runtime_dir.as_deref(),
+        &environment(),
+    )?;
+    let report = Report {
+        schema: 1,
+        config: config.source.as_ref().map(|path| path.display().to_string()),
+        state_dir: paths.state_dir.display().to_string(),
+        socket: paths.socket().display().to_string(),
+        instances: config.instances.iter().map(|spec| line(spec, &paths)).collect(),
+    };
+    if common.json {
+        print_json(&report);
+    } else {
+        let source = report.config.as_deref().unwrap_or("none found; the built-in default applies");
+        print(&format!("configuration  {source}"));
+        print(&format!("state          {}", report.state_dir));
+        print(&format!("socket         {}", report.socket));
+        for line in &report.instances {
+            let mark = if line.ok { "ok" } else { "WRONG" };
+            print(&format!(
+                "{:<14} {:<5} {} {}: {}",
+                line.name, mark, line.role, line.kind, line.text
+            ));
+        }
+    }
+    paths.check()?;
+    config.check()
+}
+
+fn line(spec: &Spec, paths: &Paths) -> Line {
+    let text = match &spec.body {
+        Err(trouble) => trouble.reason.clone(),
+        Ok(Body::Agent { .. }) if spec.kind.word() == "echo" => "says what it hears".into(),
+        Ok(Body::Agent { settings, .. }) => match settings {
+            supervisor::config::AgentSettings::Socket { listen: Some(path), .. } => {
+                format!("an agent connects to {}", path.display())
+            }
+            _ => format!("an agent connects to {}", paths.agent_socket(&spec.name).display()),
+        },
+        Ok(Body::Platform { settings, access, agent }) => {
+            let what = match settings {
+                PlatformSettings::Local => "the terminal".to_owned(),
+                PlatformSettings::Feishu { app_id, base_url, .. } => {
+                    format!("app {app_id} at {base_url}, {}", hears(access))
+                }
+            };
+            match agent {
+                Some(agent) => format!("{what}; heard by {agent}"),
+                None => format!("{what}; no agent is configured, events wait"),
+            }
+        }
+    };
+    Line {
+        name: spec.name.to_string(),
+        role: spec.kind.role(),
+        kind: spec.kind.word(),
+        ok: spec.body.is_ok(),
+        text,
+    }
+}
+
+fn hears(access: &supervisor::policy::access::Access) -> String {
+    use supervisor::policy::access::{Direct, Groups};
+    let direct = match access.direct {
+        Direct::Open => "everybody may speak".to_owned(),
+        Direct::Off => "direct chats are off".to_owned(),
+        Direct::List if access.users.is_empty() && access.chats.is_empty() => {
+            "nobody may speak yet".to_owned()
+        }
+        Direct::List => {
+            format!("{} users and {} chats may speak", access.users.len(), access.chats.len())
+        }
+    };
+    let groups = match access.groups {
+        Groups::Mention => "groups by mention",
+        Groups::All => "groups always",
+        Groups::Off => "groups off",
+    };
+    format!("{direct}, {groups}")
+}

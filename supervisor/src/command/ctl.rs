@@ -1,0 +1,205 @@
+//! `hermes-gw ctl`: asking and commanding the running supervisor, for people and for scripts.
+
+mod show;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use protocol::control::{Act, Acted, Answer, LINE_MAX, Request, Status, Stop, Verb};
+use supervisor::error::Error;
+use supervisor::exit::Code;
+use supervisor::{clock, socket};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
+
+pub(super) use self::show::stopped;
+use super::{force, locate, print, print_json, runtime};
+use crate::args::{self, Common, Ctl};
+
+type Stream = interprocess::local_socket::tokio::Stream;
+
+/// How long a healthy supervisor may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A connection to a supervisor.
+pub(super) struct Client {
+    path: PathBuf,
+    reader: FramedRead<ReadHalf<Stream>, LinesCodec>,
+    writer: FramedWrite<WriteHalf<Stream>, LinesCodec>,
+}
+
+impl Client {
+    /// Connects.
+    pub(super) async fn dial(path: &Path) -> Result<Self, Error> {
+        let dialled = tokio::time::timeout(ANSWER, socket::dial(path)).await;
+        let stream = match dialled {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::Refused(protocol::control::Refusal {
+                    code: Code::NoPermission.number(),
+                    message: format!("ask the supervisor at {}: {e}", path.display()),
+                    hint: Some("run as the user who runs the supervisor, or as root".into()),
+                }));
+            }
+            Ok(Err(e)) => {
+                let why = match e.kind() {
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                        "none runs there".into()
+                    }
+                    _ => e.to_string(),
+                };
+                return Err(Error::Unreachable { socket: path.into(), why });
+            }
+            Err(_) => return Err(hung(path)),
+        };
+        let (receive, send) = tokio::io::split(stream);
+        let codec = LinesCodec::new_with_max_length(LINE_MAX);
+        Ok(Self {
+            path: path.into(),
+            reader: FramedRead::new(receive, codec),
+            writer: FramedWrite::new(send, LinesCodec::new()),
+        })
+    }
+
+    /// Sends a request.
+    pub(super) async fn say(&mut self, request: &Request) -> Result<(), Error> {
+        let sent = self.writer.send(request.to_line(1)).await;
+        sent.map_err(|e| Error::Unreachable { socket: self.path.clone(), why: e.to_string() })
+    }
+
+    /// The next line; `None` once the supervisor is gone.
+    async fn line(&mut self) -> Option<String> {
+        self.reader.next().await?.ok()
+    }
+
+    /// Sends a request and waits for its answer.
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        within: Duration,
+    ) -> Result<T, Error> {
+        self.say(request).await?;
+        let gone = |why: &str| Error::Unreachable { socket: self.path.clone(), why: why.into() };
+        let line = match tokio::time::timeout(within, self.reader.next()).await {
+            Err(_) => return Err(hung(&self.path)),
+            Ok(Some(Ok(line))) => line,
+            Ok(_) => return Err(gone("it left without an answer")),
+        };
+        let answer: Answer = serde_json::from_str(&line).map_err(|e| gone(&e.to_string()))?;
+        match (answer.result, answer.error) {
+            (_, Some(refusal)) => Err(Error::Refused(refusal)),
+            (Some(result), None) => {
+                serde_json::from_str(result.get()).map_err(|e| gone(&e.to_string()))
+            }
+            (None, None) => Err(gone("its answer is empty")),
+        }
+    }
+
+    /// Waits until the supervisor has gone.
+    async fn closed(&mut self) {
+        while self.line().await.is_some() {}
+    }
+}
+
+fn hung(path: &Path) -> Error {
+    let why = "it does not answer: it hangs or is stopped".into();
+    Error::Unreachable { socket: path.into(), why }
+}
+
+pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
+    let paths = locate(common)?;
+    let socket = paths.socket();
+    match ctl {
+        Ctl::Kill(options) if options.act.instances.is_empty() => {
+            if options.force {
+                return force::kill(common, &paths, options.act.timeout);
+            }
+            runtime()?.block_on(stop(common, &socket, &options.act))
+        }
+        Ctl::Status => runtime()?.block_on(status(common, &socket)),
+        Ctl::Events => runtime()?.block_on(events(&socket)),
+        Ctl::Start(options) => {
+            runtime()?.block_on(act(common, &socket, Verb::Start, options, false))
+        }
+        Ctl::Restart(options) => {
+            let force = options.force;
+            runtime()?.block_on(act(common, &socket, Verb::Restart, options.act, force))
+        }
+        Ctl::Kill(options) => {
+            let force = options.force;
+            runtime()?.block_on(act(common, &socket, Verb::Kill, options.act, force))
+        }
+    }
+}
+
+async fn status(common: &Common, socket: &Path) -> Result<(), Error> {
+    let mut client = Client::dial(socket).await?;
+    let status: Status = client.ask(&Request::Status, ANSWER).await?;
+    if common.json {
+        print_json(&status);
+    } else {
+        print(&show::status(&status, clock::unix_ms(), super::colored(common)));
+    }
+    Ok(())
+}
+
+async fn events(socket: &Path) -> Result<(), Error> {
+    let mut client = Client::dial(socket).await?;
+    client.say(&Request::Events).await?;
+    while let Some(line) = client.line().await {
+        print(&line);
+    }
+    Ok(())
+}
+
+async fn act(
+    common: &Common,
+    socket: &Path,
+    verb: Verb,
+    options: args::Act,
+    force: bool,
+) -> Result<(), Error> {
+    let mut client = Client::dial(socket).await?;
+    let wait = if options.no_wait { Duration::ZERO } else { options.timeout };
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let request = Request::Act(verb, Act { instances: options.instances, force, wait_ms });
+    let acted: Acted = client.ask(&request, wait + ANSWER).await?;
+    if common.json {
+        print_json(&acted);
+    } else if !common.quiet {
+        for done in &acted.results {
+            print(&show::done(done));
+        }
+    }
+    match acted.results.iter().find(|done| done.code != 0) {
+        None => Ok(()),
+        Some(done) => {
+            Err(Error::Unfulfilled(supervisor::exit::code(done.code).unwrap_or(Code::Software)))
+        }
+    }
+}
+
+/// The supervisor drains and leaves.
+async fn stop(common: &Common, socket: &Path, options: &args::Act) -> Result<(), Error> {
+    let since = clock::now();
+    let mut client = match Client::dial(socket).await {
+        Err(Error::Unreachable { why, .. }) if why == "none runs there" => {
+            show::stopped(common, "already_down", None, 0);
+            return Ok(());
+        }
+        client => client?,
+    };
+    let status: Status = client.ask(&Request::Status, ANSWER).await?;
+    client.say(&Request::Stop(Stop { force: false })).await?;
+    if options.no_wait {
+        show::stopped(common, "requested", Some(status.pid), 0);
+        return Ok(());
+    }
+    if tokio::time::timeout(options.timeout, client.closed()).await.is_err() {
+        return Err(Error::TimedOut { what: format!("stop the supervisor (pid {})", status.pid) });
+    }
+    let took = u64::try_from(clock::now().duration_since(since).as_millis()).unwrap_or(u64::MAX);
+    show::stopped(common, "killed", Some(status.pid), took);
+    Ok(())
+}

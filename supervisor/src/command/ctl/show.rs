@@ -1,0 +1,146 @@
+//! Status and results as people read them.
+
+use protocol::control::{Done, InstanceStatus, Status};
+use serde::Serialize;
+use supervisor::text::span;
+
+use crate::args::Common;
+use crate::command::{print, print_json};
+
+/// The whole status.
+pub(super) fn status(status: &Status, now_ms: i64, colored: bool) -> String {
+    let mut lines = vec![format!(
+        "hermes-gw {}: {}, pid {}, up {}, state in {}",
+        status.version,
+        paint(&status.state, colored),
+        status.pid,
+        span(now_ms - status.started_ms),
+        status.state_dir
+    )];
+    let width = status.instances.iter().map(|i| i.name.len()).max().unwrap_or(0);
+    for instance in &status.instances {
+        lines.push(instance_line(instance, width, now_ms, colored));
+        if let Some(reason) = &instance.reason {
+            lines.push(format!("{:width$}  {}", "", reason.replace('\n', "; ")));
+        }
+        if let Some(remedy) = &instance.remedy {
+            lines.push(format!("{:width$}  hint: {remedy}", ""));
+        }
+        if let Some(exit) = instance.exits.first() {
+            lines.push(format!(
+                "{:width$}  last exit {}, {} ago (generation {})",
+                "",
+                exit.cause,
+                span(now_ms - exit.at_ms),
+                exit.generation
+            ));
+        }
+    }
+    lines.join("\n")
+}
+
+fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: bool) -> String {
+    let mut line = format!(
+        "{:width$}  {} {}  {} {}",
+        instance.name,
+        instance.role,
+        instance.kind,
+        paint(&instance.phase, colored),
+        span(now_ms - instance.since_ms)
+    );
+    if let Some(pid) = instance.pid {
+        line.push_str(&format!("  pid {pid}"));
+    }
+    if instance.restarts > 0 {
+        line.push_str(&format!("  restarts {}", instance.restarts));
+    }
+    if let Some(next) = instance.next_start_ms {
+        line.push_str(&format!("  next start in {}", span(next - now_ms)));
+    }
+    if let Some(progress) = instance.last_progress_ms {
+        line.push_str(&format!("  progress {} ago", span(now_ms - progress)));
+    }
+    if let Some(store) = &instance.store {
+        line.push_str(&format!("  accepted {}  waiting {}", store.accepted, store.waiting));
+        for (word, count) in [
+            ("parked", store.parked),
+            ("denied", store.denied),
+            ("replies waiting", store.replies),
+            ("failed", store.failed),
+            ("unknown", store.unknown),
+        ] {
+            if count > 0 {
+                line.push_str(&format!("  {word} {count}"));
+            }
+        }
+    }
+    if let Some(gate) = &instance.gate {
+        let word = if gate.open { "open" } else { "shut" };
+        line.push_str(&format!(
+            "  gate {word}  in flight {}  acknowledged {}",
+            gate.in_flight, gate.acknowledged
+        ));
+    }
+    line
+}
+
+fn paint(word: &str, colored: bool) -> String {
+    if !colored {
+        return word.to_owned();
+    }
+    let color = match word {
+        "ready" | "serving" => "32",
+        "held" => "31",
+        "down" => "2",
+        _ => "33",
+    };
+    format!("\u{1b}[{color}m{word}\u{1b}[0m")
+}
+
+/// One line for one instance.
+pub(super) fn done(done: &Done) -> String {
+    let took = span(i64::try_from(done.took_ms).unwrap_or(i64::MAX));
+    let pid = done.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+    let name = &done.instance;
+    let mut line = match done.result.as_str() {
+        "restarted" | "started" => format!("{name}: {}, ready in {took}{pid}", done.result),
+        "killed" => format!("{name}: killed in {took}"),
+        "already_up" => format!("{name}: already up{pid}"),
+        "already_down" => format!("{name}: already down"),
+        "requested" => format!("{name}: requested, {} now", done.phase),
+        "timed_out" => format!("{name}: still {} after {took}{pid}", done.phase),
+        other => format!("{name}: {other}"),
+    };
+    if let Some(reason) = &done.reason {
+        line.push_str(&format!(": {}", reason.replace('\n', "; ")));
+    }
+    if let Some(remedy) = &done.remedy {
+        line.push_str(&format!("\nhint: {remedy}"));
+    }
+    line
+}
+
+/// What became of the supervisor itself.
+#[derive(Serialize)]
+struct Stopped<'a> {
+    schema: u32,
+    result: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    took_ms: u64,
+}
+
+/// The supervisor was stopped, or was not there.
+pub(crate) fn stopped(common: &Common, result: &str, pid: Option<u32>, took_ms: u64) {
+    if common.json {
+        print_json(&Stopped { schema: 1, result, pid, took_ms });
+    } else if !common.quiet {
+        let pid = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+        let took = span(i64::try_from(took_ms).unwrap_or(i64::MAX));
+        print(&match result {
+            "killed" => format!("supervisor: stopped in {took}{pid}"),
+            "requested" => format!("supervisor: asked to stop{pid}"),
+            _ => "supervisor: already down".to_owned(),
+        });
+    }
+}

@@ -1,0 +1,98 @@
+//! `ctl kill --force`: ends a supervisor that may hang or be stopped, and everything it started.
+//!
+//! Only what is proven ours is signalled: the process that the kernel names as the holder of this
+//! state directory's lock, and the processes whose parent it was at that moment. Each is held by a
+//! pidfd, and its start time and boot are compared before it is signalled.
+
+use std::time::{Duration, Instant};
+
+use supervisor::clock;
+use supervisor::error::Error;
+use supervisor::lock::{self, Lock, Refused};
+use supervisor::paths::Paths;
+use supervisor::process::identity;
+use supervisor::process::tree::{self, Held};
+
+use super::ctl::stopped;
+use crate::args::Common;
+
+const LOOK: Duration = Duration::from_millis(5);
+
+pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(), Error> {
+    let since = clock::now();
+    let path = paths.lock();
+    if is_free(paths)? {
+        stopped(common, "already_down", None, 0);
+        return Ok(());
+    }
+    let Some(holder) = lock::proven_holder(&path) else {
+        return Err(Error::Survivors(format!(
+            "kill the holder of {}: the lock is held, but nothing proves by whom; nothing was signalled",
+            path.display()
+        )));
+    };
+    let number = holder.identity.pid;
+    let Some(supervisor) = Held::hold(&holder.identity) else {
+        return Err(Error::Survivors(format!("kill pid {number}: it left by itself; try again")));
+    };
+    // Looked at twice: one that runs may make a child until the moment it is killed, and its
+    // children keep their parent's number only as long as it is not collected.
+    let mut family = identity::children(number);
+    supervisor.kill();
+    family.extend(identity::children(number));
+    let mut family: Vec<Held> = family.iter().filter_map(Held::hold).collect();
+    for child in &family {
+        // Each child of a supervisor leads a group of its own.
+        tree::kill_all(child.pid());
+        child.kill();
+    }
+    family.push(supervisor);
+    let until = since + within;
+    loop {
+        family.retain(Held::is_running);
+        if family.is_empty() && is_free(paths)? {
+            break;
+        }
+        if clock::now() > until {
+            let pids: Vec<_> = family.iter().map(|one| one.pid().to_string()).collect();
+            return Err(Error::Survivors(format!(
+                "kill everything: still there: {}",
+                if pids.is_empty() { "the lock".into() } else { pids.join(", ") }
+            )));
+        }
+        wait(LOOK);
+    }
+    remove_socket(paths);
+    let took = clock::now().duration_since(since).as_millis();
+    stopped(common, "killed", Some(number), u64::try_from(took).unwrap_or(u64::MAX));
+    Ok(())
+}
+
+fn is_free(paths: &Paths) -> Result<bool, Error> {
+    if !paths.lock().exists() {
+        return Ok(true);
+    }
+    match Lock::take(&paths.lock()) {
+        Ok(lock) => {
+            drop(lock);
+            Ok(true)
+        }
+        Err(Refused::Held(_)) => Ok(false),
+        Err(Refused::Io(source)) => {
+            Err(Error::Create { what: "look at the lock", path: paths.lock(), source })
+        }
+    }
+}
+
+fn remove_socket(paths: &Paths) {
+    // Under the lock, so that no successor's socket is taken for a leftover.
+    if let Ok(lock) = Lock::take(&paths.lock()) {
+        let _ = std::fs::remove_file(paths.socket());
+        drop(lock);
+    }
+}
+
+fn wait(time: Duration) {
+    let (_keep, never) = std::sync::mpsc::channel::<Instant>();
+    let _ = never.recv_timeout(time);
+}

@@ -1,0 +1,145 @@
+//! `hermes-gw supervise`: configuration → directories → lock → store → socket → children.
+
+use std::fs::DirBuilder;
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::stat::{Mode, umask};
+use protocol::control::{Request, Stop};
+use supervisor::clock;
+use supervisor::error::Error;
+use supervisor::lock::{self, Holder, Lock, Refused};
+use supervisor::paths::Paths;
+use supervisor::process::identity;
+use supervisor::run::{self, Parts};
+use supervisor::store::Store;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::ctl::Client;
+use super::{build, environment, init_log, level, load};
+use crate::args::{Common, Supervise};
+
+/// How long the lock may stay taken although its holder is gone: a child between fork and exec.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long a holder that was asked to leave may take.
+const REPLACE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(20);
+/// Batches of answers that may wait for the run loop.
+const ANSWERS: usize = 16;
+
+pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
+    let started_ms = clock::unix_ms();
+    let mut config = load(common)?;
+    if let Some(level) = level(common) {
+        level.clone_into(&mut config.log);
+    }
+    init_log(&config.log);
+    let paths = Paths::choose(
+        common.state_dir.as_deref(),
+        config.state_dir.as_deref(),
+        config.runtime_dir.as_deref(),
+        &environment(),
+    )?;
+    paths.check()?;
+    // Whatever we make is ours alone; children get the user's own mask back.
+    let own_umask = umask(Mode::from_bits_truncate(0o077));
+    make(&paths.state_dir)?;
+    make(&paths.runtime_dir)?;
+    super::runtime()?.block_on(async {
+        let mut lock = take(&paths, options).await?;
+        let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
+        let holder = Holder {
+            identity: identity::own().map_err(create)?,
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_ms,
+            manager: manager().into(),
+            socket: paths.socket(),
+        };
+        lock.sign(&holder).map_err(create)?;
+        let (tell, answers) = mpsc::channel(ANSWERS);
+        let store = Store::open(&paths.state_dir, started_ms, tell)?;
+        let released = CancellationToken::new();
+        if options.leash {
+            watch_leash(released.clone())?;
+        }
+        let (umask, build) = (own_umask, build());
+        let parts =
+            Parts { paths, config, lock, store, answers, umask, build, started_ms, released };
+        run::run(parts).await
+    })
+}
+
+fn manager() -> &'static str {
+    let by_systemd =
+        std::env::var_os("INVOCATION_ID").is_some() && nix::unistd::getppid().as_raw() == 1;
+    if by_systemd { "systemd" } else { "none" }
+}
+
+/// Makes a directory that only its owner can use; an existing one is closed to others.
+fn make(path: &Path) -> Result<(), Error> {
+    let create = |source| Error::Create { what: "make the directory", path: path.into(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(create)?;
+    let metadata = std::fs::metadata(path).map_err(create)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)?;
+    }
+    Ok(())
+}
+
+/// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace.
+async fn take(paths: &Paths, options: Supervise) -> Result<Lock, Error> {
+    let path = paths.lock();
+    let mut asked = false;
+    let since = clock::now();
+    loop {
+        let holder = match Lock::take(&path) {
+            Ok(lock) => return Ok(lock),
+            Err(Refused::Io(source)) => {
+                return Err(Error::Create { what: "take the lock", path, source });
+            }
+            Err(Refused::Held(holder)) => holder,
+        };
+        let waited = clock::now().duration_since(since);
+        let alive = holder.as_ref().is_none_or(|holder| identity::is_alive(&holder.identity));
+        let held = || {
+            let holder = holder.as_ref().map_or_else(|| "(unknown)".into(), ToString::to_string);
+            Error::Held { state_dir: paths.state_dir.clone(), holder }
+        };
+        if options.replace {
+            if !asked && alive {
+                ask_to_leave(&path).await.map_err(|_| held())?;
+                asked = true;
+            }
+            if waited > REPLACE {
+                return Err(held());
+            }
+        } else if !options.wait && (alive || waited > AFTERMATH) {
+            return Err(held());
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Asks the holder over its socket. It leaves when what is under way has ended.
+async fn ask_to_leave(path: &Path) -> Result<(), Error> {
+    let Some(holder) = lock::holder(path) else { return Ok(()) };
+    tracing::info!(%holder, "asking the one that runs to leave");
+    let mut client = Client::dial(&holder.socket).await?;
+    client.say(&Request::Stop(Stop { force: false })).await
+}
+
+/// Lets the supervisor leave when whoever started it is gone.
+fn watch_leash(released: CancellationToken) -> Result<(), Error> {
+    let watch = move || {
+        let mut sink = [0; 64];
+        let mut stdin = std::io::stdin().lock();
+        while stdin.read(&mut sink).is_ok_and(|n| n > 0) {}
+        released.cancel();
+    };
+    let thread = std::thread::Builder::new().name("leash".into()).spawn(watch);
+    thread.map_err(|source| Error::Os { what: "start the leash thread", source })?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! `hermes-gw try`: a supervisor with a temporary state, and a chat with it, in one terminal.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use supervisor::clock;
+use supervisor::config::{Config, SystemSecrets};
+use supervisor::error::Error;
+use supervisor::paths::Paths;
+
+use super::{chat, complain, environment, runtime};
+use crate::args::{Chat, Common};
+
+const LEAVE: Duration = Duration::from_secs(15);
+
+pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
+    if common.state_dir.is_some() {
+        return Err(Error::Usage {
+            message: "try makes a state of its own; --state-dir has no place here".into(),
+            hint: "`hermes-gw supervise --state-dir DIR` and `hermes-gw chat --state-dir DIR`"
+                .into(),
+        });
+    }
+    let config = match &common.config {
+        // Only a file that is named: `try` shows the built-in default, whatever is installed.
+        Some(_) => Config::load(common.config.as_deref(), &environment(), &SystemSecrets)?,
+        None => Config::parse(supervisor::config::DEFAULT, None, &SystemSecrets)?,
+    };
+    config.check()?;
+    let state = State::make()?;
+    let paths = Paths::choose(Some(&state.0), None, None, &environment())?;
+    paths.check()?;
+    let file =
+        match &common.config {
+            Some(file) => file.clone(),
+            None => {
+                let file = state.0.join("config.toml");
+                std::fs::write(&file, supervisor::config::DEFAULT).map_err(|source| {
+                    Error::Create { what: "write the configuration", path: file.clone(), source }
+                })?;
+                file
+            }
+        };
+    let name = protocol::id::Instance::new(&options.instance).map_err(|e| Error::Usage {
+        message: format!("try through {:?}: {e}", options.instance),
+        hint: "name a `local` instance of the configuration".into(),
+    })?;
+    let socket = paths.chat_socket(&name);
+    complain(&format!("hermes-gw: trying in {}; end with Ctrl-D", state.0.display()));
+    runtime()?.block_on(session(common, options, &state.0, &file, &socket))
+}
+
+async fn session(
+    common: &Common,
+    options: &Chat,
+    state: &Path,
+    config: &Path,
+    socket: &Path,
+) -> Result<(), Error> {
+    let os = |what| move |source| Error::Os { what, source };
+    let mut command = tokio::process::Command::new("/proc/self/exe");
+    let level = super::level(common).unwrap_or("error");
+    let verbosity = match level {
+        "debug" => "-v",
+        "trace" => "-vv",
+        _ => "-q",
+    };
+    command.args(["supervise", "--leash", verbosity]);
+    command.arg("--state-dir").arg(state).arg("--config").arg(config);
+    // A group of its own: Ctrl-C is for the chat, which then lets the supervisor leave.
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+    let mut child = command.spawn().map_err(os("start the supervisor"))?;
+    let leash = child.stdin.take();
+    let (tell, mut over) = tokio::sync::oneshot::channel();
+    let waiting = tokio::spawn(async move {
+        let status = child.wait().await;
+        let _ = tell.send(());
+        status
+    });
+    let until = clock::now() + options.timeout.min(LEAVE);
+    while !socket.exists() && !waiting.is_finished() && clock::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(os("listen to signals"))?;
+    let result = tokio::select! {
+        result = chat::converse(socket, options, Some(&mut over)) => result,
+        _ = interrupted.recv() => Ok(()),
+    };
+    drop(leash);
+    let _ = tokio::time::timeout(LEAVE, waiting).await;
+    result
+}
+
+/// A directory that is gone when we are.
+struct State(PathBuf);
+
+impl State {
+    fn make() -> Result<Self, Error> {
+        use std::os::unix::fs::DirBuilderExt;
+        let bytes: [u8; 6] =
+            clock::random().map_err(|source| Error::Os { what: "draw random numbers", source })?;
+        let name: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let path = std::env::temp_dir().join(format!("hermes-gw-{name}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|source| Error::Create {
+            what: "make the directory",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

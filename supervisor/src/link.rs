@@ -1,0 +1,301 @@
+//! One connection to the supervisor's socket, from its first byte: a worker or a tool.
+//!
+//! Each has tasks of its own, so a peer that is broken, oversized, slow or silent costs only its own
+//! link. Frames go to the run loop in order and end with one [`Input::LinkDown`]; what the run loop
+//! sends back waits in a bounded queue, which it never waits for.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use interprocess::local_socket::tokio::Stream;
+use protocol::control::{Answer, Envelope, LINE_MAX, Refusal, Request};
+use protocol::hello::{BuildId, FIRST_BYTE, Hello};
+use protocol::id::{Generation, Instance};
+use protocol::link::{self, Receiver, Sender};
+use protocol::worker::{FromWorker, ToWorker};
+use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, WriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
+use tokio_util::sync::CancellationToken;
+
+use crate::socket::Peer;
+
+/// From the connection to its first meaning.
+const OPENING: Duration = Duration::from_secs(5);
+/// How long a worker may refuse to read.
+const UNREAD: Duration = Duration::from_secs(30);
+/// Frames that may wait for a worker: more than all its windows together.
+const QUEUE: usize = 16 * 1024;
+/// Lines that may wait for a tool.
+const LINES: usize = 1024;
+
+/// What a link tells the run loop.
+#[derive(Debug)]
+pub enum Input {
+    /// A worker says who it is; the answer lets it in or not.
+    Hello {
+        /// What it says.
+        hello: Hello,
+        /// Who it is, says the system.
+        peer: Peer,
+        /// Its link.
+        handle: Handle,
+        /// Lets it in.
+        welcome: oneshot::Sender<()>,
+    },
+    /// A worker says something.
+    Frame {
+        /// Which worker.
+        from: Who,
+        /// What.
+        frame: FromWorker,
+    },
+    /// A worker's link is over.
+    LinkDown {
+        /// Which worker.
+        from: Who,
+        /// Why.
+        why: String,
+    },
+    /// A tool asks.
+    Request {
+        /// What.
+        request: Request,
+        /// Who.
+        peer: Peer,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+}
+
+/// One link of one incarnation of one instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Who {
+    /// The instance.
+    pub instance: Instance,
+    /// The incarnation.
+    pub generation: Generation,
+}
+
+/// The run loop's end of a worker's link.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    frames: mpsc::Sender<ToWorker>,
+    cut: CancellationToken,
+}
+
+impl Handle {
+    /// Sends without waiting. A link that cannot take it is cut: its worker has stopped reading.
+    pub fn send(&self, frame: ToWorker) {
+        if self.frames.try_send(frame).is_err() {
+            self.cut.cancel();
+        }
+    }
+
+    /// Ends the link.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+/// Where the answer to one request goes.
+#[derive(Debug)]
+pub struct Reply {
+    id: Option<Box<RawValue>>,
+    lines: mpsc::Sender<String>,
+}
+
+impl Reply {
+    /// Answers.
+    pub fn answer<T: serde::Serialize>(self, result: &T) {
+        let result = serde_json::value::to_raw_value(result).ok();
+        self.put(&Answer { id: self.id.clone(), result, error: None });
+    }
+
+    /// Refuses.
+    pub fn refuse(self, refusal: Refusal) {
+        self.put(&Answer { id: self.id.clone(), result: None, error: Some(refusal) });
+    }
+
+    /// Where notices go from now on.
+    pub fn subscribe(self) -> mpsc::Sender<String> {
+        self.lines
+    }
+
+    fn put(&self, answer: &Answer) {
+        if let Ok(line) = serde_json::to_string(answer) {
+            // A tool that hung up, or reads nothing, has waived its answer.
+            let _ = self.lines.try_send(line);
+        }
+    }
+}
+
+/// Serves one connection until it ends.
+pub async fn serve(mut stream: Stream, peer: Peer, build: BuildId, inputs: mpsc::Sender<Input>) {
+    let first = tokio::time::timeout(OPENING, stream.read_u8()).await;
+    match first {
+        Ok(Ok(FIRST_BYTE)) => {
+            if let Err(e) = worker(stream, peer, build, inputs).await {
+                tracing::warn!(pid = ?peer.pid, error = %e, "refused a worker's link");
+            }
+        }
+        Ok(Ok(first)) => tool(stream, first, peer, inputs).await,
+        Ok(Err(_)) => {}
+        Err(_) => tracing::debug!(pid = ?peer.pid, "a connection said nothing"),
+    }
+}
+
+async fn worker(
+    mut stream: Stream,
+    peer: Peer,
+    build: BuildId,
+    inputs: mpsc::Sender<Input>,
+) -> Result<(), protocol::Error> {
+    let timed_out = |_| protocol::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let preamble = async {
+        link::send_preamble(&mut stream, build).await?;
+        link::read_preamble(&mut stream, &[FIRST_BYTE]).await
+    };
+    tokio::time::timeout(OPENING, preamble).await.map_err(timed_out)??;
+    let (receive, send) = tokio::io::split(stream);
+    let mut receiver = Receiver::new(receive);
+    let hello =
+        tokio::time::timeout(OPENING, receiver.next::<Hello>()).await.map_err(timed_out)??;
+    let Some(hello) = hello else { return Ok(()) };
+    let from = Who { instance: hello.instance.clone(), generation: hello.generation };
+    let (frames, outgoing) = mpsc::channel(QUEUE);
+    let cut = CancellationToken::new();
+    let handle = Handle { frames, cut: cut.clone() };
+    let (welcome, welcomed) = oneshot::channel();
+    if inputs.send(Input::Hello { hello, peer, handle, welcome }).await.is_err() {
+        return Ok(());
+    }
+    if welcomed.await.is_err() {
+        return Ok(());
+    }
+    let writing = tokio::spawn(write(send, outgoing, cut.clone()));
+    let why = read(receiver, &from, &inputs, &cut).await;
+    cut.cancel();
+    let _ = writing.await;
+    let _ = inputs.send(Input::LinkDown { from, why }).await;
+    Ok(())
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    mut receiver: Receiver<R>,
+    from: &Who,
+    inputs: &mpsc::Sender<Input>,
+    cut: &CancellationToken,
+) -> String {
+    loop {
+        let frame = tokio::select! {
+            () = cut.cancelled() => return "cut by the supervisor".into(),
+            frame = receiver.next() => frame,
+        };
+        match frame {
+            Ok(Some(frame)) => {
+                if inputs.send(Input::Frame { from: from.clone(), frame }).await.is_err() {
+                    return "the supervisor ends".into();
+                }
+            }
+            Ok(None) => return "closed".into(),
+            Err(e) => return e.to_string(),
+        }
+    }
+}
+
+async fn write(
+    send: WriteHalf<Stream>,
+    mut outgoing: mpsc::Receiver<ToWorker>,
+    cut: CancellationToken,
+) {
+    let mut sender = Sender::new(send);
+    loop {
+        let first = tokio::select! {
+            () = cut.cancelled() => break,
+            first = outgoing.recv() => first,
+        };
+        let Some(first) = first else { break };
+        let mut fed = sender.feed(&first);
+        for _ in 0..64 {
+            let Ok(next) = outgoing.try_recv() else { break };
+            fed = fed.and_then(|()| sender.feed(&next));
+        }
+        let flushed = match fed {
+            Ok(()) => tokio::time::timeout(UNREAD, sender.flush()).await,
+            Err(e) => Ok(Err(e)),
+        };
+        match flushed {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => {
+                tracing::debug!(error = %e, "cannot write to a worker");
+                break;
+            }
+            Err(_) => {
+                tracing::warn!("a worker reads nothing");
+                break;
+            }
+        }
+    }
+    cut.cancel();
+}
+
+async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>) {
+    let (receive, send) = tokio::io::split(stream);
+    let first = std::io::Cursor::new([first]);
+    let codec = LinesCodec::new_with_max_length(LINE_MAX);
+    let mut reader = FramedRead::new(AsyncReadExt::chain(first, receive), codec);
+    let (lines, outgoing) = mpsc::channel(LINES);
+    let cut = CancellationToken::new();
+    let writing = tokio::spawn(write_lines(send, outgoing, cut.clone()));
+    while let Some(line) = tokio::select! {
+        () = cut.cancelled() => None,
+        line = reader.next() => line,
+    } {
+        let reply = |id| Reply { id, lines: lines.clone() };
+        let bad = |why: String| Refusal { code: 76, message: why, hint: None };
+        let line = match line {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => line,
+            Err(e) => {
+                reply(None).refuse(bad(format!("read a request: {e}")));
+                break;
+            }
+        };
+        let envelope = match serde_json::from_str::<Envelope<'_>>(&line) {
+            Ok(envelope) => envelope,
+            Err(e) => {
+                reply(None).refuse(bad(format!("read a request: {e}")));
+                continue;
+            }
+        };
+        let reply = reply(envelope.id.map(ToOwned::to_owned));
+        match Request::parse(&envelope) {
+            Ok(request) => {
+                if inputs.send(Input::Request { request, peer, reply }).await.is_err() {
+                    break;
+                }
+            }
+            Err(refusal) => reply.refuse(refusal),
+        }
+    }
+    // What was asked goes on; its answers are still written while the tool reads them.
+    drop(lines);
+    let _ = writing.await;
+}
+
+async fn write_lines<W: AsyncWrite + Unpin>(
+    send: W,
+    mut outgoing: mpsc::Receiver<String>,
+    cut: CancellationToken,
+) {
+    let mut writer = FramedWrite::new(send, LinesCodec::new());
+    while let Some(line) = outgoing.recv().await {
+        let written = tokio::time::timeout(UNREAD, writer.send(line)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            break;
+        }
+    }
+    cut.cancel();
+}

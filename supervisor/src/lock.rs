@@ -1,0 +1,172 @@
+//! The instance lock: one state directory, one supervisor.
+//!
+//! The proof is the kernel's lock (flock) on a file that is never unlinked: unlinking would let a
+//! second owner lock a new file of the same name. The kernel frees it when its owner is gone, however
+//! it went. What stands in the file is for people and for `ctl kill --force`, which believes it only
+//! while the kernel says that this very process holds the lock.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::process::identity::{self, Identity};
+
+/// Who holds a lock, in the holder's own words.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    /// Which process, beyond doubt.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Its version.
+    pub version: String,
+    /// When it started, in Unix milliseconds.
+    pub started_ms: i64,
+    /// Who manages it: `systemd` or `none`.
+    pub manager: String,
+    /// Where its socket is.
+    pub socket: PathBuf,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "pid {}, started {}, version {}, manager {}",
+            self.identity.pid,
+            crate::text::utc(self.started_ms),
+            self.version,
+            self.manager
+        )
+    }
+}
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+/// Why the lock is not ours.
+#[derive(Debug)]
+pub enum Refused {
+    /// Somebody holds it. Who, if the file can be read.
+    Held(Option<Box<Holder>>),
+    /// The file cannot be made, opened or locked.
+    Io(std::io::Error),
+}
+
+impl Lock {
+    /// Takes the lock at `path` if it is free. Never waits.
+    pub fn take(path: &Path) -> Result<Self, Refused> {
+        let file = open(path).map_err(Refused::Io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file }),
+            Err(TryLockError::WouldBlock) => Err(Refused::Held(holder(path).map(Box::new))),
+            Err(TryLockError::Error(e)) => Err(Refused::Io(e)),
+        }
+    }
+
+    /// Says in the file who holds the lock.
+    pub fn sign(&mut self, holder: &Holder) -> std::io::Result<()> {
+        let text = serde_json::to_string(holder)? + "\n";
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+impl Drop for Lock {
+    /// Unlocks by name: a child between fork and exec would otherwise hold it a moment longer.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// What the file at `path` says, if it says anything.
+pub fn holder(path: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64 * 1024).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The holder of the lock at `path`, if the kernel, the file and the process table agree on it.
+pub fn proven_holder(path: &Path) -> Option<Holder> {
+    let holder = holder(path)?;
+    let metadata = std::fs::metadata(path).ok()?;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let proven = held_by(&locks, holder.identity.pid, metadata.dev(), metadata.ino());
+    (proven && identity::is_alive(&holder.identity)).then_some(holder)
+}
+
+/// Whether the kernel's list says that `pid` holds a flock on this file. A line reads
+/// `1: FLOCK  ADVISORY  WRITE 815 fe:00:131 0 EOF` (proc_locks(5)).
+fn held_by(locks: &str, pid: u32, dev: u64, ino: u64) -> bool {
+    let (major, minor) = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
+    let file = format!("{major:02x}:{minor:02x}:{ino}");
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let kind = words.next();
+        let mut words = words.skip(2);
+        kind == Some("FLOCK")
+            && words.next().is_some_and(|word| word.parse() == Ok(pid))
+            && words.next() == Some(file.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_is_read_word_by_word() {
+        let dev = nix::sys::stat::makedev(0xfe, 0);
+        let locks = "1: POSIX  ADVISORY  WRITE 9 fe:00:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 815 fe:00:131 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 816 fe:00:131 0 EOF\n";
+        assert!(held_by(locks, 815, dev, 131));
+        assert!(!held_by(locks, 816, dev, 131), "it only waits");
+        assert!(!held_by(locks, 9, dev, 77), "another sort of lock");
+        assert!(!held_by(locks, 815, dev, 13));
+    }
+
+    #[test]
+    fn left_over_text_never_blocks_and_the_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        for text in ["", "{", "815", "{\"pid\":1}"] {
+            std::fs::write(&path, text).unwrap();
+            let before = std::fs::metadata(&path).unwrap().ino();
+            let lock = Lock::take(&path).unwrap();
+            assert!(matches!(Lock::take(&path), Err(Refused::Held(None))));
+            drop(lock);
+            assert_eq!(std::fs::metadata(&path).unwrap().ino(), before);
+        }
+    }
+
+    #[test]
+    fn the_signature_tells_who_and_is_proven() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mut lock = Lock::take(&path).unwrap();
+        let holder = Holder {
+            identity: identity::own().unwrap(),
+            version: "1".into(),
+            started_ms: 0,
+            manager: "none".into(),
+            socket: "/s".into(),
+        };
+        lock.sign(&holder).unwrap();
+        let Err(Refused::Held(Some(found))) = Lock::take(&path) else { panic!("not refused") };
+        assert_eq!(*found, holder);
+        assert_eq!(proven_holder(&path), Some(holder));
+        drop(lock);
+        assert_eq!(proven_holder(&path), None, "the text alone proves nothing");
+    }
+}

@@ -1,0 +1,82 @@
+//! Which process is meant, beyond doubt: a number alone may belong to a stranger tomorrow.
+
+use serde::{Deserialize, Serialize};
+
+/// A process of one boot of one machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since the boot: field 22 of proc_pid_stat(5).
+    pub start: u64,
+    /// Which boot: `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+}
+
+/// This process.
+pub fn own() -> std::io::Result<Identity> {
+    of(std::process::id())
+}
+
+/// The process that has this number now.
+pub fn of(pid: u32) -> std::io::Result<Identity> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let start = field(&stat, 22).ok_or_else(|| std::io::Error::other("unexpected stat line"))?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    Ok(Identity { pid, start, boot })
+}
+
+/// Whether that very process still exists.
+pub fn is_alive(identity: &Identity) -> bool {
+    of(identity.pid).is_ok_and(|now| now == *identity)
+}
+
+/// Whether it has ended and only waits to be collected.
+pub fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    field::<char>(&stat, 3) == Some('Z')
+}
+
+/// The parent of a process.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    field(&stat, 4)
+}
+
+/// The processes whose parent is `pid`.
+pub fn children(pid: u32) -> Vec<Identity> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|child| parent(*child) == Some(pid))
+        .filter_map(|child| of(child).ok())
+        .collect()
+}
+
+/// A field of a stat line, counted from 1. The second one, the name, may hold anything, also spaces
+/// and parentheses, so counting starts behind the last `)`.
+fn field<T: std::str::FromStr>(stat: &str, number: usize) -> Option<T> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_forge_a_field() {
+        let stat = "7 (evil) S 1 2) 3) R 42 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9001 0 0";
+        assert_eq!(field::<u32>(stat, 4), Some(42));
+        assert_eq!(field::<u64>(stat, 22), Some(9001));
+    }
+
+    #[test]
+    fn we_are_alive_and_another_start_is_another_process() {
+        let me = own().unwrap();
+        assert!(is_alive(&me));
+        assert!(!is_alive(&Identity { start: me.start + 1, ..me.clone() }));
+        assert!(!is_alive(&Identity { boot: "another".into(), ..me }));
+    }
+}

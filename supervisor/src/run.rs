@@ -1,0 +1,342 @@
+//! The supervisor's only event loop: gather what has happened, let the policies decide, perform.
+//!
+//! Nothing here waits but the loop itself. Every retry is a deadline; every request to the store has
+//! its answer looked up by ticket; every child's word is known by its generation.
+
+mod announce;
+mod control;
+mod dispatch;
+mod ingest;
+mod outbound;
+mod slot;
+mod steward;
+mod tickets;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::Mode;
+use protocol::hello::BuildId;
+use protocol::id::Instance;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::control::Waiter;
+use self::slot::{Desk, Slot};
+use self::tickets::{Pending, Tickets};
+use crate::clock;
+use crate::config::Config;
+use crate::error::Error;
+use crate::link::{self, Input};
+use crate::lock::Lock;
+use crate::paths::Paths;
+use crate::policy::closing::{self, Closing, Stage};
+use crate::policy::lifecycle;
+use crate::process::reap;
+use crate::socket::Socket;
+use crate::store::{Done, Opened, Store};
+
+/// How long what is under way may take to end when we leave.
+const DRAIN: Duration = Duration::from_secs(5);
+/// A wake-up that comes later than this after its time means that we ourselves did not run.
+const OVERSLEPT: Duration = Duration::from_secs(2);
+/// The longest the loop waits, so that it notices its own pauses.
+const TICK: Duration = Duration::from_secs(1);
+const INPUTS: usize = 1024;
+const CONNECTIONS: usize = 512;
+/// Inputs taken before the policies' deadlines are looked at again.
+const BATCH: usize = 256;
+
+/// Everything the supervisor holds.
+#[derive(Debug)]
+pub struct Gateway {
+    paths: Paths,
+    config_source: Option<String>,
+    log: String,
+    umask: Mode,
+    started_ms: i64,
+    store_id: String,
+    slots: Vec<Slot>,
+    by_name: HashMap<Instance, usize>,
+    by_pid: HashMap<u32, (usize, protocol::id::Generation)>,
+    closing: Closing,
+    store: Store,
+    tickets: Tickets,
+    subscribers: Vec<mpsc::Sender<String>>,
+    waiters: Vec<Waiter>,
+    leaving: Vec<link::Reply>,
+    purge_at: Instant,
+    fatal: Option<Error>,
+}
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where things are.
+    pub paths: Paths,
+    /// What is configured.
+    pub config: Config,
+    /// The instance lock, held from before the store was opened until everything is gone.
+    pub lock: Lock,
+    /// The store, and what was found in it.
+    pub store: (Store, Opened),
+    /// Its answers.
+    pub answers: mpsc::Receiver<Vec<Done>>,
+    /// The umask that children get.
+    pub umask: Mode,
+    /// This build.
+    pub build: BuildId,
+    /// When this process started.
+    pub started_ms: i64,
+    /// Cancelled when whoever started us lets go.
+    pub released: tokio_util::sync::CancellationToken,
+}
+
+/// Serves until somebody asks the supervisor to leave.
+pub async fn run(parts: Parts) -> Result<(), Error> {
+    let Parts { paths, config, lock, store, answers, umask, build, started_ms, released } = parts;
+    let os = |what| move |source| Error::Os { what, source };
+    let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
+    let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
+    let mut int = signal(SignalKind::interrupt()).map_err(os("listen to signals"))?;
+    let socket = Socket::listen(&paths.socket())?;
+    let (tell, mut inputs) = mpsc::channel(INPUTS);
+    let mut answers = answers;
+    let mut gateway = Gateway::new(paths, config, store, umask, started_ms)?;
+    let mut links = tokio::task::JoinSet::new();
+    let mut released = std::pin::pin!(released.cancelled_owned());
+    let mut let_go = false;
+    gateway.start();
+    loop {
+        let now = clock::now();
+        let due = gateway.deadline().min(now + TICK);
+        tokio::select! {
+            biased;
+            _ = child.recv() => {}
+            _ = term.recv() => gateway.ask_to_leave("SIGTERM"),
+            _ = int.recv() => gateway.ask_to_leave("SIGINT"),
+            () = &mut released, if !let_go => {
+                let_go = true;
+                gateway.ask_to_leave("whoever started it let go");
+            }
+            Some(batch) = answers.recv() => gateway.answered(batch),
+            Some(input) = inputs.recv() => gateway.hear(input),
+            accepted = socket.accept(), if links.len() < CONNECTIONS => match accepted {
+                Ok((stream, peer)) => {
+                    links.spawn(link::serve(stream, peer, build, tell.clone()));
+                }
+                Err(e) => tracing::warn!(error = %e, "cannot accept a connection"),
+            },
+            Some(_) = links.join_next() => {}
+            () = tokio::time::sleep_until(due.into()) => {}
+        }
+        let woken = clock::now();
+        if woken > due + OVERSLEPT {
+            gateway.overslept(woken.duration_since(due));
+        }
+        for _ in 0..BATCH {
+            if let Ok(batch) = answers.try_recv() {
+                gateway.answered(batch);
+            } else if let Ok(input) = inputs.try_recv() {
+                gateway.hear(input);
+            } else {
+                break;
+            }
+        }
+        for dead in reap::reap() {
+            gateway.buried(dead);
+        }
+        gateway.tick();
+        if gateway.closing.stage() == Stage::Gone || gateway.fatal.is_some() {
+            break;
+        }
+    }
+    gateway.leave(socket, answers, lock).await
+}
+
+impl Gateway {
+    fn new(
+        paths: Paths,
+        config: Config,
+        (store, opened): (Store, Opened),
+        umask: Mode,
+        started_ms: i64,
+    ) -> Result<Self, Error> {
+        let now = clock::now();
+        let mut slots = Vec::new();
+        for spec in config.instances {
+            let seed = u64::from_le_bytes(
+                clock::random()
+                    .map_err(|source| Error::Os { what: "draw random numbers", source })?,
+            );
+            slots.push(Slot::new(spec, &opened, seed, now));
+        }
+        let by_name: HashMap<_, _> =
+            slots.iter().enumerate().map(|(i, slot)| (slot.name.clone(), i)).collect();
+        slot::connect(&mut slots, &by_name);
+        if let Some(damage) = &opened.damage {
+            tracing::error!(
+                kept_as = %damage.kept_as.display(),
+                error = damage.error,
+                events = damage.events,
+                replies = damage.replies,
+                unreadable = damage.unreadable,
+                "the store was damaged: it was set aside and what could be read of it was saved"
+            );
+        }
+        Ok(Self {
+            paths,
+            config_source: config.source.map(|path| path.display().to_string()),
+            log: config.log,
+            umask,
+            started_ms,
+            store_id: opened.store_id,
+            slots,
+            by_name,
+            by_pid: HashMap::new(),
+            closing: Closing::new(DRAIN),
+            store,
+            tickets: Tickets::default(),
+            subscribers: Vec::new(),
+            waiters: Vec::new(),
+            leaving: Vec::new(),
+            purge_at: now + steward::PURGE_FIRST,
+            fatal: None,
+        })
+    }
+
+    fn start(&mut self) {
+        tracing::info!(
+            pid = std::process::id(),
+            version = env!("CARGO_PKG_VERSION"),
+            state_dir = %self.paths.state_dir.display(),
+            instances = self.slots.len(),
+            "serving"
+        );
+        for index in 0..self.slots.len() {
+            self.live(index, lifecycle::Input::Start);
+        }
+        self.tick();
+    }
+
+    fn hear(&mut self, input: Input) {
+        match input {
+            Input::Hello { hello, peer, handle, welcome } => {
+                self.welcome(&hello, peer, handle, welcome);
+            }
+            Input::Frame { from, frame } => self.frame(&from, frame),
+            Input::LinkDown { from, why } => self.link_down(&from, &why),
+            Input::Request { request, peer, reply } => self.request(request, peer, reply),
+        }
+    }
+
+    fn answered(&mut self, batch: Vec<Done>) {
+        for done in batch {
+            match done {
+                Done::Answered { ticket, answer } => {
+                    if let Some(pending) = self.tickets.take(ticket) {
+                        self.settle(pending, answer);
+                    }
+                }
+                Done::Poisoned { error } => {
+                    tracing::error!(error, "the store can keep nothing more");
+                    self.fatal = Some(Error::Poisoned(error));
+                }
+            }
+        }
+    }
+
+    /// When something is due.
+    fn deadline(&self) -> Instant {
+        let slots = self.slots.iter().filter_map(Slot::deadline);
+        let waiters = self.waiters.iter().map(|waiter| waiter.until);
+        let rest = [self.closing.deadline(), self.tickets.deadline()].into_iter().flatten();
+        slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        for index in 0..self.slots.len() {
+            self.tick_slot(index, now);
+        }
+        for pending in self.tickets.due(now) {
+            self.ask(pending);
+        }
+        if self.purge_at <= now {
+            self.purge_at = now + steward::PURGE_EVERY;
+            self.ask(Pending::Purge);
+        }
+        self.expire_waiters(now);
+        let workers = self.slots.iter().filter(|slot| slot.child.is_some()).count();
+        let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
+        if let Some(action) = self.closing.on(idle, workers, now) {
+            self.close(action);
+        }
+    }
+
+    fn overslept(&mut self, pause: Duration) {
+        tracing::warn!(pause_ms = pause.as_millis(), "this process did not run for a while");
+        let now = clock::now();
+        for slot in &mut self.slots {
+            slot.slept(pause, now);
+        }
+    }
+
+    /// Somebody asks the supervisor to leave; the second time it is forced.
+    fn ask_to_leave(&mut self, why: &str) {
+        tracing::info!(why, "asked to leave");
+        if let Some(action) = self.closing.ask(clock::now()) {
+            self.close(action);
+        }
+    }
+
+    fn close(&mut self, action: closing::Action) {
+        match action {
+            closing::Action::Drain => self.announce_supervisor("stopping"),
+            closing::Action::End | closing::Action::Kill => {
+                let force = match action {
+                    closing::Action::Kill => lifecycle::Force::Yes,
+                    _ => lifecycle::Force::No,
+                };
+                for index in 0..self.slots.len() {
+                    self.live(index, lifecycle::Input::Kill(force));
+                }
+                return;
+            }
+            closing::Action::Leave => return,
+        }
+        for index in 0..self.slots.len() {
+            self.drain(index);
+        }
+    }
+
+    /// The last steps: what was handed out is taken back, the store is closed, the lock released.
+    async fn leave(
+        mut self,
+        socket: Socket,
+        mut answers: mpsc::Receiver<Vec<Done>>,
+        lock: Lock,
+    ) -> Result<(), Error> {
+        for index in 0..self.slots.len() {
+            self.take_back(index);
+        }
+        let fatal = self.fatal.take();
+        // Whoever waits for our end waits for the end of the connection, after the lock is free.
+        let (leaving, store) = (std::mem::take(&mut self.leaving), self.store);
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        while answers.recv().await.is_some() {}
+        let closed = closed.await.unwrap_or(Ok(()));
+        drop(socket);
+        drop(lock);
+        tracing::info!("left");
+        drop(leaving);
+        match fatal {
+            Some(e) => Err(e),
+            None => Ok(closed?),
+        }
+    }
+
+    fn desk(&mut self, index: usize) -> Option<&mut Desk> {
+        self.slots.get_mut(index).map(|slot| &mut slot.desk)
+    }
+}

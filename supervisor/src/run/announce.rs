@@ -1,0 +1,167 @@
+//! Saying what has changed: one line in the log, one notice to whoever listens, once a change.
+
+use std::time::Instant;
+
+use protocol::control::Notice;
+use protocol::worker::Outside;
+use tokio::sync::mpsc;
+
+use super::Gateway;
+use super::slot::Desk;
+use crate::clock;
+use crate::policy::lifecycle::{Phase, Wanted};
+
+impl Gateway {
+    /// Tells if the phase of an instance is another than was told last.
+    pub(super) fn observe(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let (phase, generation) = (slot.life.phase().word(), slot.life.generation());
+        if slot.announced == Some((phase, generation)) {
+            return;
+        }
+        slot.announced = Some((phase, generation));
+        let pid = slot.child.as_ref().map(|running| running.child.pid());
+        let wanted = match slot.life.wanted() {
+            Wanted::Up => "up",
+            Wanted::Down => "down",
+        };
+        let delay = slot.life.deadline().map(|due| due.duration_since(clock::now()).as_millis());
+        let reason = match slot.life.phase() {
+            Phase::Held { reason, remedy, .. } => {
+                tracing::error!(
+                    instance = %slot.name, generation = generation.0, phase, reason, remedy,
+                    "an instance is held: a person must act"
+                );
+                Some(reason.clone())
+            }
+            Phase::Backoff { .. } => {
+                tracing::warn!(
+                    instance = %slot.name, generation = generation.0, phase, wanted,
+                    delay_ms = delay, "waiting before the next start"
+                );
+                None
+            }
+            Phase::Down | Phase::Starting { .. } | Phase::Ready { .. } | Phase::Stopping { .. } => {
+                tracing::info!(
+                    instance = %slot.name, generation = generation.0, phase, wanted, pid, "phase"
+                );
+                None
+            }
+        };
+        let notice = Notice {
+            event: "phase".into(),
+            at_ms: clock::unix_ms(),
+            instance: Some(slot.name.clone()),
+            now: phase.into(),
+            generation: Some(generation.0),
+            pid,
+            reason,
+        };
+        self.tell(&notice);
+        self.look_at_waiters();
+    }
+
+    /// The outer connection of a worker changed.
+    pub(super) fn announce_outside(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let (now, reason) = match &slot.outside {
+            Some(Outside::Down { reason, remedy }) => {
+                tracing::warn!(instance = %slot.name, reason, remedy, "outer connection down");
+                ("down", Some(reason.clone()))
+            }
+            Some(Outside::Up) => {
+                tracing::info!(instance = %slot.name, "outer connection up");
+                ("up", None)
+            }
+            None => return,
+        };
+        let notice = Notice {
+            event: "outside".into(),
+            at_ms: clock::unix_ms(),
+            instance: Some(slot.name.clone()),
+            now: now.into(),
+            generation: Some(slot.life.generation().0),
+            pid: None,
+            reason,
+        };
+        self.tell(&notice);
+    }
+
+    /// The gate of an agent may have opened or shut.
+    pub(super) fn observe_gate(&mut self, index: usize, now: Instant) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Desk::Agent(desk) = &mut slot.desk else { return };
+        let open = desk.delivery.is_open(now);
+        if open == desk.was_open {
+            return;
+        }
+        desk.was_open = open;
+        let word = if open { "open" } else { "shut" };
+        tracing::info!(instance = %slot.name, gate = word, "gate");
+        let notice = Notice {
+            event: "gate".into(),
+            at_ms: clock::unix_ms(),
+            instance: Some(slot.name.clone()),
+            now: word.into(),
+            generation: Some(slot.life.generation().0),
+            pid: None,
+            reason: None,
+        };
+        self.tell(&notice);
+    }
+
+    /// An event is parked.
+    pub(super) fn announce_parked(&mut self, id: u64, reason: &str) {
+        self.tell(&Notice {
+            event: "parked".into(),
+            at_ms: clock::unix_ms(),
+            instance: None,
+            now: id.to_string(),
+            generation: None,
+            pid: None,
+            reason: Some(reason.to_owned()),
+        });
+    }
+
+    /// The supervisor itself.
+    pub(super) fn announce_supervisor(&mut self, now: &str) {
+        tracing::info!(now, "supervisor");
+        self.tell(&Notice {
+            event: "supervisor".into(),
+            at_ms: clock::unix_ms(),
+            instance: None,
+            now: now.into(),
+            generation: None,
+            pid: Some(std::process::id()),
+            reason: None,
+        });
+    }
+
+    /// Sends notices to `lines` from now on, and says so first.
+    pub(super) fn subscribe(&mut self, lines: mpsc::Sender<String>) {
+        let notice = Notice {
+            event: "subscribed".into(),
+            at_ms: clock::unix_ms(),
+            instance: None,
+            now: self.state().into(),
+            generation: None,
+            pid: Some(std::process::id()),
+            reason: None,
+        };
+        if let Ok(line) = serde_json::to_string(&notice)
+            && lines.try_send(line).is_ok()
+        {
+            self.subscribers.push(lines);
+        }
+    }
+
+    /// A listener that is behind, or gone, is dropped.
+    fn tell(&mut self, notice: &Notice) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        if let Ok(line) = serde_json::to_string(notice) {
+            self.subscribers.retain(|lines| lines.try_send(line.clone()).is_ok());
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What tools ask for: status, and acts that are answered when the wanted phase is reached.
+
+use std::time::{Duration, Instant};
+
+use protocol::control::{
+    Act, Acted, Done, GateStatus, InstanceStatus, Refusal, Request, SCHEMA, Status, StoreStatus,
+    Verb,
+};
+use protocol::id::Generation;
+use protocol::worker::Outside;
+
+use super::Gateway;
+use super::slot::{Desk, Slot};
+use super::tickets::Pending;
+use crate::clock;
+use crate::exit::Code;
+use crate::link::Reply;
+use crate::policy::closing::Stage;
+use crate::policy::lifecycle::{Force, Input, Phase, Wanted};
+use crate::socket::Peer;
+use crate::store::{Answer, Count};
+
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A tool that waits for what it asked for.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    verb: Verb,
+    since: Instant,
+    pub(super) until: Instant,
+    targets: Vec<Target>,
+    reply: Option<Reply>,
+}
+
+#[derive(Debug)]
+struct Target {
+    slot: usize,
+    /// The incarnation when it was asked for.
+    former: Generation,
+    done: Option<Done>,
+}
+
+impl Gateway {
+    /// A tool asks.
+    pub(super) fn request(&mut self, request: Request, peer: Peer, reply: Reply) {
+        match request {
+            Request::Status => self.ask(Pending::Counts { reply }),
+            Request::Events => self.subscribe(reply.subscribe()),
+            Request::Act(verb, act) => self.act(verb, &act, peer, reply),
+            Request::Stop(stop) => {
+                tracing::info!(force = stop.force, pid = ?peer.pid, uid = peer.uid, "told to stop");
+                self.leaving.push(reply);
+                let now = clock::now();
+                let action = match (stop.force, self.closing.stage()) {
+                    (true, _) => self.closing.force(),
+                    (false, Stage::Serving) => self.closing.ask(now),
+                    // Already on the way: a second polite wish does not make it impolite.
+                    (false, _) => None,
+                };
+                if let Some(action) = action {
+                    self.close(action);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Reply) {
+        if self.closing.stage() != Stage::Serving {
+            reply.refuse(Refusal {
+                code: Code::Temporary.number(),
+                message: "the supervisor is stopping".into(),
+                hint: None,
+            });
+            return;
+        }
+        let slots = match self.named(&act.instances) {
+            Ok(slots) => slots,
+            Err(refusal) => return reply.refuse(refusal),
+        };
+        let force = if act.force { Force::Yes } else { Force::No };
+        let now = clock::now();
+        let wait = Duration::from_millis(act.wait_ms).min(WAIT_MAX);
+        let mut targets = Vec::new();
+        for slot in slots {
+            let Some(found) = self.slots.get(slot) else { continue };
+            let already = match (verb, found.life.phase()) {
+                (Verb::Kill, Phase::Down) => Some("already_down"),
+                (Verb::Start, Phase::Ready { .. }) => Some("already_up"),
+                _ => None,
+            };
+            let former = found.life.generation();
+            tracing::info!(
+                instance = %found.name, ?verb, force = act.force, pid = ?peer.pid, uid = peer.uid,
+                "told by an operator"
+            );
+            let done = already.map(|word| found.done(word, Code::Ok, Duration::ZERO));
+            targets.push((Target { slot, former, done }, already.is_some()));
+        }
+        let input = match verb {
+            Verb::Start => Input::Start,
+            Verb::Restart => Input::Restart(force),
+            Verb::Kill => Input::Kill(force),
+        };
+        for (target, already) in &targets {
+            if !already {
+                // A start also ends the waiting of what is held or backs off.
+                let waiting = self.slots.get(target.slot).is_some_and(|slot| {
+                    matches!(slot.life.phase(), Phase::Held { .. } | Phase::Backoff { .. })
+                });
+                let input = if verb == Verb::Start && waiting {
+                    Input::Restart(Force::No)
+                } else {
+                    input.clone()
+                };
+                self.live(target.slot, input);
+            }
+        }
+        let targets = targets.into_iter().map(|(target, _)| target).collect();
+        let waiter = Waiter { verb, since: now, until: now + wait, targets, reply: Some(reply) };
+        self.waiters.push(waiter);
+        if wait.is_zero() {
+            self.expire_waiters(now);
+        } else {
+            self.look_at_waiters();
+        }
+    }
+
+    /// The slots of these names; of all if there are none.
+    fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
+        if names.is_empty() {
+            return Ok((0..self.slots.len()).collect());
+        }
+        let find = |name: &String| self.slots.iter().position(|slot| slot.name.as_str() == name);
+        let mut found = Vec::new();
+        for name in names {
+            let Some(index) = find(name) else {
+                let known: Vec<_> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
+                let nearest = known
+                    .iter()
+                    .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+                    .filter(|known| strsim::damerau_levenshtein(known, name) <= 2);
+                let known = format!("configured: {}", known.join(", "));
+                return Err(Refusal {
+                    code: Code::Usage.number(),
+                    message: format!("no instance is called {name:?}"),
+                    hint: Some(match nearest {
+                        Some(nearest) => format!("did you mean {nearest:?}? {known}"),
+                        None => known,
+                    }),
+                });
+            };
+            if !found.contains(&index) {
+                found.push(index);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Something changed: whose wish is fulfilled, or cannot be?
+    pub(super) fn look_at_waiters(&mut self) {
+        let now = clock::now();
+        let slots = &self.slots;
+        for waiter in &mut self.waiters {
+            let took = now.duration_since(waiter.since);
+            for target in &mut waiter.targets {
+                if target.done.is_none()
+                    && let Some(slot) = slots.get(target.slot)
+                {
+                    target.done = slot.reached(waiter.verb, target.former, took);
+                }
+            }
+            if waiter.targets.iter().all(|target| target.done.is_some()) {
+                waiter.answer();
+            }
+        }
+        self.waiters.retain(|waiter| waiter.reply.is_some());
+    }
+
+    /// Whose time is up?
+    pub(super) fn expire_waiters(&mut self, now: Instant) {
+        let slots = &self.slots;
+        for waiter in &mut self.waiters {
+            if waiter.until > now {
+                continue;
+            }
+            let took = now.duration_since(waiter.since);
+            let (word, code) = if waiter.until == waiter.since {
+                ("requested", Code::Ok)
+            } else {
+                ("timed_out", Code::Temporary)
+            };
+            for target in &mut waiter.targets {
+                if target.done.is_none()
+                    && let Some(slot) = slots.get(target.slot)
+                {
+                    target.done = Some(slot.done(word, code, took));
+                }
+            }
+            waiter.answer();
+        }
+        self.waiters.retain(|waiter| waiter.reply.is_some());
+    }
+
+    /// The supervisor's own state in one word.
+    pub(super) fn state(&self) -> &'static str {
+        if self.closing.stage() != Stage::Serving {
+            return "stopping";
+        }
+        let wanted = self.slots.iter().filter(|slot| slot.life.wanted() == Wanted::Up);
+        let mut state = "serving";
+        for slot in wanted {
+            match slot.life.phase() {
+                // An agent that is not connected is waited for; that is what the inbox is for.
+                Phase::Ready { .. } if slot.is_connected() => {}
+                Phase::Ready { .. } if matches!(slot.desk, Desk::Agent(_)) => {}
+                Phase::Starting { .. } if slot.outside.is_none() && slot.starts <= 1 => {
+                    if state == "serving" {
+                        state = "starting";
+                    }
+                }
+                _ => state = "degraded",
+            }
+        }
+        state
+    }
+
+    /// Answers `status` with the store's counts.
+    pub(super) fn report(&mut self, reply: Reply, answer: Answer) {
+        let counts = match answer {
+            Answer::Counts { instances, .. } => instances,
+            other => {
+                return reply.refuse(Refusal {
+                    code: Code::Io.number(),
+                    message: format!("count what the store holds: {other:?}"),
+                    hint: None,
+                });
+            }
+        };
+        let now = clock::now();
+        let instances = self.slots.iter().map(|slot| slot.status(&counts, now)).collect();
+        reply.answer(&Status {
+            schema: SCHEMA,
+            state: self.state().into(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_ms: self.started_ms,
+            state_dir: self.paths.state_dir.display().to_string(),
+            config: self.config_source.clone(),
+            instances,
+        });
+    }
+}
+
+impl Waiter {
+    fn answer(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            let results = self.targets.iter_mut().filter_map(|target| target.done.take());
+            reply.answer(&Acted { schema: SCHEMA, results: results.collect() });
+        }
+    }
+}
+
+impl Slot {
+    /// What became of a wish, if anything final did.
+    fn reached(&self, verb: Verb, former: Generation, took: Duration) -> Option<Done> {
+        let newer = self.life.generation() > former;
+        match (verb, self.life.phase()) {
+            (Verb::Kill, Phase::Down) => Some(self.done("killed", Code::Ok, took)),
+            (Verb::Kill, _) => None,
+            (Verb::Start, Phase::Ready { .. }) => Some(self.done("started", Code::Ok, took)),
+            (Verb::Restart, Phase::Ready { .. }) if newer => {
+                Some(self.done("restarted", Code::Ok, took))
+            }
+            (_, Phase::Held { .. }) => Some(self.done("held", Code::Config, took)),
+            (_, Phase::Down) => Some(self.done("killed", Code::Temporary, took)),
+            _ => None,
+        }
+    }
+
+    fn done(&self, result: &str, code: Code, took: Duration) -> Done {
+        let (reason, remedy) = if code == Code::Ok { (None, None) } else { self.trouble() };
+        Done {
+            instance: self.name.to_string(),
+            result: result.into(),
+            code: code.number(),
+            phase: self.life.phase().word().into(),
+            pid: self.child.as_ref().map(|running| running.child.pid()),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            reason,
+            remedy,
+        }
+    }
+
+    fn trouble(&self) -> (Option<String>, Option<String>) {
+        match (self.life.phase(), &self.outside) {
+            (Phase::Held { reason, remedy, .. }, _) => (Some(reason.clone()), Some(remedy.clone())),
+            (_, Some(Outside::Down { reason, remedy })) => (Some(reason.clone()), remedy.clone()),
+            _ => (None, None),
+        }
+    }
+
+    fn status(&self, counts: &[Count], now: Instant) -> InstanceStatus {
+        let (reason, remedy) = self.trouble();
+        let next_start = match self.life.phase() {
+            Phase::Backoff { until } | Phase::Held { until, .. } => Some(Self::unix_ms(*until)),
+            _ => None,
+        };
+        let (heartbeat, at_ms) = self.heartbeat.unzip();
+        let progress = heartbeat.and_then(|beat| beat.progress_age_ms).zip(at_ms);
+        let last_progress_ms =
+            progress.map(|(age, at)| at.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
+        let count = counts.iter().find(|count| count.instance == self.name);
+        let (mut store, mut gate, mut last_inbound_ms) = (None, None, None);
+        match &self.desk {
+            Desk::Platform(desk) => {
+                last_inbound_ms = desk.last_inbound_ms;
+                store = Some(StoreStatus {
+                    waiting: count.map_or(0, |count| count.waiting),
+                    parked: count.map_or(0, |count| count.parked),
+                    replies: count.map_or(0, |count| count.replies),
+                    accepted: desk.accepted,
+                    duplicates: desk.duplicates,
+                    denied: desk.denied,
+                    sent: desk.sent,
+                    failed: desk.failed,
+                    unknown: desk.unknown,
+                    ignored: heartbeat.map_or(0, |beat| beat.ignored),
+                    malformed: heartbeat.map_or(0, |beat| beat.malformed),
+                });
+            }
+            Desk::Agent(desk) => {
+                gate = Some(GateStatus {
+                    open: desk.delivery.is_open(now),
+                    in_flight: desk.delivery.in_flight() as u64,
+                    acknowledged: desk.acknowledged,
+                });
+            }
+            Desk::Broken(_) => {}
+        }
+        InstanceStatus {
+            name: self.name.to_string(),
+            role: self.kind.role().into(),
+            kind: self.kind.word().into(),
+            wanted: match self.life.wanted() {
+                Wanted::Up => "up".into(),
+                Wanted::Down => "down".into(),
+            },
+            phase: self.life.phase().word().into(),
+            since_ms: Self::unix_ms(self.life.since()),
+            reason,
+            remedy,
+            account: self.account.clone(),
+            connected: self.is_connected(),
+            generation: self.life.generation().0,
+            pid: self.child.as_ref().map(|running| running.child.pid()),
+            restarts: self.starts.saturating_sub(1),
+            next_start_ms: next_start,
+            last_progress_ms,
+            last_inbound_ms,
+            exits: self.exits.iter().cloned().collect(),
+            store,
+            gate,
+        }
+    }
+}

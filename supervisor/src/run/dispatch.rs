@@ -1,0 +1,119 @@
+//! From the inbox to the agent: performing what `policy::delivery` decides.
+
+use protocol::event::Delivery;
+use protocol::id::EventId;
+use protocol::worker::ToWorker;
+
+use super::Gateway;
+use super::slot::Desk;
+use super::tickets::Pending;
+use crate::clock;
+use crate::policy::delivery::{Action, Input};
+use crate::store::{Answer, Op};
+
+impl Gateway {
+    /// Feeds an agent's deliveries and performs what follows.
+    pub(super) fn deliver(&mut self, index: usize, input: Input) {
+        self.deliver_with(index, input, None);
+    }
+
+    fn deliver_with(&mut self, index: usize, input: Input, mut payload: Option<Box<Delivery>>) {
+        let now = clock::now();
+        let Some(Desk::Agent(desk)) = self.desk(index) else { return };
+        for action in desk.delivery.on(input, now) {
+            let payload = if matches!(action, Action::Deliver(_)) { payload.take() } else { None };
+            self.perform_delivery(index, action, payload);
+        }
+    }
+
+    pub(super) fn perform_delivery(
+        &mut self,
+        index: usize,
+        action: Action,
+        payload: Option<Box<Delivery>>,
+    ) {
+        match action {
+            Action::Scan { after } => {
+                self.ask(Pending::Heads { slot: index, after: EventId(after) })
+            }
+            Action::Load(load) => {
+                self.ask(Pending::Next { slot: index, lane: load.lane, after: EventId(load.after) })
+            }
+            Action::Begin(id) => self.ask(Pending::Begin { slot: index, id: EventId(id) }),
+            Action::Deliver(id) => {
+                let sent = payload.is_some_and(|delivery| {
+                    let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
+                    link.is_some_and(|link| {
+                        link.handle.send(ToWorker::Deliver(delivery));
+                        true
+                    })
+                });
+                if !sent {
+                    tracing::debug!(event_id = id, "the agent's worker left before its event");
+                }
+            }
+            Action::Refund(id) => self.store.submit(Op::Refund { id: EventId(id) }),
+            Action::Failed(_) => {}
+            Action::Settle(id) => self.ask(Pending::Settle { slot: index, id: EventId(id) }),
+            Action::Park { id, reason } => {
+                tracing::error!(event_id = id, reason, "an event is parked");
+                self.announce_parked(id, &reason);
+                self.ask(Pending::Park { slot: index, id: EventId(id), reason });
+            }
+            Action::Settled(id) => {
+                let Some(slot) = self.slots.get_mut(index) else { return };
+                if let Desk::Agent(desk) = &mut slot.desk {
+                    desk.acknowledged += 1;
+                }
+                if let Some(link) = slot.current_link() {
+                    link.handle.send(ToWorker::Settled { event_id: EventId(id) });
+                }
+            }
+        }
+    }
+
+    /// The store answers about the inbox.
+    pub(super) fn inbox_answered(&mut self, index: usize, pending: Pending, answer: Answer) {
+        let input = match (pending, answer) {
+            (_, Answer::Heads { found, at_end }) => {
+                let found = found.into_iter().map(|head| (head.id.0, head.lane)).collect();
+                Input::Scanned { found, at_end }
+            }
+            (Pending::Next { lane, .. }, Answer::Next(found)) => {
+                Input::Loaded(lane, found.map(|id| id.0))
+            }
+            (_, Answer::Begun(begun)) => {
+                let counted = begun.attempts;
+                let id = begun.id.0;
+                let platform = self.platform_of(&begun.lane.instance);
+                let delivery = Delivery {
+                    event_id: begun.id,
+                    lane: begun.lane,
+                    platform,
+                    attempt: begun.attempts,
+                    received_ms: begun.received_ms,
+                    event: begun.event,
+                };
+                let payload = Some(Box::new(delivery));
+                self.deliver_with(index, Input::Begun { id, counted }, payload);
+                return;
+            }
+            (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: u32::MAX },
+            (
+                Pending::Begin { id, .. } | Pending::Settle { id, .. } | Pending::Park { id, .. },
+                Answer::Gone | Answer::Settled | Answer::Parked,
+            ) => Input::Ended(id.0),
+            (pending, answer) => {
+                tracing::error!(?pending, ?answer, "the store cannot answer; trying again");
+                self.tickets.postpone(pending, clock::now());
+                return;
+            }
+        };
+        self.deliver(index, input);
+    }
+
+    fn platform_of(&self, instance: &protocol::id::Instance) -> String {
+        let slot = self.by_name.get(instance).and_then(|index| self.slots.get(*index));
+        slot.map_or_else(String::new, |slot| slot.kind.word().to_owned())
+    }
+}

@@ -1,0 +1,119 @@
+//! From a worker's event to the store and back to its verdict.
+
+use protocol::event::Inbound;
+use protocol::id::{Generation, Lane, Seq};
+use protocol::worker::{Cursor, ToWorker, Verdict};
+
+use super::Gateway;
+use super::slot::{Desk, PlatformDesk};
+use super::steward::WINDOW;
+use super::tickets::Pending;
+use crate::clock;
+use crate::policy::access::Denial;
+use crate::policy::delivery;
+use crate::store::{Answer, Op};
+
+/// Senders whose denial is remembered, so that each is told once.
+const STRANGERS: usize = 256;
+
+impl Gateway {
+    /// An event arrives.
+    pub(super) fn inbound(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        seq: Seq,
+        event: Box<Inbound>,
+        cursor: Option<Cursor>,
+    ) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let instance = slot.name.clone();
+        let Desk::Platform(desk) = &mut slot.desk else { return };
+        if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
+            link.unanswered += 1;
+            if link.unanswered > WINDOW {
+                tracing::error!(%instance, "a worker sent more events than its window; link cut");
+                link.handle.cut();
+                return;
+            }
+        }
+        if event.keys.is_empty() {
+            tracing::error!(%instance, "an event without a key; refused");
+            self.verdict(index, generation, seq, Verdict::Refused);
+            return;
+        }
+        if let Err(denial) = desk.access.admit(&event) {
+            desk.denied += 1;
+            let user = event.sender.user_id.as_str();
+            if desk.is_news(user, denial) {
+                let chat = event.chat_id.as_str();
+                tracing::warn!(
+                    %instance, user, chat, ?denial,
+                    "denied; let senders in with `users`, `chats` or `direct` in this platform's access table"
+                );
+            }
+            self.verdict(index, generation, seq, Verdict::Denied);
+            return;
+        }
+        let received_ms = clock::unix_ms();
+        desk.last_inbound_ms = Some(received_ms);
+        let lane = event.lane(instance.clone());
+        let ticket = self.tickets.name();
+        self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, lane });
+        self.store.submit(Op::Accept { ticket, instance, event, cursor, received_ms });
+    }
+
+    /// The store has it, or not.
+    pub(super) fn accepted(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        seq: Seq,
+        lane: Lane,
+        answer: Answer,
+    ) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Desk::Platform(desk) = &mut slot.desk else { return };
+        match answer {
+            Answer::Accepted(id) => {
+                desk.accepted += 1;
+                let agent = desk.agent;
+                self.verdict(index, generation, seq, Verdict::Accepted(id));
+                if let Some(agent) = agent {
+                    self.deliver(agent, delivery::Input::Accepted(id.0, lane));
+                }
+            }
+            Answer::Duplicate => {
+                desk.duplicates += 1;
+                self.verdict(index, generation, seq, Verdict::Duplicate);
+            }
+            other => {
+                tracing::error!(instance = %slot.name, answer = ?other, "an event was not stored");
+                self.verdict(index, generation, seq, Verdict::Refused);
+            }
+        }
+    }
+
+    /// Answers over the link that the event came by, if it is still there.
+    fn verdict(&mut self, index: usize, generation: Generation, seq: Seq, verdict: Verdict) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
+            link.unanswered = link.unanswered.saturating_sub(1);
+            link.handle.send(ToWorker::Verdict { seq, verdict });
+        }
+    }
+}
+
+impl PlatformDesk {
+    /// Whether this denial of this sender was not told yet.
+    fn is_news(&mut self, user: &str, denial: Denial) -> bool {
+        let told = self.strangers.iter().any(|(known, why)| known == user && *why == denial);
+        if !told {
+            self.strangers.push_back((user.to_owned(), denial));
+            if self.strangers.len() > STRANGERS {
+                self.strangers.pop_front();
+            }
+        }
+        !told
+    }
+}

@@ -1,0 +1,226 @@
+//! From an agent's reply to the platform: accepting it, performing what `policy::outbox` decides, and
+//! telling the agent how it ended.
+
+use std::time::Duration;
+
+use protocol::event::{Outcome, Receipt, Reply, ReplyState};
+use protocol::id::{Generation, Instance, OutboundId, Seq};
+use protocol::worker::{ReplyVerdict, ToWorker};
+
+use super::Gateway;
+use super::slot::Desk;
+use super::steward::WINDOW;
+use super::tickets::Pending;
+use crate::clock;
+use crate::policy::outbox::{Action, Begun, End, Input};
+use crate::store::{Answer, Op, SendEnd, Sending};
+
+/// The longest key of a reply that an agent may choose, in bytes.
+const KEY_MAX: usize = 200;
+
+impl Gateway {
+    /// An agent hands a reply in.
+    pub(super) fn reply(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        seq: Seq,
+        reply: Box<Reply>,
+    ) {
+        let target = self.by_name.get(&reply.lane.instance).and_then(|i| self.slots.get(*i));
+        let is_platform = target.is_some_and(|slot| matches!(slot.desk, Desk::Platform(_)));
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let agent = slot.name.clone();
+        if !matches!(slot.desk, Desk::Agent(_)) {
+            return;
+        }
+        if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
+            link.unanswered += 1;
+            if link.unanswered > WINDOW {
+                tracing::error!(%agent, "a worker sent more replies than its window; link cut");
+                link.handle.cut();
+                return;
+            }
+        }
+        let wrong = if is_platform {
+            (reply.key.is_empty() || reply.key.len() > KEY_MAX)
+                .then(|| format!("a key has 1 to {KEY_MAX} bytes"))
+        } else {
+            Some(format!("no platform instance is called {:?}", reply.lane.instance.as_str()))
+        };
+        if let Some(why) = wrong {
+            self.reply_verdict(index, generation, seq, ReplyVerdict::Rejected(why));
+            return;
+        }
+        let ticket = self.tickets.name();
+        self.tickets.hold(ticket, Pending::AcceptReply { slot: index, generation, seq });
+        self.store.submit(Op::AcceptReply { ticket, agent, reply, now_ms: clock::unix_ms() });
+    }
+
+    /// The store has it, or not.
+    pub(super) fn reply_accepted(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        seq: Seq,
+        answer: Answer,
+    ) {
+        let verdict = match answer {
+            Answer::Reply { receipt, chat, fresh } => {
+                if fresh && let Some(platform) = self.by_name.get(&chat.instance).copied() {
+                    self.send(platform, Input::Accepted(receipt.id.0, chat));
+                }
+                ReplyVerdict::Accepted(receipt)
+            }
+            other => {
+                tracing::error!(answer = ?other, "a reply was not stored");
+                ReplyVerdict::Refused
+            }
+        };
+        self.reply_verdict(index, generation, seq, verdict);
+    }
+
+    fn reply_verdict(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        seq: Seq,
+        verdict: ReplyVerdict,
+    ) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
+            link.unanswered = link.unanswered.saturating_sub(1);
+            link.handle.send(ToWorker::ReplyVerdict { seq, verdict });
+        }
+    }
+
+    /// Feeds a platform's outbox and performs what follows.
+    pub(super) fn send(&mut self, index: usize, input: Input) {
+        self.send_with(index, input, None);
+    }
+
+    fn send_with(&mut self, index: usize, input: Input, mut payload: Option<Box<Sending>>) {
+        let now = clock::now();
+        let Some(Desk::Platform(desk)) = self.desk(index) else { return };
+        for action in desk.outbox.on(input, now) {
+            match action {
+                Action::Scan { after } => {
+                    self.ask(Pending::ReplyHeads { slot: index, after: OutboundId(after) });
+                }
+                Action::Load(load) => self.ask(Pending::NextReply {
+                    slot: index,
+                    chat: load.lane,
+                    after: OutboundId(load.after),
+                }),
+                Action::Begin(id) => {
+                    self.ask(Pending::BeginSend { slot: index, id: OutboundId(id) })
+                }
+                Action::Send(_) => {
+                    let Some(sending) = payload.take() else { continue };
+                    let mut outbound = sending.outbound;
+                    outbound.key = self.key(outbound.id);
+                    let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
+                    if let Some(link) = link {
+                        link.handle.send(ToWorker::Send(Box::new(outbound)));
+                    }
+                }
+                Action::Again(id) => self.finish(index, id, SendEnd::Waiting),
+                Action::End(id, end) => {
+                    let end = match end {
+                        End::Sent(message_ids) => SendEnd::Sent { message_ids },
+                        End::Failed(reason) => SendEnd::Failed { reason },
+                        End::Unknown(reason) => SendEnd::Unknown { reason },
+                    };
+                    self.finish(index, id, end);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, index: usize, id: u64, end: SendEnd) {
+        self.ask(Pending::FinishSend { slot: index, id: OutboundId(id), end });
+    }
+
+    /// The idempotency key of a reply: the same for each attempt, and no other store's.
+    fn key(&self, id: OutboundId) -> String {
+        format!("{}-{}", self.store_id, id)
+    }
+
+    /// A platform answered an attempt. An answer to a former attempt is good too if it says that the
+    /// platform has it.
+    pub(super) fn outcome(
+        &mut self,
+        index: usize,
+        id: OutboundId,
+        _attempt: u32,
+        outcome: Outcome,
+    ) {
+        self.send(index, Input::Outcome(id.0, outcome));
+    }
+
+    /// The store answers about the outbox.
+    pub(super) fn outbox_answered(&mut self, index: usize, pending: Pending, answer: Answer) {
+        let input = match (pending, answer) {
+            (_, Answer::ReplyHeads { found, at_end }) => {
+                let found = found.into_iter().map(|head| (head.id.0, head.chat)).collect();
+                Input::Scanned { found, at_end }
+            }
+            (Pending::NextReply { chat, .. }, Answer::NextReply(found)) => {
+                Input::Loaded(chat, found.map(|id| id.0))
+            }
+            (_, Answer::Sending(sending)) => {
+                let now_ms = clock::unix_ms();
+                let since = |ms: i64| {
+                    Duration::from_millis(now_ms.saturating_sub(ms).max(0).unsigned_abs())
+                };
+                let begun = Begun {
+                    id: sending.outbound.id.0,
+                    attempt: sending.outbound.attempt,
+                    age: since(sending.created_ms),
+                    ambiguous: sending.ambiguous.then(|| since(sending.first_attempt_ms)),
+                };
+                self.send_with(index, Input::Begun(begun), Some(sending));
+                return;
+            }
+            (Pending::FinishSend { id, end, .. }, Answer::Finished { agent, receipt }) => {
+                if end == SendEnd::Waiting {
+                    return;
+                }
+                self.count(index, &receipt);
+                self.tell_agent(&agent, receipt);
+                Input::Ended(id.0)
+            }
+            (Pending::BeginSend { id, .. } | Pending::FinishSend { id, .. }, Answer::Gone) => {
+                Input::Ended(id.0)
+            }
+            (pending, answer) => {
+                tracing::error!(?pending, ?answer, "the store cannot answer; trying again");
+                self.tickets.postpone(pending, clock::now());
+                return;
+            }
+        };
+        self.send(index, input);
+    }
+
+    fn count(&mut self, index: usize, receipt: &Receipt) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Desk::Platform(desk) = &mut slot.desk else { return };
+        match receipt.state {
+            ReplyState::Sent => desk.sent += 1,
+            ReplyState::Failed => desk.failed += 1,
+            ReplyState::Unknown => desk.unknown += 1,
+            ReplyState::Waiting | ReplyState::Sending => {}
+        }
+        if receipt.state != ReplyState::Sent {
+            let (id, reason) = (receipt.id.0, receipt.reason.as_deref());
+            tracing::warn!(instance = %slot.name, id, state = ?receipt.state, reason, "a reply ended");
+        }
+    }
+
+    fn tell_agent(&mut self, agent: &Instance, receipt: Receipt) {
+        let slot = self.by_name.get(agent).copied().and_then(|index| self.slots.get_mut(index));
+        if let Some(link) = slot.and_then(|slot| slot.current_link()) {
+            link.handle.send(ToWorker::Receipt(receipt));
+        }
+    }
+}

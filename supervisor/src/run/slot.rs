@@ -1,0 +1,238 @@
+//! What is known of one instance: its life, its process, its link, its desk.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use protocol::control::ExitStatus;
+use protocol::id::{Generation, Instance, Nonce};
+use protocol::worker::{Cursor, Heartbeat, Outside};
+
+use crate::clock;
+use crate::config::{AgentSettings, Body, Kind, PlatformSettings, Spec, Trouble};
+use crate::exit::Ended;
+use crate::link::Handle;
+use crate::policy::access::{Access, Denial};
+use crate::policy::delivery::Delivery;
+use crate::policy::lifecycle::{self, Lifecycle, Phase};
+use crate::policy::liveness::Liveness;
+use crate::policy::outbox::{self, Outbox};
+use crate::process::spawn::Child;
+use crate::store::Opened;
+
+/// Exits that `ctl status` shows.
+const EXITS: usize = 5;
+
+/// One instance.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) name: Instance,
+    pub(super) kind: Kind,
+    pub(super) life: Lifecycle,
+    pub(super) desk: Desk,
+    pub(super) child: Option<Running>,
+    pub(super) link: Option<Link>,
+    pub(super) liveness: Option<Liveness>,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) account: Option<String>,
+    pub(super) outside: Option<Outside>,
+    pub(super) heartbeat: Option<(Heartbeat, i64)>,
+    pub(super) last_words: Option<String>,
+    pub(super) exits: VecDeque<ExitStatus>,
+    pub(super) starts: u64,
+    /// What was last announced, so that a change is told once.
+    pub(super) announced: Option<(&'static str, Generation)>,
+}
+
+/// A child and what it must show to be let in.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) generation: Generation,
+    pub(super) nonce: Option<Nonce>,
+}
+
+/// A worker's link.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) generation: Generation,
+    pub(super) handle: Handle,
+    /// Events (or replies) that came over it and have no verdict yet.
+    pub(super) unanswered: u32,
+}
+
+/// What an instance does for the others.
+#[derive(Debug)]
+pub(super) enum Desk {
+    /// Brings events, carries replies.
+    Platform(Box<PlatformDesk>),
+    /// Takes events, replies.
+    Agent(Box<AgentDesk>),
+    /// Cannot be had.
+    Broken(Trouble),
+}
+
+/// A platform's side.
+#[derive(Debug)]
+pub(super) struct PlatformDesk {
+    pub(super) settings: PlatformSettings,
+    pub(super) access: Access,
+    pub(super) agent_name: Option<Instance>,
+    /// The slot of its agent.
+    pub(super) agent: Option<usize>,
+    pub(super) outbox: Outbox,
+    pub(super) last_inbound_ms: Option<i64>,
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
+    pub(super) denied: u64,
+    pub(super) strangers: VecDeque<(String, Denial)>,
+    pub(super) sent: u64,
+    pub(super) failed: u64,
+    pub(super) unknown: u64,
+}
+
+/// An agent's side.
+#[derive(Debug)]
+pub(super) struct AgentDesk {
+    pub(super) settings: AgentSettings,
+    pub(super) delivery: Delivery,
+    /// The platforms whose events it hears.
+    pub(super) hears: Vec<Instance>,
+    pub(super) acknowledged: u64,
+    pub(super) was_open: bool,
+}
+
+impl Slot {
+    pub(super) fn new(spec: Spec, opened: &Opened, seed: u64, now: Instant) -> Self {
+        let own = opened.exits.iter().filter(|exit| exit.instance == spec.name);
+        let last = own.clone().map(|exit| exit.generation.0).max().unwrap_or(0);
+        let exits = own.rev().take(EXITS).map(|exit| ExitStatus {
+            generation: exit.generation.0,
+            at_ms: exit.at_ms,
+            cause: exit.cause.clone(),
+        });
+        let cursor = opened.cursors.iter().find(|(name, _)| *name == spec.name);
+        let desk = match spec.body {
+            Ok(Body::Platform { settings, access, agent }) => {
+                Desk::Platform(Box::new(PlatformDesk {
+                    settings,
+                    access,
+                    agent_name: agent,
+                    agent: None,
+                    outbox: Outbox::new(outbox::Settings::default()),
+                    last_inbound_ms: None,
+                    accepted: 0,
+                    duplicates: 0,
+                    denied: 0,
+                    strangers: VecDeque::new(),
+                    sent: 0,
+                    failed: 0,
+                    unknown: 0,
+                }))
+            }
+            Ok(Body::Agent { settings, delivery }) => Desk::Agent(Box::new(AgentDesk {
+                settings,
+                delivery: Delivery::new(delivery),
+                hears: Vec::new(),
+                acknowledged: 0,
+                was_open: false,
+            })),
+            Err(trouble) => Desk::Broken(trouble),
+        };
+        let settings = lifecycle::Settings::default();
+        Self {
+            kind: spec.kind,
+            life: Lifecycle::new(settings, Generation(last), seed, now),
+            desk,
+            child: None,
+            link: None,
+            liveness: None,
+            cursor: cursor.map(|(_, cursor)| cursor.clone()),
+            account: None,
+            outside: None,
+            heartbeat: None,
+            last_words: None,
+            exits: exits.collect(),
+            starts: 0,
+            announced: None,
+            name: spec.name,
+        }
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let desk = match &self.desk {
+            Desk::Platform(desk) => desk.outbox.deadline(),
+            Desk::Agent(desk) => desk.delivery.deadline(),
+            Desk::Broken(_) => None,
+        };
+        let liveness = self.liveness.as_ref().map(Liveness::deadline);
+        [self.life.deadline(), liveness, desk].into_iter().flatten().min()
+    }
+
+    /// Nothing is between two durable states, and nothing that could leave waits.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.desk {
+            Desk::Platform(desk) => self.link.is_none() || desk.outbox.in_flight() == 0,
+            Desk::Agent(desk) => desk.delivery.is_idle(),
+            Desk::Broken(_) => true,
+        }
+    }
+
+    /// The supervisor itself did not run.
+    pub(super) fn slept(&mut self, pause: Duration, now: Instant) {
+        self.life.on(lifecycle::Input::Slept(pause), now);
+        if let Some(liveness) = &mut self.liveness {
+            liveness.discount(pause);
+        }
+    }
+
+    /// The link of the newest generation, if it is up.
+    pub(super) fn current_link(&mut self) -> Option<&mut Link> {
+        let newest = self.life.generation();
+        self.link.as_mut().filter(|link| link.generation == newest)
+    }
+
+    /// Remembers how a child ended.
+    pub(super) fn bury(&mut self, generation: Generation, cause: String, at_ms: i64) {
+        self.exits.push_front(ExitStatus { generation: generation.0, at_ms, cause });
+        self.exits.truncate(EXITS);
+    }
+
+    /// How a child ended, with its last words.
+    pub(super) fn cause(&self, ended: Ended) -> String {
+        match &self.last_words {
+            Some(words) => format!("{ended}: {words}"),
+            None => ended.to_string(),
+        }
+    }
+
+    /// Whether it works as its receiving side proves.
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.life.phase(), Phase::Ready { .. }) && self.outside == Some(Outside::Up)
+    }
+
+    /// An instant as Unix milliseconds.
+    pub(super) fn unix_ms(instant: Instant) -> i64 {
+        let now = clock::now();
+        let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        match instant.checked_duration_since(now) {
+            Some(ahead) => clock::unix_ms().saturating_add(ms(ahead)),
+            None => clock::unix_ms().saturating_sub(ms(now.duration_since(instant))),
+        }
+    }
+}
+
+/// Tells every platform its agent's slot and every agent its platforms.
+pub(super) fn connect(slots: &mut [Slot], by_name: &HashMap<Instance, usize>) {
+    let mut heard: Vec<(usize, Instance)> = Vec::new();
+    for slot in slots.iter_mut() {
+        let Desk::Platform(desk) = &mut slot.desk else { continue };
+        desk.agent = desk.agent_name.as_ref().and_then(|name| by_name.get(name)).copied();
+        heard.extend(desk.agent.map(|agent| (agent, slot.name.clone())));
+    }
+    for (agent, platform) in heard {
+        if let Some(Desk::Agent(desk)) = slots.get_mut(agent).map(|slot| &mut slot.desk) {
+            desk.hears.push(platform);
+        }
+    }
+}

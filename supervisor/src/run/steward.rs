@@ -1,0 +1,408 @@
+//! Performing the lifecycle: children are made and ended, let in and buried, and the store is asked.
+
+use std::time::{Duration, Instant};
+
+use protocol::hello::{Hello, Leash};
+use protocol::id::{Generation, Nonce};
+use protocol::worker::{
+    Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, Pause, SocketSettings,
+    ToWorker,
+};
+use tokio::sync::oneshot;
+
+use super::Gateway;
+use super::slot::{Desk, Link, Running};
+use super::tickets::Pending;
+use crate::clock;
+use crate::config::{AgentSettings, PlatformSettings};
+use crate::exit::{self, Ended};
+use crate::link::{Handle, Who};
+use crate::policy::lifecycle::{Action, Cause, Input, Phase, Verdict, Wanted};
+use crate::policy::liveness::Liveness;
+use crate::policy::{delivery, outbox};
+use crate::process::reap::Dead;
+use crate::process::{spawn, tree};
+use crate::socket::Peer;
+use crate::store::{Answer, Exit, Op};
+
+pub(super) const PURGE_FIRST: Duration = Duration::from_secs(60);
+pub(super) const PURGE_EVERY: Duration = Duration::from_secs(3600);
+/// How long keys of events and ended replies are remembered: twice what the promise says.
+const REMEMBER_MS: i64 = 48 * 3600 * 1000;
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Three missed heartbeats and a little.
+const STALE: Duration = Duration::from_secs(16);
+/// A worker whose link is over is on its way out, or must be helped.
+const LINKLESS: Duration = Duration::from_secs(3);
+const WORKER_GRACE: Duration = Duration::from_secs(4);
+/// Events (or replies) of one worker without a verdict, and their bytes.
+pub(super) const WINDOW: u32 = 256;
+/// Lanes looked for at once.
+const SCAN: usize = 256;
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+impl Gateway {
+    /// Feeds the lifecycle of one instance, performs what follows and announces what changed.
+    pub(super) fn live(&mut self, index: usize, input: Input) {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let Some(slot) = self.slots.get_mut(index) else { return };
+            let action = slot.life.on(input, clock::now());
+            match action {
+                Some(Action::Spawn(generation)) => next = self.spawn(index, generation),
+                Some(Action::End(generation)) => self.end(index, generation),
+                Some(Action::Kill(generation)) => self.kill(index, generation),
+                None => {}
+            }
+            self.observe(index);
+        }
+    }
+
+    fn spawn(&mut self, index: usize, generation: Generation) -> Option<Input> {
+        let slot = self.slots.get_mut(index)?;
+        if let Desk::Broken(trouble) = &slot.desk {
+            let reason = trouble.reason.clone();
+            let remedy = "mend this block of the configuration, then start the supervisor anew; \
+                          `hermes-gw check` explains it";
+            let verdict = Verdict::Held { reason, remedy: remedy.into() };
+            return Some(Input::SpawnFailed(generation, verdict));
+        }
+        let made = clock::random().and_then(|bytes| {
+            let nonce = Nonce(bytes);
+            let leash = Leash {
+                socket: self.paths.socket(),
+                instance: slot.name.clone(),
+                generation,
+                nonce: nonce.to_hex(),
+            };
+            Ok((spawn::spawn(&leash, self.umask)?, nonce))
+        });
+        match made {
+            Ok((child, nonce)) => {
+                self.by_pid.insert(child.pid(), (index, generation));
+                slot.child = Some(Running { child, generation, nonce: Some(nonce) });
+                slot.starts += 1;
+                slot.last_words = None;
+                slot.outside = None;
+                slot.heartbeat = None;
+                slot.liveness = None;
+                None
+            }
+            Err(e) => {
+                tracing::error!(instance = %slot.name, error = %e, "cannot make a process");
+                let cause = format!("cannot make a process: {e}");
+                slot.bury(generation, cause, clock::unix_ms());
+                Some(Input::SpawnFailed(generation, Verdict::Counted))
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize, generation: Generation) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Some(link) = &slot.link
+            && link.generation == generation
+        {
+            link.handle.send(ToWorker::Stop);
+        }
+        if let Some(running) = &slot.child
+            && running.generation == generation
+        {
+            tree::end(running.child.pid());
+        }
+    }
+
+    fn kill(&mut self, index: usize, generation: Generation) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Some(running) = &mut slot.child
+            && running.generation == generation
+        {
+            running.child.release();
+            tree::kill_all(running.child.pid());
+        }
+    }
+
+    /// Lets a worker in if it is the child that was made, and tells it what to be.
+    pub(super) fn welcome(
+        &mut self,
+        hello: &Hello,
+        peer: Peer,
+        handle: Handle,
+        welcome: oneshot::Sender<()>,
+    ) {
+        let Some(index) = self.by_name.get(&hello.instance).copied() else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let known = slot.child.as_mut().filter(|running| {
+            let pid = peer.pid.unwrap_or(hello.pid);
+            let same = running.generation == hello.generation && running.child.pid() == pid;
+            same && running.nonce.as_ref().is_some_and(|nonce| nonce.matches(&hello.nonce))
+        });
+        let Some(running) = known else {
+            tracing::warn!(instance = %hello.instance, pid = ?peer.pid, "turned away a stranger");
+            return;
+        };
+        running.nonce = None;
+        let Some(adapter) = self.adapter(index) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        let configure = Configure {
+            adapter,
+            cursor: slot.cursor.clone(),
+            window: WINDOW,
+            window_bytes: WINDOW_BYTES,
+            heartbeat_ms: millis(HEARTBEAT),
+            grace_ms: millis(WORKER_GRACE),
+            log: self.log.clone(),
+        };
+        handle.send(ToWorker::Configure(Box::new(configure)));
+        slot.link = Some(Link { generation: hello.generation, handle, unanswered: 0 });
+        slot.liveness = Some(Liveness::new(STALE, clock::now()));
+        // The link task may have ended meanwhile; then its end follows.
+        let _ = welcome.send(());
+    }
+
+    fn adapter(&self, index: usize) -> Option<Adapter> {
+        let slot = self.slots.get(index)?;
+        Some(match &slot.desk {
+            Desk::Broken(_) => return None,
+            Desk::Platform(desk) => match &desk.settings {
+                PlatformSettings::Local => {
+                    Adapter::Local(LocalSettings { socket: self.paths.chat_socket(&slot.name) })
+                }
+                PlatformSettings::Feishu { app_id, app_secret, base_url } => {
+                    Adapter::Feishu(FeishuSettings {
+                        app_id: app_id.clone(),
+                        app_secret: app_secret.clone(),
+                        base_url: base_url.clone(),
+                    })
+                }
+            },
+            Desk::Agent(desk) => match &desk.settings {
+                AgentSettings::Echo => Adapter::Echo,
+                AgentSettings::Socket { listen, concurrency } => Adapter::Socket(SocketSettings {
+                    socket: listen.clone().unwrap_or_else(|| self.paths.agent_socket(&slot.name)),
+                    concurrency: *concurrency,
+                }),
+            },
+        })
+    }
+
+    /// A worker says something. What concerns its life counts only from the newest generation; what
+    /// it knows of events and replies is true whoever says it.
+    pub(super) fn frame(&mut self, from: &Who, frame: FromWorker) {
+        let Some(index) = self.by_name.get(&from.instance).copied() else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let newest = slot.life.generation() == from.generation;
+        match frame {
+            FromWorker::Inbound { seq, event, cursor } => {
+                self.inbound(index, from.generation, seq, event, cursor);
+            }
+            FromWorker::Outcome { id, attempt, outcome } => {
+                self.outcome(index, id, attempt, outcome);
+            }
+            FromWorker::Reply { seq, reply } => self.reply(index, from.generation, seq, reply),
+            FromWorker::Ack { event_id } => {
+                self.deliver(index, delivery::Input::Ack(event_id.0));
+            }
+            FromWorker::Nack { event_id, reason, after_ms } => {
+                let after = after_ms.map(Duration::from_millis);
+                self.deliver(index, delivery::Input::Nack { id: event_id.0, reason, after });
+            }
+            FromWorker::Progress { event_id } => {
+                self.deliver(index, delivery::Input::Progress(event_id.0));
+            }
+            FromWorker::Bye { reason } if newest => slot.last_words = Some(reason),
+            FromWorker::Heartbeat(beat) if newest => {
+                let now = clock::now();
+                if let Some(liveness) = &mut slot.liveness {
+                    liveness.beat(now);
+                }
+                slot.heartbeat = Some((beat, clock::unix_ms()));
+                self.live(index, Input::Working(from.generation));
+            }
+            FromWorker::Ready(ready) if newest => {
+                slot.account = Some(ready.account);
+                slot.outside = Some(Outside::Up);
+                self.live(index, Input::Ready(from.generation));
+                let idempotent = ready.idempotent_ms.map(Duration::from_millis);
+                self.send(index, outbox::Input::Up { idempotent });
+            }
+            FromWorker::Outside(outside) if newest => {
+                if slot.outside.as_ref() != Some(&outside) {
+                    slot.outside = Some(outside);
+                    self.announce_outside(index);
+                }
+            }
+            FromWorker::Lease { ttl_ms, concurrency } if newest => {
+                let ttl = Duration::from_millis(u64::from(ttl_ms));
+                self.deliver(index, delivery::Input::Lease { ttl, concurrency });
+            }
+            FromWorker::Paused(pause) if newest => {
+                self.deliver(index, delivery::Input::Paused(pause));
+            }
+            FromWorker::Bye { .. }
+            | FromWorker::Heartbeat(_)
+            | FromWorker::Ready(_)
+            | FromWorker::Outside(_)
+            | FromWorker::Lease { .. }
+            | FromWorker::Paused(_) => {}
+        }
+    }
+
+    /// The link is over, and everything that came over it has been heard.
+    pub(super) fn link_down(&mut self, from: &Who, why: &str) {
+        let Some(index) = self.by_name.get(&from.instance).copied() else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.link.as_ref().is_none_or(|link| link.generation != from.generation) {
+            return;
+        }
+        tracing::debug!(instance = %from.instance, generation = from.generation.0, why, "link over");
+        slot.link = None;
+        slot.outside = None;
+        slot.liveness = Some(Liveness::new(LINKLESS, clock::now()));
+        let asked = matches!(slot.life.phase(), Phase::Stopping { cause: Cause::Asked, .. })
+            || slot.life.wanted() == Wanted::Down;
+        let pause = if asked { Pause::Asked } else { Pause::Lost };
+        self.deliver(index, delivery::Input::Paused(pause));
+        self.send(index, outbox::Input::Down);
+    }
+
+    /// A child is gone with everything it started.
+    pub(super) fn buried(&mut self, dead: Dead) {
+        let Some((index, generation)) = self.by_pid.remove(&dead.pid) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.child = None;
+        slot.liveness = None;
+        let (cause, at_ms) = (slot.cause(dead.ended), clock::unix_ms());
+        let asked = matches!(slot.life.phase(), Phase::Stopping { .. });
+        if asked {
+            tracing::info!(instance = %slot.name, generation = generation.0, cause, "ended");
+        } else {
+            tracing::warn!(instance = %slot.name, generation = generation.0, cause, "died");
+        }
+        slot.bury(generation, cause.clone(), at_ms);
+        let verdict = exit::judge(dead.ended, slot.last_words.as_deref());
+        let (code, signal) = match dead.ended {
+            Ended::Exit(code) => (Some(code), None),
+            Ended::Signal(signal) => (None, Some(signal)),
+        };
+        let instance = slot.name.clone();
+        self.store.submit(Op::RecordExit(Exit {
+            instance,
+            generation,
+            at_ms,
+            code,
+            signal,
+            cause,
+        }));
+        self.live(index, Input::Exited(generation, verdict));
+    }
+
+    pub(super) fn tick_slot(&mut self, index: usize, now: Instant) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.life.deadline().is_some_and(|due| due <= now) {
+            self.live(index, Input::Tick);
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.child.is_some() && slot.liveness.as_ref().is_some_and(|l| l.deadline() <= now) {
+            slot.liveness = None;
+            let generation = slot.life.generation();
+            tracing::warn!(instance = %slot.name, generation = generation.0, "fell silent");
+            self.live(index, Input::Stale(generation));
+        }
+        match self.desk(index) {
+            Some(Desk::Platform(_)) => self.send(index, outbox::Input::Tick),
+            Some(Desk::Agent(_)) => {
+                self.deliver(index, delivery::Input::Tick);
+                self.observe_gate(index, now);
+            }
+            Some(Desk::Broken(_)) | None => {}
+        }
+    }
+
+    /// No new deliveries.
+    pub(super) fn drain(&mut self, index: usize) {
+        self.deliver(index, delivery::Input::Drain);
+    }
+
+    /// What is still handed out when we leave does not count as tried.
+    pub(super) fn take_back(&mut self, index: usize) {
+        let Some(Desk::Agent(desk)) = self.desk(index) else { return };
+        for action in desk.delivery.close() {
+            self.perform_delivery(index, action, None);
+        }
+    }
+
+    /// Asks the store, and remembers what for.
+    pub(super) fn ask(&mut self, pending: Pending) {
+        let ticket = self.tickets.name();
+        let now_ms = clock::unix_ms();
+        let op = match &pending {
+            Pending::Heads { slot, after } => {
+                let Some(Desk::Agent(desk)) = self.slots.get(*slot).map(|slot| &slot.desk) else {
+                    return;
+                };
+                let instances = desk.hears.clone();
+                Op::Heads { ticket, instances, after: *after, limit: SCAN }
+            }
+            Pending::Next { lane, after, .. } => {
+                Op::NextInLane { ticket, lane: lane.clone(), after: *after }
+            }
+            Pending::Begin { id, .. } => Op::Begin { ticket, id: *id },
+            Pending::Settle { id, .. } => Op::Settle { ticket, id: *id },
+            Pending::Park { id, reason, .. } => {
+                Op::Park { ticket, id: *id, reason: reason.clone(), now_ms }
+            }
+            Pending::ReplyHeads { slot, after } => {
+                let Some(slot) = self.slots.get(*slot) else { return };
+                let instance = slot.name.clone();
+                Op::ReplyHeads { ticket, instance, after: *after, limit: SCAN }
+            }
+            Pending::NextReply { chat, after, .. } => {
+                Op::NextReply { ticket, chat: chat.clone(), after: *after }
+            }
+            Pending::BeginSend { id, .. } => Op::BeginSend { ticket, id: *id, now_ms },
+            Pending::FinishSend { id, end, .. } => {
+                Op::FinishSend { ticket, id: *id, end: end.clone(), now_ms }
+            }
+            Pending::Counts { .. } => Op::Counts { ticket },
+            Pending::Purge => {
+                let before = now_ms - REMEMBER_MS;
+                Op::Purge { ticket, seen_before_ms: before, replies_before_ms: before }
+            }
+            Pending::Accept { .. } | Pending::AcceptReply { .. } => return,
+        };
+        self.tickets.hold(ticket, pending);
+        self.store.submit(op);
+    }
+
+    /// The store's answer, to whoever asked.
+    pub(super) fn settle(&mut self, pending: Pending, answer: Answer) {
+        match pending {
+            Pending::Accept { slot, generation, seq, lane } => {
+                self.accepted(slot, generation, seq, lane, answer);
+            }
+            Pending::AcceptReply { slot, generation, seq } => {
+                self.reply_accepted(slot, generation, seq, answer);
+            }
+            Pending::Counts { reply } => self.report(reply, answer),
+            Pending::Purge => {
+                if let Answer::Purged { more: true, .. } = answer {
+                    self.ask(Pending::Purge);
+                }
+            }
+            pending if matches!(answer, Answer::Full) => {
+                tracing::error!(?pending, "the disk is full; trying again");
+                self.tickets.postpone(pending, clock::now());
+            }
+            Pending::Heads { slot, .. }
+            | Pending::Next { slot, .. }
+            | Pending::Begin { slot, .. }
+            | Pending::Settle { slot, .. }
+            | Pending::Park { slot, .. } => self.inbox_answered(slot, pending, answer),
+            Pending::ReplyHeads { slot, .. }
+            | Pending::NextReply { slot, .. }
+            | Pending::BeginSend { slot, .. }
+            | Pending::FinishSend { slot, .. } => self.outbox_answered(slot, pending, answer),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Requests to the store that are under way, and those that must be made again because the disk was
+//! full.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use protocol::id::{EventId, Generation, Lane, OutboundId, Seq};
+
+use crate::link::Reply;
+use crate::store::{SendEnd, Ticket};
+
+/// How long to wait for a full disk.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A request whose answer is awaited. `usize`: the slot that it is for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Accept { slot: usize, generation: Generation, seq: Seq, lane: Lane },
+    AcceptReply { slot: usize, generation: Generation, seq: Seq },
+    Heads { slot: usize, after: EventId },
+    Next { slot: usize, lane: Lane, after: EventId },
+    Begin { slot: usize, id: EventId },
+    Settle { slot: usize, id: EventId },
+    Park { slot: usize, id: EventId, reason: String },
+    ReplyHeads { slot: usize, after: OutboundId },
+    NextReply { slot: usize, chat: Lane, after: OutboundId },
+    BeginSend { slot: usize, id: OutboundId },
+    FinishSend { slot: usize, id: OutboundId, end: SendEnd },
+    Counts { reply: Reply },
+    Purge,
+}
+
+/// Those that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    next: u64,
+    waiting: HashMap<Ticket, Pending>,
+    again: Vec<(Instant, Pending)>,
+}
+
+impl Tickets {
+    /// A new name.
+    pub(super) fn name(&mut self) -> Ticket {
+        self.next += 1;
+        Ticket(self.next)
+    }
+
+    /// A request of this name is under way.
+    pub(super) fn hold(&mut self, ticket: Ticket, pending: Pending) {
+        self.waiting.insert(ticket, pending);
+    }
+
+    /// The request that has this name.
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
+        self.waiting.remove(&ticket)
+    }
+
+    /// The disk was full: to be made again later.
+    pub(super) fn postpone(&mut self, pending: Pending, now: Instant) {
+        self.again.push((now + AGAIN, pending));
+    }
+
+    /// Those whose time has come again.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Pending> {
+        let (due, later) = self.again.drain(..).partition(|(at, _)| *at <= now);
+        self.again = later;
+        due.into_iter().map(|(_, pending)| pending).collect()
+    }
+
+    /// When the next one's time comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.again.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}

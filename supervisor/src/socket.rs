@@ -1,0 +1,80 @@
+//! The supervisor's local socket: made under the instance lock, mode 0600 from birth, and removed only
+//! while it is still ours.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
+use interprocess::local_socket::{GenericFilePath, ListenerOptions};
+use interprocess::os::unix::local_socket::ListenerOptionsExt;
+
+use crate::error::Error;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its process, where the system tells it.
+    pub pid: Option<u32>,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Socket {
+    listener: Listener,
+    path: PathBuf,
+    inode: u64,
+    uid: u32,
+}
+
+impl Socket {
+    /// Listens at `path`. The caller holds the instance lock, so a socket that stands there is a
+    /// leftover; anything else is not ours to remove.
+    pub fn listen(path: &Path) -> Result<Self, Error> {
+        let create = |source| Error::Create { what: "make the socket", path: path.into(), source };
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => {
+                std::fs::remove_file(path).map_err(create)?;
+            }
+            Ok(_) => {
+                let why = "something that is no socket is in the way";
+                return Err(create(io::Error::new(io::ErrorKind::AlreadyExists, why)));
+            }
+            Err(_) => {}
+        }
+        let name = path.to_fs_name::<GenericFilePath>().map_err(create)?;
+        let options = ListenerOptions::new().name(name).mode(0o600).reclaim_name(false);
+        let listener = options.create_tokio().map_err(create)?;
+        let metadata = std::fs::symlink_metadata(path).map_err(create)?;
+        Ok(Self { listener, path: path.into(), inode: metadata.ino(), uid: metadata.uid() })
+    }
+
+    /// The next connection of our own user or of root; others are turned away.
+    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        loop {
+            let stream = self.listener.accept().await?;
+            let Ok(creds) = stream.peer_creds() else { continue };
+            let pid = creds.pid().and_then(|pid| u32::try_from(pid).ok());
+            match creds.euid() {
+                Some(uid) if uid == self.uid || uid == 0 => return Ok((stream, Peer { pid, uid })),
+                uid => tracing::warn!(?uid, ?pid, "turned away a connection of another user"),
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);
+        if ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Connects to a socket.
+pub async fn dial(path: &Path) -> io::Result<Stream> {
+    Stream::connect(path.to_fs_name::<GenericFilePath>()?).await
+}
