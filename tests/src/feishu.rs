@@ -306,6 +306,13 @@ impl Feishu {
         lines.len()
     }
 
+    /// Resets (RST) one long connection.
+    pub fn reset_connection(&self, connection: u64) {
+        if let Some(socket) = self.shared.state().sockets.get(&connection) {
+            socket.line.reset();
+        }
+    }
+
     /// Ends every TCP connection in order (FIN), without a close frame; returns how many.
     pub fn drop_connections(&self, scope: impl Into<Scope>) -> usize {
         let lines = self.lines(&scope.into());

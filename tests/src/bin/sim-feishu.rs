@@ -45,7 +45,7 @@ Stdin: one JSON object a line; "app" may be left out when there is only one.
   {"do":"violations"} {"do":"sent"}                                    what is known so far
 
 Kinds of fault:
-  black_hole {existing}, discovery_status {status, body}, discovery_code {code, status, data}, discovery_hang,
+  black_hole {existing}, reset_new, discovery_status {status, body}, discovery_code {code, status, data}, discovery_hang,
   handshake_hang, handshake_refuse {status, handshake_status, autherrcode}, no_pongs, pong_payload {payload},
   rest {route: token|send|reply|bot_info|other, trouble: html {status} | code {status, code} |
     rate_limit {reset_s, status} | lost_answer | lost_request | delay {ms} | hang}

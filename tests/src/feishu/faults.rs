@@ -16,6 +16,9 @@ pub enum Fault {
         #[serde(default)]
         existing: bool,
     },
+    /// New TCP connections are reset (RST) as soon as they are accepted. Only with all apps as scope: nobody has asked
+    /// for anything yet.
+    ResetNew,
     /// Discovery answers a bare HTTP status with this body.
     DiscoveryStatus {
         status: u16,

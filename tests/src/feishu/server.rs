@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::faults::Fault;
 use super::state::Shared;
 use super::wire::{Line, Wire};
 use super::{discovery, rest, socket};
@@ -104,6 +105,10 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream) {
         if state.faults.swallows(None) {
             line.hold(true);
         }
+        let reset = |fault: &Fault| matches!(fault, Fault::ResetNew).then_some(());
+        if state.faults.strike(None, reset).is_some() {
+            line.reset();
+        }
         state.lines.insert(line.id, line.clone());
         line
     };
@@ -116,9 +121,10 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream) {
         };
         let connection = http1::Builder::new().serve_connection(wire, service_fn(answer));
         tokio::select! {
+            biased;
+            () = line.over.cancelled() => {}
             // A broken connection is the peer's affair.
             _ = connection.with_upgrades() => {}
-            () = line.over.cancelled() => {}
         }
         shared.state().lines.remove(&line.id);
     });

@@ -517,6 +517,37 @@ async fn a_black_hole_swallows_and_gives_back() {
 }
 
 #[tokio::test]
+async fn new_connections_can_be_reset() {
+    let feishu = platform().await;
+    feishu.fault(Scope::All, Fault::ResetNew, Times::Only(1));
+    assert!(call(&feishu, "GET", "/", "", &json!({})).await.is_err());
+    assert_eq!(discover(&feishu).await["code"], 0);
+}
+
+#[tokio::test]
+async fn refusals_and_silence_are_as_told() {
+    let feishu = platform().await;
+    let code = Fault::DiscoveryCode { code: 1, status: 200, data: false };
+    feishu.fault(APP, code, Times::Only(1));
+    assert_eq!(discover(&feishu).await, json!({"code": 1, "msg": "refused by a test"}));
+    let refuse =
+        Fault::HandshakeRefuse { status: 403, handshake_status: Some(403), autherrcode: None };
+    feishu.fault(APP, refuse, Times::Only(1));
+    assert!(Client::try_connect(&feishu).await.is_err());
+    let hang = feishu.fault(APP, Fault::HandshakeHang, Times::Always);
+    let short = Duration::from_millis(50);
+    assert!(tokio::time::timeout(short, Client::try_connect(&feishu)).await.is_err());
+    feishu.clear(hang);
+    let mut client = Client::connect(&feishu).await;
+    feishu.send_text_frame(APP, "hello");
+    feishu.send_bytes(APP, b"garbage");
+    feishu.send_client_config(APP, r#"{"PingInterval":0}"#);
+    assert_eq!(client.stream.next().await.unwrap().unwrap(), WsMessage::text("hello"));
+    assert_eq!(client.stream.next().await.unwrap().unwrap(), WsMessage::binary(&b"garbage"[..]));
+    assert_eq!(client.next().await.payload.as_deref(), Some(br#"{"PingInterval":0}"#.as_slice()));
+}
+
+#[tokio::test]
 async fn a_platform_that_does_not_listen_refuses() {
     let feishu = platform().await;
     feishu.stop_listening().await;
