@@ -267,3 +267,7 @@ pub struct Heartbeat {
     /// Platform input that could not be understood, since the start.
     pub malformed: u64,
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -1,0 +1,233 @@
+//! The bytes of each frame kind, and what becomes of bytes that are no frame.
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{
+    ChatType, Inbound, InboundKind, Mention, Part, ReplyState, Sender, SenderKind,
+};
+use crate::id::{Instance, Lane};
+use crate::{Error, frame};
+
+fn lane() -> Lane {
+    let instance = Instance::new("feishu").unwrap();
+    Lane { instance, chat_id: "oc_1".into(), thread_id: Some("omt_1".into()) }
+}
+
+fn event() -> Inbound {
+    Inbound {
+        kind: InboundKind::Message,
+        keys: vec!["event:1".into(), "message:om_1".into()],
+        origin_ms: 1_700_000_000_000,
+        chat_id: "oc_1".into(),
+        chat_type: ChatType::Group,
+        thread_id: None,
+        message_id: Some("om_1".into()),
+        reply_to: None,
+        sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
+        mention: Mention::Me,
+        text: "hi".into(),
+        parts: vec![Part { kind: "image".into(), handle: "img".into(), name: None }],
+        raw: b"{}".to_vec(),
+    }
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        id: OutboundId(3),
+        key: "k".into(),
+        state: ReplyState::Sent,
+        message_ids: vec!["om_2".into()],
+        reason: None,
+    }
+}
+
+fn configure(adapter: Adapter) -> ToWorker {
+    ToWorker::Configure(Box::new(Configure {
+        adapter,
+        cursor: Some(Cursor(vec![1, 2])),
+        window: 256,
+        window_bytes: 1024,
+        heartbeat_ms: 5000,
+        grace_ms: 4000,
+        log: "info".into(),
+    }))
+}
+
+fn to_worker() -> Vec<ToWorker> {
+    let delivery = Delivery {
+        event_id: EventId(1),
+        lane: lane(),
+        platform: "feishu".into(),
+        attempt: 2,
+        received_ms: 5,
+        event: event(),
+    };
+    let outbound = Outbound {
+        id: OutboundId(3),
+        key: "s-3".into(),
+        chat_id: "oc_1".into(),
+        thread_id: None,
+        reply_to: Some("om_1".into()),
+        text: "hello".into(),
+        attempt: 1,
+    };
+    let feishu = FeishuSettings {
+        app_id: "cli_1".into(),
+        app_secret: Secret::new("s"),
+        base_url: "https://h".into(),
+    };
+    vec![
+        configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
+        configure(Adapter::Feishu(feishu)),
+        configure(Adapter::Echo),
+        configure(Adapter::Socket(SocketSettings { socket: "/s".into(), concurrency: 4 })),
+        ToWorker::Verdict { seq: Seq(1), verdict: Verdict::Accepted(EventId(9)) },
+        ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
+        ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },
+        ToWorker::Verdict { seq: Seq(4), verdict: Verdict::Refused },
+        ToWorker::Send(Box::new(outbound)),
+        ToWorker::Deliver(Box::new(delivery)),
+        ToWorker::ReplyVerdict { seq: Seq(1), verdict: ReplyVerdict::Accepted(receipt()) },
+        ToWorker::ReplyVerdict { seq: Seq(2), verdict: ReplyVerdict::Rejected("no".into()) },
+        ToWorker::ReplyVerdict { seq: Seq(3), verdict: ReplyVerdict::Refused },
+        ToWorker::Settled { event_id: EventId(1) },
+        ToWorker::Receipt(receipt()),
+        ToWorker::Stop,
+    ]
+}
+
+fn from_worker() -> Vec<FromWorker> {
+    let id = OutboundId(3);
+    let outcome = |outcome| FromWorker::Outcome { id, attempt: 1, outcome };
+    let reply =
+        Reply { key: "k".into(), lane: lane(), reply_to: None, text: "hello".into() };
+    let beat = Heartbeat { progress_age_ms: Some(7), ignored: 1, malformed: 0 };
+    let down = Outside::Down { reason: "503".into(), remedy: None };
+    vec![
+        FromWorker::Ready(Ready { account: "bot".into(), idempotent_ms: Some(1000) }),
+        FromWorker::Outside(Outside::Up),
+        FromWorker::Outside(down),
+        FromWorker::Heartbeat(beat),
+        FromWorker::Inbound { seq: Seq(1), event: Box::new(event()), cursor: None },
+        outcome(Outcome::Sent { message_ids: vec!["om_2".into()] }),
+        outcome(Outcome::Failed { reason: "no".into() }),
+        outcome(Outcome::Unknown { reason: "lost".into() }),
+        outcome(Outcome::Retry { reason: "429".into(), after_ms: Some(9) }),
+        FromWorker::Lease { ttl_ms: 30_000, concurrency: 2 },
+        FromWorker::Paused(Pause::Asked),
+        FromWorker::Paused(Pause::Lost),
+        FromWorker::Ack { event_id: EventId(1) },
+        FromWorker::Nack { event_id: EventId(1), reason: "busy".into(), after_ms: None },
+        FromWorker::Progress { event_id: EventId(1) },
+        FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) },
+        FromWorker::Bye { reason: "told to end".into() },
+    ]
+}
+
+fn bytes<T: Serialize>(value: &T) -> BytesMut {
+    let mut out = BytesMut::new();
+    frame::encode(value, &mut out).unwrap();
+    out
+}
+
+fn hex<T: Serialize>(value: &T) -> String {
+    bytes(value).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A change of these bytes is a change of the protocol: raise `hello::VERSION` with it.
+#[test]
+fn golden_bytes() {
+    let mut lines: Vec<String> = to_worker().iter().map(hex).collect();
+    lines.extend(from_worker().iter().map(hex));
+    let golden: Vec<&str> = include_str!("golden.hex").lines().collect();
+    for (number, (found, golden)) in lines.iter().zip(&golden).enumerate() {
+        assert_eq!(found, golden, "frame {number} changed: raise hello::VERSION");
+    }
+    assert_eq!(lines.len(), golden.len(), "found:\n{}", lines.join("\n"));
+}
+
+fn stream() -> (Vec<FromWorker>, BytesMut) {
+    let frames = from_worker();
+    let mut all = BytesMut::new();
+    for frame in &frames {
+        frame::encode(frame, &mut all).unwrap();
+    }
+    (frames, all)
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_by_both_sides() {
+    let mut out = BytesMut::from(&b"before"[..]);
+    let huge = FromWorker::Bye { reason: "x".repeat(frame::MAX) };
+    assert!(matches!(frame::encode(&huge, &mut out), Err(Error::Oversized { .. })));
+    assert_eq!(&out[..], b"before");
+    let mut announced = BytesMut::from(&(frame::MAX as u32 + 1).to_le_bytes()[..]);
+    let refused = frame::decode::<FromWorker>(&mut announced);
+    assert!(matches!(refused, Err(Error::Oversized { .. })), "before a byte of it has come");
+}
+
+#[test]
+fn bytes_left_over_are_refused() {
+    let mut padded = bytes(&FromWorker::Ack { event_id: EventId(1) });
+    padded.extend_from_slice(&[0]);
+    padded[0] += 1;
+    assert!(matches!(frame::decode::<FromWorker>(&mut padded), Err(Error::Trailing(1))));
+}
+
+proptest! {
+    /// However the stream is cut into reads, the same frames come out.
+    #[test]
+    fn any_chunking(cuts in prop::collection::vec(1..40_usize, 1..200)) {
+        let (frames, all) = stream();
+        let mut cuts = cuts.into_iter().cycle();
+        let (mut rest, mut buffer, mut found) = (&all[..], BytesMut::new(), Vec::new());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
+            buffer.extend_from_slice(now);
+            rest = later;
+            while let Some(frame) = frame::decode::<FromWorker>(&mut buffer).unwrap() {
+                found.push(frame);
+            }
+        }
+        prop_assert_eq!(found, frames);
+        prop_assert!(buffer.is_empty());
+    }
+
+    /// A stream that is cut anywhere yields whole frames only, and then waits.
+    #[test]
+    fn any_truncation(at in 0..2000_usize) {
+        let (frames, all) = stream();
+        let mut cut = BytesMut::from(&all[..at.min(all.len())]);
+        let mut found = Vec::new();
+        while let Some(frame) = frame::decode::<FromWorker>(&mut cut).unwrap() {
+            found.push(frame);
+        }
+        prop_assert!(frames.starts_with(&found));
+    }
+
+    /// A damaged stream yields frames, errors or silence, and never a panic or a giant allocation.
+    #[test]
+    fn any_flipped_byte(at in 0..2000_usize, with in 1..=255_u8) {
+        let (_, mut all) = stream();
+        let at = at % all.len();
+        all[at] ^= with;
+        for _ in 0..100 {
+            match frame::decode::<FromWorker>(&mut all) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        prop_assert!(all.capacity() < 4 * frame::MAX);
+    }
+
+    /// Nor does noise.
+    #[test]
+    fn any_noise(noise in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut buffer = BytesMut::from(&noise[..]);
+        let _ = frame::decode::<ToWorker>(&mut buffer);
+        let mut buffer = BytesMut::from(&noise[..]);
+        let _ = frame::decode::<FromWorker>(&mut buffer);
+    }
+}
