@@ -21,7 +21,7 @@ use crate::agent::echo::Echo;
 use crate::agent::socket::Socket;
 use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
-//FEISHU use crate::platform::feishu::Feishu;
+use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::{self, Note, Platform};
 use crate::unacked::Unacked;
@@ -99,7 +99,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
     };
     let adapter: Running = match configure.adapter {
         Adapter::Local(settings) => Box::pin(Local::new(settings).run(for_platform)),
-        Adapter::Feishu(_) => Box::pin(async { Err(Error::Unexpected("feishu")) }),
+        Adapter::Feishu(settings) => Box::pin(Feishu::new(settings).run(for_platform)),
         Adapter::Echo => Box::pin(Echo.run(for_agent)),
         Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
     };
