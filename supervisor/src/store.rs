@@ -14,6 +14,7 @@
 mod body;
 mod exits;
 mod inbox;
+mod lanes;
 mod names;
 mod op;
 mod outbox;
@@ -23,6 +24,7 @@ mod purge;
 mod recover;
 mod scan;
 mod schema;
+mod seen;
 mod space;
 mod tables;
 mod tally;

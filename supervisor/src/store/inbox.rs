@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Result, params};
 
 use super::body;
 use super::op::{Answer, Begun};
+use super::seen::Verdict;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
 
@@ -20,18 +21,8 @@ pub(super) fn accept(
 ) -> Result<Answer> {
     let db = &tables.db;
     let no = tables.names.instance_made(db, instance)?;
-    // A new key of a known event stays: it names the same event from now on.
-    let mut new = true;
-    for key in &event.keys {
-        let inserted = db
-            .prepare_cached("INSERT OR IGNORE INTO seen(instance, key, at_ms) VALUES(?1, ?2, ?3)")?
-            .execute(params![no, key, received_ms])?;
-        if inserted == 0 {
-            new = false;
-            break;
-        }
-    }
-    let answer = if new {
+    let verdict = tables.seen.note(db, no, &event.keys, received_ms)?;
+    let answer = if verdict == Verdict::New {
         let lane = tables.names.lane_made(db, &event.lane(instance.clone()), received_ms)?;
         let bytes = match body::encode(event) {
             Ok(bytes) => bytes,
@@ -46,6 +37,7 @@ pub(super) fn accept(
              VALUES(?1, ?2, ?3, 0, ?4, ?5, ?6)",
         )?
         .execute(params![id, lane, no, event.origin_ms, received_ms, size])?;
+        tables.lanes.joins(db, lane, id)?;
         tables.tally.note(Change::Waits { instance: no, id, size: size as u64 });
         Answer::Accepted(EventId(wire_id(id)))
     } else {
@@ -104,12 +96,13 @@ pub(super) fn settle(tables: &mut Tables, id: EventId) -> Result<Answer> {
 pub(super) fn leave(tables: &mut Tables, id: EventId) -> Result<bool> {
     let db = &tables.db;
     let row = row_id(id.0);
-    let known: Option<(i64, u64)> = db
-        .prepare_cached("SELECT instance, size FROM inbox WHERE id = ?1")?
-        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?)))
+    let known: Option<(i64, i64, u64)> = db
+        .prepare_cached("SELECT lane, instance, size FROM inbox WHERE id = ?1")?
+        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
         .optional()?;
-    let Some((instance, size)) = known else { return Ok(false) };
+    let Some((lane, instance, size)) = known else { return Ok(false) };
     db.prepare_cached("DELETE FROM inbox WHERE id = ?1")?.execute([row])?;
+    tables.lanes.leaves(db, lane, row)?;
     tables.tally.note(Change::Leaves { instance, id: row, size });
     Ok(true)
 }

@@ -218,8 +218,7 @@ impl Owner {
         if !self.tables.db.is_autocommit() {
             self.execute("ROLLBACK")?;
         }
-        self.tables.rolled_back();
-        Ok(())
+        self.tables.rolled_back().map_err(|e| Fault::of(&e, None))
     }
 
     /// The answers, in the order of the operations.
@@ -238,8 +237,19 @@ impl Owner {
         done
     }
 
-    /// Keeps the log in bounds. The answers are already out.
+    /// Keeps memory and the log in bounds. The answers are already out.
     fn after_commit(&mut self) -> Result<(), Fault> {
+        let Tables { db, lanes, seen, .. } = &mut self.tables;
+        for moved in [
+            if lanes.is_long() { lanes.settle(db) } else { Ok(()) },
+            if seen.is_long() { seen.seal(db) } else { Ok(()) },
+        ] {
+            match moved.map_err(|e| Fault::of(&e, None)) {
+                // It stays in memory until there is room.
+                Ok(()) | Err(Fault::Full) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
         let log = Log::look(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
         if log.is_full() {
             self.copy()?;

@@ -65,6 +65,7 @@ pub(super) fn replay(tables: &mut Tables, id: EventId) -> Result<Answer> {
         .prepare_cached("SELECT lane FROM parked WHERE id = ?1")?
         .query_row([row], |r| r.get(0))?;
     db.prepare_cached("DELETE FROM parked WHERE id = ?1")?.execute([row])?;
+    tables.lanes.joins(db, lane, row)?;
     tables.tally.note(Change::Parked { instance, by: -1 });
     tables.tally.note(Change::Waits { instance, id: row, size });
     Ok(Answer::Replayed { id, lane: tables.names.lane_name(db, lane)? })

@@ -131,22 +131,20 @@ pub(super) fn reply_heads(
 
 /// See [`Op::NextInLane`].
 pub(super) fn next_event(tables: &mut Tables, lane: &Lane, after: EventId) -> Result<Answer> {
-    let sql = "SELECT id FROM inbox WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT 1";
-    let next = next(tables, sql, lane, row_id(after.0))?;
-    Ok(Answer::Next(next.map(EventId)))
+    let db = &tables.db;
+    let Some(no) = tables.names.lane(db, lane)? else { return Ok(Answer::Next(None)) };
+    let next = tables.lanes.next(db, no, row_id(after.0))?;
+    Ok(Answer::Next(next.map(|id| EventId(wire_id(id)))))
 }
 
 /// See [`Op::NextReply`].
 pub(super) fn next_reply(tables: &mut Tables, chat: &Lane, after: OutboundId) -> Result<Answer> {
+    let db = &tables.db;
     let chat = Lane { thread_id: None, ..chat.clone() };
-    let sql = "SELECT id FROM outbox WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT 1";
-    let next = next(tables, sql, &chat, row_id(after.0))?;
-    Ok(Answer::NextReply(next.map(OutboundId)))
-}
-
-fn next(tables: &mut Tables, sql: &str, lane: &Lane, after: i64) -> Result<Option<u64>> {
-    let Some(no) = tables.names.lane(&tables.db, lane)? else { return Ok(None) };
-    let id: Option<i64> =
-        tables.db.prepare_cached(sql)?.query_row([no, after], |row| row.get(0)).optional()?;
-    Ok(id.map(wire_id))
+    let Some(no) = tables.names.lane(db, &chat)? else { return Ok(Answer::NextReply(None)) };
+    let next: Option<i64> = db
+        .prepare_cached("SELECT id FROM outbox WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT 1")?
+        .query_row([no, row_id(after.0)], |row| row.get(0))
+        .optional()?;
+    Ok(Answer::NextReply(next.map(|id| OutboundId(wire_id(id)))))
 }

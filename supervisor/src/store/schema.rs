@@ -42,7 +42,8 @@ CREATE TABLE inbox(
   id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
   origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL
 );
-CREATE INDEX inbox_lane ON inbox(lane);
+-- The order within each lane, for ids up to meta.waiting_upto; the rest is held in memory.
+CREATE TABLE waiting(lane INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(lane, id)) WITHOUT ROWID;
 -- Of events that wait and of parked ones: one byte of version, then the event. The lane once more, so
 -- that an event whose small row is damaged is not lost.
 CREATE TABLE payload(id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, body BLOB NOT NULL);
@@ -52,9 +53,11 @@ CREATE TABLE parked(
   parked_ms INTEGER NOT NULL, reason TEXT NOT NULL
 );
 CREATE INDEX parked_lane ON parked(lane);
-CREATE TABLE seen(
-  instance INTEGER NOT NULL, key TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY(instance, key)
-) WITHOUT ROWID;
+
+-- Keys of accepted events, hashed with meta.seen_key: appended, then sealed into sorted parts.
+CREATE TABLE seen_log(id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, hashes BLOB NOT NULL);
+CREATE TABLE seen_part(no INTEGER PRIMARY KEY, newest_ms INTEGER NOT NULL, filter BLOB NOT NULL);
+CREATE TABLE seen_bucket(id INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
 CREATE TABLE cursor(instance INTEGER PRIMARY KEY, body BLOB NOT NULL);
 
 -- Every reply of late, and of those the ones that are not at their end.
@@ -193,7 +196,8 @@ fn migrate(db: &mut Connection, paths: &Paths, now_ms: i64) -> Result<(), Refusa
             all.execute_batch(step)?;
         }
         if found == 0 {
-            let insert = "INSERT INTO meta VALUES('store_id', lower(hex(randomblob(8)))), ('created_ms', ?1)";
+            let insert = "INSERT INTO meta VALUES('store_id', lower(hex(randomblob(8)))), ('created_ms', ?1),
+                ('seen_key', randomblob(16))";
             all.execute(insert, [now_ms])?;
             all.pragma_update(None, "application_id", APPLICATION_ID)?;
         }

@@ -9,9 +9,11 @@ use protocol::id::Instance;
 use protocol::worker::Cursor;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::lanes::Lanes;
 use super::names::Names;
 use super::op::{Answer, Exit, Op, Opened, ReplyHead};
 use super::schema::Paths;
+use super::seen::Seen;
 use super::tally::Tally;
 use super::{exits, inbox, outbox, parked, purge, scan};
 
@@ -28,6 +30,8 @@ pub(super) struct Tables {
     pub(super) events: Ids,
     pub(super) replies: Ids,
     pub(super) tally: Tally,
+    pub(super) lanes: Lanes,
+    pub(super) seen: Seen,
     pub(super) purge: purge::Position,
     cursors: HashMap<i64, Cursor>,
 }
@@ -55,6 +59,8 @@ impl Tables {
         let events = Ids::read(&db, "last_event", &["inbox", "parked"])?;
         let replies = Ids::read(&db, "last_reply", &["reply"])?;
         let tally = Tally::new(events.last_used());
+        let lanes = Lanes::read(&db)?;
+        let seen = Seen::read(&db)?;
         Ok(Self {
             db,
             paths,
@@ -63,6 +69,8 @@ impl Tables {
             events,
             replies,
             tally,
+            lanes,
+            seen,
             purge: purge::Position::default(),
             cursors: HashMap::new(),
         })
@@ -160,18 +168,22 @@ impl Tables {
     /// The transaction is durable.
     pub(super) fn committed(&mut self) {
         self.tally.committed();
+        self.lanes.committed();
+        self.seen.committed();
         self.events.committed();
         self.replies.committed();
     }
 
     /// The transaction never happened.
-    pub(super) fn rolled_back(&mut self) {
+    pub(super) fn rolled_back(&mut self) -> Result<()> {
         self.tally.rolled_back();
+        self.lanes.rolled_back();
         self.names.forget();
         self.cursors.clear();
         self.events.rolled_back();
         self.replies.rolled_back();
         self.purge = purge::Position::default();
+        self.seen.rolled_back(&self.db)
     }
 
     /// Gives the rest of the blocks of ids back, before a polite end.

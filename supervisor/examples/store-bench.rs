@@ -1,0 +1,389 @@
+//! Measures the store alone, against a raw append with `fdatasync` in groups of the same size.
+//!
+//!     store-bench table DIR             events/s and latency at 1, 8, 64 and 256 in flight
+//!     store-bench backlog DIR [COUNT]   fill, SIGKILL, reopen, drain, disk given back
+//!
+//! DIR must be on the disk in question and is left behind. Disks are noisy: raw and store take turns,
+//! and what counts is the ratio.
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program that measures")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "it may panic")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
+use protocol::id::{EventId, Instance};
+use protocol::worker::Cursor;
+use supervisor::store::{Answer, Done, Files, Op, Opened, Store, Ticket};
+use tokio::sync::mpsc;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let dir = PathBuf::from(args.get(1).map_or("store-bench.tmp", String::as_str));
+    let count = args.get(2).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    fs::create_dir_all(&dir).unwrap();
+    match args.first().map(String::as_str) {
+        Some("table") => table(&dir),
+        Some("backlog") => backlog(&dir, count),
+        Some("fill") => fill(&dir, count),
+        Some("drain") => drain(&dir),
+        _ => println!("usage: store-bench table|backlog DIR [COUNT]"),
+    }
+}
+
+fn table(dir: &Path) {
+    println!(
+        "in flight   raw/s  store/s  ratio   raw p50/p99 ms   store p50/p99 ms  events/commit  checkpoints"
+    );
+    for depth in [1, 8, 64, 256] {
+        let dir = dir.join(format!("depth-{depth}"));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        let mut raw = Raw::new(&dir.join("raw"), depth);
+        let mut bench = Bench::open(&dir);
+        let slice = Duration::from_millis(400);
+        bench.accept(depth, slice, &mut Vec::new());
+        let before = bench.files();
+        let (mut raw_times, mut times) = (Vec::new(), Vec::new());
+        let (mut raw_spent, mut spent) = (0.0, 0.0);
+        for _ in 0..8 {
+            raw_spent += raw.run(slice, &mut raw_times);
+            spent += bench.accept(depth, slice, &mut times);
+        }
+        let after = bench.files();
+        let raw_rate = (raw_times.len() * depth) as f64 / raw_spent;
+        let rate = times.len() as f64 / spent;
+        let commits = after.commits - before.commits;
+        println!(
+            "{depth:9} {raw_rate:7.0} {rate:8.0} {:6.2} {:>9.2}/{:<7.2} {:>9.2}/{:<7.2} {:11.1} {:10}",
+            rate / raw_rate,
+            quantile(&mut raw_times, 0.5),
+            quantile(&mut raw_times, 0.99),
+            quantile(&mut times, 0.5),
+            quantile(&mut times, 0.99),
+            times.len() as f64 / commits as f64,
+            format!("{} of {commits} commits", after.checkpoints - before.checkpoints),
+        );
+        bench.store.close().unwrap();
+    }
+    println!("memory: {}", memory());
+}
+
+fn backlog(dir: &Path, count: u64) {
+    let _ = fs::remove_dir_all(dir);
+    fs::create_dir_all(dir).unwrap();
+    let started = Instant::now();
+    let run = |what: &str| {
+        Command::new(std::env::current_exe().unwrap())
+            .args([what, dir.to_str().unwrap(), &count.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = run("fill");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        println!("{line}");
+        if line.starts_with("full") {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!("filled and killed after {:.1} s", started.elapsed().as_secs_f64());
+    let mut child = run("drain");
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        println!("{}", line.unwrap());
+    }
+    child.wait().unwrap();
+}
+
+fn fill(dir: &Path, count: u64) {
+    let mut bench = Bench::open(dir);
+    let started = Instant::now();
+    let mut times = Vec::new();
+    while (times.len() as u64) < count {
+        bench.accept(256, Duration::from_secs(1), &mut times);
+    }
+    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
+    println!(
+        "filled {} events, {rate:.0}/s, p99 {:.1} ms",
+        times.len(),
+        quantile(&mut times, 0.99)
+    );
+    println!("full: {}, disk {} KiB", memory(), disk(dir) >> 10);
+    std::io::stdout().flush().unwrap();
+    // Until the parent kills this process, in the middle of its work.
+    loop {
+        bench.accept(64, Duration::from_secs(1), &mut times);
+    }
+}
+
+fn drain(dir: &Path) {
+    let started = Instant::now();
+    let mut bench = Bench::open(dir);
+    let opened = started.elapsed();
+    bench.accept(1, Duration::ZERO, &mut Vec::new());
+    println!(
+        "reopened in {:.1} ms, first event accepted after {:.1} ms, {}",
+        opened.as_secs_f64() * 1e3,
+        started.elapsed().as_secs_f64() * 1e3,
+        memory()
+    );
+    while bench.files().counting {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("counted after {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+
+    let started = Instant::now();
+    let (mut after, mut drained) = (0, 0_u64);
+    loop {
+        let found = bench.heads(after);
+        let Some(last) = found.last() else { break };
+        after = last.0;
+        for id in &found {
+            let id = *id;
+            bench.submit(|ticket| Op::Begin { ticket, id });
+        }
+        bench.wait_all();
+        for id in &found {
+            let id = *id;
+            bench.submit(|ticket| Op::Settle { ticket, id });
+        }
+        bench.wait_all();
+        drained += found.len() as u64;
+    }
+    let spent = started.elapsed().as_secs_f64();
+    println!("drained {drained} in {spent:.1} s, {:.0}/s, {}", drained as f64 / spent, memory());
+
+    let started = Instant::now();
+    let mut forgotten = 0;
+    loop {
+        match bench.ask(|ticket| Op::Purge {
+            ticket,
+            seen_before_ms: i64::MAX,
+            replies_before_ms: i64::MAX,
+        }) {
+            Answer::Purged { forgotten: some, more } => {
+                forgotten += some;
+                if !more {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("forgot {forgotten} keys in {:.1} s", started.elapsed().as_secs_f64());
+
+    // A writer that comes by now and then must not wait for the tidying.
+    let mut times = Vec::new();
+    let size = |dir: &Path| disk(dir) >> 10;
+    let mut small = None;
+    while started.elapsed() < Duration::from_secs(60) {
+        if started.elapsed() < Duration::from_secs(30) && small.is_none() {
+            bench.accept(1, Duration::ZERO, &mut times);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        if small.is_none() && size(dir) <= 1024 {
+            small = Some(started.elapsed());
+            break;
+        }
+    }
+    println!(
+        "disk {} KiB, at most 1 MiB after {:?}; a writer meanwhile: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms; {}",
+        size(dir),
+        small,
+        quantile(&mut times, 0.5),
+        quantile(&mut times, 0.99),
+        quantile(&mut times, 1.0),
+        memory()
+    );
+    println!("{:?}", bench.files());
+    bench.store.close().unwrap();
+}
+
+struct Bench {
+    store: Store,
+    answers: mpsc::Receiver<Vec<Done>>,
+    submitted: HashMap<u64, Instant>,
+    tickets: u64,
+    random: u64,
+}
+
+impl Bench {
+    fn open(dir: &Path) -> Self {
+        let (send, answers) = mpsc::channel(8);
+        let (store, Opened { .. }) = Store::open(dir, now_ms(), send).unwrap();
+        let random = Instant::now().elapsed().as_nanos() as u64 ^ now_ms() as u64 | 1;
+        Self { store, answers, submitted: HashMap::new(), tickets: 0, random }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// One KiB that cannot be compressed, in one of 256 chats, with two keys as Feishu's events have.
+    fn event(&mut self) -> Inbound {
+        let raw = (0..80).flat_map(|_| self.next().to_le_bytes()).collect();
+        let (a, b) = (self.next(), self.next());
+        Inbound {
+            kind: InboundKind::Message,
+            keys: vec![format!("event:{a:016x}{b:016x}"), format!("message:om_{b:016x}{a:016x}")],
+            origin_ms: now_ms(),
+            chat_id: format!("oc_{:032x}", a % 256),
+            chat_type: ChatType::Direct,
+            thread_id: None,
+            message_id: Some(format!("om_{b:016x}{a:016x}")),
+            reply_to: None,
+            sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
+            mention: Mention::None,
+            text: "x".repeat(100),
+            parts: Vec::new(),
+            raw,
+        }
+    }
+
+    fn submit(&mut self, op: impl FnOnce(Ticket) -> Op) {
+        self.tickets += 1;
+        let op = op(Ticket(self.tickets));
+        self.submitted.insert(self.tickets, Instant::now());
+        self.store.submit(op);
+    }
+
+    fn submit_event(&mut self) {
+        let event = Box::new(self.event());
+        let received_ms = event.origin_ms;
+        let instance = Instance::new("feishu").unwrap();
+        let cursor = Some(Cursor(self.tickets.to_le_bytes().to_vec()));
+        self.submit(|ticket| Op::Accept { ticket, instance, event, cursor, received_ms });
+    }
+
+    fn batch(&mut self) -> Vec<(Duration, Answer)> {
+        let batch = self.answers.blocking_recv().unwrap();
+        let now = Instant::now();
+        let told = batch.into_iter().map(|done| match done {
+            Done::Answered { ticket, answer } => {
+                (now - self.submitted.remove(&ticket.0).unwrap(), answer)
+            }
+            Done::Poisoned { error } => panic!("{error}"),
+        });
+        told.collect()
+    }
+
+    fn ask(&mut self, op: impl FnOnce(Ticket) -> Op) -> Answer {
+        self.submit(op);
+        self.batch().pop().unwrap().1
+    }
+
+    fn wait_all(&mut self) {
+        while !self.submitted.is_empty() {
+            self.batch();
+        }
+    }
+
+    /// Keeps `depth` events in flight for a while. Seconds spent.
+    fn accept(&mut self, depth: usize, length: Duration, times: &mut Vec<f64>) -> f64 {
+        let started = Instant::now();
+        for _ in 0..depth {
+            self.submit_event();
+        }
+        while !self.submitted.is_empty() {
+            let on = started.elapsed() < length;
+            for (time, answer) in self.batch() {
+                assert!(matches!(answer, Answer::Accepted(_)), "{answer:?}");
+                times.push(time.as_secs_f64() * 1e3);
+                if on {
+                    self.submit_event();
+                }
+            }
+        }
+        started.elapsed().as_secs_f64()
+    }
+
+    /// All waiting events behind `after`, a few at a time: of each lane all, by its own search.
+    fn heads(&mut self, after: u64) -> Vec<EventId> {
+        let instances = vec![Instance::new("feishu").unwrap()];
+        match self.ask(|ticket| Op::Heads { ticket, instances, after: EventId(after), limit: 256 })
+        {
+            // Ids lie close together: what lies between two of them waits as well.
+            Answer::Heads { found, .. } => match (found.first(), found.last()) {
+                (Some(a), Some(b)) => (a.id.0..=b.id.0.min(a.id.0 + 255)).map(EventId).collect(),
+                _ => Vec::new(),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn files(&mut self) -> Files {
+        match self.ask(|ticket| Op::Counts { ticket }) {
+            Answer::Counts { files, .. } => files,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What a disk can do at best: one write and one sync for each group.
+struct Raw {
+    file: File,
+    group: Vec<u8>,
+}
+
+impl Raw {
+    fn new(path: &Path, depth: usize) -> Self {
+        let mut group = vec![0; 1024 * depth];
+        let mut x = 88_172_645_463_325_252_u64;
+        for part in group.chunks_mut(8) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            part.copy_from_slice(&x.to_le_bytes());
+        }
+        Self { file: File::create(path).unwrap(), group }
+    }
+
+    fn run(&mut self, length: Duration, times: &mut Vec<f64>) -> f64 {
+        let started = Instant::now();
+        while started.elapsed() < length {
+            let one = Instant::now();
+            self.file.write_all(&self.group).unwrap();
+            self.file.sync_data().unwrap();
+            times.push(one.elapsed().as_secs_f64() * 1e3);
+        }
+        started.elapsed().as_secs_f64()
+    }
+}
+
+fn quantile(times: &mut [f64], q: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let at = ((times.len() as f64 - 1.0).max(0.0) * q).round();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in it")]
+    times.get(at as usize).copied().unwrap_or_default()
+}
+
+/// Resident memory, now and at most, where the system tells.
+fn memory() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().nth(1).unwrap_or("?").to_owned()
+    };
+    format!("RSS {} KiB, anonymous {} KiB, peak {} KiB", of("VmRSS"), of("RssAnon"), of("VmHWM"))
+}
+
+fn disk(dir: &Path) -> u64 {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().map_or(0, |m| m.len())).sum()
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
