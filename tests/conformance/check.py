@@ -97,12 +97,14 @@ class Bench:
 
     def __init__(self, simulator, name, judge):
         self.name, self.judge_command = name, judge
-        self.sim = Process([simulator, "--app", ":".join(APP), "--client-config", "1,1,2",
+        self.sim = Process([simulator, "--app", ":".join(APP), "--client-config", "1,1,3",
                             "--repush-scale", "0.05"])
         self.base_url = self.sim.wait(SOON, seen="listening")["base_url"]
-        self.judge = self.start_judge(APP[1])
-        self.commands = 0
         self.uuids = 0
+        # Discovery says a ping each 3 s, pongs say 1 s: who reads the pongs, pings faster.
+        config = {"ReconnectCount": -1, "ReconnectInterval": 1, "ReconnectNonce": 1, "PingInterval": 1}
+        self.ask(do="fault", fault={"kind": "pong_payload", "payload": json.dumps(config)})
+        self.judge = self.start_judge(APP[1])
 
     def start_judge(self, secret):
         return Process([*self.judge_command, self.base_url, APP[0], secret])
@@ -143,8 +145,11 @@ class Bench:
         self.sim.wait(START, seen="opened")
         assert self.sim.wait(SOON, seen="discovery")["code"] == 0
 
-    def pings_and_obeys_the_pushed_interval(self):
-        self.sim.wait_count(SOON, 3, seen="ping")
+    def pings_and_obeys_the_interval_in_pongs(self):
+        self.sim.wait_count(SOON, 4, seen="ping")
+        third, fourth = [it["at_ms"] for it in self.sim.lines if it.get("seen") == "ping"][2:4]
+        assert fourth - third < 2000, f"{fourth - third} ms between pings"
+        self.ask(do="clear")
 
     def receives_a_text_and_acknowledges_it(self):
         pushed = self.push("你好")
@@ -289,7 +294,7 @@ class Bench:
 
 CHECKS = [
     "finds_the_connection_and_opens_it",
-    "pings_and_obeys_the_pushed_interval",
+    "pings_and_obeys_the_interval_in_pongs",
     "receives_a_text_and_acknowledges_it",
     "reads_mentions_and_topics",
     "joins_an_event_cut_inside_characters",
