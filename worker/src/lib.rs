@@ -7,10 +7,13 @@
 pub mod agent;
 pub mod clock;
 pub mod error;
+pub mod http;
 pub mod parent;
 pub mod platform;
 mod pump;
+pub mod session;
 pub mod socket;
+pub mod text;
 pub mod unacked;
 
 use std::time::Duration;

@@ -1,0 +1,149 @@
+//! The one HTTP client of a worker, and the TLS settings that its sockets share.
+//!
+//! Every step has a limit: a call that never ends is how a gateway goes deaf while it looks alive.
+//! Redirects are not followed, because requests carry secrets; proxies are not used, because long
+//! connections could not follow; answers are read up to a bound. An error never names a URL, because
+//! some URLs are secrets themselves.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::Error;
+
+/// For the name, the connection and TLS together. A lost first packet is sent again after 1 s and 3 s;
+/// after that a new attempt is better than patience.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a whole call, unless its caller is in a greater hurry.
+const CALL: Duration = Duration::from_secs(10);
+/// Servers close idle connections after a minute or so; ours are gone before that.
+const IDLE: Duration = Duration::from_secs(30);
+/// For bytes that were sent and not confirmed.
+const UNCONFIRMED: Duration = Duration::from_secs(10);
+/// The largest answer that is read.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// A client, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: reqwest::Client,
+    tls: Arc<ClientConfig>,
+}
+
+/// An answer, whatever it says.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    /// A client for servers like the one at `base_url`. The system's certificates are only read if that
+    /// one needs them.
+    pub fn new(base_url: &str) -> Result<Self, Error> {
+        let config = |why: String| Error::Config { what: "prepare TLS".to_owned(), why };
+        let roots =
+            if base_url.starts_with("https:") { system_roots()? } else { RootCertStore::empty() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| config(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .timeout(CALL)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(4)
+            .tcp_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let builder = builder.tcp_user_timeout(UNCONFIRMED);
+        let client = builder.build().map_err(|e| config(describe(&e)))?;
+        Ok(Self { client, tls: Arc::new(tls) })
+    }
+
+    /// A request to fill in.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// For sockets that are no calls.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        self.tls.clone()
+    }
+
+    /// Makes a call. The error says what went wrong, without the URL.
+    pub async fn call(&self, request: reqwest::RequestBuilder) -> Result<Answer, String> {
+        let mut response = request.send().await.map_err(|e| describe(&e))?;
+        let mut body = Vec::new();
+        while let Some(bytes) = response.chunk().await.map_err(|e| describe(&e))? {
+            if body.len() + bytes.len() > BODY_MAX {
+                return Err(format!("the answer has more than {BODY_MAX} bytes"));
+            }
+            body.extend_from_slice(&bytes);
+        }
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Answer { status: response.status().as_u16(), headers, body })
+    }
+}
+
+fn system_roots() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = "the system has no root certificates; install its ca-certificates package";
+        return Err(Error::Config { what: "prepare TLS".to_owned(), why: why.to_owned() });
+    }
+    Ok(roots)
+}
+
+/// The error and its causes, without the URL.
+fn describe(error: &reqwest::Error) -> String {
+    let what = if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke"
+    };
+    let mut text = what.to_owned();
+    // reqwest's own words, and only they, contain the URL; its causes say what happened.
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_names_no_url() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let http = Http::new(&base).unwrap();
+        let call = http.call(http.client().get(format!("{base}/secret?ticket=secret"))).await;
+        let error = call.unwrap_err();
+        assert!(error.starts_with("no connection: "), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! Platform `feishu`: Feishu and Lark, over the platform's long connection and its open API.
+//!
+//! Three things run side by side and never wait for each other: hearing (`socket`, `receive`), replying
+//! (`send`), and finding out who the bot is. The connection is tried for ever; what a person must mend is
+//! said, and probed slowly. A reply to a thread needs a message in it: the one it answers, else the
+//! latest one heard there, else it goes to the chat.
+
+mod api;
+mod chunks;
+mod connect;
+mod content;
+mod decode;
+mod discovery;
+mod encode;
+mod frame;
+mod json;
+mod live;
+mod memory;
+mod receive;
+mod send;
+mod socket;
+mod token;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::worker::{FeishuSettings, Outside, Ready};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::api::{Api, Bot};
+use self::discovery::{Endpoint, Failure};
+use self::memory::Memory;
+use self::socket::Ended;
+use crate::Error;
+use crate::clock;
+use crate::http::Http;
+use crate::platform::{Context, Events, Note, Platform, Report};
+use crate::session::{Input, Session};
+
+/// The platform knows a `uuid` for an hour; the rest is for the way there.
+const IDEMPOTENT_MS: u64 = 55 * 60_000;
+/// What real connections are given. A black hole is noticed after 13 s at most.
+const LIMITS: Limits = Limits {
+    discovery: Duration::from_secs(8),
+    handshake: Duration::from_secs(8),
+    live: live::Limits {
+        silence: Duration::from_secs(5),
+        insist: Duration::from_secs(3),
+        patience: Duration::from_secs(8),
+        first_frame: Duration::from_secs(12),
+    },
+};
+const BOT_FIRST: Duration = Duration::from_secs(1);
+const BOT_MOST: Duration = Duration::from_mins(1);
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Feishu {
+    settings: FeishuSettings,
+    limits: Limits,
+}
+
+/// How long each step towards a working connection may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Limits {
+    /// The call that says where the connection is.
+    discovery: Duration,
+    /// Opening it, from the name to the end of the handshake.
+    handshake: Duration,
+    /// Silence on it.
+    live: live::Limits,
+}
+
+impl Feishu {
+    /// For the app in `settings`.
+    pub fn new(settings: FeishuSettings) -> Self {
+        Self { settings, limits: LIMITS }
+    }
+}
+
+impl Platform for Feishu {
+    async fn run(self, context: Context) -> Result<(), Error> {
+        let settings = checked(self.settings)?;
+        let http = Http::new(&settings.base_url)?;
+        let shared = Shared {
+            limits: self.limits,
+            api: Api::new(http, settings),
+            events: context.events,
+            report: context.report,
+            stop: context.stop,
+            bot: watch::Sender::new(None),
+            memory: Mutex::default(),
+        };
+        tokio::join!(
+            hear(&shared),
+            send::run(&shared, context.outbound),
+            shared.stop.run_until_cancelled(learn(&shared)),
+        );
+        Ok(())
+    }
+}
+
+fn checked(settings: FeishuSettings) -> Result<FeishuSettings, Error> {
+    let wrong = |why: String| Error::Config { what: "use base_url".to_owned(), why };
+    let url = Url::parse(&settings.base_url).map_err(|e| wrong(e.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(wrong("it is no URL of http or https".to_owned()));
+    }
+    let base_url = settings.base_url.trim_end_matches('/').to_owned();
+    Ok(FeishuSettings { base_url, ..settings })
+}
+
+/// What everything here shares.
+struct Shared {
+    limits: Limits,
+    api: Api,
+    events: Events,
+    report: Report,
+    stop: CancellationToken,
+    bot: watch::Sender<Option<Bot>>,
+    memory: Mutex<Memory>,
+}
+
+impl Shared {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bot(&self) -> Option<Bot> {
+        self.bot.borrow().clone()
+    }
+
+    /// Waits until the bot knows itself.
+    async fn known(&self) {
+        // The sender is ours, so this cannot fail.
+        let _ = self.bot.subscribe().wait_for(Option::is_some).await;
+    }
+
+    fn account(&self) -> String {
+        let app = &self.api.settings.app_id;
+        match self.bot() {
+            Some(bot) => format!("{app} ({}, {})", bot.name, bot.open_id),
+            None => app.clone(),
+        }
+    }
+}
+
+/// Finds out who the bot is, however long that takes.
+async fn learn(shared: &Shared) {
+    let mut pause = BOT_FIRST;
+    let mut told = String::new();
+    loop {
+        match shared.api.bot().await {
+            Ok(bot) => {
+                shared.bot.send_replace(Some(bot));
+                return;
+            }
+            Err(why) if why == told => {}
+            Err(why) => {
+                tracing::warn!(reason = why, "mentions in groups cannot be recognised yet");
+                told = why;
+            }
+        }
+        tokio::time::sleep(pause + clock::jitter(pause / 4)).await;
+        pause = (pause * 2).min(BOT_MOST);
+    }
+}
+
+/// Keeps a connection until the worker is told to stop.
+async fn hear(shared: &Shared) {
+    let mut state =
+        State { shared, session: Session::new(), ready: false, down: None, works: false };
+    loop {
+        let failure = match shared.stop.run_until_cancelled(Box::pin(open(shared))).await {
+            None => return,
+            Some(Ok((connection, endpoint))) => {
+                match socket::serve(shared, &mut state, connection, &endpoint).await {
+                    Ended::Stopped => return,
+                    Ended::Lost(failure) => failure,
+                }
+            }
+            Some(Err(failure)) => failure,
+        };
+        let pause = state.fails(failure).await;
+        if shared.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn open(shared: &Shared) -> Result<(connect::Connection, Endpoint), Failure> {
+    let (api, limits) = (&shared.api, shared.limits);
+    let endpoint = discovery::discover(&api.http, &api.settings, limits.discovery).await?;
+    let connection = connect::connect(&api.http, &endpoint, limits.handshake).await?;
+    Ok((connection, endpoint))
+}
+
+/// What is known of the connection, and what the supervisor was told of it.
+struct State<'a> {
+    shared: &'a Shared,
+    session: Session,
+    ready: bool,
+    works: bool,
+    down: Option<(String, Option<&'static str>)>,
+}
+
+impl State<'_> {
+    /// A frame of the platform arrived: the connection works.
+    async fn works(&mut self) {
+        if self.works {
+            return;
+        }
+        self.works = true;
+        self.down = None;
+        self.session.on(Input::Proven, clock::now());
+        let note = if self.ready {
+            Note::Outside(Outside::Up)
+        } else {
+            self.ready = true;
+            let account = self.shared.account();
+            Note::Ready(Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) })
+        };
+        tracing::info!("connected");
+        self.shared.report.tell(note).await;
+    }
+
+    /// There is no connection: how long to wait before the next attempt.
+    async fn fails(&mut self, failure: Failure) -> Duration {
+        self.works = false;
+        let now = clock::now();
+        let Failure { loss, reason, remedy } = failure;
+        let pause = self.session.on(Input::Lost(loss), now).map_or(Duration::ZERO, |retry| {
+            retry.at.duration_since(now) + clock::jitter(retry.spread)
+        });
+        let down = Some((reason, remedy));
+        if self.down != down {
+            self.down = down;
+            if let Some((reason, remedy)) = self.down.clone() {
+                tracing::warn!(reason, delay_ms = pause.as_millis(), "not connected");
+                let remedy = remedy.map(str::to_owned);
+                self.shared.report.tell(Note::Outside(Outside::Down { reason, remedy })).await;
+            }
+        }
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests;

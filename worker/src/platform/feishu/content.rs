@@ -1,0 +1,271 @@
+//! What a message says, as plain text, and the parts that text cannot hold. Pure.
+//!
+//! The content of a message is JSON in a string, of another shape for each type. Mentions stand in it as
+//! keys (`@_user_1`) that a list beside it explains; they become `@Name`, the bot's own included, because
+//! where in a sentence it was named may matter to the agent. What cannot be shown is named in brackets.
+
+use std::fmt::Write as _;
+
+use protocol::event::Part;
+use serde_json::Value;
+
+use super::json::{list_of, member, text_of};
+
+/// Everybody, as it stands in a text.
+pub(super) const ALL: &str = "@_all";
+
+/// One entry of a message's list of mentions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Mentioned {
+    /// What stands in the text for it.
+    pub(super) key: String,
+    /// Whose it is, within this app.
+    pub(super) open_id: String,
+    /// Whose it is, within the company. `all` for everybody.
+    pub(super) user_id: String,
+    /// What people call it.
+    pub(super) name: String,
+}
+
+/// A message in words.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Content {
+    /// The words.
+    pub(super) text: String,
+    /// The rest.
+    pub(super) parts: Vec<Part>,
+}
+
+/// Puts the content of a message of this type into words.
+pub(super) fn render(kind: &str, content: &Value, mentions: &[Mentioned]) -> Content {
+    let mut parts = Vec::new();
+    let text = match kind {
+        "text" => named(text_of(content, "text"), mentions),
+        "post" => post(content, mentions, &mut parts),
+        // A card arrives in a reduced form that is built like a post.
+        "interactive" => bracketed("card", &post(content, mentions, &mut parts)),
+        "image" => {
+            part(&mut parts, "image", content, "image_key");
+            "[image]".to_owned()
+        }
+        "file" | "folder" | "audio" | "media" | "sticker" => {
+            part(&mut parts, kind, content, "file_key");
+            let word = if kind == "media" { "video" } else { kind };
+            bracketed(word, text_of(content, "file_name"))
+        }
+        "share_chat" => bracketed("shared chat", text_of(content, "chat_id")),
+        "share_user" => bracketed("shared contact", text_of(content, "user_id")),
+        "location" => bracketed("location", text_of(content, "name")),
+        "merge_forward" => "[forwarded messages]".to_owned(),
+        "" => "[message]".to_owned(),
+        other => bracketed(other, ""),
+    };
+    Content { text, parts }
+}
+
+/// Replaces the keys in `text` by names. One pass, so that a name that looks like a key stays a name.
+fn named(text: &str, mentions: &[Mentioned]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('@') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let fitting =
+            mentions.iter().filter(|m| !m.key.is_empty() && starts_with_key(from, &m.key));
+        let key = match fitting.max_by_key(|mentioned| mentioned.key.len()) {
+            Some(mentioned) if mentioned.key != ALL => {
+                push_name(&mut out, &mentioned.name);
+                mentioned.key.as_str()
+            }
+            _ if starts_with_key(from, ALL) => {
+                out.push_str("@all");
+                ALL
+            }
+            _ => {
+                out.push('@');
+                "@"
+            }
+        };
+        rest = from.strip_prefix(key).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `@_user_1` is not in `@_user_10`, whether or not that one is listed.
+fn starts_with_key(text: &str, key: &str) -> bool {
+    text.strip_prefix(key).is_some_and(|after| {
+        !(key.ends_with(|c: char| c.is_ascii_digit())
+            && after.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+fn push_name(out: &mut String, name: &str) {
+    out.push('@');
+    out.push_str(if name.is_empty() { "?" } else { name });
+}
+
+/// Title and lines. They arrive without a level for the language; posts that were sent have one.
+fn post(content: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>) -> String {
+    let rows =
+        |value: &Value| ["content", "elements"].iter().any(|name| member(value, name).is_array());
+    let levels = content.as_object().into_iter().flatten();
+    let post = if rows(content) {
+        content
+    } else {
+        levels.map(|(_, level)| level).find(|level| rows(level)).unwrap_or(content)
+    };
+    let mut lines = Vec::new();
+    let title = text_of(post, "title");
+    if !title.is_empty() {
+        lines.push(title.to_owned());
+    }
+    for row in [list_of(post, "content"), list_of(post, "elements")].into_iter().flatten() {
+        let mut line = String::new();
+        match row {
+            Value::Array(elements) => {
+                for it in elements {
+                    element(it, mentions, parts, &mut line);
+                }
+            }
+            single => element(single, mentions, parts, &mut line),
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+fn element(element: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>, out: &mut String) {
+    let text = text_of(element, "text");
+    match text_of(element, "tag") {
+        "a" => {
+            let href = text_of(element, "href");
+            match text {
+                "" => out.push_str(href),
+                _ if href.is_empty() || href == text => out.push_str(text),
+                _ => {
+                    let _ = write!(out, "[{text}]({href})");
+                }
+            }
+        }
+        "at" => {
+            let who = text_of(element, "user_id");
+            let own = |m: &&Mentioned| !who.is_empty() && (m.key == who || m.open_id == who);
+            if who == ALL || who == "all" {
+                out.push_str("@all");
+            } else if let Some(mentioned) = mentions.iter().find(own) {
+                push_name(out, &mentioned.name);
+            } else {
+                push_name(out, text_of(element, "user_name"));
+            }
+        }
+        "img" => {
+            part(parts, "image", element, "image_key");
+            out.push_str("[image]");
+        }
+        "media" => {
+            part(parts, "media", element, "file_key");
+            out.push_str("[video]");
+        }
+        "emotion" => out.push_str(&bracketed(text_of(element, "emoji_type"), "")),
+        "code_block" => {
+            let language = text_of(element, "language").to_lowercase();
+            let _ = write!(out, "```{language}\n{}\n```", text.trim_end_matches('\n'));
+        }
+        "hr" => out.push_str("---"),
+        // `text`, `md`, and whatever else has words.
+        _ => out.push_str(&named(text, mentions)),
+    }
+}
+
+fn part(parts: &mut Vec<Part>, kind: &str, holder: &Value, key: &str) {
+    let handle = text_of(holder, key);
+    if !handle.is_empty() {
+        let name = Some(text_of(holder, "file_name")).filter(|name| !name.is_empty());
+        let (kind, handle) = (kind.to_owned(), handle.to_owned());
+        parts.push(Part { kind, handle, name: name.map(str::to_owned) });
+    }
+}
+
+fn bracketed(word: &str, detail: &str) -> String {
+    if detail.is_empty() { format!("[{word}]") } else { format!("[{word}: {detail}]") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mentioned(key: &str, open_id: &str, name: &str) -> Mentioned {
+        let text = str::to_owned;
+        Mentioned { key: text(key), open_id: text(open_id), user_id: text(""), name: text(name) }
+    }
+
+    #[test]
+    fn keys_become_names_the_longest_first_and_once() {
+        let mentions = [
+            mentioned("@_user_1", "ou_a", "Ann"),
+            mentioned("@_user_10", "ou_b", "@_user_1"),
+            mentioned("@_user_2", "ou_c", ""),
+        ];
+        let text = |text: &str| render("text", &json!({ "text": text }), &mentions).text;
+        assert_eq!(text("@_user_1 @_user_10"), "@Ann @@_user_1");
+        assert_eq!(text("@_user_2@_user_1"), "@?@Ann");
+        assert_eq!(text("@_user_11 a@b @"), "@_user_11 a@b @");
+        assert_eq!(text("@_all hear"), "@all hear");
+        assert_eq!(text("你好 @_user_1！"), "你好 @Ann！");
+    }
+
+    #[test]
+    fn a_post_becomes_lines() {
+        let body = json!({"title": "Plan", "content": [
+            [{"tag": "text", "text": "see "}, {"tag": "a", "text": "this", "href": "https://x.y"}],
+            [{"tag": "at", "user_id": "@_user_1", "user_name": "no"}, {"tag": "at", "user_id": "all"}],
+            [{"tag": "img", "image_key": "img_1"}, {"tag": "media", "file_key": "file_1"}],
+            [{"tag": "emotion", "emoji_type": "SMILE"}, {"tag": "hr"}],
+            [{"tag": "code_block", "language": "RUST", "text": "fn main() {}\n"}],
+            [{"tag": "md", "text": "**bold** @_user_1"}, {"tag": "new", "text": "er"}, {"tag": 3}],
+        ]});
+        let mentions = [mentioned("@_user_1", "ou_a", "Ann")];
+        let expected = "Plan\nsee [this](https://x.y)\n@Ann@all\n[image][video]\n[SMILE]---\n\
+            ```rust\nfn main() {}\n```\n**bold** @Anner";
+        let content = render("post", &body, &mentions);
+        assert_eq!(content.text, expected);
+        let handles: Vec<_> = content.parts.iter().map(|p| (&*p.kind, &*p.handle)).collect();
+        assert_eq!(handles, [("image", "img_1"), ("media", "file_1")]);
+        assert_eq!(render("post", &json!({ "zh_cn": body }), &mentions), content);
+    }
+
+    #[test]
+    fn other_types_are_named() {
+        let cases = [
+            ("image", json!({"image_key": "k"}), "[image]", Some(("image", None))),
+            (
+                "file",
+                json!({"file_key": "k", "file_name": "a.pdf"}),
+                "[file: a.pdf]",
+                Some(("file", Some("a.pdf"))),
+            ),
+            ("audio", json!({"file_key": "k", "duration": 900}), "[audio]", Some(("audio", None))),
+            ("media", json!({"file_key": "k", "image_key": "i"}), "[video]", Some(("media", None))),
+            ("sticker", json!({"file_key": "k"}), "[sticker]", Some(("sticker", None))),
+            ("share_chat", json!({"chat_id": "oc_1"}), "[shared chat: oc_1]", None),
+            ("location", json!({"name": "here"}), "[location: here]", None),
+            (
+                "interactive",
+                json!({"title": "T", "elements": [[{"tag": "text", "text": "x"}]]}),
+                "[card: T\nx]",
+                None,
+            ),
+            ("hongbao", json!({}), "[hongbao]", None),
+            ("image", json!(null), "[image]", None),
+        ];
+        for (kind, content, text, part) in cases {
+            let found = render(kind, &content, &[]);
+            assert_eq!(found.text, text);
+            let first = found.parts.first().map(|part| (&*part.kind, part.name.as_deref()));
+            assert_eq!(first, part, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The call that says where the long connection is: credentials in, a URL and settings out.
+//!
+//! Every attempt to connect needs a URL of its own. The platform's codes are sorted into those that pass
+//! by themselves and those that need a person; the official clients end themselves on the latter, which
+//! would leave nobody to notice that the person has acted.
+
+use std::time::Duration;
+
+use protocol::worker::FeishuSettings;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::json::{member, number_of, parse, text_of};
+use crate::http::Http;
+use crate::session::Loss;
+
+const PATH: &str = "/callback/ws/endpoint";
+
+/// Why there is no connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Failure {
+    /// Of what sort.
+    pub(super) loss: Loss,
+    /// Why, for people.
+    pub(super) reason: String,
+    /// What a person can do, where only a person can.
+    pub(super) remedy: Option<&'static str>,
+}
+
+impl Failure {
+    /// It will pass.
+    pub(super) fn outage(reason: impl Into<String>) -> Self {
+        Self { loss: Loss::Outage, reason: reason.into(), remedy: None }
+    }
+
+    /// It will not.
+    pub(super) fn refused(reason: impl Into<String>, remedy: &'static str) -> Self {
+        Self { loss: Loss::Refused, reason: reason.into(), remedy: Some(remedy) }
+    }
+
+    /// The platform refused with this code.
+    pub(super) fn code(code: i64, msg: &str) -> Self {
+        let reason = format!("the platform refuses the connection: {code} {}", cut(msg));
+        match code {
+            1 | 1_000_040_343 => Self::outage(reason),
+            1_000_040_344 => Self::refused(reason, "set app_id and the app's secret"),
+            1_000_040_345 => Self::refused(
+                reason,
+                "check app_id and the app's secret in the developer console, and that a version of the app is published",
+            ),
+            1_000_040_350 => Self::refused(
+                reason,
+                "the app has as many connections as it may have: stop other programs that use this app",
+            ),
+            1_000_040_351 => Self::refused(
+                reason,
+                "set base_url to https://open.larksuite.com for a Lark app, to https://open.feishu.cn for a Feishu app",
+            ),
+            _ => Self::refused(
+                reason,
+                "check in the developer console that the app is a custom app, enabled, and receives events by long connection",
+            ),
+        }
+    }
+}
+
+/// Where the long connection is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Endpoint {
+    /// A secret: it opens the connection.
+    pub(super) url: Url,
+    /// Goes into each ping.
+    pub(super) service: i32,
+    /// How often the platform wants to be pinged.
+    pub(super) ping: Option<Duration>,
+}
+
+/// Asks where the long connection is, for at most `limit`.
+pub(super) async fn discover(
+    http: &Http,
+    settings: &FeishuSettings,
+    limit: Duration,
+) -> Result<Endpoint, Failure> {
+    let body = json!({ "AppID": settings.app_id, "AppSecret": settings.app_secret.expose() });
+    let url = format!("{}{PATH}", settings.base_url);
+    let request = http.client().post(url).header("locale", "zh").json(&body).timeout(limit);
+    let answer = http.call(request).await;
+    let answer = answer.map_err(|why| Failure::outage(format!("ask for the connection: {why}")))?;
+    understand(answer.status, &answer.body, settings.base_url.starts_with("https:"))
+}
+
+/// Reads the answer. `secure`: the question was, so the connection must be.
+fn understand(status: u16, body: &[u8], secure: bool) -> Result<Endpoint, Failure> {
+    let answer = parse(body);
+    // Refusals were seen with HTTP 200 and with others; the code is what counts.
+    match number_of(&answer, "code") {
+        Some(0) => {}
+        Some(code) if status < 500 && status != 429 => {
+            return Err(Failure::code(code, text_of(&answer, "msg")));
+        }
+        _ => return Err(without_code(status)),
+    }
+    let data = member(&answer, "data");
+    let Ok(url) = Url::parse(text_of(data, "URL")) else {
+        return Err(Failure::outage("ask for the connection: the answer has no URL"));
+    };
+    let right_scheme = url.scheme() == "wss" || (url.scheme() == "ws" && !secure);
+    if !right_scheme || url.host_str().is_none() {
+        let reason = "ask for the connection: the answer has a URL of the wrong kind";
+        return Err(Failure::refused(reason, "check base_url"));
+    }
+    let service = url.query_pairs().find(|(name, _)| name == "service_id");
+    let service = service.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
+    Ok(Endpoint { url, service, ping: ping_interval(member(data, "ClientConfig")) })
+}
+
+fn without_code(status: u16) -> Failure {
+    let reason = format!("ask for the connection: HTTP {status}");
+    match status {
+        // A throttle is no reason for a person to act, but one to knock less often.
+        429 => Failure { loss: Loss::Refused, reason, remedy: None },
+        300..=399 | 401 | 403..=407 => {
+            Failure::refused(reason, "check base_url and the network's proxy")
+        }
+        _ => Failure::outage(reason),
+    }
+}
+
+/// The interval in the platform's settings, which come with the URL and with pongs. Absent, zero and
+/// nonsense were all seen; each means that nothing changes.
+pub(super) fn ping_interval(settings: &Value) -> Option<Duration> {
+    let seconds = member(settings, "PingInterval").as_u64()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Enough of a platform's words for people.
+pub(super) fn cut(msg: &str) -> &str {
+    msg.get(..msg.floor_char_boundary(200)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(url: &str, config: &Value) -> Vec<u8> {
+        json!({"code": 0, "msg": "ok", "data": {"URL": url, "ClientConfig": config}})
+            .to_string()
+            .into_bytes()
+    }
+
+    #[test]
+    fn a_good_answer() {
+        let url = "wss://h.example/ws/v2?device_id=1&service_id=33554678&ticket=t";
+        let found = understand(200, &answer(url, &json!({"PingInterval": 120})), true).unwrap();
+        assert_eq!((found.service, found.ping), (33_554_678, Some(Duration::from_mins(2))));
+        assert_eq!(found.url.as_str(), url);
+        let bare = understand(200, &answer("ws://h/", &json!(null)), false).unwrap();
+        assert_eq!((bare.service, bare.ping), (0, None));
+    }
+
+    #[test]
+    fn settings_are_guarded() {
+        for nonsense in [json!(null), json!(0), json!(-1), json!("x"), json!(1.5)] {
+            assert_eq!(ping_interval(&json!({ "PingInterval": nonsense })), None);
+        }
+        assert_eq!(ping_interval(&json!([])), None);
+        assert!(ping_interval(&json!({"PingInterval": u64::MAX})).is_some());
+    }
+
+    #[test]
+    fn a_secure_question_takes_no_insecure_answer() {
+        for url in ["ws://h/", "http://h/", "file:///x"] {
+            let failure = understand(200, &answer(url, &json!({})), true).unwrap_err();
+            assert_eq!(failure.loss, Loss::Refused, "{url}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_sorted() {
+        use Loss::{Outage, Refused};
+        let cases = [
+            (200, r#"{"code":1,"msg":"busy"}"#, Outage, false),
+            (200, r#"{"code":1000040343}"#, Outage, false),
+            (200, r#"{"code":1000040344,"data":{}}"#, Refused, true),
+            (200, r#"{"code":1000040345,"data":null}"#, Refused, true),
+            (400, r#"{"code":1000040345}"#, Refused, true),
+            (200, r#"{"code":1000040350}"#, Refused, true),
+            (200, r#"{"code":1000040351}"#, Refused, true),
+            (200, r#"{"code":403}"#, Refused, true),
+            (200, r#"{"code":514}"#, Refused, true),
+            (503, r#"{"code":514}"#, Outage, false),
+            (200, r#"{"code":0,"data":{}}"#, Outage, false),
+            (200, r#"{"code":0}"#, Outage, false),
+            (503, "<html>", Outage, false),
+            (502, "", Outage, false),
+            (429, "{}", Refused, false),
+            (404, "not found", Refused, true),
+            (302, "", Refused, true),
+            (200, "<html>", Outage, false),
+            (200, "[]", Outage, false),
+        ];
+        for (status, body, loss, remedy) in cases {
+            let failure = understand(status, body.as_bytes(), true).unwrap_err();
+            assert_eq!((failure.loss, failure.remedy.is_some()), (loss, remedy), "{status} {body}");
+        }
+    }
+}
