@@ -128,7 +128,8 @@ impl Feishu {
 
 /// Events.
 impl Feishu {
-    /// Delivers an event to the app; `header.app_id` is filled in.
+    /// Delivers an event to the app; `header.app_id` is filled in. Panics when the event has no id: `header.event_id`, or
+    /// `uuid` in the old form.
     pub fn push_event(&self, app_id: &str, event: Value) -> EventHandle {
         self.push_event_as(app_id, event, Push::default())
     }

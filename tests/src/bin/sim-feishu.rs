@@ -26,8 +26,8 @@ Options:
   --help
 
 Stdout: one JSON object a line. The first is {"seen":"listening","base_url":...}; then every observation as it
-happens ("seen": discovery, opened, closed, ping, pushed, missed, answered, given_up, token, sent, deduplicated, call,
-handshake_refused, violation), and for each command an answer with "did" or "error".
+happens ("seen": discovery, handshake_refused, opened, closed, ping, pushed, missed, answered, unanswered, given_up,
+token, sent, deduplicated, call, violation), and for each command an answer with "did" or "error".
 
 Stdin: one JSON object a line; "app" may be left out when there is only one.
   {"do":"push_text","chat":"oc_1","sender":"ou_1","text":"hello"}      add "group":true for a group

@@ -184,7 +184,10 @@ pub fn reaction(message_id: &str, open_id: &str, emoji: &str, operator_type: &st
 /// The same event under a new event id, as the platform may send it after a reconnect.
 pub fn replayed(event: &Value) -> Value {
     let mut again = event.clone();
-    again["header"]["event_id"] = json!(fresh(""));
+    match again.get_mut("uuid") {
+        Some(uuid) => *uuid = json!(fresh("")),
+        None => again["header"]["event_id"] = json!(fresh("")),
+    }
     again
 }
 

@@ -53,6 +53,8 @@ pub enum Observation {
         /// The `data` member, still base64.
         data: Option<String>,
     },
+    /// The time limit of a push is over without an answer.
+    Unanswered { event_id: String, attempt: u32 },
     /// Every push of an event went unanswered.
     GivenUp { event_id: String },
     /// A tenant token was handed out; `fresh` when it is another one than before.

@@ -2,6 +2,7 @@
 //!
 //! Each event goes to one connection chosen by chance. Unanswered after the time limit, answered with another code than
 //! 200, or without a connection at all, it comes again by the schedule, with the same event id and a new delivery id.
+//! How the real platform counts a push without a connection is not known; here it has failed at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,6 +256,7 @@ impl Task {
                     .wait_for(|progress| progress.verdict.is_some() || progress.end.is_some());
                 // The verdict is read below; running into the deadline is one too.
                 let _ = timeout_at(deadline, answer).await;
+                self.note_silence();
             }
             // A value of its own: the borrow must be over before the end is written.
             let verdict = self.progress.borrow().verdict.clone();
@@ -276,6 +278,14 @@ impl Task {
             .journal
             .note(&self.app, Observation::GivenUp { event_id: self.event_id.to_string() });
         self.end(End::GivenUp);
+    }
+
+    fn note_silence(&self) {
+        let progress = self.progress.borrow().clone();
+        if progress.verdict.is_none() && progress.end.is_none() {
+            let (event_id, attempt) = (self.event_id.to_string(), progress.attempts);
+            self.shared.journal.note(&self.app, Observation::Unanswered { event_id, attempt });
+        }
     }
 
     fn end(&self, end: End) {

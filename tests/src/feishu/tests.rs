@@ -210,12 +210,13 @@ async fn a_failure_comes_again_and_a_late_answer_does_not_count() {
     client.answer(failed, 500).await;
     let late = client.next().await;
     let last = client.next().await;
+    let silent = |count| move |entry: &Entry| matches!(entry.what, Observation::Unanswered { attempt, .. } if attempt == count);
     client.answer(late, 200).await;
     let is_late = |entry: &Entry| matches!(entry.what, Observation::Answered { late: true, .. });
     feishu.wait_count("a late answer", SOON, 1, is_late).await;
     assert!(!event.is_acked());
     feishu.configure(|settings| settings.late_answers_count = true);
-    tokio::time::sleep(limit).await;
+    feishu.wait_count("the end of the third limit", SOON, 1, silent(3)).await;
     client.answer(last, 200).await;
     assert_eq!(event.acked_within(SOON).await.attempt, 3);
 }
