@@ -1,0 +1,199 @@
+//! The connection: how it comes about, ends and comes back.
+
+use super::*;
+
+#[tokio::test]
+async fn ready_names_the_account_and_how_long_a_key_is_good() {
+    let mut rig = Rig::on(Rig::sim().await);
+    let ready = rig.until_ready().await;
+    assert!(ready.account.starts_with(APP), "{}", ready.account);
+    assert_eq!(ready.idempotent_ms, Some(3_300_000));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_replaced() {
+    let mut rig = Rig::ready().await;
+    for _ in 0..5 {
+        rig.sim.reset_connections(APP);
+        rig.until_down().await;
+        rig.until_up().await;
+        let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "again");
+        accept(rig.heard().await);
+        event.acked_within(LONG).await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_replaced() {
+    let mut rig = Rig::ready().await;
+    rig.sim.close_connections(APP, 1001, "going away");
+    let (reason, remedy) = rig.until_down().await;
+    assert_eq!((reason.as_str(), remedy), ("the platform closed the connection (1001)", None));
+    rig.until_up().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_black_hole_is_left() {
+    let mut rig = Rig::ready().await;
+    let hole = rig.sim.fault(Scope::All, Fault::BlackHole { existing: true }, Times::Always);
+    let (reason, _) = rig.until_down().await;
+    assert_eq!(reason, "nothing arrives any more");
+    // Neither do answers to new calls.
+    let (reason, _) = rig.until_down().await;
+    assert!(reason.starts_with("ask for the connection: no answer in time"), "{reason}");
+    rig.sim.clear(hole);
+    rig.until_up().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn silence_is_no_reason_to_leave() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.client_config = ClientConfig::quick());
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    rig.sim
+        .wait_count("pings", LONG, 3, |entry| matches!(entry.what, Observation::Ping { .. }))
+        .await;
+    let sim = rig.end().await;
+    assert_eq!(sim.count(opened), 1);
+}
+
+#[tokio::test]
+async fn settings_without_sense_change_nothing() {
+    let mut rig = Rig::ready().await;
+    for payload in [
+        r#"{"PingInterval":0}"#,
+        r#"{"PingInterval":-5}"#,
+        "{}",
+        "null",
+        "nonsense",
+        r#"{"PingInterval":1e99}"#,
+    ] {
+        rig.sim.send_client_config(APP, payload);
+    }
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "after");
+    accept(rig.heard().await);
+    event.acked_within(LONG).await;
+    let sim = rig.end().await;
+    assert!(sim.count(|entry| matches!(entry.what, Observation::Ping { .. })) < 5);
+}
+
+#[tokio::test]
+async fn a_connection_without_pongs_is_never_ready_and_left() {
+    let sim = Rig::sim().await;
+    let mute = sim.fault(Scope::All, Fault::NoPongs, Times::Always);
+    let mut rig = Rig::on(sim);
+    let (reason, _) = rig.until_down().await;
+    assert_eq!(reason, "the platform does not answer its own pings");
+    rig.sim.clear(mute);
+    rig.until_ready().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn hanging_calls_and_handshakes_are_left() {
+    let sim = Rig::sim().await;
+    sim.fault(Scope::All, Fault::DiscoveryHang, Times::Only(1));
+    sim.fault(Scope::All, Fault::HandshakeHang, Times::Only(1));
+    let mut rig = Rig::on(sim);
+    let (reason, _) = rig.until_down().await;
+    assert!(reason.starts_with("ask for the connection: no answer in time"), "{reason}");
+    let (reason, _) = rig.until_down().await;
+    assert_eq!(reason, "open the connection: no answer in time");
+    rig.until_ready().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_platform_passes() {
+    let mut rig = Rig::ready().await;
+    let down = Fault::DiscoveryStatus { status: 503, body: "<html>".to_owned() };
+    let fault = rig.sim.fault(Scope::All, down, Times::Always);
+    rig.sim.drop_connections(APP);
+    rig.until_down().await;
+    let (reason, remedy) = rig.until_down().await;
+    assert_eq!((reason.as_str(), remedy), ("ask for the connection: HTTP 503", None));
+    rig.sim.clear(fault);
+    rig.until_up().await;
+    rig.sim.stop_listening().await;
+    rig.sim.drop_connections(Scope::All);
+    rig.until_down().await;
+    let (reason, _) = rig.until_down().await;
+    assert!(reason.starts_with("ask for the connection: no connection"), "{reason}");
+    rig.sim.listen_again().await;
+    rig.until_up().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_to_do_and_ends_when_somebody_did() {
+    let sim = Rig::sim().await;
+    sim.set_secret(APP, "another");
+    let mut rig = Rig::on(sim);
+    let (reason, remedy) = rig.until_down().await;
+    assert!(reason.contains("1000040345"), "{reason}");
+    assert!(remedy.unwrap().starts_with("check app_id"));
+    rig.sim.set_secret(APP, "secret");
+    rig.until_ready().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_a_refusal() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.connection_limit = 0);
+    let mut rig = Rig::on(sim);
+    let (_, remedy) = rig.until_down().await;
+    assert!(remedy.unwrap().contains("stop other programs"));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_polite_end_answers_what_is_under_way_and_says_goodbye() {
+    let mut rig = Rig::ready().await;
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "last");
+    let submitted = rig.heard().await;
+    let slow = rest(Route::Send, Trouble::Delay { ms: 500 });
+    rig.sim.fault(APP, slow, Times::Only(1));
+    let reply = outbound(1, |_| {});
+    rig.outbound.send(reply).await.unwrap();
+    rig.sim.wait_sent(LONG, |_| true).await;
+    rig.stop.cancel();
+    accept(submitted);
+    event.acked_within(LONG).await;
+    sent(rig.outcome(OutboundId(1)).await);
+    let sim = rig.end().await;
+    let goodbye = |entry: &Entry| match &entry.what {
+        Observation::Closed { ending, .. } => Some(ending.clone()),
+        _ => None,
+    };
+    let ending = sim.wait_for("the close", LONG, |entries| entries.iter().find_map(goodbye)).await;
+    assert_eq!(ending, Ending::Close { code: Some(1000) });
+}
+
+#[tokio::test]
+async fn it_ends_at_once_while_there_is_no_connection() {
+    let sim = Rig::sim().await;
+    sim.fault(Scope::All, Fault::DiscoveryHang, Times::Always);
+    let rig = Rig::on(sim);
+    rig.sim.wait_for("a call", LONG, |entries| (!entries.is_empty()).then_some(())).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_base_url_of_no_use_is_a_mistake_in_the_settings() {
+    for base_url in ["", "open.feishu.cn", "ftp://x", "http://"] {
+        let (app_id, app_secret) = (APP.to_owned(), Secret::new("hidden"));
+        let settings = FeishuSettings { app_id, app_secret, base_url: base_url.to_owned() };
+        assert!(matches!(checked(settings), Err(Error::Config { .. })), "{base_url}");
+    }
+    let (app_id, app_secret) = (APP.to_owned(), Secret::new("hidden"));
+    let base_url = "https://x/".to_owned();
+    let settings = checked(FeishuSettings { app_id, app_secret, base_url }).unwrap();
+    assert_eq!(settings.base_url, "https://x");
+    assert!(!format!("{:?}", Feishu::new(settings)).contains("hidden"));
+}

@@ -1,0 +1,160 @@
+//! Events: what is handed on, and what is answered when.
+
+use super::*;
+
+#[tokio::test]
+async fn an_event_is_answered_after_its_verdict_and_not_before() {
+    let mut rig = Rig::ready().await;
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
+    let submitted = rig.heard().await;
+    assert!(!event.is_acked());
+    let inbound = accept(submitted);
+    assert_eq!((inbound.text.as_str(), inbound.chat_id.as_str()), ("hello", "oc_1"));
+    let ack = event.acked_within(LONG).await;
+    assert_eq!(ack.attempt, 1);
+    assert!(ack.biz_rt.is_some());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn every_verdict_but_a_refusal_is_an_answer() {
+    let mut rig = Rig::ready().await;
+    for verdict in [Verdict::Duplicate, Verdict::Denied] {
+        let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
+        rig.heard().await.verdict.send(verdict).unwrap();
+        event.acked_within(LONG).await;
+    }
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
+    let first = rig.heard().await;
+    first.verdict.send(Verdict::Refused).unwrap();
+    let second = rig.heard().await;
+    assert_eq!(second.event.keys, first.event.keys);
+    accept(second);
+    assert_eq!(event.acked_within(LONG).await.attempt, 2);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_late_verdict_is_no_answer() {
+    let mut rig = Rig::ready().await;
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
+    let first = rig.heard().await;
+    let second = rig.heard().await;
+    accept(first);
+    accept(second);
+    assert_eq!(event.acked_within(LONG).await.attempt, 2);
+    assert_eq!(event.progress().late, 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_event_without_a_verdict_delays_no_other() {
+    let mut rig = Rig::ready().await;
+    rig.sim.push_text(APP, "oc_1", "ou_ann", "stuck");
+    let _stuck = rig.heard().await;
+    for i in 0..100 {
+        let event = rig.sim.push_text(APP, "oc_2", "ou_bob", &i.to_string());
+        assert_eq!(accept(rig.heard().await).text, i.to_string());
+        event.acked_within(LONG).await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_burst_is_handed_on_in_order() {
+    let mut rig = Rig::ready().await;
+    let pushed: Vec<_> =
+        (0..500).map(|i| rig.sim.push_text(APP, "oc_1", "ou_ann", &i.to_string())).collect();
+    for i in 0..500 {
+        assert_eq!(accept(rig.heard().await).text, i.to_string());
+    }
+    for event in pushed {
+        assert_eq!(event.acked_within(LONG).await.attempt, 1);
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn events_in_parts_are_put_together_and_heard_once() {
+    let mut rig = Rig::ready().await;
+    let text = "多字节😀".repeat(50);
+    let built = Message::direct("oc_1", "ou_ann").text(&text).build();
+    let bytes = built.to_string().len();
+    for parts in [2, 3, 7] {
+        let push = Push { repeat_last: true, ..Push::chunked(bytes, parts) };
+        let event = rig.sim.push_event_as(APP, built.clone(), push);
+        assert_eq!(accept(rig.heard().await).text, text);
+        event.acked_within(LONG).await;
+    }
+    // Nothing of the repeated parts was handed on in between.
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "next");
+    assert_eq!(accept(rig.heard().await).text, "next");
+    event.acked_within(LONG).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_is_of_no_use_is_answered_at_once_and_counted() {
+    let mut rig = Rig::ready().await;
+    let card = Push { frame_type: "card".to_owned(), ..Push::default() };
+    let useless = [
+        rig.sim.push_event(APP, reaction("om_1", "ou_a", "OK", "app")),
+        rig.sim.push_event(APP, message_read("ou_a", &["om_1"])),
+        rig.sim.push_event_as(APP, json!({"header": {"event_id": "c"}}), card),
+    ];
+    for event in useless {
+        event.acked_within(LONG).await;
+        rig.note(|note| (note == Note::Ignored).then_some(())).await;
+    }
+    let event = rig.sim.push_event(APP, event("im.message.receive_v1", &json!({})));
+    event.acked_within(LONG).await;
+    rig.note(|note| (note == Note::Malformed).then_some(())).await;
+    for nonsense in [&b"\xff\xff"[..], b""] {
+        rig.sim.send_bytes(APP, nonsense);
+        rig.note(|note| (note == Note::Malformed).then_some(())).await;
+    }
+    rig.sim.send_text_frame(APP, "text");
+    rig.note(|note| (note == Note::Malformed).then_some(())).await;
+    let sim = rig.end().await;
+    assert_eq!(sim.count(opened), 1, "the connection was kept");
+}
+
+#[tokio::test]
+async fn missing_headers_are_no_reason_to_lose_an_event() {
+    let mut rig = Rig::ready().await;
+    let omit = vec!["trace_id", "sum", "seq", "timestamp", "instance_id"];
+    let event = Message::direct("oc_1", "ou_ann").text("bare").build();
+    let event = rig.sim.push_event_as(APP, event, Push { omit, ..Push::default() });
+    assert_eq!(accept(rig.heard().await).text, "bare");
+    event.acked_within(LONG).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_mention_waits_until_the_bot_knows_itself() {
+    let sim = Rig::sim().await;
+    let html = rest(Route::BotInfo, Trouble::Html { status: 502 });
+    sim.fault(Scope::All, html, Times::Only(1));
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    let message =
+        Message::group("oc_1", "ou_ann").text("@_user_1 hi").mention("@_user_1", "ou_bot", "Bot");
+    let event = rig.sim.push_message(APP, message);
+    let inbound = accept(rig.heard().await);
+    assert_eq!((inbound.mention, inbound.text.as_str()), (Mention::Me, "@Bot hi"));
+    event.acked_within(LONG).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_the_bot_is_a_mention() {
+    let mut rig = Rig::ready().await;
+    let plain = outbound(1, |_| {});
+    let ids = sent(rig.send(plain).await);
+    rig.sim.push_message(
+        APP,
+        Message::group("oc_1", "ou_ann").text("why?").reply_to(&ids[0], &ids[0]),
+    );
+    assert_eq!(accept(rig.heard().await).mention, Mention::Me);
+    rig.end().await;
+}
