@@ -1,1 +1,114 @@
-//! x
+//! Peers of the supervisor's socket that are broken, oversized, silent or strangers cost only their own
+//! link.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::gateway::{Gateway, PATIENCE};
+
+const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
+
+fn dial(gateway: &Gateway) -> UnixStream {
+    let stream = UnixStream::connect(gateway.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// What comes back until the other side closes.
+fn rest(mut stream: UnixStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+fn hello(instance: &str, nonce: [u8; 16]) -> Vec<u8> {
+    let hello = protocol::hello::Hello {
+        instance: protocol::id::Instance::new(instance).unwrap(),
+        generation: protocol::id::Generation(1),
+        nonce: protocol::id::Nonce(nonce),
+        pid: std::process::id(),
+    };
+    let mut bytes = protocol::hello::Preamble::ours(protocol::hello::BuildId([0; 16])).to_bytes().to_vec();
+    let mut frame = bytes::BytesMut::new();
+    protocol::frame::encode(&hello, &mut frame).unwrap();
+    bytes.extend_from_slice(&frame);
+    bytes
+}
+
+#[test]
+fn bad_peers_are_cut_and_nobody_else_notices() {
+    let gateway = Gateway::running(CONFIG);
+    let before = ["local", "echo"].map(|name| gateway.wait_ready(name)["pid"].clone());
+
+    let silent: Vec<UnixStream> = (0..20).map(|_| dial(&gateway)).collect();
+
+    let mut garbage = dial(&gateway);
+    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    garbage.shutdown(std::net::Shutdown::Write).unwrap();
+    let told = String::from_utf8(rest(garbage)).unwrap();
+    assert!(told.contains("\"error\":{\"code\":76"), "{told}");
+
+    let mut endless = dial(&gateway);
+    let block = vec![b'{'; 64 * 1024];
+    // Refused on the way: the rest cannot be written.
+    while endless.write_all(&block).is_ok() {}
+
+    let mut other_version = dial(&gateway);
+    other_version.write_all(b"\x89HGW\x01\xff\x7f\x000123456789abcdef").unwrap();
+    let preamble = rest(other_version);
+    assert!(preamble.starts_with(b"\x89HGW\x01"), "it learns our version, and no more");
+    assert_eq!(preamble.len(), protocol::hello::PREAMBLE_LEN);
+
+    for instance in ["local", "nobody"] {
+        let mut stranger = dial(&gateway);
+        stranger.write_all(&hello(instance, [7; 16])).unwrap();
+        assert_eq!(rest(stranger).len(), protocol::hello::PREAMBLE_LEN, "no configuration");
+    }
+
+    let mut oversized = dial(&gateway);
+    let mut bytes = hello("local", [7; 16])[..protocol::hello::PREAMBLE_LEN].to_vec();
+    bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+    oversized.write_all(&bytes).unwrap();
+    assert_eq!(rest(oversized).len(), protocol::hello::PREAMBLE_LEN);
+
+    let after = ["local", "echo"].map(|name| gateway.wait_ready(name)["pid"].clone());
+    assert_eq!(before, after);
+    drop(silent);
+}
+
+#[test]
+fn a_script_can_ask_several_things_over_one_connection() {
+    let gateway = Gateway::running(CONFIG);
+    let mut stream = dial(&gateway);
+    stream
+        .write_all(
+            b"{\"id\":\"a\",\"method\":\"status\"}\n\n{\"id\":2,\"method\":\"dance\"}\nnonsense\n\
+              {\"id\":3,\"method\":\"restart\",\"params\":{\"instances\":[\"lokal\"]}}\n",
+        )
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let told = String::from_utf8(rest(stream)).unwrap();
+    let mut lines: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.sort_by_key(|line| line["id"].to_string());
+    assert_eq!(lines.len(), 4, "{told}");
+    assert_eq!(lines[0]["result"]["schema"], 1, "\"a\"");
+    assert_eq!(lines[1]["error"]["code"], 64, "dance");
+    assert_eq!(lines[2]["error"]["hint"], "did you mean \"local\"? configured: local, echo");
+    assert_eq!(lines[3]["error"]["code"], 76, "nonsense");
+}
+
+#[test]
+fn a_tool_that_hangs_up_cancels_nothing() {
+    let gateway = Gateway::running(CONFIG);
+    let before = gateway.wait_ready("local")["generation"].as_u64().unwrap();
+    let mut events = gateway.events();
+    let mut stream = dial(&gateway);
+    let line = b"{\"id\":1,\"method\":\"restart\",\"params\":{\"instances\":[\"local\"],\"wait_ms\":9999}}\n";
+    stream.write_all(line).unwrap();
+    drop(stream);
+    events.wait(|event| {
+        event["instance"] == "local" && event["now"] == "ready" && event["generation"] == before + 1
+    });
+}

@@ -1,1 +1,208 @@
-//! x
+//! One state directory, one supervisor; how it is started, replaced, stopped and killed (F01, F02, F03,
+//! F09, F62, F65, F66, F78, F82).
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::process::Stdio;
+
+use crate::gateway::{Gateway, is_alive, signal, stderr, stdout};
+
+const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
+const TWO: &str = "[platform.local]\n[platform.other]\nkind = \"local\"\n[agent.echo]\n";
+
+fn pid(gateway: &Gateway, name: &str) -> u64 {
+    gateway.wait_ready(name)["pid"].as_u64().unwrap()
+}
+
+#[test]
+fn a_second_supervisor_is_refused_and_told_by_whom() {
+    let gateway = Gateway::running(CONFIG);
+    let inode = std::fs::metadata(gateway.socket()).unwrap().ino();
+    let second = gateway.run(&["supervise"]);
+    assert_eq!(second.status.code(), Some(75));
+    let told = stderr(&second);
+    assert!(told.contains(&format!("pid {}", gateway.pid())), "{told}");
+    assert!(told.contains("started 20") && told.contains("version 0.1.0"), "{told}");
+    assert!(told.contains("hint: `hermes-gw supervise --replace --state-dir"), "{told}");
+    assert_eq!(std::fs::metadata(gateway.socket()).unwrap().ino(), inode, "its socket stays");
+    gateway.wait_ready("local");
+}
+
+#[test]
+fn a_stopped_supervisor_is_not_displaced() {
+    let gateway = Gateway::running(CONFIG);
+    signal(gateway.pid().into(), "STOP");
+    let second = gateway.run(&["supervise"]);
+    assert_eq!(second.status.code(), Some(75));
+    signal(gateway.pid().into(), "CONT");
+    gateway.wait_ready("local");
+}
+
+#[test]
+fn replace_asks_the_holder_to_leave_and_takes_its_place() {
+    let mut gateway = Gateway::running(CONFIG);
+    let (former, worker) = (u64::from(gateway.pid()), pid(&gateway, "local"));
+    let mut successor = gateway
+        .command()
+        .args(["supervise", "--replace", "-q"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(gateway.left(), Some(0), "it left by itself, politely");
+    gateway.until("the successor serves", || {
+        (gateway.status()?["pid"] == successor.id()).then_some(())
+    });
+    assert!(!is_alive(former) && !is_alive(worker));
+    signal(successor.id().into(), "TERM");
+    assert_eq!(successor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn whatever_was_left_behind_a_start_succeeds() {
+    let mut gateway = Gateway::running(CONFIG);
+    let mut sleeper = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    for left in ["", "{", "815\n", &format!("{{\"pid\":{},\"start\":1}}", sleeper.id())] {
+        gateway.kill_supervisor();
+        std::fs::write(gateway.state().join("lock"), left).unwrap();
+        gateway.start();
+        gateway.wait_ready("local");
+    }
+    assert!(sleeper.try_wait().unwrap().is_none(), "a stranger is never signalled");
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+}
+
+#[test]
+fn term_drains_and_leaves_nothing() {
+    for by in ["TERM", "INT"] {
+        let mut gateway = Gateway::running(CONFIG);
+        let workers = ["local", "echo"].map(|name| pid(&gateway, name));
+        signal(gateway.pid().into(), by);
+        assert_eq!(gateway.left(), Some(0));
+        assert!(workers.iter().all(|worker| !is_alive(*worker)));
+        assert!(!gateway.socket().exists());
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_worker_that_hangs() {
+    let mut gateway = Gateway::running(CONFIG);
+    let worker = pid(&gateway, "local");
+    let mut events = gateway.events();
+    // Stopped, it would be waited for until its grace is over.
+    signal(worker, "STOP");
+    signal(gateway.pid().into(), "TERM");
+    events.wait(|event| event["event"] == "supervisor" && event["now"] == "stopping");
+    signal(gateway.pid().into(), "TERM");
+    assert_eq!(gateway.left(), Some(0));
+    assert!(!is_alive(worker));
+}
+
+#[test]
+fn restart_gives_a_new_worker_and_tells_so() {
+    let gateway = Gateway::running(TWO);
+    for args in [vec!["ctl", "restart", "local"], vec!["ctl", "restart", "local", "--force"]] {
+        let (before, sibling) = (pid(&gateway, "local"), pid(&gateway, "other"));
+        let output = gateway.run(&args);
+        let after = pid(&gateway, "local");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_ne!(before, after);
+        assert!(!is_alive(before));
+        let told = stdout(&output);
+        assert!(told.starts_with("local: restarted, ready in "), "{told}");
+        assert!(told.ends_with(&format!("(pid {after})\n")), "{told}");
+        assert_eq!(pid(&gateway, "other"), sibling);
+    }
+}
+
+#[test]
+fn restart_with_force_helps_a_worker_that_is_stopped() {
+    let gateway = Gateway::running(TWO);
+    let before = pid(&gateway, "local");
+    signal(before, "STOP");
+    let output = gateway.run(&["ctl", "restart", "local", "--force"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!is_alive(before));
+    // Without force a stopped worker hears TERM and CONT, and leaves as politely as any other.
+    let before = pid(&gateway, "local");
+    signal(before, "STOP");
+    let output = gateway.run(&["ctl", "restart", "local"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!is_alive(before));
+}
+
+#[test]
+fn kill_keeps_an_instance_down_until_it_is_started() {
+    let gateway = Gateway::running(TWO);
+    for force in [false, true] {
+        let before = pid(&gateway, "local");
+        let mut args = vec!["ctl", "kill", "local"];
+        args.extend(force.then_some("--force"));
+        let output = gateway.run(&args);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).starts_with("local: killed in "), "{}", stdout(&output));
+        assert!(!is_alive(before));
+        let told = gateway.instance("local");
+        assert_eq!((&told["phase"], &told["wanted"]), (&"down".into(), &"down".into()));
+        assert_eq!(stdout(&gateway.run(&args)), "local: already down\n");
+        let output = gateway.run(&["ctl", "start", "local"]);
+        assert!(stdout(&output).starts_with("local: started, ready in "), "{}", stdout(&output));
+    }
+    let output = gateway.run(&["ctl", "restart", "other", "--no-wait"]);
+    assert!(stdout(&output).starts_with("other: requested"), "{}", stdout(&output));
+}
+
+#[test]
+fn kill_without_a_name_stops_the_supervisor() {
+    let mut gateway = Gateway::running(CONFIG);
+    let worker = pid(&gateway, "local");
+    let output = gateway.run(&["ctl", "kill"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("supervisor: stopped in "), "{}", stdout(&output));
+    assert_eq!(gateway.left(), Some(0));
+    assert!(!is_alive(worker));
+    assert_eq!(stdout(&gateway.run(&["ctl", "kill"])), "supervisor: already down\n");
+}
+
+#[test]
+fn kill_with_force_ends_a_supervisor_that_is_stopped_with_all_its_children() {
+    let mut gateway = Gateway::running(CONFIG);
+    let workers = ["local", "echo"].map(|name| pid(&gateway, name));
+    for worker in workers {
+        signal(worker, "STOP");
+    }
+    signal(gateway.pid().into(), "STOP");
+    let output = gateway.run(&["ctl", "kill", "--force"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(gateway.left(), None, "by a signal");
+    assert!(workers.iter().all(|worker| !is_alive(*worker)));
+    assert!(!gateway.socket().exists());
+    gateway.start();
+    gateway.wait_ready("local");
+}
+
+#[test]
+fn status_without_a_supervisor_is_69_with_a_hint() {
+    let gateway = Gateway::new(CONFIG);
+    let output = gateway.run(&["ctl", "status"]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(stderr(&output).contains("\nhint: start one with `hermes-gw supervise`"), "{}", stderr(&output));
+}
+
+#[test]
+fn everything_is_its_owners_alone_from_birth() {
+    let mut gateway = Gateway::new(CONFIG);
+    // The widest mask there is, for the supervisor that the gateway starts.
+    let former = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    gateway.start();
+    nix::sys::stat::umask(former);
+    gateway.wait_ready("local");
+    let mode = |path| std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(gateway.state()), 0o700);
+    let mut sockets = 0;
+    for entry in std::fs::read_dir(gateway.state()).unwrap() {
+        let path = entry.unwrap().path();
+        sockets += u32::from(std::fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+        assert_eq!(mode(path.clone()), 0o600, "{}", path.display());
+    }
+    assert_eq!(sockets, 2);
+}
