@@ -1,6 +1,6 @@
 //! Measures the store alone, against a raw append with `fdatasync` in groups of the same size.
 //!
-//!     store-bench table DIR             events/s and latency at 1, 8, 64 and 256 in flight
+//!     store-bench table DIR [DEPTH]     events/s and latency at 1, 8, 64 and 256 in flight
 //!     store-bench backlog DIR [COUNT]   fill, SIGKILL, reopen, drain, disk given back
 //!
 //! DIR must be on the disk in question and is left behind. Disks are noisy: raw and store take turns,
@@ -28,7 +28,10 @@ fn main() {
     let count = args.get(2).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
     fs::create_dir_all(&dir).unwrap();
     match args.first().map(String::as_str) {
-        Some("table") => table(&dir),
+        Some("table") => match args.get(2).and_then(|depth| depth.parse().ok()) {
+            Some(depth) => table(&dir, &[depth]),
+            None => table(&dir, &[1, 8, 64, 256]),
+        },
         Some("backlog") => backlog(&dir, count),
         Some("fill") => fill(&dir, count),
         Some("drain") => drain(&dir),
@@ -36,19 +39,22 @@ fn main() {
     }
 }
 
-fn table(dir: &Path) {
+fn table(dir: &Path, depths: &[usize]) {
     println!(
-        "in flight   raw/s  store/s  ratio   raw p50/p99 ms   store p50/p99 ms  events/commit  checkpoints"
+        "in flight  group    raw/s  store/s  ratio   raw p50/p99 ms   store p50/p99 ms  events/commit  checkpoints"
     );
-    for depth in [1, 8, 64, 256] {
+    for &depth in depths {
         let dir = dir.join(format!("depth-{depth}"));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        let mut raw = Raw::new(&dir.join("raw"), depth);
         let mut bench = Bench::open(&dir);
         let slice = Duration::from_millis(400);
-        bench.accept(depth, slice, &mut Vec::new());
+        // Of those in flight, one part waits while another is written: a group is smaller.
+        let (start, mut warm) = (bench.files(), Vec::new());
+        bench.accept(depth, slice, &mut warm);
         let before = bench.files();
+        let group = warm.len().div_ceil(usize::try_from(before.commits - start.commits).unwrap());
+        let mut raw = Raw::new(&dir.join("raw"), group);
         let (mut raw_times, mut times) = (Vec::new(), Vec::new());
         let (mut raw_spent, mut spent) = (0.0, 0.0);
         for _ in 0..8 {
@@ -56,11 +62,11 @@ fn table(dir: &Path) {
             spent += bench.accept(depth, slice, &mut times);
         }
         let after = bench.files();
-        let raw_rate = (raw_times.len() * depth) as f64 / raw_spent;
+        let raw_rate = (raw_times.len() * group) as f64 / raw_spent;
         let rate = times.len() as f64 / spent;
         let commits = after.commits - before.commits;
         println!(
-            "{depth:9} {raw_rate:7.0} {rate:8.0} {:6.2} {:>9.2}/{:<7.2} {:>9.2}/{:<7.2} {:11.1} {:10}",
+            "{depth:9} {group:6} {raw_rate:8.0} {rate:8.0} {:6.2} {:>9.2}/{:<7.2} {:>9.2}/{:<7.2} {:11.1} {:10}",
             rate / raw_rate,
             quantile(&mut raw_times, 0.5),
             quantile(&mut raw_times, 0.99),
@@ -338,8 +344,8 @@ struct Raw {
 }
 
 impl Raw {
-    fn new(path: &Path, depth: usize) -> Self {
-        let mut group = vec![0; 1024 * depth];
+    fn new(path: &Path, events: usize) -> Self {
+        let mut group = vec![0; 1024 * events];
         let mut x = 88_172_645_463_325_252_u64;
         for part in group.chunks_mut(8) {
             x ^= x << 13;

@@ -22,6 +22,7 @@ mod owner;
 mod parked;
 mod purge;
 mod recover;
+mod salvage;
 mod scan;
 mod schema;
 mod seen;

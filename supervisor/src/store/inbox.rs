@@ -44,7 +44,7 @@ pub(super) fn accept(
         Answer::Duplicate
     };
     if let Some(cursor) = cursor {
-        tables.save_cursor(no, cursor)?;
+        tables.save_cursor(no, cursor);
     }
     Ok(answer)
 }

@@ -202,6 +202,7 @@ impl Owner {
                 outcomes.push((at, outcome));
             }
         }
+        self.tables.flush().map_err(|e| Fault::of(&e, None))?;
         self.execute("COMMIT")?;
         let files = &mut self.tables.tally.files;
         files.groups += 1;

@@ -190,19 +190,35 @@ fn migrate(db: &mut Connection, paths: &Paths, now_ms: i64) -> Result<(), Refusa
     if steps.is_empty() {
         return Ok(());
     }
-    let mut run = || -> rusqlite::Result<()> {
-        let all = db.transaction()?;
-        for step in steps {
-            all.execute_batch(step)?;
-        }
-        if found == 0 {
-            let insert = "INSERT INTO meta VALUES('store_id', lower(hex(randomblob(8)))), ('created_ms', ?1),
-                ('seen_key', randomblob(16))";
-            all.execute(insert, [now_ms])?;
-            all.pragma_update(None, "application_id", APPLICATION_ID)?;
-        }
-        all.pragma_update(None, "user_version", known)?;
-        all.commit()
-    };
-    run().map_err(|e| refusal(&e, paths))
+    step(db, steps, found == 0, now_ms).map_err(engine)
+}
+
+fn step(db: &mut Connection, steps: &[&str], fresh: bool, now_ms: i64) -> rusqlite::Result<()> {
+    let all = db.transaction()?;
+    for step in steps {
+        all.execute_batch(step)?;
+    }
+    if fresh {
+        all.execute(
+            "INSERT INTO meta VALUES('store_id', lower(hex(randomblob(8)))), ('created_ms', ?1),
+               ('seen_key', randomblob(16))",
+            [now_ms],
+        )?;
+        all.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    all.pragma_update(None, "user_version", i64::try_from(STEPS.len()).unwrap_or(i64::MAX))?;
+    all.commit()
+}
+
+/// Makes a new file that nobody relies on before it is complete: no journal, no sync.
+pub(super) fn make(path: &Path, now_ms: i64) -> rusqlite::Result<Connection> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let mut db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    db.pragma_update(None, "page_size", PAGE_SIZE)?;
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    db.pragma_update(None, "journal_mode", "OFF")?;
+    db.pragma_update(None, "synchronous", "OFF")?;
+    step(&mut db, STEPS, true, now_ms)?;
+    Ok(db)
 }

@@ -118,8 +118,6 @@ impl Seen {
             }
         }
         if !new.is_empty() {
-            db.prepare_cached("INSERT INTO seen_log(at_ms, hashes) VALUES(?1, ?2)")?
-                .execute(params![now_ms, hash::pack(&new)])?;
             self.newest_ms = self.newest_ms.max(now_ms);
             self.recent.extend(new.iter().copied());
             self.added.append(&mut new);
@@ -143,6 +141,15 @@ impl Seen {
             }
         }
         Ok(false)
+    }
+
+    /// Writes what this transaction noted: one row.
+    pub(super) fn flush(&self, db: &Connection) -> Result<()> {
+        if !self.added.is_empty() {
+            db.prepare_cached("INSERT INTO seen_log(at_ms, hashes) VALUES(?1, ?2)")?
+                .execute(params![self.newest_ms, hash::pack(&self.added)])?;
+        }
+        Ok(())
     }
 
     pub(super) fn committed(&mut self) {

@@ -34,6 +34,8 @@ pub(super) struct Tables {
     pub(super) seen: Seen,
     pub(super) purge: purge::Position,
     cursors: HashMap<i64, Cursor>,
+    /// Instances whose cursor this transaction moved.
+    moved: Vec<i64>,
 }
 
 /// What an operation came to.
@@ -73,6 +75,7 @@ impl Tables {
             seen,
             purge: purge::Position::default(),
             cursors: HashMap::new(),
+            moved: Vec::new(),
         })
     }
 
@@ -134,7 +137,7 @@ impl Tables {
             Op::FinishSend { id, end, now_ms, .. } => outbox::finish(self, *id, end, *now_ms)?,
             Op::SaveCursor { instance, cursor } => {
                 let no = self.names.instance_made(&self.db, instance)?;
-                self.save_cursor(no, cursor)?;
+                self.save_cursor(no, cursor);
                 return Ok(Outcome::Silent);
             }
             Op::RecordExit(exit) => {
@@ -150,14 +153,26 @@ impl Tables {
     }
 
     /// Keeps a resume point, unless it is the one that is kept.
-    pub(super) fn save_cursor(&mut self, instance: i64, cursor: &Cursor) -> Result<()> {
+    pub(super) fn save_cursor(&mut self, instance: i64, cursor: &Cursor) {
         if self.cursors.get(&instance) != Some(cursor) {
-            self.db
-                .prepare_cached("INSERT OR REPLACE INTO cursor(instance, body) VALUES(?1, ?2)")?
-                .execute(params![instance, cursor.0])?;
             self.cursors.insert(instance, cursor.clone());
+            if !self.moved.contains(&instance) {
+                self.moved.push(instance);
+            }
         }
-        Ok(())
+    }
+
+    /// Writes what the operations of this transaction share: the last cursor of each instance and the
+    /// keys of all events. Before the commit.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        for instance in self.moved.drain(..) {
+            if let Some(cursor) = self.cursors.get(&instance) {
+                self.db
+                    .prepare_cached("INSERT OR REPLACE INTO cursor(instance, body) VALUES(?1, ?2)")?
+                    .execute(params![instance, cursor.0])?;
+            }
+        }
+        self.seen.flush(&self.db)
     }
 
     fn record_exit(&mut self, exit: &Exit) -> Result<()> {
@@ -180,6 +195,7 @@ impl Tables {
         self.lanes.rolled_back();
         self.names.forget();
         self.cursors.clear();
+        self.moved.clear();
         self.events.rolled_back();
         self.replies.rolled_back();
         self.purge = purge::Position::default();

@@ -111,7 +111,7 @@ impl Tally {
         self.position < self.horizon || !self.others
     }
 
-    /// Counts some of them. Outside of any transaction.
+    /// Counts some of them.
     pub(super) fn slice(&mut self, db: &Connection) -> Result<()> {
         if !self.others {
             self.others = true;
@@ -149,6 +149,8 @@ impl Tally {
 
     /// Answers [`super::op::Op::Counts`].
     pub(super) fn counts(&mut self, db: &Connection, names: &mut Names) -> Result<Answer> {
+        // Whoever asks again and again gets on, however busy the store is.
+        self.slice(db)?;
         let counting = self.is_counting();
         let mut instances = Vec::new();
         for (no, entry) in &mut self.instances {

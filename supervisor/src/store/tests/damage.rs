@@ -1,1 +1,219 @@
-//! Damaged files.
+//! Files that were cut, overwritten or filled with rubbish.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use super::super::schema::PAGE_SIZE;
+use super::*;
+
+const EVENTS: u64 = 300;
+
+/// A store of [`EVENTS`] events and a reply, moved into its one file.
+fn filled(dir: &Path) {
+    let mut rig = Rig::open(dir);
+    for n in 0..EVENTS {
+        let mut event = event(&format!("{n}"), &format!("chat{}", n % 5));
+        event.raw = vec![7; 500];
+        rig.accept(event);
+    }
+    rig.reply("k", "chat", None);
+    rig.close();
+    fs::remove_file(dir.join("store.db-wal")).unwrap();
+}
+
+fn all_heads(rig: &mut Rig) -> usize {
+    rig.settled_counts().iter().map(|count| count.waiting as usize).sum()
+}
+
+fn usable(mut rig: Rig) {
+    let id = rig.accept(event("after the damage", "chat"));
+    assert_eq!(rig.begin(id).event, event("after the damage", "chat"));
+    rig.settle(id);
+    rig.close();
+}
+
+#[test]
+fn a_file_of_rubbish_is_set_aside_and_a_fresh_one_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let file = dir.path().join("store.db");
+    let rubbish: Vec<u8> = (0..200).collect();
+    fs::File::options().write(true).open(&file).unwrap().write_all_at(&rubbish, 0).unwrap();
+    let before = fs::read(&file).unwrap();
+    let rig = Rig::open(dir.path());
+    let damage = rig.opened.damage.clone().unwrap();
+    assert!(damage.unreadable > 0);
+    assert_eq!(fs::read(&damage.kept_as).unwrap(), before, "kept as it was");
+    usable(rig);
+    assert_eq!(Rig::open(dir.path()).opened.damage, None);
+}
+
+#[test]
+fn most_of_a_file_with_a_zeroed_page_is_saved_wherever_the_page_is() {
+    let whole = tempfile::tempdir().unwrap();
+    filled(whole.path());
+    let bytes = fs::read(whole.path().join("store.db")).unwrap();
+    let pages = bytes.len() / PAGE_SIZE as usize;
+    let (mut found, mut saved_all) = (0, 0);
+    for page in 1..pages {
+        let dir = tempfile::tempdir().unwrap();
+        let mut damaged = bytes.clone();
+        damaged[page * PAGE_SIZE as usize..(page + 1) * PAGE_SIZE as usize].fill(0);
+        fs::write(dir.path().join("store.db"), &damaged).unwrap();
+        let mut rig = Rig::open(dir.path());
+        if let Some(damage) = rig.opened.damage.clone() {
+            found += 1;
+            assert_eq!(fs::read(&damage.kept_as).unwrap(), damaged);
+            saved_all += usize::from(damage.events == EVENTS);
+            assert_eq!(all_heads(&mut rig) as u64, damage.events);
+        }
+        usable(rig);
+    }
+    assert!(found > pages / 2, "{found} of {pages}");
+    assert!(saved_all > 5, "{saved_all} of {found}");
+}
+
+#[test]
+fn a_truncated_file_gives_what_it_still_has() {
+    let whole = tempfile::tempdir().unwrap();
+    filled(whole.path());
+    let bytes = fs::read(whole.path().join("store.db")).unwrap();
+    let mut best = 0;
+    for eighths in 0..8 {
+        let dir = tempfile::tempdir().unwrap();
+        let cut = bytes.len() * eighths / 8 + 100;
+        fs::write(dir.path().join("store.db"), &bytes[..cut]).unwrap();
+        let mut rig = Rig::open(dir.path());
+        let damage = rig.opened.damage.clone().unwrap();
+        assert_eq!(all_heads(&mut rig) as u64, damage.events);
+        best = best.max(damage.events);
+        usable(rig);
+    }
+    assert!(best > EVENTS / 2, "{best}");
+}
+
+#[test]
+fn damage_met_while_running_poisons_and_the_next_start_salvages() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    // More than is checked at each start.
+    let mut rig = Rig::open(dir.path());
+    for n in 0..12 {
+        let mut event = event(&format!("large {n}"), "large");
+        event.raw = vec![9; 500_000];
+        rig.accept(event);
+    }
+    rig.close();
+    fs::remove_file(dir.path().join("store.db-wal")).unwrap();
+    let file =
+        fs::File::options().read(true).write(true).open(dir.path().join("store.db")).unwrap();
+    let pages = file.metadata().unwrap().len() / u64::from(PAGE_SIZE);
+    let mut page = vec![0; PAGE_SIZE as usize];
+    for at in 1..pages {
+        file.read_exact_at(&mut page, at * u64::from(PAGE_SIZE)).unwrap();
+        // A leaf of payloads: it holds the text of an event.
+        if page[0] == 13 && page.windows(7).any(|w| w == b"text of") {
+            file.write_all_at(&vec![0; PAGE_SIZE as usize], at * u64::from(PAGE_SIZE)).unwrap();
+            break;
+        }
+    }
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.opened.damage, None, "not looked at yet");
+    let mut poisoned = false;
+    for n in 1..=EVENTS {
+        rig.store.submit(Op::Begin { ticket: Ticket(n), id: EventId(n) });
+    }
+    for _ in 1..=EVENTS {
+        match rig.done() {
+            Done::Answered { .. } => {}
+            Done::Poisoned { .. } => {
+                poisoned = true;
+                break;
+            }
+        }
+    }
+    assert!(poisoned);
+    rig.store.submit(Op::Counts { ticket: Ticket(0) });
+    assert!(matches!(rig.done(), Done::Poisoned { .. }));
+    drop(rig.answers);
+    assert!(matches!(rig.store.close(), Err(Error::Poisoned { .. })));
+
+    let mut rig = Rig::open(dir.path());
+    let damage = rig.opened.damage.clone().unwrap();
+    assert!(damage.events > EVENTS - 20 && damage.unreadable > 0, "{damage:?}");
+    assert_eq!(all_heads(&mut rig) as u64, damage.events);
+    usable(rig);
+    assert!(!dir.path().join("store.suspect").exists());
+}
+
+/// Cut the log anywhere: every group whose last byte is before the cut is there, and nothing breaks.
+#[test]
+fn a_torn_log_keeps_every_group_before_the_tear() {
+    let dir = tempfile::tempdir().unwrap();
+    Rig::open(dir.path()).close();
+    let mut rig = Rig::open(dir.path());
+    let base = fs::read(dir.path().join("store.db")).unwrap();
+    let mut marks = Vec::new();
+    let log = dir.path().join("store.db-wal");
+    let end = |log: &Path| {
+        let bytes = fs::read(log).unwrap();
+        bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)
+    };
+    for n in 0..12 {
+        let id = rig.accept(event(&format!("{n}"), "chat"));
+        marks.push((end(&log), id));
+    }
+    let bytes = fs::read(&log).unwrap();
+    assert_eq!(fs::read(dir.path().join("store.db")).unwrap(), base, "nothing was copied yet");
+    let last = marks[11].0;
+    rig.close();
+    for cut in
+        (0..last + 4096).step_by(1499).chain(marks.iter().flat_map(|(m, _)| [m - 1, *m, m + 1]))
+    {
+        for zeroed in [true, false] {
+            let torn = tempfile::tempdir().unwrap();
+            fs::write(torn.path().join("store.db"), &base).unwrap();
+            let mut part = bytes[..cut.min(bytes.len())].to_vec();
+            if zeroed {
+                part.resize(bytes.len(), 0);
+            }
+            fs::write(torn.path().join("store.db-wal"), &part).unwrap();
+            let mut rig = Rig::open(torn.path());
+            assert_eq!(rig.opened.damage, None, "cut at {cut}");
+            // A frame may end in zeros of its own, so a mark may lie before the end of its group.
+            for (mark, id) in &marks {
+                if mark + PAGE_SIZE as usize <= cut {
+                    rig.begin(*id);
+                }
+            }
+            let (_, at_end) = rig.heads(0, 100);
+            assert!(at_end);
+            usable(rig);
+        }
+    }
+}
+
+/// The log is grown with zeros while frames lie in it: none of them is touched.
+#[test]
+fn growing_the_log_behind_valid_frames_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let log = dir.path().join("store.db-wal");
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(rig.accept(event(&format!("{n}"), "chat")));
+        let length = fs::metadata(&log).unwrap().len();
+        super::super::space::grow_log(&log, length + 100_000).unwrap();
+    }
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["store.db", "store.db-wal"] {
+        fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    rig.close();
+    let mut rig = Rig::open(copy.path());
+    assert_eq!(rig.opened.damage, None);
+    for id in ids {
+        rig.begin(id);
+    }
+    usable(rig);
+}

@@ -1,0 +1,239 @@
+//! Copies what can be read of a damaged file into a fresh one, row by row.
+//!
+//! Where a page cannot be read, the copy goes on behind it: ids are tried one after another with growing
+//! steps, and from the far end backwards. Afterwards the tables are made to agree. An event needs its
+//! payload; its small row, its conversation and its place in a lane can be made anew, and in doubt an
+//! event waits: delivered twice is better than lost.
+
+use std::path::Path;
+
+use protocol::id::Lane;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params, params_from_iter};
+
+use super::body;
+use super::names::Names;
+use super::op::Damage;
+use super::schema;
+
+/// Tables with numbered rows.
+const NUMBERED: &[&str] = &[
+    "instance",
+    "conversation",
+    "inbox",
+    "payload",
+    "parked",
+    "cursor",
+    "reply",
+    "outbox",
+    "exits",
+    "seen_log",
+    "seen_part",
+    "seen_bucket",
+];
+
+/// How far ids jump if the last one given out is unknown: none of them may be used again.
+const JUMP: i64 = 1 << 20;
+
+/// Copies `damage.kept_as` into the new file `fresh`, and counts.
+pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()> {
+    let new = schema::make(fresh, now_ms)?;
+    new.execute_batch("BEGIN")?;
+    if let Ok(old) = source(&damage.kept_as) {
+        // Random keys and ids of the old store, if they can be read; else the new ones stay.
+        for name in ["store_id", "created_ms", "seen_key", "last_event", "last_reply"] {
+            let value: Option<Value> = old
+                .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+                .optional()
+                .unwrap_or_default();
+            if let Some(value) = value {
+                new.execute("INSERT OR REPLACE INTO meta VALUES(?1, ?2)", params![name, value])?;
+            }
+        }
+        for table in NUMBERED {
+            damage.unreadable += numbered(&old, &new, table)?;
+        }
+    } else {
+        damage.unreadable += 1;
+    }
+    mend(&new, now_ms, damage)?;
+    let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, u64>(0));
+    damage.events = count("SELECT count(*) FROM inbox")?;
+    damage.parked = count("SELECT count(*) FROM parked")?;
+    damage.replies = count("SELECT count(*) FROM reply")?;
+    damage.keys = count(
+        "SELECT (SELECT coalesce(sum(length(hashes)), 0) FROM seen_log) / 16
+              + (SELECT coalesce(sum(length(hashes)), 0) FROM seen_bucket) / 16",
+    )?;
+    new.execute_batch("COMMIT")
+}
+
+fn source(path: &Path) -> Result<Connection> {
+    let old = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    old.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    old.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    // Lets a file be read that is shorter than it says.
+    old.pragma_update(None, "writable_schema", true)?;
+    old.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(old)
+}
+
+/// Copies a table whose rows are numbered. How many times it could not go on.
+fn numbered(old: &Connection, new: &Connection, table: &str) -> Result<u64> {
+    let mut unreadable = 0;
+    let mut from = i64::MIN;
+    let mut step = 0;
+    loop {
+        match run(old, new, table, "rowid >= ?1 ORDER BY rowid", from)? {
+            Run { last, whole: true } => {
+                if step > 0 && last.is_none() {
+                    // Behind the damage there was nothing more, from this side.
+                    run(old, new, table, "rowid >= ?1 ORDER BY rowid DESC", i64::MIN)?;
+                }
+                return Ok(unreadable);
+            }
+            Run { last: Some(last), whole: false } => {
+                unreadable += 1;
+                from = last.saturating_add(1);
+                step = 1;
+            }
+            Run { last: None, whole: false } => {
+                if step == 0 {
+                    unreadable += 1;
+                    from = 0;
+                }
+                step = (step * 2).max(1);
+                from = from.saturating_add(step);
+                if from == i64::MAX || step >= i64::MAX / 2 {
+                    run(old, new, table, "rowid >= ?1 ORDER BY rowid DESC", i64::MIN)?;
+                    return Ok(unreadable);
+                }
+            }
+        }
+    }
+}
+
+struct Run {
+    last: Option<i64>,
+    whole: bool,
+}
+
+/// Copies rows until the end or the first that cannot be read. An error is one of the new file.
+fn run(old: &Connection, new: &Connection, table: &str, which: &str, from: i64) -> Result<Run> {
+    let mut last = None;
+    let broken = |last| Ok(Run { last, whole: false });
+    let Ok(mut read) = old.prepare(&format!("SELECT rowid, * FROM {table} WHERE {which}")) else {
+        return broken(last);
+    };
+    let columns = read.column_count();
+    let places = vec!["?"; columns - 1].join(", ");
+    let mut insert = new.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES({places})"))?;
+    let Ok(mut rows) = read.query([from]) else { return broken(last) };
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                let Ok(id) = row.get::<_, i64>(0) else { return broken(last) };
+                let values: Result<Vec<Value>> = (1..columns).map(|at| row.get(at)).collect();
+                if let Ok(values) = values {
+                    match insert.execute(params_from_iter(values)) {
+                        // A row that breaks a rule is no row of ours.
+                        Err(e) if is_rule(&e) => {}
+                        other => drop(other?),
+                    }
+                }
+                last = Some(id);
+            }
+            Ok(None) => return Ok(Run { last, whole: true }),
+            Err(_) => return broken(last),
+        }
+    }
+}
+
+fn is_rule(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+}
+
+/// Makes the tables agree with one another.
+fn mend(new: &Connection, now_ms: i64, damage: &mut Damage) -> Result<()> {
+    // Instances whose name is lost get one that says so.
+    for table in ["conversation", "inbox", "parked", "cursor", "reply", "outbox"] {
+        new.execute(
+            &format!(
+                "INSERT OR IGNORE INTO instance(no, name)
+                 SELECT DISTINCT instance, 'lost-' || instance FROM {table}
+                 WHERE instance NOT IN (SELECT no FROM instance)"
+            ),
+            [],
+        )?;
+    }
+    // Without its payload an event is nothing.
+    for table in ["inbox", "parked"] {
+        let sql = format!("DELETE FROM {table} WHERE id NOT IN (SELECT id FROM payload)");
+        damage.unreadable += new.execute(&sql, [])? as u64;
+    }
+    // A conversation whose row is lost is still named by the payloads.
+    let mut read = new.prepare(
+        "SELECT lane, instance, (SELECT body FROM payload WHERE payload.id = rows.id)
+         FROM (SELECT id, lane, instance FROM inbox UNION ALL SELECT id, lane, instance FROM parked) rows
+         WHERE lane NOT IN (SELECT no FROM conversation) GROUP BY lane",
+    )?;
+    let mut rows = read.query([])?;
+    while let Some(row) = rows.next()? {
+        let (lane, instance): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let event = body::decode(row.get_ref(2)?.as_blob()?);
+        let (chat, thread) = match event {
+            Some(event) => (event.chat_id, event.thread_id),
+            None => (format!("lost-{lane}"), None),
+        };
+        new.execute(
+            "INSERT INTO conversation(no, instance, chat, thread, used_ms) VALUES(?1, ?2, ?3, ?4, ?5)",
+            params![lane, instance, chat, thread, now_ms],
+        )?;
+    }
+    // A payload that nobody owns belongs to an event whose small row is lost: it waits.
+    new.execute(
+        "INSERT INTO inbox(id, lane, instance, attempts, origin_ms, received_ms, size)
+         SELECT payload.id, lane, conversation.instance, 0, ?1, ?1, length(body)
+         FROM payload JOIN conversation ON conversation.no = payload.lane
+         WHERE payload.id NOT IN (SELECT id FROM inbox UNION ALL SELECT id FROM parked)",
+        [now_ms],
+    )?;
+    new.execute(
+        "INSERT OR IGNORE INTO waiting(lane, id) SELECT lane, id FROM inbox ORDER BY lane, id",
+        [],
+    )?;
+    replies(new, now_ms)?;
+    for (name, table) in [("last_event", "payload"), ("last_reply", "reply")] {
+        new.execute(
+            &format!(
+                "INSERT OR IGNORE INTO meta SELECT ?1, coalesce(max(id), 0) + ?2 FROM {table}"
+            ),
+            params![name, JUMP],
+        )?;
+    }
+    new.execute(
+        "INSERT OR REPLACE INTO meta SELECT 'waiting_upto', coalesce(max(id), 0) FROM inbox",
+        [],
+    )?;
+    Ok(())
+}
+
+/// The outbox anew: what is not at its end waits in its chat.
+fn replies(new: &Connection, now_ms: i64) -> Result<()> {
+    new.execute("DELETE FROM outbox", [])?;
+    let mut names = Names::default();
+    let mut read =
+        new.prepare("SELECT id, instance, chat FROM reply WHERE state IN (0, 1) ORDER BY id")?;
+    let mut rows = read.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, instance): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let name = names.instance_name(new, instance)?;
+        let chat = Lane { instance: name, chat_id: row.get(2)?, thread_id: None };
+        let lane = names.lane_made(new, &chat, now_ms)?;
+        new.execute(
+            "INSERT INTO outbox(id, lane, instance) VALUES(?1, ?2, ?3)",
+            [id, lane, instance],
+        )?;
+    }
+    Ok(())
+}
