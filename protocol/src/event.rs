@@ -225,3 +225,12 @@ pub struct Receipt {
     /// Why it failed or is unknown.
     pub reason: Option<String>,
 }
+
+/// Why an agent stopped being ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Pause {
+    /// It said so. What it still holds is handed back without counting the attempt.
+    Asked,
+    /// Its connection ended without a word. What it held counts as tried.
+    Lost,
+}

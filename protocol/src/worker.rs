@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Delivery, Inbound, Outbound, Outcome, Receipt, Reply};
+use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
 use crate::id::{EventId, OutboundId, Seq};
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
@@ -222,15 +222,6 @@ pub enum FromWorker {
         /// For people.
         reason: String,
     },
-}
-
-/// Why an agent stopped being ready.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Pause {
-    /// It said so. What it still holds is handed back without counting the attempt.
-    Asked,
-    /// Its connection ended without a word. What it held counts as tried.
-    Lost,
 }
 
 /// What a worker found when it became ready.

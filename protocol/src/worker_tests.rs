@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    ChatType, Inbound, InboundKind, Mention, Part, ReplyState, Sender, SenderKind,
+    ChatType, Inbound, InboundKind, Mention, Part, Pause, ReplyState, Sender, SenderKind,
 };
 use crate::id::{Instance, Lane};
 use crate::{Error, frame};

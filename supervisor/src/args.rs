@@ -28,6 +28,11 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Reads the command line. The error knows how to print itself.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    Cli::try_parse()
+}
+
 /// What applies to every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {

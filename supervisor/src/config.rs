@@ -120,19 +120,14 @@ impl Config {
 
     /// Every instance's trouble as one error; `Ok` if there is none.
     pub fn check(&self) -> Result<(), Error> {
-        let troubles: Vec<_> = self
-            .instances
-            .iter()
-            .filter_map(|spec| Some((spec, spec.body.as_ref().err()?)))
-            .collect();
-        let Some(code) = troubles.iter().map(|(_, trouble)| trouble.code).max() else {
+        let troubles: Vec<_> =
+            self.instances.iter().filter_map(|spec| spec.body.as_ref().err()).collect();
+        let Some(code) = troubles.iter().map(|trouble| trouble.code).max() else {
             return Ok(());
         };
-        let lines: Vec<_> = troubles
-            .iter()
-            .map(|(spec, trouble)| format!("{}: {}", spec.title(), trouble.reason))
-            .collect();
-        Err(Error::Blocks { message: lines.join("\n"), code })
+        let lines: Vec<_> = troubles.iter().map(|trouble| trouble.reason.as_str()).collect();
+        Err(Error::Blocks { message: lines.join("
+"), code })
     }
 }
 

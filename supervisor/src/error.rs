@@ -147,9 +147,11 @@ impl Error {
             Self::ConfigMissing { .. } => {
                 "name an existing file with --config, or leave it out for the built-in default".into()
             }
-            Self::Config { .. } | Self::Blocks { .. } => {
-                "`hermes-gw check` explains the configuration".into()
+            Self::Config { .. } => "mend the file at that place; nothing was started".into(),
+            Self::Blocks { code: Code::NoInput, .. } => {
+                "put what is missing in place; the other instances would serve meanwhile".into()
             }
+            Self::Blocks { .. } => "mend these blocks; the other instances would serve meanwhile".into(),
             Self::NoHome => "name a directory with --state-dir".into(),
             Self::Create { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod exit;
+pub mod identity;
 pub mod link;
 pub mod lock;
 pub mod paths;

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use interprocess::local_socket::tokio::Stream;
 use protocol::control::{Answer, Envelope, LINE_MAX, Refusal, Request};
 use protocol::hello::{BuildId, FIRST_BYTE, Hello};
 use protocol::id::{Generation, Instance};
@@ -19,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use crate::socket::Peer;
+use crate::socket::{Peer, Stream};
 
 /// From the connection to its first meaning.
 const OPENING: Duration = Duration::from_secs(5);

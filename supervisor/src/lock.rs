@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::identity::{self, Identity};
+use crate::identity::{self, Identity};
 
 /// Who holds a lock, in the holder's own words.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -5,11 +5,10 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use supervisor::Error;
 
 fn main() -> ExitCode {
-    let cli = match args::Cli::try_parse() {
+    let cli = match args::parse() {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();

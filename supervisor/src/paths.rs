@@ -121,9 +121,8 @@ mod tests {
     use super::*;
 
     fn choose(flag: Option<&str>, configured: Option<&str>, vars: &[(&str, &str)]) -> String {
-        let environment = Environment::from(|name| {
-            vars.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into())
-        });
+        let environment =
+            Environment::from(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()));
         match Paths::choose(flag.map(Path::new), configured.map(Path::new), None, &environment) {
             Ok(p) => format!("{} {}", p.state_dir.display(), p.runtime_dir.display()),
             Err(e) => e.to_string(),

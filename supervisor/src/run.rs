@@ -15,7 +15,6 @@ mod tickets;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use nix::sys::stat::Mode;
 use protocol::hello::BuildId;
 use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +32,7 @@ use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
 use crate::process::reap;
+use crate::process::spawn::UsersMask;
 use crate::socket::Socket;
 use crate::store::{Done, Opened, Store};
 
@@ -53,7 +53,7 @@ pub struct Gateway {
     paths: Paths,
     config_source: Option<String>,
     log: String,
-    umask: Mode,
+    mask: UsersMask,
     started_ms: i64,
     store_id: String,
     slots: Vec<Slot>,
@@ -82,8 +82,8 @@ pub struct Parts {
     pub store: (Store, Opened),
     /// Its answers.
     pub answers: mpsc::Receiver<Vec<Done>>,
-    /// The umask that children get.
-    pub umask: Mode,
+    /// The file mode mask that children get.
+    pub mask: UsersMask,
     /// This build.
     pub build: BuildId,
     /// When this process started.
@@ -94,7 +94,7 @@ pub struct Parts {
 
 /// Serves until somebody asks the supervisor to leave.
 pub async fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { paths, config, lock, store, answers, umask, build, started_ms, released } = parts;
+    let Parts { paths, config, lock, store, answers, mask, build, started_ms, released } = parts;
     let os = |what| move |source| Error::Os { what, source };
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
     let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
@@ -102,7 +102,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let socket = Socket::listen(&paths.socket())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let mut answers = answers;
-    let mut gateway = Gateway::new(paths, config, store, umask, started_ms)?;
+    let mut gateway = Gateway::new(paths, config, store, mask, started_ms)?;
     let mut links = tokio::task::JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
@@ -159,7 +159,7 @@ impl Gateway {
         paths: Paths,
         config: Config,
         (store, opened): (Store, Opened),
-        umask: Mode,
+        mask: UsersMask,
         started_ms: i64,
     ) -> Result<Self, Error> {
         let now = clock::now();
@@ -188,7 +188,7 @@ impl Gateway {
             paths,
             config_source: config.source.map(|path| path.display().to_string()),
             log: config.log,
-            umask,
+            mask,
             started_ms,
             store_id: opened.store_id,
             slots,

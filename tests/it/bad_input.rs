@@ -1,1 +1,134 @@
-//! x
+//! What is said to a person who mistypes (F57, F59): the text, the hint and the exit code.
+
+use crate::gateway::{Gateway, stderr, stdout};
+
+const GOOD: &str = "[platform.local]\n[agent.echo]\n";
+
+/// The exit code and the error of a command, without the names that differ from run to run.
+fn told(gateway: &Gateway, args: &[&str]) -> String {
+    let output = gateway.run(args);
+    let code = output.status.code().unwrap();
+    let dir = gateway.path("");
+    let dir = dir.to_str().unwrap().trim_end_matches('/');
+    format!("exit {code}\n{}", stderr(&output).replace(dir, "DIR"))
+}
+
+fn checked(config: &str) -> String {
+    told(&Gateway::new(config), &["check"])
+}
+
+#[test]
+fn a_configuration_that_is_wrong() {
+    insta::assert_snapshot!("unknown_section", checked("[platfrom.feishu]\n"));
+    insta::assert_snapshot!("unknown_key", checked("[platform.local]\nagnet = \"echo\"\n[agent.echo]\n"));
+    insta::assert_snapshot!("wrong_type", checked("[agent.socket]\nconcurrency = \"many\"\n"));
+    insta::assert_snapshot!("no_toml", checked("[platform\n"));
+    insta::assert_snapshot!(
+        "missing_secret",
+        checked("[platform.feishu]\napp_id = \"cli_a\"\napp_secret_file = \"{dir}/nowhere\"\n")
+    );
+    insta::assert_snapshot!("no_secret_variable", checked(
+        "[platform.feishu]\napp_id = \"cli_a\"\napp_secret_env = \"HERMES_GW_TEST_UNSET\"\n"
+    ));
+}
+
+#[test]
+fn a_configuration_file_that_is_missing() {
+    let gateway = Gateway::new(GOOD);
+    std::fs::remove_file(gateway.path("config.toml")).unwrap();
+    insta::assert_snapshot!("no_config", told(&gateway, &["supervise"]));
+}
+
+#[test]
+fn one_wrong_block_holds_its_instance_and_nobody_else() {
+    let gateway = Gateway::running(
+        "[platform.local]\n[platform.feishu]\napp_id = \"cli_a\"\napp_secret_file = \"{dir}/nowhere\"\n[agent.echo]\n",
+    );
+    gateway.wait_ready("local");
+    let feishu = gateway.instance("feishu");
+    assert_eq!(feishu["phase"], "held");
+    assert!(feishu["reason"].as_str().unwrap().contains("nowhere"), "{feishu}");
+    assert!(feishu["remedy"].is_string());
+    let restarted = gateway.run(&["ctl", "restart", "feishu"]);
+    assert_eq!(restarted.status.code(), Some(78));
+    assert!(stdout(&restarted).starts_with("feishu: held: "), "{}", stdout(&restarted));
+    let all = gateway.run(&["ctl", "restart"]);
+    assert_eq!(all.status.code(), Some(78), "the first failure's code");
+    assert!(stdout(&all).contains("local: restarted"), "all are tried: {}", stdout(&all));
+}
+
+#[test]
+fn an_unknown_instance() {
+    let gateway = Gateway::running(GOOD);
+    insta::assert_snapshot!("unknown_instance", told(&gateway, &["ctl", "restart", "lokal"]));
+    insta::assert_snapshot!("strange_instance", told(&gateway, &["ctl", "kill", "feishu"]));
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_one() {
+    let gateway = Gateway::new(GOOD);
+    std::fs::write(gateway.state(), "a file").unwrap();
+    insta::assert_snapshot!("state_is_a_file", told(&gateway, &["supervise"]));
+
+    let gateway = Gateway::new(GOOD);
+    std::fs::create_dir(gateway.state()).unwrap();
+    std::fs::create_dir(gateway.state().join("lock")).unwrap();
+    insta::assert_snapshot!("lock_is_a_directory", told(&gateway, &["supervise"]));
+
+    let gateway = Gateway::new(GOOD);
+    std::fs::create_dir(gateway.state()).unwrap();
+    std::fs::write(gateway.state().join("gw.sock"), "mine").unwrap();
+    insta::assert_snapshot!("socket_is_a_file", told(&gateway, &["supervise", "-q"]));
+    assert_eq!(std::fs::read(gateway.state().join("gw.sock")).unwrap(), b"mine", "it is kept");
+}
+
+/// Root may read everything, so this speaks through another user.
+#[test]
+fn a_state_directory_of_somebody_else() {
+    let gateway = Gateway::new(GOOD);
+    std::fs::create_dir(gateway.state()).unwrap();
+    let mut command = gateway.command();
+    command.arg("supervise");
+    if nix::unistd::geteuid().is_root() {
+        use std::os::unix::process::CommandExt;
+        use std::os::unix::fs::PermissionsExt;
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(gateway.path(""), open).unwrap();
+        let closed = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(gateway.state(), closed).unwrap();
+        // A copy, since the program itself may stand where only root can go.
+        let program = gateway.path("hermes-gw");
+        std::fs::copy(crate::gateway::PROGRAM, &program).unwrap();
+        let mut other = std::process::Command::new(program);
+        other.args(command.get_args()).uid(65_534).gid(65_534);
+        command = other;
+    } else {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(gateway.state(), std::fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
+    assert!(stderr(&output).contains("hint: run as the owner of that path"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket() {
+    let gateway = Gateway::new(GOOD);
+    let long = gateway.path(&"d".repeat(100));
+    let output = std::process::Command::new(crate::gateway::PROGRAM)
+        .args(["supervise", "--state-dir", long.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(73));
+    let told = stderr(&output);
+    assert!(told.contains("at most 56 are possible") && told.contains("hint: name a shorter"), "{told}");
+    assert!(!long.exists(), "nothing was made");
+}
+
+#[test]
+fn a_wrong_flag() {
+    let gateway = Gateway::new(GOOD);
+    insta::assert_snapshot!("wrong_flag", told(&gateway, &["supervise", "--repalce"]));
+    insta::assert_snapshot!("wrong_time", told(&gateway, &["ctl", "kill", "--timeout", "soon"]));
+    insta::assert_snapshot!("wrong_command", told(&gateway, &["ctl", "stauts"]));
+}

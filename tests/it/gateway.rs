@@ -10,18 +10,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Far longer than anything takes on a slow machine; short enough that a hang is noticed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_hermes-gw");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_hermes-gw");
 
 /// A state directory and the supervisors that run on it.
-pub struct Gateway {
+pub(crate) struct Gateway {
     dir: TempDir,
     supervisor: Option<Child>,
 }
 
 impl Gateway {
     /// A state directory with this configuration, `{dir}` in which stands for the directory.
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         // Sockets have short paths.
         let dir = tempfile::Builder::new().prefix("gw").tempdir().unwrap();
         let config = config.replace("{dir}", dir.path().to_str().unwrap());
@@ -30,22 +30,22 @@ impl Gateway {
     }
 
     /// [`Gateway::new`] and [`Gateway::start`].
-    pub fn running(config: &str) -> Self {
+    pub(crate) fn running(config: &str) -> Self {
         let mut gateway = Self::new(config);
         gateway.start();
         gateway
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.path("s")
     }
 
     /// The program with this gateway's configuration and state.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["--config".as_ref(), self.path("config.toml").as_os_str()]);
         command.args(["--state-dir".as_ref(), self.state().as_os_str()]);
@@ -53,12 +53,12 @@ impl Gateway {
     }
 
     /// A command, run to its end.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command().args(args).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Starts a supervisor and waits until its socket answers.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"));
         let child = self
             .command()
@@ -72,28 +72,28 @@ impl Gateway {
         self.until("the supervisor answers", || self.status().map(drop));
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.supervisor.as_ref().unwrap().id()
     }
 
     /// Kills the supervisor as the kernel would when memory is short.
-    pub fn kill_supervisor(&mut self) {
+    pub(crate) fn kill_supervisor(&mut self) {
         let mut child = self.supervisor.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// Waits until the supervisor has left, and tells its exit code.
-    pub fn left(&mut self) -> Option<i32> {
+    pub(crate) fn left(&mut self) -> Option<i32> {
         self.supervisor.take().unwrap().wait().unwrap().code()
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.state().join("gw.sock")
     }
 
     /// One request over the control socket, answered.
-    pub fn ask(&self, line: &str) -> Option<Value> {
+    pub(crate) fn ask(&self, line: &str) -> Option<Value> {
         let mut stream = UnixStream::connect(self.socket()).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(format!("{line}\n").as_bytes()).ok()?;
@@ -102,20 +102,20 @@ impl Gateway {
         serde_json::from_str(&answer).ok()
     }
 
-    pub fn status(&self) -> Option<Value> {
+    pub(crate) fn status(&self) -> Option<Value> {
         let answer = self.ask(r#"{"id":1,"method":"status"}"#)?;
         answer.get("result").cloned()
     }
 
     /// What `status` says of one instance.
-    pub fn instance(&self, name: &str) -> Value {
+    pub(crate) fn instance(&self, name: &str) -> Value {
         let status = self.status().expect("a supervisor answers");
         let instances = status["instances"].as_array().unwrap().clone();
         instances.into_iter().find(|i| i["name"] == name).expect("it is configured")
     }
 
     /// Waits until an instance's status is as wanted.
-    pub fn wait(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         self.until(&format!("{name}: {what}"), || {
             let status = self.status()?;
             let mut instances = status["instances"].as_array()?.iter();
@@ -123,12 +123,12 @@ impl Gateway {
         })
     }
 
-    pub fn wait_ready(&self, name: &str) -> Value {
+    pub(crate) fn wait_ready(&self, name: &str) -> Value {
         self.wait(name, "ready", |i| i["phase"] == "ready" && i["connected"] == true)
     }
 
     /// Asks again and again, with a pause, until there is an answer.
-    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let (_keep, pause) = std::sync::mpsc::channel::<()>();
         for _ in 0..PATIENCE.as_millis() / 10 {
             if let Some(found) = look() {
@@ -139,12 +139,12 @@ impl Gateway {
         panic!("waited for: {what}\n{}", self.log());
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
     /// What changes from now on.
-    pub fn events(&self) -> Events {
+    pub(crate) fn events(&self) -> Events {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"{\"id\":1,\"method\":\"events\"}\n").unwrap();
@@ -168,11 +168,11 @@ impl Drop for Gateway {
 }
 
 /// Notices of a supervisor.
-pub struct Events(BufReader<UnixStream>);
+pub(crate) struct Events(BufReader<UnixStream>);
 
 impl Events {
     /// The next one that is wanted.
-    pub fn wait(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait(&mut self, is: impl Fn(&Value) -> bool) -> Value {
         loop {
             let mut line = String::new();
             assert!(self.0.read_line(&mut line).unwrap() > 0, "the supervisor is gone");
@@ -185,26 +185,26 @@ impl Events {
 }
 
 /// Sends a signal to a process that this test started, directly or not.
-pub fn signal(pid: u64, signal: &str) {
+pub(crate) fn signal(pid: u64, signal: &str) {
     let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
     assert!(status.unwrap().success(), "no process {pid}");
 }
 
 /// Whether a process exists and is no zombie.
-pub fn is_alive(pid: u64) -> bool {
+pub(crate) fn is_alive(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The repository.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }

@@ -1,1 +1,242 @@
-//! x
+//! The `socket` endpoint, spoken to by hand (F20, F21, F22, F98).
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Gateway, PATIENCE};
+
+const CONFIG: &str = "[platform.local]\n[agent.mine]\nkind = \"socket\"\nmax_attempts = 2\n";
+
+/// One JSON object a line, both ways.
+struct Lines {
+    reader: BufReader<UnixStream>,
+}
+
+impl Lines {
+    fn dial(path: &std::path::Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { reader: BufReader::new(stream) }
+    }
+
+    fn agent(gateway: &Gateway) -> Self {
+        gateway.wait("mine", "listening", |i| i["phase"] == "ready");
+        Self::dial(&gateway.state().join("agent-mine.sock"))
+    }
+
+    /// An agent that is ready.
+    fn ready(gateway: &Gateway) -> Self {
+        let mut agent = Self::agent(gateway);
+        agent.call("initialize", &json!({ "protocol": 1 }));
+        agent.call("ready", &json!({ "lease_ms": 600_000 }));
+        agent
+    }
+
+    fn say(&mut self, line: &Value) {
+        self.raw(&line.to_string());
+    }
+
+    fn raw(&mut self, line: &str) {
+        self.reader.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the connection is closed");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// The next line of this method, or the answer to the request of this id.
+    fn until(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.hear();
+            if is(&line) {
+                return line;
+            }
+        }
+    }
+
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
+        self.say(&json!({ "jsonrpc": "2.0", "id": method, "method": method, "params": params }));
+        self.until(|line| line["id"] == method)
+    }
+
+    fn call(&mut self, method: &str, params: &Value) -> Value {
+        let answer = self.ask(method, params);
+        assert!(answer["error"].is_null(), "{answer}");
+        answer["result"].clone()
+    }
+
+    fn fault(&mut self, method: &str, params: &Value) -> i64 {
+        self.ask(method, params)["error"]["code"].as_i64().expect("a fault")
+    }
+
+    fn event(&mut self) -> Value {
+        self.until(|line| line["method"] == "event.deliver")
+    }
+
+    fn acknowledge(&mut self, delivery: &Value) {
+        self.say(&json!({ "jsonrpc": "2.0", "id": delivery["id"], "result": {} }));
+        let settled = self.until(|line| line["method"] == "event.settled");
+        assert_eq!(settled["params"]["event_id"], delivery["params"]["event_id"]);
+    }
+
+    fn refuse(&mut self, delivery: &Value) {
+        let error = json!({ "code": 1, "message": "no", "data": { "retry_after_ms": 1 } });
+        self.say(&json!({ "jsonrpc": "2.0", "id": delivery["id"], "error": error }));
+    }
+}
+
+/// A terminal that has joined a conversation.
+fn terminal(gateway: &Gateway, chat: &str) -> Lines {
+    gateway.wait_ready("local");
+    let mut terminal = Lines::dial(&gateway.state().join("chat-local.sock"));
+    terminal.say(&json!({ "type": "join", "chat": chat, "user": "ann" }));
+    assert_eq!(terminal.hear()["type"], "joined");
+    terminal
+}
+
+fn typed(terminal: &mut Lines, id: &str) {
+    terminal.say(&json!({ "type": "say", "id": id, "text": format!("text of {id}") }));
+    assert_eq!(terminal.until(|line| line["type"] == "accepted")["id"], id);
+}
+
+fn reply(delivery: &Value, key: &str, text: &str) -> Value {
+    let event = &delivery["params"];
+    json!({
+        "key": key, "instance": event["instance"], "chat_id": event["chat_id"],
+        "thread_id": event["thread_id"], "reply_to": event["message_id"], "text": text,
+    })
+}
+
+#[test]
+fn an_event_carries_its_whole_identity_and_a_reply_comes_back_once() {
+    let gateway = Gateway::running(CONFIG);
+    let mut terminal = terminal(&gateway, "home");
+    let mut agent = Lines::ready(&gateway);
+    typed(&mut terminal, "m1");
+    let delivery = agent.event();
+    let event = &delivery["params"];
+    for (member, value) in [
+        ("attempt", json!(1)),
+        ("instance", json!("local")),
+        ("platform", json!("local")),
+        ("chat_id", json!("home")),
+        ("chat_type", json!("direct")),
+        ("thread_id", Value::Null),
+        ("message_id", json!("m1")),
+        ("user_id", json!("ann")),
+        ("user_kind", json!("user")),
+        ("mention", json!("me")),
+        ("text", json!("text of m1")),
+    ] {
+        assert_eq!(event[member], value, "{member}");
+    }
+    let sent = agent.call("message.send", &reply(&delivery, "k1", "first"));
+    assert!(sent["state"] == "waiting" || sent["state"] == "sending", "{sent}");
+    let receipt = agent.until(|line| line["method"] == "message.receipt");
+    assert_eq!((&receipt["params"]["key"], &receipt["params"]["state"]), (&json!("k1"), &json!("sent")));
+    let again = agent.call("message.send", &reply(&delivery, "k1", "another text"));
+    assert_eq!((&again["id"], &again["state"]), (&sent["id"], &json!("sent")));
+    agent.call("message.send", &reply(&delivery, "k2", "second"));
+    agent.acknowledge(&delivery);
+    let shown: Vec<Value> = (0..2).map(|_| terminal.hear()["text"].clone()).collect();
+    assert_eq!(shown, ["first", "second"], "and nothing of the repetition");
+}
+
+#[test]
+fn what_an_agent_says_wrong_is_told_and_costs_nothing() {
+    let gateway = Gateway::running(CONFIG);
+    let mut agent = Lines::agent(&gateway);
+    assert_eq!(agent.fault("ready", &json!({})), -32002, "initialize comes first");
+    agent.raw("this is not JSON");
+    assert_eq!(agent.hear()["error"]["code"], -32700);
+    assert_eq!(agent.fault("initialize", &json!({ "protocol": 9 })), -32602);
+    agent.call("initialize", &json!({ "later": true }));
+    assert_eq!(agent.fault("dance", &json!({})), -32601);
+    assert_eq!(agent.fault("ready", &json!({ "lease_ms": "long" })), -32602);
+    assert_eq!(agent.fault("message.send", &json!({ "key": "k" })), -32602);
+    let send = |key: &str, instance: &str| {
+        json!({ "key": key, "instance": instance, "chat_id": "c", "text": "t" })
+    };
+    assert_eq!(agent.fault("message.send", &send("k", "nobody")), -32602);
+    assert_eq!(agent.fault("message.send", &send("", "local")), -32602);
+    assert_eq!(agent.fault("message.send", &send(&"k".repeat(201), "local")), -32602);
+    agent.say(&json!({ "jsonrpc": "2.0", "id": 77, "result": {} }));
+    assert_eq!(agent.hear()["error"]["code"], -32600, "an answer to no request");
+    assert_eq!(agent.call("ready", &json!({ "lease_ms": 5 }))["lease_ms"], 1000, "within bounds");
+}
+
+#[test]
+fn a_pause_hands_back_and_a_refusal_counts_until_the_event_is_parked() {
+    let gateway = Gateway::running(CONFIG);
+    let mut terminal = terminal(&gateway, "home");
+    let mut agent = Lines::ready(&gateway);
+    typed(&mut terminal, "poison");
+    typed(&mut terminal, "next");
+    for _ in 0..4 {
+        agent.event();
+        // Costs no attempt, however often.
+        agent.call("paused", &json!({}));
+        agent.call("ready", &json!({ "lease_ms": 600_000 }));
+    }
+    let fifth = agent.event();
+    assert_eq!(fifth["params"]["attempt"], 5, "but it tells that it may have been seen");
+    agent.refuse(&fifth);
+    let sixth = agent.event();
+    assert_eq!(sixth["params"]["message_id"], "poison");
+    agent.refuse(&sixth);
+    let next = agent.event();
+    assert_eq!(next["params"]["message_id"], "next", "the conversation goes on");
+    agent.acknowledge(&next);
+    let told = gateway.wait("local", "parked", |i| i["store"]["parked"] == 1);
+    assert_eq!(told["store"]["waiting"], 0);
+}
+
+#[test]
+fn an_agent_that_dies_is_offered_its_events_again() {
+    let mut gateway = Gateway::running(CONFIG);
+    let mut terminal = terminal(&gateway, "home");
+    typed(&mut terminal, "m1");
+    let mut agent = Lines::ready(&gateway);
+    assert_eq!(agent.event()["params"]["attempt"], 1);
+    drop(agent);
+    gateway.wait("mine", "gate shut", |i| i["gate"]["open"] == false);
+    let mut agent = Lines::ready(&gateway);
+    assert_eq!(agent.event()["params"]["attempt"], 2);
+    // A death of ours says nothing against the event: it is not parked after the second one.
+    gateway.kill_supervisor();
+    gateway.start();
+    let mut agent = Lines::ready(&gateway);
+    let third = agent.event();
+    assert_eq!(third["params"]["attempt"], 3);
+    agent.acknowledge(&third);
+}
+
+#[test]
+fn a_second_agent_is_turned_away_while_the_first_is_ready() {
+    let gateway = Gateway::running(CONFIG);
+    let mut first = Lines::ready(&gateway);
+    let mut second = Lines::agent(&gateway);
+    assert_eq!(second.hear()["error"]["code"], -32003);
+    first.call("paused", &json!({}));
+    let mut third = Lines::ready(&gateway);
+    let mut terminal = terminal(&gateway, "home");
+    typed(&mut terminal, "m1");
+    let delivery = third.event();
+    third.acknowledge(&delivery);
+}
+
+#[test]
+fn an_oversized_line_ends_only_that_agents_connection() {
+    let gateway = Gateway::running(CONFIG);
+    let before = gateway.wait("mine", "listening", |i| i["phase"] == "ready")["pid"].clone();
+    let mut agent = Lines::ready(&gateway);
+    let block = vec![b'x'; 64 * 1024];
+    while agent.reader.get_mut().write_all(&block).is_ok() {}
+    gateway.wait("mine", "gate shut", |i| i["gate"]["open"] == false);
+    Lines::ready(&gateway);
+    assert_eq!(gateway.instance("mine")["pid"], before);
+}

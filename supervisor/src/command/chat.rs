@@ -12,6 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use protocol::id::Instance;
 use protocol::local::{FromTerminal, LINE_MAX, ToTerminal};
 use supervisor::error::Error;
+use supervisor::socket::Stream;
 use supervisor::{clock, socket};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
@@ -216,8 +217,6 @@ struct Line {
     reader: FramedRead<tokio::io::ReadHalf<Stream>, LinesCodec>,
     writer: FramedWrite<tokio::io::WriteHalf<Stream>, LinesCodec>,
 }
-
-type Stream = interprocess::local_socket::tokio::Stream;
 
 impl Line {
     /// Says it. A broken connection shows in [`Line::hear`].

@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use protocol::control::{Act, Acted, Answer, LINE_MAX, Request, Status, Stop, Verb};
 use supervisor::error::Error;
 use supervisor::exit::Code;
+use supervisor::socket::Stream;
 use supervisor::{clock, socket};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
@@ -16,8 +17,6 @@ use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 pub(super) use self::show::stopped;
 use super::{force, locate, print, print_json, runtime};
 use crate::args::{self, Common, Ctl};
-
-type Stream = interprocess::local_socket::tokio::Stream;
 
 /// How long a healthy supervisor may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::lock::{self, Lock, Refused};
 use supervisor::paths::Paths;
-use supervisor::process::identity;
+use supervisor::identity;
 use supervisor::process::tree::{self, Held};
 
 use super::ctl::stopped;

@@ -6,13 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::stat::{Mode, umask};
 use protocol::control::{Request, Stop};
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::lock::{self, Holder, Lock, Refused};
 use supervisor::paths::Paths;
-use supervisor::process::identity;
+use supervisor::identity;
+use supervisor::process::spawn::{close_mask, is_managed};
 use supervisor::run::{self, Parts};
 use supervisor::store::Store;
 use tokio::sync::mpsc;
@@ -45,7 +45,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     )?;
     paths.check()?;
     // Whatever we make is ours alone; children get the user's own mask back.
-    let own_umask = umask(Mode::from_bits_truncate(0o077));
+    let mask = close_mask();
     make(&paths.state_dir)?;
     make(&paths.runtime_dir)?;
     super::runtime()?.block_on(async {
@@ -65,17 +65,15 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         if options.leash {
             watch_leash(released.clone())?;
         }
-        let (umask, build) = (own_umask, build());
+        let build = build();
         let parts =
-            Parts { paths, config, lock, store, answers, umask, build, started_ms, released };
+            Parts { paths, config, lock, store, answers, mask, build, started_ms, released };
         run::run(parts).await
     })
 }
 
 fn manager() -> &'static str {
-    let by_systemd =
-        std::env::var_os("INVOCATION_ID").is_some() && nix::unistd::getppid().as_raw() == 1;
-    if by_systemd { "systemd" } else { "none" }
+    if is_managed() { "systemd" } else { "none" }
 }
 
 /// Makes a directory that only its owner can use; an existing one is closed to others.

@@ -27,7 +27,7 @@ impl Block {
         self.problems.push(format!("{}{key} must be {wanted}, not {found}", self.prefix()));
     }
 
-    fn prefix(&self) -> String {
+    pub(super) fn prefix(&self) -> String {
         if self.name.is_empty() { String::new() } else { format!("[{}] ", self.name) }
     }
 

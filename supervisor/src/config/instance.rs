@@ -316,6 +316,7 @@ fn access(block: &mut Block) -> Access {
 
 /// Every problem of a block. Where the kind is unknown, so are its keys.
 fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
+    let missing = missing.map(|reason| format!("{}{reason}", block.prefix()));
     if kind_unknown {
         let problems = block.finish().err().unwrap_or_default();
         let known: Vec<_> = problems.lines().filter(|line| !line.contains("is no key")).collect();

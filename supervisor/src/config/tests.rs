@@ -71,23 +71,23 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
         ),
         (
             "[platform.feishu]\napp_id = \"a\"\napp_secert_file = \"s\"\n",
-            "78 [platform.feishu]: [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secert_file\" is no key; did you mean \"app_secret_file\"?",
+            "78 [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secert_file\" is no key; did you mean \"app_secret_file\"?",
         ),
         (
             "[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"missing\"\n",
-            "66 [platform.feishu]: read the secret in /etc/hermes-gw/missing: not found",
+            "66 [platform.feishu] read the secret in /etc/hermes-gw/missing: not found",
         ),
         (
             "[platform.work]\n",
-            "78 [platform.work]: [platform.work] kind must be set to one of local, feishu",
+            "78 [platform.work] kind must be set to one of local, feishu",
         ),
         (
             "[platform.work]\nkind = \"slack\"\n",
-            "78 [platform.work]: [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu",
+            "78 [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu",
         ),
         (
             "[agent.socket]\nconcurrency = 0\n",
-            "78 [agent.socket]: [agent.socket] concurrency must be a whole number from 1 to 1024, not 0",
+            "78 [agent.socket] concurrency must be a whole number from 1 to 1024, not 0",
         ),
         (
             "[platform.echo]\nkind = \"local\"\n[agent.echo]\n",
@@ -95,11 +95,11 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
         ),
         (
             "[platform.local]\nagent = \"b\"\n[agent.echo]\n",
-            "78 [platform.local]: [platform.local] agent: no [agent.b] is configured",
+            "78 [platform.local] agent: no [agent.b] is configured",
         ),
         (
             "[platform.local]\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n",
-            "78 [platform.local]: [platform.local] agent must be set, as there are several: a, b",
+            "78 [platform.local] agent must be set, as there are several: a, b",
         ),
     ] {
         assert_eq!(trouble(text), told, "{text}");

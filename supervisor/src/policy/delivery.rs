@@ -17,8 +17,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use protocol::event::Pause;
 use protocol::id::Lane;
-use protocol::worker::Pause;
 
 use super::gate::Gate;
 use super::lanes::{Lanes, Load};

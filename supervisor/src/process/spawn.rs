@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use protocol::hello::Leash;
 
 /// What a child inherits of our environment: no secret is among them.
@@ -44,8 +44,22 @@ impl Child {
     }
 }
 
-/// Makes the child that `leash` describes, with `umask`.
-pub fn spawn(leash: &Leash, umask: Mode) -> io::Result<Child> {
+/// The file mode mask that the user started us with: children get it back.
+#[derive(Clone, Copy, Debug)]
+pub struct UsersMask(Mode);
+
+/// Closes what we make to everybody but its owner, from its birth.
+pub fn close_mask() -> UsersMask {
+    UsersMask(umask(Mode::from_bits_truncate(0o077)))
+}
+
+/// Whether this process was started by the system's service manager.
+pub fn is_managed() -> bool {
+    std::env::var_os("INVOCATION_ID").is_some() && nix::unistd::getppid().as_raw() == 1
+}
+
+/// Makes the child that `leash` describes.
+pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
     let line = serde_json::to_string(leash)? + "\n";
     let mut command = Command::new("/proc/self/exe");
     command.arg("worker").arg(leash.instance.as_str());
@@ -60,7 +74,7 @@ pub fn spawn(leash: &Leash, umask: Mode) -> io::Result<Child> {
     unsafe {
         command.pre_exec(move || {
             nix::unistd::setsid()?;
-            nix::sys::stat::umask(umask);
+            umask(mask.0);
             Ok(())
         });
     }

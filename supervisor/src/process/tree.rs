@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use super::identity::{self, Identity};
+use crate::identity::{self, Identity};
 
 /// A process that is no child of ours, held so that a signal can reach no other one.
 #[derive(Debug)]

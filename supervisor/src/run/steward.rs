@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Nonce};
 use protocol::worker::{
-    Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, Pause, SocketSettings,
+    Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, SocketSettings,
     ToWorker,
 };
 use tokio::sync::oneshot;
@@ -75,7 +76,7 @@ impl Gateway {
                 generation,
                 nonce: nonce.to_hex(),
             };
-            Ok((spawn::spawn(&leash, self.umask)?, nonce))
+            Ok((spawn::spawn(&leash, self.mask)?, nonce))
         });
         match made {
             Ok((child, nonce)) => {

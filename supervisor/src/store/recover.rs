@@ -111,7 +111,8 @@ fn set_aside(paths: &Paths, now_ms: i64) -> Result<PathBuf, Error> {
 }
 
 fn free_name(paths: &Paths, now_ms: i64) -> String {
-    (0..)
+    // Two damages within a millisecond, and not many more.
+    (0..1000)
         .map(|n: u32| match n {
             0 => format!("store.db.damaged-{now_ms}"),
             n => format!("store.db.damaged-{now_ms}-{n}"),

@@ -11,7 +11,8 @@ mod session;
 
 use std::path::PathBuf;
 
-use protocol::worker::{FromWorker, Outside, Pause, Ready, SocketSettings};
+use protocol::event::Pause;
+use protocol::worker::{FromWorker, Outside, Ready, SocketSettings};
 
 use self::connection::Connection;
 use self::session::{Ended, Session};

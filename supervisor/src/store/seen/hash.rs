@@ -45,9 +45,10 @@ impl State {
         ])
     }
 
-    fn rounds(&mut self, n: usize) {
+    #[expect(clippy::many_single_char_names, reason = "as in the definition")]
+    fn rounds(&mut self, times: usize) {
         let [mut a, mut b, mut c, mut d] = self.0;
-        for _ in 0..n {
+        for _ in 0..times {
             a = a.wrapping_add(b);
             c = c.wrapping_add(d);
             b = b.rotate_left(13) ^ a;

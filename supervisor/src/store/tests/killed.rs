@@ -1,5 +1,6 @@
 //! A process killed while it commits: everything it reported as accepted is there.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -12,8 +13,8 @@ const CHILD: &str = "HERMES_GW_TEST_STORE_OF_A_CHILD";
 fn child() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
     let (send, mut answers) = mpsc::channel(4);
-    let (store, opened) = Store::open(Path::new(&dir), 1, send).unwrap();
-    let run = opened.store_id.len() as u64 + std::process::id() as u64;
+    let (store, _) = Store::open(Path::new(&dir), 1, send).unwrap();
+    let run = std::process::id();
     let mut out = std::io::stdout();
     let mut next = 0;
     let mut submit = |n: u64| {
@@ -37,12 +38,12 @@ fn child() {
             let Done::Answered { ticket, answer } = done else { panic!("{done:?}") };
             match answer {
                 Answer::Accepted(id) => {
-                    text.push_str(&format!("accepted {id} {run}-{}\n", ticket.0));
+                    writeln!(text, "accepted {id} {run}-{}", ticket.0).unwrap();
                     if id.0 % 5 == 0 {
                         store.submit(Op::Settle { ticket: Ticket(id.0 << 32), id: *id });
                     }
                 }
-                Answer::Settled => text.push_str(&format!("settled {}\n", ticket.0 >> 32)),
+                Answer::Settled => writeln!(text, "settled {}", ticket.0 >> 32).unwrap(),
                 other => panic!("{other:?}"),
             }
         }
@@ -67,7 +68,7 @@ fn nothing_accepted_is_lost_and_nothing_settled_comes_back_when_killed_while_com
             .spawn()
             .unwrap();
         let mut read = BufReader::new(child.stdout.take().unwrap());
-        let mut seen = 0;
+        let mut count = 0;
         let mut line = String::new();
         while read.read_line(&mut line).unwrap() > 0 {
             // A line that the kill cut short was still written after its commit, but cannot be read.
@@ -78,22 +79,22 @@ fn nothing_accepted_is_lost_and_nothing_settled_comes_back_when_killed_while_com
                     _ => {}
                 }
             }
-            seen += 1;
-            if seen == lines {
+            count += 1;
+            if count == lines {
                 child.kill().unwrap();
             }
             line.clear();
         }
         child.wait().unwrap();
-        assert!(seen >= lines, "the child ended by itself");
+        assert!(count >= lines, "the child ended by itself");
 
         let mut rig = Rig::open(dir.path());
         assert_eq!(rig.opened.damage, None);
         let gone: std::collections::HashSet<u64> = settled.iter().copied().collect();
         for (id, key) in accepted.iter().rev().take(600) {
             assert!(matches!(rig.offer(event(key, "x"), None), Answer::Duplicate), "{key}");
-            let begin = rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id) });
-            match begin {
+            let answer = rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id) });
+            match answer {
                 Answer::Begun(begun) => assert_eq!(begun.event.keys[0], format!("event:{key}")),
                 // Settled, or its settlement was committed and the report was cut off.
                 Answer::Gone => assert!(id % 5 == 0, "{id}"),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesOrdered;
-use protocol::event::Reply;
+use protocol::event::{Pause, Reply};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::rpc::{
     self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS, Line,
     Leased, METHOD_NOT_FOUND, Message, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL, TAKEN,
 };
-use protocol::worker::{FromWorker, Outside, Pause, ReplyVerdict};
+use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
 use serde_json::Value;
 
