@@ -53,7 +53,7 @@ impl Gateway {
                 }
             }
             Action::Refund(id) => self.store.submit(Op::Refund { id: EventId(id) }),
-            Action::Failed(_) => {}
+            Action::Failed(id) => self.store.submit(Op::Fail { id: EventId(id) }),
             Action::Settle(id) => self.ask(Pending::Settle { slot: index, id: EventId(id) }),
             Action::Park { id, reason } => {
                 tracing::error!(event_id = id, reason, "an event is parked");
@@ -83,7 +83,7 @@ impl Gateway {
                 Input::Loaded(lane, found.map(|id| id.0))
             }
             (_, Answer::Begun(begun)) => {
-                let counted = begun.attempts;
+                let counted = begun.counted;
                 let id = begun.id.0;
                 let platform = self.platform_of(&begun.lane.instance);
                 let delivery = Delivery {

@@ -1,15 +1,24 @@
 //! Events that wait for an agent, and the keys by which a repetition is known.
+//!
+//! An event knows how often it was handed out (`attempts`, which only grows and which the agent is
+//! told) and how much of that counts against it (`strikes`, in quarters). Handing out is a whole
+//! strike, so that an event which kills its reader is counted; what was no fault of the event is taken
+//! back. When this process itself dies in between, a quarter stays: an innocent event survives many
+//! such deaths, but one that brings everything down is parked in the end.
 
 use protocol::event::Inbound;
 use protocol::id::{EventId, Instance};
 use protocol::worker::Cursor;
-use rusqlite::{OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::body;
 use super::op::{Answer, Begun};
 use super::seen::Verdict;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
+
+/// One attempt, in quarters.
+const STRIKE: i64 = 4;
 
 /// Event, keys and cursor in one transaction.
 pub(super) fn accept(
@@ -54,14 +63,17 @@ pub(super) fn begin(tables: &mut Tables, id: EventId) -> Result<Answer> {
     let db = &tables.db;
     let row = row_id(id.0);
     let counted = db
-        .prepare_cached("UPDATE inbox SET attempts = attempts + 1 WHERE id = ?1")?
-        .execute([row])?;
+        .prepare_cached(
+            "UPDATE inbox SET attempts = attempts + 1, strikes = strikes + ?2, begun = 1 WHERE id = ?1",
+        )?
+        .execute([row, STRIKE])?;
     if counted == 0 {
         return Ok(Answer::Gone);
     }
-    let (lane, attempts, received_ms) = db
-        .prepare_cached("SELECT lane, attempts, received_ms FROM inbox WHERE id = ?1")?
-        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+    let (lane, attempts, strikes, received_ms) = db
+        .prepare_cached("SELECT lane, attempts, strikes, received_ms FROM inbox WHERE id = ?1")?
+        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get(3)?)))?;
+    let counted = u32::try_from(strikes / STRIKE).unwrap_or(u32::MAX);
     let event = db
         .prepare_cached("SELECT body FROM payload WHERE id = ?1")?
         .query_row([row], |r| Ok(body::decode(r.get_ref(0)?.as_blob()?)))
@@ -69,18 +81,35 @@ pub(super) fn begin(tables: &mut Tables, id: EventId) -> Result<Answer> {
         .flatten();
     let lane = tables.names.lane_name(db, lane)?;
     Ok(match event {
-        Some(event) => Answer::Begun(Box::new(Begun { id, lane, attempts, received_ms, event })),
+        Some(event) => {
+            Answer::Begun(Box::new(Begun { id, lane, attempts, counted, received_ms, event }))
+        }
         None => Answer::Unreadable(id),
     })
 }
 
-/// Takes back one counted attempt.
-pub(super) fn refund(tables: &mut Tables, id: EventId) -> Result<()> {
-    tables
-        .db
-        .prepare_cached("UPDATE inbox SET attempts = attempts - 1 WHERE id = ?1 AND attempts > 0")?
-        .execute([row_id(id.0)])?;
+/// The event is not with the agent any more; `back` of its strike is taken back.
+fn give_back(db: &Connection, id: EventId, back: i64) -> Result<()> {
+    db.prepare_cached(
+        "UPDATE inbox SET strikes = strikes - ?2, begun = 0 WHERE id = ?1 AND begun",
+    )?
+    .execute([row_id(id.0), back])?;
     Ok(())
+}
+
+/// The attempt that was begun does not count.
+pub(super) fn refund(tables: &mut Tables, id: EventId) -> Result<()> {
+    give_back(&tables.db, id, STRIKE)
+}
+
+/// The attempt that was begun counts.
+pub(super) fn fail(tables: &mut Tables, id: EventId) -> Result<()> {
+    give_back(&tables.db, id, 0)
+}
+
+/// What was with the agent when the last run ended.
+pub(super) fn give_all_back(db: &Connection) -> Result<usize> {
+    db.execute("UPDATE inbox SET strikes = strikes - ?1, begun = 0 WHERE begun", [STRIKE - 1])
 }
 
 /// The event is the agent's from now on.

@@ -63,8 +63,13 @@ pub enum Op {
         /// The event.
         id: EventId,
     },
-    /// Takes back one counted attempt.
+    /// The attempt that was begun does not count: the event was no cause of its end.
     Refund {
+        /// The event.
+        id: EventId,
+    },
+    /// The attempt that was begun counts, and is over.
+    Fail {
         /// The event.
         id: EventId,
     },
@@ -345,8 +350,10 @@ pub struct Begun {
     pub id: EventId,
     /// Its conversation.
     pub lane: Lane,
-    /// Attempts counted, this one included.
+    /// How often it was handed out, this time included.
     pub attempts: u32,
+    /// Attempts that count against it, this one included.
+    pub counted: u32,
     /// When it was accepted.
     pub received_ms: i64,
     /// What happened.

@@ -84,12 +84,21 @@ pub(super) struct Owner {
     /// Searches that are not over.
     again: Vec<Op>,
     log_length: u64,
+    /// Pages were given back, and the file is still as long as before.
+    gave_back: bool,
     rest: Rest,
 }
 
 impl Owner {
     pub(super) fn new(tables: Tables, answers: mpsc::Sender<Vec<Done>>) -> Self {
-        Self { tables, answers, again: Vec::new(), log_length: 0, rest: Rest::Slices }
+        Self {
+            tables,
+            answers,
+            again: Vec::new(),
+            log_length: 0,
+            gave_back: false,
+            rest: Rest::Slices,
+        }
     }
 
     /// Works until the queue is closed and empty, or the store is poisoned.
@@ -286,10 +295,16 @@ impl Owner {
                 } else if space::has_slack(db).map_err(fault)? {
                     match space::give_back(db).map_err(fault) {
                         Err(Fault::Full) => self.rest = Rest::Copy,
-                        other => other?,
+                        other => {
+                            other?;
+                            self.gave_back = true;
+                        }
                     }
                     self.after_commit()?;
                 } else {
+                    if std::mem::take(&mut self.gave_back) {
+                        self.copy()?;
+                    }
                     self.rest = Rest::Copy;
                 }
             }
@@ -381,6 +396,6 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::FinishSend { ticket, .. }
         | Op::Counts { ticket }
         | Op::Purge { ticket, .. } => Some(*ticket),
-        Op::Refund { .. } | Op::SaveCursor { .. } | Op::RecordExit(_) => None,
+        Op::Refund { .. } | Op::Fail { .. } | Op::SaveCursor { .. } | Op::RecordExit(_) => None,
     }
 }

@@ -57,8 +57,8 @@ pub(super) fn replay(tables: &mut Tables, id: EventId) -> Result<Answer> {
     let Some((instance, size)) = known(tables, row)? else { return Ok(Answer::Gone) };
     let db = &tables.db;
     db.prepare_cached(
-        "INSERT INTO inbox SELECT id, lane, instance, 0, origin_ms, received_ms, size
-         FROM parked WHERE id = ?1",
+        "INSERT INTO inbox(id, lane, instance, attempts, origin_ms, received_ms, size)
+         SELECT id, lane, instance, attempts, origin_ms, received_ms, size FROM parked WHERE id = ?1",
     )?
     .execute([row])?;
     let lane = db

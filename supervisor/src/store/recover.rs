@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::inbox;
 use super::op::{Damage, Opened};
 use super::salvage;
 use super::schema::{self, Paths, Refusal};
@@ -43,6 +44,7 @@ fn try_open(paths: &Paths, now_ms: i64) -> Result<(Tables, Opened), Refusal> {
     let read = || {
         let mut tables = Tables::new(db, paths.clone())?;
         let opened = tables.opened()?;
+        inbox::give_all_back(&tables.db)?;
         Ok((tables, opened))
     };
     let (tables, opened) = read().map_err(|e| schema::refusal(&e, paths))?;

@@ -40,8 +40,11 @@ CREATE INDEX conversation_name ON conversation(instance, chat, thread);
 -- Events that wait. The order within a lane is the order of ids.
 CREATE TABLE inbox(
   id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
-  origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL
+  origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL,
+  -- What counts against it, in quarters of an attempt, and whether it is with the agent: see inbox.rs.
+  strikes INTEGER NOT NULL DEFAULT 0, begun INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX inbox_begun ON inbox(id) WHERE begun;
 -- The order within each lane, for ids up to meta.waiting_upto; the rest is held in memory.
 CREATE TABLE waiting(lane INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(lane, id)) WITHOUT ROWID;
 -- Of events that wait and of parked ones: one byte of version, then the event. The lane once more, so

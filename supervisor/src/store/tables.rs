@@ -121,6 +121,10 @@ impl Tables {
                 inbox::refund(self, *id)?;
                 return Ok(Outcome::Silent);
             }
+            Op::Fail { id } => {
+                inbox::fail(self, *id)?;
+                return Ok(Outcome::Silent);
+            }
             Op::Settle { id, .. } => inbox::settle(self, *id)?,
             Op::Park { id, reason, now_ms, .. } => parked::park(self, *id, reason, *now_ms)?,
             Op::ListParked { after, limit, .. } => parked::list(self, *after, *limit)?,

@@ -266,11 +266,27 @@ fn an_attempt_is_counted_before_the_event_is_handed_out_and_can_be_taken_back() 
     assert_eq!((begun.lane, begun.event), (lane("chat"), sent));
     rig.close();
     let mut rig = Rig::open(dir.path());
-    assert_eq!(rig.begin(id).attempts, 2);
+    // The end of the process was no fault of the event, but too many of them would be.
+    let again = rig.begin(id);
+    assert_eq!((again.attempts, again.counted), (2, 1));
+    for _ in 0..3 {
+        rig.store.submit(Op::Refund { id });
+    }
+    let refunded = rig.begin(id);
+    assert_eq!((refunded.attempts, refunded.counted), (3, 1));
+    rig.store.submit(Op::Fail { id });
     rig.store.submit(Op::Refund { id });
-    rig.store.submit(Op::Refund { id });
-    rig.store.submit(Op::Refund { id });
-    assert_eq!(rig.begin(id).attempts, 1);
+    let failed = rig.begin(id);
+    assert_eq!((failed.attempts, failed.counted), (4, 2), "a fault stands");
+    rig.close();
+    let mut counted = 2;
+    for _ in 0..8 {
+        let mut rig = Rig::open(dir.path());
+        counted = rig.begin(id).counted;
+        rig.close();
+    }
+    assert_eq!(counted, 4, "what brings everything down is parked in the end");
+    let mut rig = Rig::open(dir.path());
     let gone = |ticket| Op::Begin { ticket, id: EventId(99) };
     assert!(matches!(rig.ask(gone), Answer::Gone));
     rig.close();
@@ -305,7 +321,7 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     assert!(matches!(rig.ask(|ticket| Op::Replay { ticket, id }), Answer::Replayed { .. }));
     assert_eq!(rig.heads(0, 10), (vec![id.0, next.0], true), "its old place");
     let begun = rig.begin(id);
-    assert_eq!((begun.attempts, begun.event), (1, sent));
+    assert_eq!((begun.attempts, begun.counted, begun.event), (2, 1, sent));
     let counts = rig.settled_counts();
     assert_eq!((counts[0].waiting, counts[0].parked), (2, 0));
     rig.close();
