@@ -43,7 +43,7 @@ impl Rest {
         match self {
             Self::Slices => Some(Duration::from_millis(2)),
             Self::Copy => Some(Duration::from_secs(1)),
-            Self::Shrink => Some(Duration::from_secs(20)),
+            Self::Shrink => Some(Duration::from_secs(10)),
             Self::Sleep => None,
         }
     }

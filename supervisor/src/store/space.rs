@@ -28,7 +28,7 @@ pub(super) const LOG_AT_REST: u64 = 256 << 10;
 const SPARE_PAGES: u64 = 32;
 
 /// Pages given back in one slice: a few milliseconds.
-const SLICE_PAGES: u64 = 256;
+const SLICE_PAGES: u64 = 128;
 
 const FRAME: u64 = PAGE_SIZE as u64 + 24;
 

@@ -3,12 +3,13 @@
 mod damage;
 mod killed;
 mod order;
+mod refused;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
 use protocol::event::{
-    ChatType, Inbound, InboundKind, Mention, Reply, ReplyState, Sender, SenderKind,
+    ChatType, Inbound, InboundKind, Mention, Receipt, Reply, ReplyState, Sender, SenderKind,
 };
 use protocol::id::{EventId, Generation, Instance, Lane, OutboundId};
 use protocol::worker::Cursor;
@@ -169,8 +170,6 @@ impl Rig {
         self.store.close().unwrap();
     }
 }
-
-use protocol::event::Receipt;
 
 fn instance(name: &str) -> Instance {
     Instance::new(name).unwrap()

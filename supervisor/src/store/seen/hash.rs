@@ -45,7 +45,6 @@ impl State {
         ])
     }
 
-    #[expect(clippy::many_single_char_names, reason = "as in the definition")]
     fn rounds(&mut self, times: usize) {
         let [mut a, mut b, mut c, mut d] = self.0;
         for _ in 0..times {

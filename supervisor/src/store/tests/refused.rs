@@ -1,0 +1,96 @@
+//! A full disk, and operations that are impossible by themselves.
+
+use super::super::{owner::Owner, recover};
+use super::*;
+
+/// A store whose file may not grow by more than `pages`.
+fn confined(dir: &Path, pages: i64) -> Rig {
+    let (tables, opened) = recover::open(dir, 1_000).unwrap();
+    let number = |sql: &str| tables.db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let count = number("PRAGMA page_count");
+    assert_eq!(number(&format!("PRAGMA max_page_count = {}", count + pages)), count + pages);
+    let (send, answers) = mpsc::channel(64);
+    let (queue, ops) = queue::channel();
+    let thread = std::thread::spawn(move || Owner::new(tables, send).run(&ops));
+    let store = Store { queue, thread };
+    Rig { store, answers, waiting: VecDeque::new(), opened, tickets: 0 }
+}
+
+#[test]
+fn a_full_disk_refuses_events_and_takes_settlements() {
+    let dir = tempfile::tempdir().unwrap();
+    Rig::open(dir.path()).close();
+    let mut rig = confined(dir.path(), 60);
+    let large = |n: u64| {
+        let mut event = event(&format!("{n}"), "chat");
+        event.raw = vec![5; 20_000];
+        event
+    };
+    let mut ids = Vec::new();
+    let refused = loop {
+        let n = ids.len() as u64;
+        match rig.offer(large(n), Some(Cursor(vec![u8::try_from(n).unwrap()]))) {
+            Answer::Accepted(id) => ids.push(id),
+            Answer::Full => break n,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(refused > 3);
+    // One group: what grows is refused, the rest is done.
+    let first = ids[0];
+    let event = Box::new(large(refused));
+    rig.store.submit(Op::Accept {
+        ticket: Ticket(901),
+        instance: instance("feishu"),
+        event,
+        cursor: None,
+        received_ms: 1,
+    });
+    rig.store.submit(Op::Begin { ticket: Ticket(902), id: first });
+    rig.store.submit(Op::Settle { ticket: Ticket(903), id: first });
+    let mut told = HashMap::new();
+    for _ in 0..3 {
+        let (ticket, answer) = rig.answer();
+        told.insert(ticket.0, answer);
+    }
+    assert!(matches!(told[&902], Answer::Begun(_)), "{told:?}");
+    assert!(matches!(told[&903], Answer::Settled), "{told:?}");
+    // Its keys were not kept with the refusal: the platform's repetition is welcome.
+    if matches!(told[&901], Answer::Full) {
+        assert!(matches!(rig.offer(large(refused), None), Answer::Accepted(_)));
+    }
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.opened.cursors[0].1, Cursor(vec![u8::try_from(refused - 1).unwrap()]));
+    assert_eq!(rig.settled_counts()[0].waiting, refused);
+    rig.close();
+}
+
+#[test]
+fn an_impossible_operation_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    Rig::open(dir.path()).close();
+    let db = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+    db.execute("INSERT INTO payload(id, lane, body) VALUES(2, 1, x'00')", []).unwrap();
+    drop(db);
+    let mut rig = Rig::open(dir.path());
+    let id = rig.accept(event("before", "chat"));
+    rig.store.submit(Op::Refund { id });
+    for n in 0..3 {
+        let event = Box::new(event(&format!("{n}"), "chat"));
+        rig.store.submit(Op::Accept {
+            ticket: Ticket(n),
+            instance: instance("feishu"),
+            event,
+            cursor: None,
+            received_ms: 1,
+        });
+    }
+    let answers: Vec<Answer> = (0..3).map(|_| rig.answer().1).collect();
+    assert!(matches!(answers[0], Answer::Failed(_)), "{answers:?}");
+    assert!(matches!(answers[1], Answer::Accepted(_)), "{answers:?}");
+    assert!(matches!(answers[2], Answer::Accepted(_)), "{answers:?}");
+    assert!(matches!(rig.offer(event("0", "chat"), None), Answer::Accepted(_)), "not remembered");
+    assert_eq!(rig.settled_counts()[0].waiting, 4);
+    rig.close();
+}
