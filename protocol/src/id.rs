@@ -17,7 +17,9 @@ pub struct Instance(String);
 
 /// Why a text is no instance name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("an instance name has 1 to 32 characters a-z, 0-9, - or _, and starts with a letter or digit")]
+#[error(
+    "an instance name has 1 to 32 characters a-z, 0-9, - or _, and starts with a letter or digit"
+)]
 pub struct BadInstance;
 
 impl Instance {

@@ -101,8 +101,7 @@ fn to_worker() -> Vec<ToWorker> {
 fn from_worker() -> Vec<FromWorker> {
     let id = OutboundId(3);
     let outcome = |outcome| FromWorker::Outcome { id, attempt: 1, outcome };
-    let reply =
-        Reply { key: "k".into(), lane: lane(), reply_to: None, text: "hello".into() };
+    let reply = Reply { key: "k".into(), lane: lane(), reply_to: None, text: "hello".into() };
     let beat = Heartbeat { progress_age_ms: Some(7), ignored: 1, malformed: 0 };
     let down = Outside::Down { reason: "503".into(), remedy: None };
     vec![

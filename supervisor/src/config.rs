@@ -126,8 +126,13 @@ impl Config {
             return Ok(());
         };
         let lines: Vec<_> = troubles.iter().map(|trouble| trouble.reason.as_str()).collect();
-        Err(Error::Blocks { message: lines.join("
-"), code })
+        Err(Error::Blocks {
+            message: lines.join(
+                "
+",
+            ),
+            code,
+        })
     }
 }
 

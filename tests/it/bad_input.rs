@@ -20,16 +20,22 @@ fn checked(config: &str) -> String {
 #[test]
 fn a_configuration_that_is_wrong() {
     insta::assert_snapshot!("unknown_section", checked("[platfrom.feishu]\n"));
-    insta::assert_snapshot!("unknown_key", checked("[platform.local]\nagnet = \"echo\"\n[agent.echo]\n"));
+    insta::assert_snapshot!(
+        "unknown_key",
+        checked("[platform.local]\nagnet = \"echo\"\n[agent.echo]\n")
+    );
     insta::assert_snapshot!("wrong_type", checked("[agent.socket]\nconcurrency = \"many\"\n"));
     insta::assert_snapshot!("no_toml", checked("[platform\n"));
     insta::assert_snapshot!(
         "missing_secret",
         checked("[platform.feishu]\napp_id = \"cli_a\"\napp_secret_file = \"{dir}/nowhere\"\n")
     );
-    insta::assert_snapshot!("no_secret_variable", checked(
-        "[platform.feishu]\napp_id = \"cli_a\"\napp_secret_env = \"HERMES_GW_TEST_UNSET\"\n"
-    ));
+    insta::assert_snapshot!(
+        "no_secret_variable",
+        checked(
+            "[platform.feishu]\napp_id = \"cli_a\"\napp_secret_env = \"HERMES_GW_TEST_UNSET\"\n"
+        )
+    );
 }
 
 #[test]
@@ -90,8 +96,8 @@ fn a_state_directory_of_somebody_else() {
     let mut command = gateway.command();
     command.arg("supervise");
     if nix::unistd::geteuid().is_root() {
-        use std::os::unix::process::CommandExt;
         use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::process::CommandExt;
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(gateway.path(""), open).unwrap();
         let closed = std::fs::Permissions::from_mode(0o700);
@@ -121,7 +127,10 @@ fn a_path_that_is_too_long_for_a_socket() {
         .unwrap();
     assert_eq!(output.status.code(), Some(73));
     let told = stderr(&output);
-    assert!(told.contains("at most 56 are possible") && told.contains("hint: name a shorter"), "{told}");
+    assert!(
+        told.contains("at most 56 are possible") && told.contains("hint: name a shorter"),
+        "{told}"
+    );
     assert!(!long.exists(), "nothing was made");
 }
 

@@ -15,7 +15,8 @@ fn help() {
         ("help_ctl_restart", &["ctl", "restart", "--help"]),
         ("help_ctl_kill", &["ctl", "kill", "--help"]),
     ] {
-        let output = std::process::Command::new(crate::gateway::PROGRAM).args(args).output().unwrap();
+        let output =
+            std::process::Command::new(crate::gateway::PROGRAM).args(args).output().unwrap();
         assert!(output.status.success());
         insta::assert_snapshot!(name, stdout(&output));
     }

@@ -1,4 +1,4 @@
-//! One instance's trouble stays its own (F40, F50, F53, F55, F57, F67).
+//! One instance's trouble stays its own (F40, F50, F53, F57, F67, F84).
 
 use serde_json::Value;
 use tests::feishu::{Ending, Feishu, Message, Observation};
@@ -17,8 +17,11 @@ fn two_apps(feishu: &Feishu, second_secret: &str) -> Gateway {
             feishu.base_url()
         )
     };
-    let config =
-        format!("{}{}[platform.local]\n[agent.echo]\n", block("one", "good"), block("two", second_secret));
+    let config = format!(
+        "{}{}[platform.local]\n[agent.echo]\n",
+        block("one", "good"),
+        block("two", second_secret)
+    );
     let mut gateway = Gateway::new(&config);
     std::fs::write(gateway.path("good"), "secret").unwrap();
     std::fs::write(gateway.path("bad"), "wrong").unwrap();
@@ -125,7 +128,8 @@ async fn a_stranger_is_heard_by_nobody_until_let_in() {
     gateway.start();
     gateway.wait_ready("feishu");
     for n in 0..3 {
-        let stranger = feishu.push_text("cli_closed", "oc_s", "ou_stranger", &format!("let me in {n}"));
+        let stranger =
+            feishu.push_text("cli_closed", "oc_s", "ou_stranger", &format!("let me in {n}"));
         // Acknowledged, so that the platform does not repeat what nobody wants.
         stranger.acked_within(PATIENCE).await;
     }

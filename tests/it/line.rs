@@ -182,7 +182,9 @@ async fn messages_wait_for_the_agent_and_every_one_is_answered_once() {
 }
 
 /// Kills something in the middle and lets the rest go on.
-async fn killed_in_the_middle(kill: impl AsyncFn(&mut Gateway, &mut Option<Agent>, &mut Vec<Value>)) {
+async fn killed_in_the_middle(
+    kill: impl AsyncFn(&mut Gateway, &mut Option<Agent>, &mut Vec<Value>),
+) {
     let feishu = platform().await;
     let mut gateway = gateway(&feishu);
     let mut agent = Some(Agent::start(&gateway));
@@ -191,7 +193,9 @@ async fn killed_in_the_middle(kill: impl AsyncFn(&mut Gateway, &mut Option<Agent
     let mut offered = Vec::new();
     let mut events = push(&feishu, 0, MESSAGES / 2);
     feishu
-        .wait_count("some replies", PATIENCE, 20, |entry| matches!(entry.what, Observation::Sent(_)))
+        .wait_count("some replies", PATIENCE, 20, |entry| {
+            matches!(entry.what, Observation::Sent(_))
+        })
         .await;
     events.extend(push(&feishu, MESSAGES / 2, MESSAGES));
     kill(&mut gateway, &mut agent, &mut offered).await;
@@ -214,7 +218,8 @@ fn pid(gateway: &Gateway, name: &str) -> u64 {
 async fn the_feishu_worker_is_killed_in_the_middle() {
     killed_in_the_middle(async |gateway, _, _| {
         signal(pid(gateway, "feishu"), "KILL");
-        let told = gateway.wait("feishu", "back", |i| i["generation"] == 2 && i["connected"] == true);
+        let told =
+            gateway.wait("feishu", "back", |i| i["generation"] == 2 && i["connected"] == true);
         assert_eq!(told["exits"][0]["cause"], "signal 9 (KILL)", "{told}");
     })
     .await;

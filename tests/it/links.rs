@@ -29,7 +29,8 @@ fn hello(instance: &str, nonce: [u8; 16]) -> Vec<u8> {
         nonce: protocol::id::Nonce(nonce),
         pid: std::process::id(),
     };
-    let mut bytes = protocol::hello::Preamble::ours(protocol::hello::BuildId([0; 16])).to_bytes().to_vec();
+    let mut bytes =
+        protocol::hello::Preamble::ours(protocol::hello::BuildId([0; 16])).to_bytes().to_vec();
     let mut frame = bytes::BytesMut::new();
     protocol::frame::encode(&hello, &mut frame).unwrap();
     bytes.extend_from_slice(&frame);

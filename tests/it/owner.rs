@@ -185,7 +185,11 @@ fn status_without_a_supervisor_is_69_with_a_hint() {
     let gateway = Gateway::new(CONFIG);
     let output = gateway.run(&["ctl", "status"]);
     assert_eq!(output.status.code(), Some(69));
-    assert!(stderr(&output).contains("\nhint: start one with `hermes-gw supervise`"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("\nhint: start one with `hermes-gw supervise`"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -137,7 +137,10 @@ fn an_event_carries_its_whole_identity_and_a_reply_comes_back_once() {
     let sent = agent.call("message.send", &reply(&delivery, "k1", "first"));
     assert!(sent["state"] == "waiting" || sent["state"] == "sending", "{sent}");
     let receipt = agent.until(|line| line["method"] == "message.receipt");
-    assert_eq!((&receipt["params"]["key"], &receipt["params"]["state"]), (&json!("k1"), &json!("sent")));
+    assert_eq!(
+        (&receipt["params"]["key"], &receipt["params"]["state"]),
+        (&json!("k1"), &json!("sent"))
+    );
     let again = agent.call("message.send", &reply(&delivery, "k1", "another text"));
     assert_eq!((&again["id"], &again["state"]), (&sent["id"], &json!("sent")));
     agent.call("message.send", &reply(&delivery, "k2", "second"));
@@ -158,9 +161,7 @@ fn what_an_agent_says_wrong_is_told_and_costs_nothing() {
     assert_eq!(agent.fault("dance", &json!({})), -32601);
     assert_eq!(agent.fault("ready", &json!({ "lease_ms": "long" })), -32602);
     assert_eq!(agent.fault("message.send", &json!({ "key": "k" })), -32602);
-    let send = |key: &str, instance: &str| {
-        json!({ "key": key, "instance": instance, "chat_id": "c", "text": "t" })
-    };
+    let send = |key: &str, instance: &str| json!({ "key": key, "instance": instance, "chat_id": "c", "text": "t" });
     assert_eq!(agent.fault("message.send", &send("k", "nobody")), -32602);
     assert_eq!(agent.fault("message.send", &send("", "local")), -32602);
     assert_eq!(agent.fault("message.send", &send(&"k".repeat(201), "local")), -32602);

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::agent::echo::Echo;
 use crate::agent::socket::Socket;
 use crate::agent::{self, Agent, ToAgent};
@@ -25,7 +26,6 @@ use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::{self, Note, Platform};
 use crate::unacked::Unacked;
-use crate::Error;
 
 /// Room for what the supervisor may have on its way to an adapter.
 const DOWN: usize = 4096;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use supervisor::clock;
 use supervisor::error::Error;
+use supervisor::identity;
 use supervisor::lock::{self, Lock, Refused};
 use supervisor::paths::Paths;
-use supervisor::identity;
 use supervisor::process::tree::{self, Held};
 
 use super::ctl::stopped;

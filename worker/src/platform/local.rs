@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protocol::event::{ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind};
+use protocol::event::{
+    ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind,
+};
 use protocol::local::{FromTerminal, ToTerminal};
 use protocol::worker::{LocalSettings, Ready, Verdict};
 use tokio::sync::mpsc;

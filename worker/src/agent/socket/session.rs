@@ -8,8 +8,8 @@ use futures_util::stream::FuturesOrdered;
 use protocol::event::{Pause, Reply};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::rpc::{
-    self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS, Line,
-    Leased, METHOD_NOT_FOUND, Message, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL, TAKEN,
+    self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS,
+    Leased, Line, METHOD_NOT_FOUND, Message, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL, TAKEN,
 };
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
@@ -239,9 +239,10 @@ type Called = Result<Value, (i32, String)>;
 
 async fn progress(params: &str, context: &Context) -> Called {
     let named: EventRef = read_required(params)?;
-    let event_id = named.event_id.parse().map(EventId).map_err(|_| {
-        (INVALID_PARAMS, format!("{:?} is no event_id of ours", named.event_id))
-    })?;
+    let event_id =
+        named.event_id.parse().map(EventId).map_err(|_| {
+            (INVALID_PARAMS, format!("{:?} is no event_id of ours", named.event_id))
+        })?;
     context.say.say(FromWorker::Progress { event_id }).await;
     Ok(Value::Object(serde_json::Map::new()))
 }
