@@ -20,8 +20,9 @@ use crate::Error;
 const CONNECT: Duration = Duration::from_secs(5);
 /// For a whole call, unless its caller is in a greater hurry.
 const CALL: Duration = Duration::from_secs(10);
-/// Servers close idle connections after a minute or so; ours are gone before that.
-const IDLE: Duration = Duration::from_secs(30);
+/// Shorter than it takes to notice a dead line, whose idle connections nobody should try one by one.
+const IDLE: Duration = Duration::from_secs(10);
+const IDLE_MAX: usize = 4;
 /// For bytes that were sent and not confirmed.
 const UNCONFIRMED: Duration = Duration::from_secs(10);
 /// The largest answer that is read.
@@ -31,6 +32,7 @@ const BODY_MAX: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Http {
     client: reqwest::Client,
+    fresh: reqwest::Client,
     tls: Arc<ClientConfig>,
 }
 
@@ -58,25 +60,32 @@ impl Http {
             .map_err(|e| config(e.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(CALL)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(4)
-            .tcp_nodelay(true);
-        #[cfg(target_os = "linux")]
-        let builder = builder.tcp_user_timeout(UNCONFIRMED);
-        let client = builder.build().map_err(|e| config(describe(&e)))?;
-        Ok(Self { client, tls: Arc::new(tls) })
+        let client = |idle: usize| {
+            let builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .http1_only()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT)
+                .timeout(CALL)
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(idle)
+                .tcp_nodelay(true);
+            #[cfg(target_os = "linux")]
+            let builder = builder.tcp_user_timeout(UNCONFIRMED);
+            builder.build().map_err(|e| config(describe(&e)))
+        };
+        Ok(Self { client: client(IDLE_MAX)?, fresh: client(0)?, tls: Arc::new(tls) })
     }
 
-    /// A request to fill in.
+    /// For a request to fill in.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+
+    /// The same, for a request that must not be lost on a connection that died unnoticed.
+    pub fn fresh(&self) -> &reqwest::Client {
+        &self.fresh
     }
 
     /// For sockets that are no calls.

@@ -15,7 +15,7 @@ const STABLE: Duration = Duration::from_secs(3);
 /// The spread of the first attempt after a good connection.
 const AT_ONCE: Duration = Duration::from_millis(100);
 const OUTAGE_FIRST: Duration = Duration::from_millis(500);
-const OUTAGE_MOST: Duration = Duration::from_secs(4);
+const OUTAGE_MOST: Duration = Duration::from_millis(3500);
 /// The longest pause while the platform still answers each new connection, for so many in a row.
 const ANSWERED_MOST: Duration = Duration::from_millis(800);
 const ANSWERED_TIMES: u32 = 10;
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn an_outage_is_retried_at_once_and_then_ever_more_slowly_but_never_slowly() {
         let found = pauses(&mut Session::new(), Loss::Outage, 9);
-        let expected = [100, 500, 1000, 2000, 4000, 4000, 4000, 4000, 4000];
+        let expected = [100, 500, 1000, 2000, 3500, 3500, 3500, 3500, 3500];
         assert_eq!(found, expected.map(Duration::from_millis));
     }
 
@@ -174,7 +174,7 @@ mod tests {
         }
         assert_eq!(
             found,
-            [100, 500, 800, 800, 800, 800, 800, 800, 800, 800, 800, 4000, 4000, 4000]
+            [100, 500, 800, 800, 800, 800, 800, 800, 800, 800, 800, 3500, 3500, 3500]
         );
     }
 

@@ -110,6 +110,12 @@ pub(super) async fn serve(
                     Heard::Closed(why) => return Ended::Lost(Failure::outage(why)),
                 }
                 talk.progress(shared, now).await;
+                // A flood of messages must not hold up our own pings.
+                if now >= talk.live.deadline()
+                    && let Some(why) = talk.tick(room, now)
+                {
+                    return Ended::Lost(Failure::outage(why));
+                }
             }
             () = tokio::time::sleep_until(talk.live.deadline()) => {
                 if let Some(why) = talk.tick(room, clock::now()) {
@@ -142,7 +148,9 @@ async fn leave(
     drop(talk);
     let closing = async {
         if writing.await.is_ok() {
-            while let Some(Ok(_)) = stream.next().await {}
+            let over =
+                |message: &Result<Message, _>| matches!(message, Err(_) | Ok(Message::Close(_)));
+            while stream.next().await.is_some_and(|message| !over(&message)) {}
         }
     };
     let _ = tokio::time::timeout(LAST_WORDS, closing).await;
@@ -194,6 +202,7 @@ struct Talk {
 
 impl Talk {
     fn hear(&mut self, message: Message, now: Instant) -> Heard {
+        self.counted = self.arrived.count();
         self.live.on(Input::Bytes, now);
         let bytes = match message {
             Message::Binary(bytes) => bytes,
