@@ -104,7 +104,7 @@ impl fmt::Debug for Nonce {
 impl Nonce {
     /// Lower-case hexadecimal, 32 characters.
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
+        hex(&self.0)
     }
 
     /// The reverse of [`Nonce::to_hex`].
@@ -123,6 +123,12 @@ impl Nonce {
     pub fn matches(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
     }
+}
+
+/// Bytes as lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// One conversation: what happens inside it stays in order, what happens in another does not wait.

@@ -132,7 +132,7 @@ fn bytes<T: Serialize>(value: &T) -> BytesMut {
 }
 
 fn hex<T: Serialize>(value: &T) -> String {
-    bytes(value).iter().map(|b| format!("{b:02x}")).collect()
+    crate::id::hex(&bytes(value))
 }
 
 /// A change of these bytes is a change of the protocol: raise `hello::VERSION` with it.
@@ -162,7 +162,7 @@ fn a_frame_over_the_limit_is_refused_by_both_sides() {
     let huge = FromWorker::Bye { reason: "x".repeat(frame::MAX) };
     assert!(matches!(frame::encode(&huge, &mut out), Err(Error::Oversized { .. })));
     assert_eq!(&out[..], b"before");
-    let mut announced = BytesMut::from(&(frame::MAX as u32 + 1).to_le_bytes()[..]);
+    let mut announced = BytesMut::from(&u32::try_from(frame::MAX + 1).unwrap().to_le_bytes()[..]);
     let refused = frame::decode::<FromWorker>(&mut announced);
     assert!(matches!(refused, Err(Error::Oversized { .. })), "before a byte of it has come");
 }

@@ -1,4 +1,5 @@
 //! The command line.
+#![expect(clippy::doc_markdown, reason = "the comments here are the texts of --help")]
 
 use std::path::PathBuf;
 use std::time::Duration;

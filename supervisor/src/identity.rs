@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Identity {
     /// Its number.
     pub pid: u32,
-    /// When it started, in clock ticks since the boot: field 22 of proc_pid_stat(5).
+    /// When it started, in clock ticks since the boot: field 22 of `proc_pid_stat(5)`.
     pub start: u64,
     /// Which boot: `/proc/sys/kernel/random/boot_id`.
     pub boot: String,

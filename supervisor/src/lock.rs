@@ -106,7 +106,7 @@ pub fn proven_holder(path: &Path) -> Option<Holder> {
 }
 
 /// Whether the kernel's list says that `pid` holds a flock on this file. A line reads
-/// `1: FLOCK  ADVISORY  WRITE 815 fe:00:131 0 EOF` (proc_locks(5)).
+/// `1: FLOCK  ADVISORY  WRITE 815 fe:00:131 0 EOF` (`proc_locks(5)`).
 fn held_by(locks: &str, pid: u32, dev: u64, ino: u64) -> bool {
     let (major, minor) = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
     let file = format!("{major:02x}:{minor:02x}:{ino}");

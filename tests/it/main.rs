@@ -1,4 +1,12 @@
 //! The real program against simulated platforms and a real agent. One binary, a file a feature.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "all of this binary is tests"
+)]
 
 mod bad_input;
 mod cli;

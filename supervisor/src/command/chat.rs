@@ -118,7 +118,7 @@ impl Talk {
         Ok(Self {
             chat: options.name.clone(),
             user: user.filter(|user| !user.is_empty()).unwrap_or_else(|| "local".into()),
-            session: bytes.iter().map(|b| format!("{b:02x}")).collect(),
+            session: protocol::id::hex(&bytes),
             count: 0,
             unsaid: BTreeMap::new(),
             unanswered: HashSet::new(),

@@ -101,7 +101,7 @@ impl State {
         use std::os::unix::fs::DirBuilderExt;
         let bytes: [u8; 6] =
             clock::random().map_err(|source| Error::Os { what: "draw random numbers", source })?;
-        let name: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let name = protocol::id::hex(&bytes);
         let path = std::env::temp_dir().join(format!("hermes-gw-{name}"));
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|source| Error::Create {
             what: "make the directory",

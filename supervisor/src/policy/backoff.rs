@@ -29,7 +29,7 @@ impl Backoff {
     }
 
     /// One more failure: how long to wait now.
-    pub fn next(&mut self) -> Duration {
+    pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let Some(doublings) = self.failures.checked_sub(2) else { return Duration::ZERO };
         let limit = self.settings.first.saturating_mul(1_u32 << doublings.min(20));
@@ -65,20 +65,20 @@ mod tests {
     fn the_first_retry_is_immediate_and_no_delay_exceeds_its_doubling_limit() {
         for seed in 0..200 {
             let mut backoff = Backoff::new(SETTINGS, seed);
-            assert_eq!(backoff.next(), Duration::ZERO);
+            assert_eq!(backoff.failed(), Duration::ZERO);
             for doubling in 0..40_u32 {
                 let limit = (SETTINGS.first * (1 << doubling.min(20))).min(SETTINGS.cap);
-                assert!(backoff.next() <= limit);
+                assert!(backoff.failed() <= limit);
             }
             backoff.reset();
-            assert_eq!(backoff.next(), Duration::ZERO);
+            assert_eq!(backoff.failed(), Duration::ZERO);
         }
     }
 
     #[test]
     fn delays_are_spread() {
         let mut backoff = Backoff::new(SETTINGS, 7);
-        let delays: Vec<_> = (0..200).map(|_| backoff.next()).skip(20).collect();
+        let delays: Vec<_> = (0..200).map(|_| backoff.failed()).skip(20).collect();
         assert!(delays.iter().any(|d| *d < Duration::from_secs(15)));
         assert!(delays.iter().any(|d| *d > Duration::from_secs(45)));
     }

@@ -18,7 +18,7 @@ use protocol::id::Lane;
 #[derive(Debug)]
 pub struct Lanes {
     capacity: usize,
-    lanes: HashMap<Lane, Slot>,
+    slots: HashMap<Lane, Slot>,
     heads: HashMap<u64, Lane>,
     waiting: BTreeSet<u64>,
     delayed: BTreeSet<(Instant, u64)>,
@@ -54,7 +54,7 @@ impl Lanes {
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity: capacity.max(1),
-            lanes: HashMap::new(),
+            slots: HashMap::new(),
             heads: HashMap::new(),
             waiting: BTreeSet::new(),
             delayed: BTreeSet::new(),
@@ -65,10 +65,10 @@ impl Lanes {
 
     /// A new item is durable.
     pub fn accepted(&mut self, id: u64, lane: Lane) {
-        if let Some(slot) = self.lanes.get_mut(&lane) {
+        if let Some(slot) = self.slots.get_mut(&lane) {
             slot.more = true;
         } else if self.scan == Scan::AtEnd {
-            if self.lanes.len() < self.capacity {
+            if self.slots.len() < self.capacity {
                 self.insert(lane, id, false);
             } else {
                 self.scan = Scan::Behind { after: id.saturating_sub(1), asked: false };
@@ -80,7 +80,7 @@ impl Lanes {
     /// [`Lanes::scanned`].
     pub fn wants_scan(&mut self) -> Option<u64> {
         match &mut self.scan {
-            Scan::Behind { after, asked: asked @ false } if self.lanes.len() < self.capacity => {
+            Scan::Behind { after, asked: asked @ false } if self.slots.len() < self.capacity => {
                 *asked = true;
                 Some(*after)
             }
@@ -92,9 +92,9 @@ impl Lanes {
     pub fn scanned(&mut self, found: Vec<(u64, Lane)>, at_end: bool) {
         let Scan::Behind { mut after, .. } = self.scan else { return };
         for (id, lane) in found {
-            if let Some(slot) = self.lanes.get_mut(&lane) {
+            if let Some(slot) = self.slots.get_mut(&lane) {
                 slot.more = true;
-            } else if self.lanes.len() < self.capacity {
+            } else if self.slots.len() < self.capacity {
                 self.insert(lane, id, true);
             } else {
                 self.scan = Scan::Behind { after, asked: false };
@@ -138,13 +138,13 @@ impl Lanes {
     pub fn finished(&mut self, id: u64) -> Option<Load> {
         let lane = self.heads.remove(&id)?;
         self.seize(id);
-        let slot = self.lanes.get_mut(&lane)?;
+        let slot = self.slots.get_mut(&lane)?;
         if slot.more {
             slot.head = None;
             slot.more = false;
             Some(Load { lane, after: id })
         } else {
-            self.lanes.remove(&lane);
+            self.slots.remove(&lane);
             None
         }
     }
@@ -153,11 +153,11 @@ impl Lanes {
     pub fn loaded(&mut self, lane: Lane, found: Option<u64>) {
         match found {
             Some(id) => {
-                self.lanes.remove(&lane);
+                self.slots.remove(&lane);
                 self.insert(lane, id, true);
             }
             None => {
-                self.lanes.remove(&lane);
+                self.slots.remove(&lane);
             }
         }
     }
@@ -191,12 +191,12 @@ impl Lanes {
 
     /// Lanes that are known here.
     pub fn len(&self) -> usize {
-        self.lanes.len()
+        self.slots.len()
     }
 
     /// No lane is known here.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.slots.is_empty()
     }
 
     /// Nothing is in the store that is not known here.
@@ -207,8 +207,8 @@ impl Lanes {
     fn insert(&mut self, lane: Lane, id: u64, more: bool) {
         self.heads.insert(id, lane.clone());
         self.waiting.insert(id);
-        self.lanes.insert(lane, Slot { head: Some(id), more });
-        debug_assert!(self.lanes.values().filter(|s| s.head.is_some()).count() >= self.heads.len());
+        self.slots.insert(lane, Slot { head: Some(id), more });
+        debug_assert!(self.slots.values().filter(|s| s.head.is_some()).count() >= self.heads.len());
     }
 
     fn unpark(&mut self, id: u64) {

@@ -417,7 +417,7 @@ impl Lifecycle {
                 self.enter(Phase::Held { reason, remedy: remedy.into(), until }, now);
                 None
             }
-            Verdict::Counted | Verdict::Uncounted => match self.backoff.next() {
+            Verdict::Counted | Verdict::Uncounted => match self.backoff.failed() {
                 Duration::ZERO => self.spawn(now),
                 delay => {
                     self.enter(Phase::Backoff { until: now + delay }, now);
@@ -427,6 +427,7 @@ impl Lifecycle {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "every cell of the table yields the same")]
     fn spawn(&mut self, now: Instant) -> Option<Action> {
         self.wanted = Wanted::Up;
         self.generation = Generation(self.generation.0 + 1);
@@ -434,12 +435,14 @@ impl Lifecycle {
         Some(Action::Spawn(self.generation))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "every cell of the table yields the same")]
     fn end(&mut self, cause: Cause, now: Instant) -> Option<Action> {
         let until = now + self.settings.grace;
         self.enter(Phase::Stopping { cause, killed: false, until }, now);
         Some(Action::End(self.generation))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "every cell of the table yields the same")]
     fn kill_now(&mut self, cause: Cause, now: Instant) -> Option<Action> {
         let until = now + self.settings.kill;
         if let Phase::Stopping { cause: was, killed, until: was_until } = &mut self.phase {

@@ -122,11 +122,17 @@ enum Stage {
     Ending,
 }
 
+/// A worker that takes replies.
+#[derive(Clone, Copy, Debug)]
+struct Up {
+    idempotent: Option<Duration>,
+}
+
 /// The replies of one platform instance.
 #[derive(Debug)]
 pub struct Outbox {
     settings: Settings,
-    up: Option<Option<Duration>>,
+    up: Option<Up>,
     lanes: Lanes,
     stages: HashMap<u64, Stage>,
 }
@@ -149,7 +155,7 @@ impl Outbox {
                 self.stages.remove(&id);
                 out.extend(self.lanes.finished(id).map(Action::Load));
             }
-            Input::Up { idempotent } => self.up = Some(idempotent),
+            Input::Up { idempotent } => self.up = Some(Up { idempotent }),
             Input::Down => self.down(),
             Input::Outcome(id, outcome) => self.outcome(id, outcome, now, &mut out),
             Input::Tick => {}
@@ -178,7 +184,7 @@ impl Outbox {
         if self.stages.get(&id) != Some(&Stage::Beginning) {
             return;
         }
-        let Some(idempotent) = self.up else {
+        let Some(Up { idempotent }) = self.up else {
             self.stages.remove(&id);
             self.lanes.release(id);
             if ambiguous.is_none() {

@@ -34,10 +34,14 @@ impl Gateway {
     ) {
         match action {
             Action::Scan { after } => {
-                self.ask(Pending::Heads { slot: index, after: EventId(after) })
+                self.ask(Pending::Heads { slot: index, after: EventId(after) });
             }
             Action::Load(load) => {
-                self.ask(Pending::Next { slot: index, lane: load.lane, after: EventId(load.after) })
+                self.ask(Pending::Next {
+                    slot: index,
+                    lane: load.lane,
+                    after: EventId(load.after),
+                });
             }
             Action::Begin(id) => self.ask(Pending::Begin { slot: index, id: EventId(id) }),
             Action::Deliver(id) => {

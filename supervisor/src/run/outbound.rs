@@ -113,7 +113,7 @@ impl Gateway {
                     after: OutboundId(load.after),
                 }),
                 Action::Begin(id) => {
-                    self.ask(Pending::BeginSend { slot: index, id: OutboundId(id) })
+                    self.ask(Pending::BeginSend { slot: index, id: OutboundId(id) });
                 }
                 Action::Send(_) => {
                     let Some(sending) = payload.take() else { continue };

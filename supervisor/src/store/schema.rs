@@ -3,8 +3,10 @@
 //! Settings, each measured or needed: exclusive locking (one opener, and the index of the write-ahead
 //! log lives in our memory), WAL with `synchronous=FULL` (a commit that returned survives power loss),
 //! no automatic checkpoint (see `space`), incremental vacuum (a drained backlog gives its disk back),
-//! full flushes on macOS. Lengths and numbers are chosen so that one accepted event touches few pages:
-//! the payload never moves, everything that changes is in small rows.
+//! full flushes on macOS. Pages of 4 KiB: against raw appends in equal groups, one event at a time runs
+//! at 0.99 of their rate, with 8 KiB at 0.93, with 16 KiB at 0.90; at 256 in flight all are alike.
+//!
+//! An accepted event appends to few pages: the payload never moves, and what changes is in small rows.
 //!
 //! `user_version` is the schema version. A migration is one step in [`STEPS`], forward only; a released
 //! step never changes.

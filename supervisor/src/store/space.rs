@@ -6,7 +6,8 @@
 //! engine meets there anyway after a restart of the log: no checksum fits, reading ends. The engine
 //! never asks for the size of the log while it runs.
 //!
-//! Checkpoints happen by size, after the answers are out; at rest everything is copied, free pages are
+//! A checkpoint is three syncs, so at 8 MiB a commit costs 1.01 syncs one at a time and 1.1 at 256 in
+//! flight. Checkpoints happen by size, after the answers are out; at rest everything is copied, free pages are
 //! given back in slices, and the log shrinks to [`LOG_AT_REST`].
 
 use std::fs::OpenOptions;

@@ -48,9 +48,10 @@ impl Agent for Socket {
             if next.is_none() {
                 context.say.say(FromWorker::Outside(down)).await;
             }
-            let (halves, pid) = match next.take() {
-                Some(newcomer) => newcomer,
-                None => tokio::select! {
+            let (halves, pid) = if let Some(newcomer) = next.take() {
+                newcomer
+            } else {
+                tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     // Nobody is there to take it; the supervisor knows and keeps it.
                     Some(_) = context.incoming.recv() => continue,
@@ -61,7 +62,7 @@ impl Agent for Socket {
                             continue;
                         }
                     },
-                },
+                }
             };
             tracing::info!(?pid, "an agent connected");
             let connection = Connection::new(halves);

@@ -177,7 +177,7 @@ impl Session {
                 Ok(Value::Object(serde_json::Map::new()))
             }
             "delivery.progress" => progress(params, context).await,
-            "message.send" => match self.reply(params) {
+            "message.send" => match Self::reply(params) {
                 Ok(reply) => {
                     let replies = context.replies.clone();
                     let submit =
@@ -220,7 +220,7 @@ impl Session {
         Ok(json(&Leased { lease_ms: ttl_ms }))
     }
 
-    fn reply(&self, params: &str) -> Result<Reply, (i32, String)> {
+    fn reply(params: &str) -> Result<Reply, (i32, String)> {
         let send: rpc::Send = read_required(params)?;
         let wrong = |why: &str| (INVALID_PARAMS, why.to_owned());
         if send.key.is_empty() || send.key.len() > KEY_MAX {
