@@ -1,3 +1,4 @@
 //! Simulated platforms, endpoints and clients for the tests of hermes-gw.
 
+pub mod bench;
 pub mod feishu;

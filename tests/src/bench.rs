@@ -1,0 +1,99 @@
+//! Measuring the real program: what `gw-bench` runs.
+//!
+//! Disks and machines are noisy, so a figure counts only as a ratio to a baseline that was measured in
+//! the same run: both take turns in short slices, and what is told is the median over the rounds. Each
+//! measurement starts supervisors of its own on a scratch directory; they hold a leash of this process
+//! and end with it, however it goes.
+
+pub mod clock;
+mod facts;
+mod feishu;
+mod gateway;
+mod ingest;
+pub mod link;
+mod machine;
+mod memory;
+mod million;
+mod raw;
+mod stats;
+mod syncs;
+mod table;
+mod terminal;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use machine::{file_system, line as machine_line};
+pub use table::{Row, Table};
+
+/// Longer than anything takes on a slow machine: who waits so long has found a fault.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where and how long to measure.
+#[derive(Debug)]
+pub struct Bench {
+    /// The program.
+    pub program: PathBuf,
+    /// This program, for the other ends of links.
+    pub own: PathBuf,
+    /// Where states and raw files lie: on the disk in question.
+    pub disk: Scratch,
+    /// Where sockets lie: a short path.
+    pub sockets: Scratch,
+    /// How often each slice is repeated.
+    pub rounds: usize,
+    /// The length of a slice.
+    pub slice: Duration,
+}
+
+/// One measurement: it adds its rows to the table.
+pub type Measure = fn(&Bench, &mut Table) -> io::Result<()>;
+
+/// What can be measured by name, in the order in which it is.
+pub const MEASURES: [(&str, Measure); 5] = [
+    ("ingest", ingest::measure),
+    ("link", link::measure),
+    ("memory", memory::measure),
+    ("facts", facts::measure),
+    ("feishu", feishu::measure),
+];
+
+/// A million waiting events: minutes, so only when asked for.
+pub const MILLION: (&str, Measure) = ("million", million::measure);
+
+/// A directory that is removed with its value.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a directory of this process below `parent`.
+    pub fn below(parent: &Path) -> io::Result<Self> {
+        let path = parent.join(format!("gw-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path.canonicalize()?))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A new directory in it.
+    fn make(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Something is not as it must be to be measured.
+fn fault(what: impl Into<String>) -> io::Error {
+    io::Error::other(what.into())
+}

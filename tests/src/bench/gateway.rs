@@ -1,0 +1,193 @@
+//! A gateway that is measured: the real program on a state directory of its own.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Bench, PATIENCE, clock, fault};
+
+/// A running supervisor. It is killed with its value; when this process dies it leaves by itself,
+/// because its leash ends.
+pub(super) struct Gateway {
+    program: PathBuf,
+    dir: PathBuf,
+    sockets: PathBuf,
+    child: Child,
+}
+
+/// Resident memory in KiB: now, and at most so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) now: u64,
+    pub(super) peak: u64,
+}
+
+impl Gateway {
+    /// Starts a supervisor with this configuration on an empty state directory. It may not answer yet.
+    pub(super) fn spawn(bench: &Bench, config: &str) -> io::Result<Self> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let name = MADE.fetch_add(1, Ordering::Relaxed).to_string();
+        let (dir, sockets) = (bench.disk.make(&name)?, bench.sockets.make(&name)?);
+        let head = format!("[gateway]\nruntime_dir = {:?}\n", sockets.display().to_string());
+        fs::write(dir.join("config.toml"), head + config)?;
+        fs::write(dir.join("secret"), "secret\n")?;
+        let program = bench.program.clone();
+        let child = supervise(&program, &dir)?;
+        Ok(Self { program, dir, sockets, child })
+    }
+
+    /// [`Gateway::spawn`], and waits until all of its instances are ready.
+    pub(super) fn start(bench: &Bench, config: &str) -> io::Result<Self> {
+        let gateway = Self::spawn(bench, config)?;
+        gateway.until_ready()?;
+        Ok(gateway)
+    }
+
+    /// Kills the supervisor and starts another one on the same state.
+    pub(super) fn start_again(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = supervise(&self.program, &self.dir)?;
+        Ok(())
+    }
+
+    /// Where its state lies.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The supervisor's process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The program with this gateway's configuration and state.
+    pub(super) fn command(&self) -> Command {
+        command(&self.program, &self.dir)
+    }
+
+    /// The socket of an instance of kind `local`.
+    pub(super) fn chat_socket(&self, instance: &str) -> PathBuf {
+        self.sockets.join(format!("chat-{instance}.sock"))
+    }
+
+    /// What the supervisor says of itself, if it answers.
+    pub(super) fn status(&self) -> Option<Value> {
+        let mut line = String::new();
+        self.ask("status").ok()?.read_line(&mut line).ok()?;
+        serde_json::from_str::<Value>(&line).ok()?.get_mut("result").map(Value::take)
+    }
+
+    /// Its instances, as `status` shows them.
+    pub(super) fn instances(&self) -> io::Result<Vec<Value>> {
+        let status = self.status().ok_or_else(|| fault("the supervisor does not answer"))?;
+        Ok(status.get("instances").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
+    /// The process of an instance.
+    pub(super) fn worker(&self, name: &str) -> io::Result<u32> {
+        let instances = self.instances()?;
+        let found = instances.iter().find(|instance| instance["name"] == name);
+        let pid = found.and_then(|found| u32::try_from(found["pid"].as_u64()?).ok());
+        pid.ok_or_else(|| fault(format!("{name} has no process")))
+    }
+
+    /// Events that wait in the store.
+    pub(super) fn waiting(&self) -> io::Result<u64> {
+        let waiting = |one: &Value| one.pointer("/store/waiting").and_then(Value::as_u64);
+        Ok(self.instances()?.iter().filter_map(waiting).sum())
+    }
+
+    fn until_ready(&self) -> io::Result<()> {
+        clock::until("all instances are ready", PATIENCE, || {
+            let instances = self.instances().ok()?;
+            instances.iter().all(|instance| instance["phase"] == "ready").then_some(())
+        })
+    }
+
+    /// What changes from now on.
+    pub(super) fn events(&self) -> io::Result<Events> {
+        let mut events = Events(self.ask("events")?);
+        events.wait(|event| event["event"] == "subscribed")?;
+        Ok(events)
+    }
+
+    fn ask(&self, method: &str) -> io::Result<BufReader<UnixStream>> {
+        let mut stream = UnixStream::connect(self.sockets.join("gw.sock"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{{\"id\":1,\"method\":\"{method}\"}}\n").as_bytes())?;
+        Ok(BufReader::new(stream))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+        let _ = fs::remove_dir_all(&self.sockets);
+    }
+}
+
+fn supervise(program: &Path, dir: &Path) -> io::Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("log"))?;
+    let mut command = command(program, dir);
+    command.args(["supervise", "--leash"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn()
+}
+
+fn command(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(dir.join("config.toml"));
+    command.arg("--state-dir").arg(dir.join("state"));
+    command
+}
+
+/// Notices of a supervisor.
+pub(super) struct Events(BufReader<UnixStream>);
+
+impl Events {
+    /// The next one that is wanted.
+    pub(super) fn wait(&mut self, is: impl Fn(&Value) -> bool) -> io::Result<Value> {
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line)? == 0 {
+                return Err(fault("the supervisor is gone"));
+            }
+            let event = serde_json::from_str(&line)?;
+            if is(&event) {
+                return Ok(event);
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process that this program started, directly or not.
+pub(super) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| fault("no process has this number"))?;
+    Ok(kill_process(pid, signal)?)
+}
+
+/// Whether a process exists and is no zombie.
+pub(super) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The memory of a process.
+pub(super) fn memory(pid: u32) -> io::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.ok_or_else(|| fault(format!("process {pid} shows no {name}")))
+    };
+    Ok(Memory { now: of("VmRSS:")?, peak: of("VmHWM:")? })
+}

@@ -1,0 +1,109 @@
+//! Durable ingest through the whole path: terminal → worker → link → store → commit → accepted.
+//!
+//! No agent is configured, so events wait. The baseline appends the very lines that the terminal
+//! writes, as many in a group as the terminal keeps in flight, and syncs each group. While it runs the
+//! supervisor is stopped, so that neither disturbs the other.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::gateway::{Gateway, memory, signal};
+use super::raw::Raw;
+use super::stats::{Pairs, Slice};
+use super::table::Goal;
+use super::terminal::Terminal;
+use super::{Bench, Row, Table, syncs};
+
+/// Texts in flight, and what their rate is to be in comparison to the baseline's.
+const DEPTHS: [(usize, Option<f64>); 4] =
+    [(1, Some(0.8)), (8, None), (64, Some(0.4)), (256, Some(0.4))];
+/// Before anything counts: the log has grown to its size.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
+    let gateway = Gateway::start(bench, "[platform.local]\n")?;
+    let idle = memory(gateway.pid())?;
+    let mut terminal = Terminal::join(&gateway.chat_socket("local"), "bench")?;
+    let sample = terminal.sample()?;
+    terminal.run(64, WARM_UP)?;
+    let mut all: Vec<Pairs> = DEPTHS.iter().map(|_| Pairs::default()).collect();
+    for _ in 0..bench.rounds {
+        for ((depth, _), pairs) in DEPTHS.iter().zip(&mut all) {
+            let baseline =
+                aside(&gateway, || Raw::new(gateway.dir(), &sample, *depth)?.run(bench.slice))?;
+            pairs.push(terminal.run(*depth, bench.slice)?, baseline);
+        }
+    }
+    for ((depth, goal), pairs) in DEPTHS.iter().zip(&all) {
+        rate(table, *depth, *goal, pairs);
+        if *depth == 1 {
+            latency(table, pairs);
+        }
+    }
+    for (depth, _) in DEPTHS {
+        table.push(syncs::row(bench, &gateway, &mut terminal, depth));
+    }
+    let (waiting, backlog) = (gateway.waiting()?, memory(gateway.pid())?);
+    table.push(
+        Row::new(
+            format!("memory of the supervisor, {waiting} events waiting"),
+            format!("{} KiB now, {} KiB at most", backlog.now, backlog.peak),
+        )
+        .against(format!("{} KiB idle", idle.now), ratio(backlog.now, idle.now))
+        .goal(Goal::AtMost(10.0), mib(backlog.now), " MiB"),
+    );
+    Ok(())
+}
+
+/// Runs something while the supervisor is stopped.
+fn aside<T>(gateway: &Gateway, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    signal(gateway.pid(), Signal::STOP)?;
+    let result = run();
+    signal(gateway.pid(), Signal::CONT)?;
+    result
+}
+
+fn show(rate: f64, p50: f64, p99: f64) -> String {
+    format!("{rate:.0}/s, p50 {p50:.2} ms, p99 {p99:.2} ms")
+}
+
+fn of(pick: impl Fn(fn(&Slice) -> f64) -> f64) -> String {
+    show(pick(|slice| slice.rate), pick(|slice| slice.p50), pick(|slice| slice.p99))
+}
+
+fn rate(table: &mut Table, depth: usize, goal: Option<f64>, pairs: &Pairs) {
+    let ratio = pairs.ratio(|slice| slice.rate);
+    let row = Row::new(format!("durable ingest, {depth} in flight"), of(|p| pairs.thing(p)))
+        .against(of(|p| pairs.baseline(p)), ratio);
+    table.push(match goal {
+        Some(goal) => row.goal(Goal::AtLeast(goal), ratio, "×"),
+        None => row,
+    });
+}
+
+fn latency(table: &mut Table, pairs: &Pairs) {
+    let mut row = |name: &str, pick: fn(&Slice) -> f64, goal: f64| {
+        let ratio = pairs.ratio(pick);
+        table.push(
+            Row::new(
+                format!("accepted, one at a time, {name}"),
+                format!("{:.2} ms", pairs.thing(pick)),
+            )
+            .against(format!("{:.2} ms one sync", pairs.baseline(pick)), ratio)
+            .goal(Goal::AtMost(goal), ratio, "×"),
+        );
+    };
+    row("p50", |slice| slice.p50, 1.5);
+    row("p99", |slice| slice.p99, 2.0);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+pub(super) fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+fn ratio(now: u64, before: u64) -> f64 {
+    mib(now) / mib(before)
+}

@@ -1,0 +1,54 @@
+//! What a disk can do at best: append a group, sync it, append the next.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::clock;
+use super::stats::Slice;
+
+/// A file that grows by groups. It is removed with its value.
+pub(super) struct Raw {
+    file: File,
+    path: PathBuf,
+    group: Vec<u8>,
+    records: usize,
+}
+
+impl Raw {
+    /// Appends to a new file in `dir`, `records` times `record` in one group.
+    pub(super) fn new(dir: &Path, record: &[u8], records: usize) -> io::Result<Self> {
+        let path = dir.join(format!("raw-{records}"));
+        Ok(Self { file: File::create(&path)?, path, group: record.repeat(records), records })
+    }
+
+    /// Does so for a while; the rate is that of records.
+    pub(super) fn run(&mut self, length: Duration) -> io::Result<Slice> {
+        let mut times = Vec::new();
+        let seconds = self.collect(length, &mut times)?;
+        Ok(Slice::of(&times, self.records, seconds))
+    }
+
+    /// The same, the time of each group added to `times` in milliseconds. The seconds of the whole.
+    pub(super) fn collect(&mut self, length: Duration, times: &mut Vec<f64>) -> io::Result<f64> {
+        let since = clock::now();
+        loop {
+            let one = clock::now();
+            self.file.write_all(&self.group)?;
+            self.file.sync_data()?;
+            let done = clock::now();
+            times.push(clock::ms(done.duration_since(one)));
+            let passed = done.duration_since(since);
+            if passed >= length {
+                return Ok(passed.as_secs_f64());
+            }
+        }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,139 @@
+//! Syncs for each group commit, as strace sees them: the supervisor itself is not asked.
+//!
+//! A commit is seen in SQLite's log: the 24 bytes before a page end a transaction if the second number
+//! in them is not zero. Being traced slows the supervisor, so groups may be larger than usual; the
+//! ratio does not depend on that.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use super::gateway::{Gateway, signal};
+use super::stats::float;
+use super::table::Goal;
+use super::terminal::Terminal;
+use super::{Bench, Row, fault};
+
+/// What was counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Counted {
+    syncs: usize,
+    commits: usize,
+}
+
+/// Counts during one slice.
+pub(super) fn row(bench: &Bench, gateway: &Gateway, terminal: &mut Terminal, depth: usize) -> Row {
+    let what = format!("syncs for each commit, {depth} in flight");
+    match count(bench, gateway, terminal, depth) {
+        Ok((Counted { syncs, commits }, events)) if commits > 0 => {
+            let each = float(syncs) / float(commits);
+            let group = float(events) / float(commits);
+            let figure = format!("{each:.2}, {group:.1} events a commit, under strace");
+            Row::new(what, figure).goal(Goal::AtMost(1.2), each, "")
+        }
+        Ok(_) => Row::new(what, "n/a: strace saw no commit"),
+        Err(e) => Row::new(what, format!("n/a: {e}")),
+    }
+}
+
+fn count(
+    bench: &Bench,
+    gateway: &Gateway,
+    terminal: &mut Terminal,
+    depth: usize,
+) -> io::Result<(Counted, usize)> {
+    let mut tracer = Tracer::attach(gateway)?;
+    let events = terminal.run(depth, bench.slice)?.count;
+    Ok((tracer.detach()?, events))
+}
+
+struct Tracer {
+    strace: Child,
+    trace: std::path::PathBuf,
+}
+
+impl Tracer {
+    fn attach(gateway: &Gateway) -> io::Result<Self> {
+        let trace = gateway.dir().join("trace");
+        let mut strace = Command::new("strace")
+            .args(["-f", "-xx", "-s", "8", "-e", "trace=pwrite64,fdatasync,fsync", "-o"])
+            .arg(&trace)
+            .args(["-p", &gateway.pid().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|_| fault("strace is not installed"))?;
+        let said = strace.stderr.take().map(BufReader::new);
+        let tracer = Self { strace, trace };
+        let mut line = String::new();
+        if let Some(mut said) = said {
+            said.read_line(&mut line)?;
+        }
+        if line.contains("attached") {
+            Ok(tracer)
+        } else {
+            Err(fault(format!("strace may not: {}", line.trim())))
+        }
+    }
+
+    fn detach(&mut self) -> io::Result<Counted> {
+        signal(self.strace.id(), Signal::INT)?;
+        self.strace.wait()?;
+        let mut counted = Counted::default();
+        for line in BufReader::new(File::open(&self.trace)?).lines() {
+            counted.add(&line?);
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+        let _ = fs::remove_file(&self.trace);
+    }
+}
+
+impl Counted {
+    fn add(&mut self, line: &str) {
+        if line.contains(" fdatasync(") || line.contains(" fsync(") {
+            self.syncs += 1;
+        } else if line.contains(" pwrite64(") && ends_transaction(line) {
+            self.commits += 1;
+        }
+    }
+}
+
+/// `1 pwrite64(7, "\x00\x00\x00\x05\x00\x00\x00\x2a"..., 24, 4152) = 24`
+fn ends_transaction(line: &str) -> bool {
+    let mut parts = line.split('"');
+    let (Some(bytes), Some(rest)) = (parts.nth(1), parts.next()) else { return false };
+    let size = bytes.split("\\x").skip(5);
+    rest.starts_with("..., 24, ") && size.into_iter().any(|byte| byte != "00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_and_syncs_are_told_from_the_rest() {
+        let mut counted = Counted::default();
+        for line in [
+            r#"9 pwrite64(7, "\x00\x00\x00\x05\x00\x00\x00\x00"..., 24, 4152) = 24"#,
+            r#"9 pwrite64(7, "\x0d\x00\x00\x05\x00\x00\x00\x01"..., 4096, 4176) = 4096"#,
+            r#"9 pwrite64(7, "\x00\x00\x00\x05\x00\x00\x00\x2a"..., 24, 8272 <unfinished ...>"#,
+            r#"9 pwrite64(7, "\x37\x7f\x06\x82\x00\x2d\xe2\x18"..., 32, 0) = 32"#,
+            "9 fdatasync(7 <unfinished ...>",
+            "9 <... fdatasync resumed>) = 0",
+            "9 fsync(5) = 0",
+        ] {
+            counted.add(line);
+        }
+        assert_eq!(counted, Counted { syncs: 2, commits: 1 });
+    }
+}
