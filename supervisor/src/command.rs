@@ -85,7 +85,7 @@ fn locate(common: &Common) -> Result<Paths, Error> {
     // Whoever holds the lock says where its socket is: it may have been told by a service manager.
     let socket = lock::holder(&paths.lock()).map(|holder| holder.socket);
     if let Some(dir) = socket.as_deref().and_then(std::path::Path::parent) {
-        paths.runtime_dir = dir.to_owned();
+        dir.clone_into(&mut paths.runtime_dir);
     }
     Ok(paths)
 }

@@ -31,17 +31,15 @@ pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
     let state = State::make()?;
     let paths = Paths::choose(Some(&state.0), None, None, &environment())?;
     paths.check()?;
-    let file =
-        match &common.config {
-            Some(file) => file.clone(),
-            None => {
-                let file = state.0.join("config.toml");
-                std::fs::write(&file, supervisor::config::DEFAULT).map_err(|source| {
-                    Error::Create { what: "write the configuration", path: file.clone(), source }
-                })?;
-                file
-            }
-        };
+    let file = if let Some(file) = &common.config {
+        file.clone()
+    } else {
+        let file = state.0.join("config.toml");
+        let what = "write the configuration";
+        let create = |source| Error::Create { what, path: file.clone(), source };
+        std::fs::write(&file, supervisor::config::DEFAULT).map_err(create)?;
+        file
+    };
     let name = protocol::id::Instance::new(&options.instance).map_err(|e| Error::Usage {
         message: format!("try through {:?}: {e}", options.instance),
         hint: "name a `local` instance of the configuration".into(),

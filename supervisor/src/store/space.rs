@@ -6,9 +6,9 @@
 //! engine meets there anyway after a restart of the log: no checksum fits, reading ends. The engine
 //! never asks for the size of the log while it runs.
 //!
-//! A checkpoint is three syncs, so at 8 MiB a commit costs 1.01 syncs one at a time and 1.1 at 256 in
-//! flight. Checkpoints happen by size, after the answers are out; at rest everything is copied, free pages are
-//! given back in slices, and the log shrinks to [`LOG_AT_REST`].
+//! Checkpoints happen by size, after the answers are out; at rest everything is copied, free pages are
+//! given back in slices, and the log shrinks to [`LOG_AT_REST`]. A checkpoint is three syncs, which
+//! sets the size: see the figures at [`LOG_FULL`].
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
