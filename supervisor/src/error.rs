@@ -176,6 +176,9 @@ impl Error {
                 "run the newer program, or restore a backup made by this one".into()
             }
             Self::Poisoned(_) => "check the disk; the supervisor recovers at its next start".into(),
+            Self::Worker(e) if e.exit_code() == Code::Protocol.number() => {
+                "the supervisor runs another version, or is broken: start it anew".into()
+            }
             Self::Store(_)
             | Self::Unfulfilled(_)
             | Self::Os { .. }

@@ -113,3 +113,31 @@ fn a_tool_that_hangs_up_cancels_nothing() {
         event["instance"] == "local" && event["now"] == "ready" && event["generation"] == before + 1
     });
 }
+
+/// The directory keeps other users out already; this opens it, so that only the check of the peer is
+/// left. Only root can be somebody else.
+#[test]
+fn another_user_is_turned_away() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let gateway = Gateway::running(CONFIG);
+    for path in [gateway.path(""), gateway.state(), gateway.socket()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                  s.sendall(b'{\"id\":1,\"method\":\"status\"}\\n'); print(len(s.recv(10)))";
+    let ask = |uid: u32| {
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", script]).arg(gateway.socket()).uid(uid);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(ask(0).trim(), "10", "its own user is answered");
+    assert_ne!(ask(65_534).trim(), "10");
+    gateway.until("it is said", || {
+        gateway.log().contains("turned away a connection of another user").then_some(())
+    });
+}
