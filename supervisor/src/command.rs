@@ -10,7 +10,7 @@ mod trial;
 use std::io::{IsTerminal, Write};
 
 use protocol::hello::BuildId;
-use supervisor::config::{Config, SystemSecrets};
+use supervisor::config::{Config, System};
 use supervisor::paths::{Environment, Paths};
 use supervisor::{Error, lock};
 
@@ -18,7 +18,13 @@ use crate::args::{Cli, Color, Command, Common};
 
 /// Runs what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
-    let Cli { common, command } = cli;
+    let Cli { mut common, command } = cli;
+    // What is told to others must mean the same wherever they stand.
+    for path in [&mut common.config, &mut common.state_dir].into_iter().flatten() {
+        if let Ok(absolute) = std::path::absolute(&path) {
+            *path = absolute;
+        }
+    }
     match command {
         Command::Supervise(options) => supervise::run(&common, options),
         Command::Try(chat) => trial::run(&common, &chat),
@@ -67,7 +73,7 @@ fn environment() -> Environment {
 }
 
 fn load(common: &Common) -> Result<Config, Error> {
-    Config::load(common.config.as_deref(), &environment(), &SystemSecrets)
+    Config::load(common.config.as_deref(), &environment(), &System)
 }
 
 /// Where a running supervisor's files are. A configuration that cannot be read must not keep anybody

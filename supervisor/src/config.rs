@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use protocol::id::Instance;
 use protocol::worker::Secret;
 
-use self::block::Block;
+use self::block::{Block, Place};
 pub use self::instance::{
     AgentKind, AgentSettings, Body, Kind, PlatformKind, PlatformSettings, Spec, Trouble,
 };
@@ -40,12 +40,14 @@ pub struct Config {
     pub instances: Vec<Spec>,
 }
 
-/// How secrets are fetched: by reading files and the environment.
-pub trait Secrets {
+/// What the file refers to: other files and the environment.
+pub trait Surroundings {
     /// The content of a file without its last line end, or why not.
     fn file(&self, path: &Path) -> Result<Secret, String>;
     /// The value of an environment variable, or why not.
     fn variable(&self, name: &str) -> Result<Secret, String>;
+    /// What `~` means.
+    fn home(&self) -> Option<PathBuf>;
 }
 
 impl Config {
@@ -54,10 +56,11 @@ impl Config {
     pub fn load(
         named: Option<&Path>,
         environment: &Environment,
-        secrets: &dyn Secrets,
+        secrets: &dyn Surroundings,
     ) -> Result<Self, Error> {
         if let Some(path) = named.or(environment.config.as_deref()) {
-            return Self::read(path, secrets);
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            return Self::read(&path, secrets);
         }
         for candidate in environment.config_candidates() {
             match Self::read(&candidate, secrets) {
@@ -69,14 +72,18 @@ impl Config {
         Self::parse(DEFAULT, None, secrets)
     }
 
-    fn read(path: &Path, secrets: &dyn Secrets) -> Result<Self, Error> {
+    fn read(path: &Path, secrets: &dyn Surroundings) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::ConfigMissing { path: path.to_owned(), source })?;
         Self::parse(&text, Some(path), secrets)
     }
 
     /// Checks `text`, which stands in `source`.
-    pub fn parse(text: &str, source: Option<&Path>, secrets: &dyn Secrets) -> Result<Self, Error> {
+    pub fn parse(
+        text: &str,
+        source: Option<&Path>,
+        secrets: &dyn Surroundings,
+    ) -> Result<Self, Error> {
         let wrong = |message: String| Error::Config {
             path: source.unwrap_or(Path::new("(built in)")).to_owned(),
             message,
@@ -84,11 +91,12 @@ impl Config {
         let table: toml::Table = text
             .parse()
             .map_err(|e: toml::de::Error| wrong(e.to_string().trim_end().to_owned()))?;
-        let base = source.and_then(Path::parent).unwrap_or(Path::new("."));
+        let dir = source.and_then(Path::parent).unwrap_or(Path::new(".")).to_owned();
+        let place = Place { dir, home: secrets.home() };
         let mut top = Block::new("", table);
         let mut gateway = top.table("gateway");
         let (state_dir, runtime_dir) =
-            (gateway.path("state_dir", base), gateway.path("runtime_dir", base));
+            (gateway.path("state_dir", &place), gateway.path("runtime_dir", &place));
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
@@ -101,7 +109,7 @@ impl Config {
             let instance =
                 Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             names.insert(name);
-            instances.push(instance::platform(instance, block, base, secrets));
+            instances.push(instance::platform(instance, block, &place, secrets));
         }
         for (name, block) in agents {
             let instance =
@@ -111,7 +119,7 @@ impl Config {
                     "[platform.{name}] and [agent.{name}] have the same name; commands could not tell them apart"
                 )));
             }
-            instances.push(instance::agent(instance, block, base));
+            instances.push(instance::agent(instance, block, &place));
         }
         instance::route(&mut instances);
         let source = source.map(Path::to_owned);
@@ -136,11 +144,11 @@ impl Config {
     }
 }
 
-/// Secrets from the file system and the environment of this process.
+/// The file system and the environment of this process.
 #[derive(Clone, Copy, Debug)]
-pub struct SystemSecrets;
+pub struct System;
 
-impl Secrets for SystemSecrets {
+impl Surroundings for System {
     fn file(&self, path: &Path) -> Result<Secret, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("read the secret in {}: {e}", path.display()))?;
@@ -151,6 +159,10 @@ impl Secrets for SystemSecrets {
         let text = std::env::var(name)
             .map_err(|e| format!("read the secret in the environment variable {name}: {e}"))?;
         non_empty(&text, || format!("the environment variable {name}"))
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 }
 

@@ -99,6 +99,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
     let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
     let mut int = signal(SignalKind::interrupt()).map_err(os("listen to signals"))?;
+    let mut hup = signal(SignalKind::hangup()).map_err(os("listen to signals"))?;
     let socket = Socket::listen(&paths.socket())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let mut answers = answers;
@@ -115,6 +116,8 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             _ = child.recv() => {}
             _ = term.recv() => gateway.ask_to_leave("SIGTERM"),
             _ = int.recv() => gateway.ask_to_leave("SIGINT"),
+            // A terminal that closes must not end a gateway that somebody left running.
+            _ = hup.recv() => tracing::warn!("SIGHUP: nothing is reloaded; restart to apply changes"),
             () = &mut released, if !let_go => {
                 let_go = true;
                 gateway.ask_to_leave("whoever started it let go");
@@ -322,10 +325,10 @@ impl Gateway {
         }
         let fatal = self.fatal.take();
         // Whoever waits for our end waits for the end of the connection, after the lock is free.
-        let (leaving, store) = (std::mem::take(&mut self.leaving), self.store);
-        let closed = tokio::task::spawn_blocking(move || store.close());
+        let leaving = std::mem::take(&mut self.leaving);
+        let closing = self.store.finish();
         while answers.recv().await.is_some() {}
-        let closed = closed.await.unwrap_or(Ok(()));
+        let closed = closing.join();
         drop(socket);
         drop(lock);
         tracing::info!("left");

@@ -78,7 +78,11 @@ impl Orphan {
 
     /// Its exit code and what it said last.
     fn end(mut self) -> (i32, String) {
-        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        let mut child = self.child.take().unwrap();
+        // Kept: its end would be the end of the leash.
+        let stdin = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
         (output.status.code().unwrap(), stderr(&output))
     }
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use supervisor::clock;
-use supervisor::config::{Config, SystemSecrets};
+use supervisor::config::{Config, System};
 use supervisor::error::Error;
 use supervisor::paths::Paths;
 
@@ -24,8 +24,8 @@ pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
     }
     let config = match &common.config {
         // Only a file that is named: `try` shows the built-in default, whatever is installed.
-        Some(_) => Config::load(common.config.as_deref(), &environment(), &SystemSecrets)?,
-        None => Config::parse(supervisor::config::DEFAULT, None, &SystemSecrets)?,
+        Some(_) => Config::load(common.config.as_deref(), &environment(), &System)?,
+        None => Config::parse(supervisor::config::DEFAULT, None, &System)?,
     };
     config.check()?;
     let state = State::make()?;

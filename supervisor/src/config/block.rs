@@ -1,8 +1,14 @@
 //! A table of the configuration, read key by key: what is left over at the end is a mistake.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::{Table, Value};
+
+/// What paths in the file are relative to.
+pub(super) struct Place {
+    pub(super) dir: PathBuf,
+    pub(super) home: Option<PathBuf>,
+}
 
 /// A table that remembers which keys were asked for and what was wrong.
 pub(super) struct Block {
@@ -46,9 +52,17 @@ impl Block {
         }
     }
 
-    /// A path; a relative one is taken from the directory of the file.
-    pub(super) fn path(&mut self, key: &'static str, base: &Path) -> Option<PathBuf> {
-        self.string(key).map(|text| base.join(text))
+    /// A path. `~/` is the user's home; a relative one is taken from the directory of the file.
+    pub(super) fn path(&mut self, key: &'static str, place: &Place) -> Option<PathBuf> {
+        let text = self.string(key)?;
+        match (text.strip_prefix("~/"), &place.home) {
+            (Some(rest), Some(home)) => Some(home.join(rest)),
+            (Some(_), None) => {
+                self.problem(&format!("{key} starts with ~/, and HOME is not set"));
+                None
+            }
+            (None, _) => Some(place.dir.join(text)),
+        }
     }
 
     pub(super) fn strings(&mut self, key: &'static str) -> Option<Vec<String>> {

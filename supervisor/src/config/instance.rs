@@ -1,14 +1,14 @@
 //! The block of one instance: what kind it is and what its adapter needs.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::Secret;
 
-use super::Secrets;
-use super::block::Block;
+use super::Surroundings;
+use super::block::{Block, Place};
 use crate::exit::Code;
 use crate::policy::access::{Access, Direct, Groups};
 use crate::policy::delivery;
@@ -144,8 +144,8 @@ impl Spec {
 pub(super) fn platform(
     name: Instance,
     mut block: Block,
-    base: &Path,
-    secrets: &dyn Secrets,
+    place: &Place,
+    secrets: &dyn Surroundings,
 ) -> Spec {
     const KINDS: [(&str, PlatformKind); 2] =
         [("local", PlatformKind::Local), ("feishu", PlatformKind::Feishu)];
@@ -161,7 +161,7 @@ pub(super) fn platform(
             PlatformKind::Feishu => {
                 let app_id = required(&mut block, "app_id");
                 let app_secret =
-                    secret(&mut block, base, secrets, "app_secret_file", "app_secret_env");
+                    secret(&mut block, place, secrets, "app_secret_file", "app_secret_env");
                 let app_secret = match app_secret {
                     Ok(found) => found,
                     Err(reason) => {
@@ -191,14 +191,14 @@ pub(super) fn platform(
     Spec { name, kind: Kind::Platform(kind), body }
 }
 
-pub(super) fn agent(name: Instance, mut block: Block, base: &Path) -> Spec {
+pub(super) fn agent(name: Instance, mut block: Block, place: &Place) -> Spec {
     const KINDS: [(&str, AgentKind); 2] =
         [("echo", AgentKind::Echo), ("socket", AgentKind::Socket)];
     let kind = kind(&name, &mut block, &KINDS);
     let settings = kind.map(|kind| match kind {
         AgentKind::Echo => AgentSettings::Echo,
         AgentKind::Socket => AgentSettings::Socket {
-            listen: block.path("listen", base),
+            listen: block.path("listen", place),
             concurrency: block.number("concurrency", 1..=1024).unwrap_or(16),
         },
     });
@@ -271,12 +271,12 @@ fn required(block: &mut Block, key: &'static str) -> Option<String> {
 
 fn secret(
     block: &mut Block,
-    base: &Path,
-    secrets: &dyn Secrets,
+    place: &Place,
+    secrets: &dyn Surroundings,
     file: &'static str,
     variable: &'static str,
 ) -> Result<Option<Secret>, String> {
-    match (block.path(file, base), block.string(variable)) {
+    match (block.path(file, place), block.string(variable)) {
         (Some(path), None) => secrets.file(&path).map(Some),
         (None, Some(name)) => secrets.variable(&name).map(Some),
         (Some(_), Some(_)) => {

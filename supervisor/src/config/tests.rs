@@ -4,7 +4,10 @@ use super::*;
 
 struct NoSecrets;
 
-impl Secrets for NoSecrets {
+impl Surroundings for NoSecrets {
+    fn home(&self) -> Option<PathBuf> {
+        Some("/home/ann".into())
+    }
     fn file(&self, path: &Path) -> Result<Secret, String> {
         if path.ends_with("missing") {
             return Err(format!("read the secret in {}: not found", path.display()));
@@ -123,4 +126,14 @@ fn secrets_never_show() {
     let config = parse(FEISHU).unwrap();
     let shown = format!("{config:?}");
     assert!(!shown.contains("from a file") && shown.contains("***"), "{shown}");
+}
+
+#[test]
+fn paths_are_relative_to_the_file_or_to_home() {
+    let dirs = |text: &str| {
+        let config = parse(text).unwrap();
+        (config.state_dir.unwrap(), config.runtime_dir.unwrap())
+    };
+    let told = dirs("[gateway]\nstate_dir = \"state\"\nruntime_dir = \"~/run\"\n");
+    assert_eq!(told, ("/etc/hermes-gw/state".into(), "/home/ann/run".into()));
 }
