@@ -27,7 +27,9 @@ fn help() {
 #[test]
 fn status_as_text_and_as_json() {
     let gateway = Gateway::running("[platform.local]\n[agent.echo]\n");
-    gateway.wait_ready("local");
+    gateway.wait("local", "ready, with a heartbeat after that", |i| {
+        i["phase"] == "ready" && i["last_progress_ms"].is_number()
+    });
     gateway.wait("echo", "gate open", |i| i["gate"]["open"] == true);
     let text = stdout(&gateway.run(&["ctl", "status"]));
     let text = normal(&text.replace(gateway.state().to_str().unwrap(), "STATE"));
