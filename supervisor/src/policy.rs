@@ -14,3 +14,5 @@ pub mod lanes;
 pub mod lifecycle;
 pub mod liveness;
 pub mod outbox;
+#[cfg(test)]
+mod sim;
