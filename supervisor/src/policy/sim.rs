@@ -237,6 +237,24 @@ impl World {
         self.feed(input);
     }
 
+    /// Something of a former generation is heard of only now.
+    fn late(&mut self) {
+        let newest = self.life.generation().0;
+        if newest < 2 {
+            return;
+        }
+        let of = Generation(1 + self.dice.roll(newest - 1));
+        let verdict = self.verdict();
+        let input = match self.dice.roll(5) {
+            0 => Input::Ready(of),
+            1 => Input::Working(of),
+            2 => Input::Stale(of),
+            3 => Input::SpawnFailed(of, verdict),
+            _ => Input::Exited(of, verdict),
+        };
+        self.feed(input);
+    }
+
     /// Everything stands still for a while, and the supervisor notices.
     fn sleep(&mut self) {
         let pause = Duration::from_secs(self.dice.roll(3000));
@@ -288,6 +306,9 @@ fn whatever_children_and_operators_do() {
         for _ in 0..60 {
             if world.dice.roll(6) == 0 {
                 world.operator();
+            }
+            if world.dice.roll(6) == 0 {
+                world.late();
             }
             let most = world.dice.millis(30_000);
             world.step(most);
