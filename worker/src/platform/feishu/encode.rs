@@ -252,8 +252,10 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
-        fn no_part_is_larger_than_the_platform_takes(text in r#"([a"\\\n\x01é中😀 ]{1,40}){1,20}"#, times in 1usize..400) {
+        fn no_part_is_larger_than_the_platform_takes(text in r#"([a"\\\n\x01é中😀 ]{1,40}){1,20}"#, times in 1usize..200) {
             let outbound = outbound(&text.repeat(times));
             let to = To::Message { id: "om_1", in_thread: true };
             for (i, part) in parts(&outbound).iter().enumerate() {

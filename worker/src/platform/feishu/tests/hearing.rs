@@ -7,6 +7,9 @@ async fn an_event_is_answered_after_its_verdict_and_not_before() {
     let mut rig = Rig::ready().await;
     let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
     let submitted = rig.heard().await;
+    // Whatever was answered before this one has arrived when its answer has.
+    let later = rig.sim.push_event(APP, reaction("om_1", "ou_a", "OK", "app"));
+    later.acked_within(LONG).await;
     assert!(!event.is_acked());
     let inbound = accept(submitted);
     assert_eq!((inbound.text.as_str(), inbound.chat_id.as_str()), ("hello", "oc_1"));
