@@ -9,14 +9,15 @@ mod terminal;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use protocol::event::{
     ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind,
 };
 use protocol::local::{FromTerminal, ToTerminal};
 use protocol::worker::{LocalSettings, Ready, Verdict};
 use tokio::sync::mpsc;
+use tokio::sync::oneshot::error::RecvError;
 
 use self::terminal::Terminal;
 use super::{Context, Note, Platform};
@@ -25,6 +26,8 @@ use crate::{Error, clock};
 
 /// Terminals at once.
 const TERMINALS: usize = 64;
+/// Lines that may wait for one: more than the window of events.
+const SCREEN: usize = 1024;
 /// A repetition is shown again at worst, and the terminal knows it by its id.
 const IDEMPOTENT_MS: u64 = 24 * 3600 * 1000;
 
@@ -71,7 +74,7 @@ impl Platform for Local {
                 accepted = door.accept(), if terminals.len() < TERMINALS => {
                     let Ok((halves, _)) = accepted else { continue };
                     next += 1;
-                    let (screen, lines) = mpsc::channel(256);
+                    let (screen, lines) = mpsc::channel(SCREEN);
                     terminals.insert(next, Shown { chat: None, screen });
                     tasks.push(Terminal::new(next, halves, lines, tell.clone()).run());
                 }
@@ -99,15 +102,15 @@ impl Platform for Local {
                         verdicts.push(async move { (number, id, verdict.await) });
                     }
                 },
-                Some((number, id, verdict)) = verdicts.next() => {
-                    let Some(shown) = terminals.get(&number) else { continue };
-                    let line = match verdict {
-                        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => {
-                            ToTerminal::Accepted { id }
+                Some(first) = verdicts.next() => {
+                    let mut next = Some(first);
+                    while let Some((number, id, verdict)) = next {
+                        if let Some(shown) = terminals.get(&number) {
+                            let _ = shown.screen.try_send(told(id, verdict));
                         }
-                        Ok(Verdict::Refused) | Err(_) => ToTerminal::Refused { id },
-                    };
-                    let _ = shown.screen.try_send(line);
+                        // Verdicts come in groups: those of one group share a write.
+                        next = verdicts.next().now_or_never().flatten();
+                    }
                 }
                 Some(outbound) = context.outbound.recv() => {
                     show(outbound, &terminals, &mut waiting, &context).await;
@@ -141,6 +144,16 @@ async fn show(
         context.report.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
     } else {
         waiting.entry(outbound.chat_id.clone()).or_default().push(outbound);
+    }
+}
+
+/// What a terminal is told about what was typed there.
+fn told(id: String, verdict: Result<Verdict, RecvError>) -> ToTerminal {
+    match verdict {
+        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => {
+            ToTerminal::Accepted { id }
+        }
+        Ok(Verdict::Refused) | Err(_) => ToTerminal::Refused { id },
     }
 }
 

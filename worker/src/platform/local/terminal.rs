@@ -50,8 +50,16 @@ impl Terminal {
                     None => break,
                 },
             };
-            let Ok(text) = serde_json::to_string(&answer) else { continue };
-            if writer.send(text).await.is_err() {
+            // What has come together goes with the same write.
+            let mut next = Some(answer);
+            let mut fed = Ok(());
+            while let (Some(line), Ok(())) = (next.take(), &fed) {
+                if let Ok(text) = serde_json::to_string(&line) {
+                    fed = writer.feed(text).await;
+                }
+                next = self.lines.try_recv().ok();
+            }
+            if fed.is_err() || SinkExt::<String>::flush(&mut writer).await.is_err() {
                 break;
             }
         }
