@@ -17,7 +17,6 @@ use protocol::event::{
 use protocol::local::{FromTerminal, ToTerminal};
 use protocol::worker::{LocalSettings, Ready, Verdict};
 use tokio::sync::mpsc;
-use tokio::sync::oneshot::error::RecvError;
 
 use self::terminal::Terminal;
 use super::{Context, Note, Platform};
@@ -106,7 +105,7 @@ impl Platform for Local {
                     let mut next = Some(first);
                     while let Some((number, id, verdict)) = next {
                         if let Some(shown) = terminals.get(&number) {
-                            let _ = shown.screen.try_send(told(id, verdict));
+                            let _ = shown.screen.try_send(told(id, verdict.ok()));
                         }
                         // Verdicts come in groups: those of one group share a write.
                         next = verdicts.next().now_or_never().flatten();
@@ -147,13 +146,13 @@ async fn show(
     }
 }
 
-/// What a terminal is told about what was typed there.
-fn told(id: String, verdict: Result<Verdict, RecvError>) -> ToTerminal {
+/// What a terminal is told about what was typed there. Without a verdict nobody knows.
+fn told(id: String, verdict: Option<Verdict>) -> ToTerminal {
     match verdict {
-        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => {
+        Some(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => {
             ToTerminal::Accepted { id }
         }
-        Ok(Verdict::Refused) | Err(_) => ToTerminal::Refused { id },
+        Some(Verdict::Refused) | None => ToTerminal::Refused { id },
     }
 }
 
