@@ -251,3 +251,17 @@ async fn the_supervisor_is_killed_in_the_middle() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_a_kill_at_that_very_moment() {
+    let feishu = platform().await;
+    let mut gateway = gateway(&feishu);
+    for round in 1..=12 {
+        feishu.wait_connected(APP, 1, PATIENCE).await;
+        let event = feishu.push_text(APP, "oc_0", "ou_0", "hold this");
+        event.acked_within(PATIENCE).await;
+        gateway.kill_supervisor();
+        gateway.start();
+        gateway.wait("feishu", "kept", |i| i["store"]["waiting"] == round);
+    }
+}
