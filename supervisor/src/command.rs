@@ -76,6 +76,13 @@ fn load(common: &Common) -> Result<Config, Error> {
     Config::load(common.config.as_deref(), &environment(), &System)
 }
 
+/// Where the files of a gateway with this configuration are.
+fn paths(common: &Common, config: Option<&Config>) -> Result<Paths, Error> {
+    let configured = config.and_then(|config| config.state_dir.as_deref());
+    let runtime = config.and_then(|config| config.runtime_dir.as_deref());
+    Paths::choose(common.state_dir.as_deref(), configured, runtime, &environment())
+}
+
 /// Where a running supervisor's files are. A configuration that cannot be read must not keep anybody
 /// from asking: then only flags and environment count.
 fn locate(common: &Common) -> Result<Paths, Error> {
@@ -84,10 +91,7 @@ fn locate(common: &Common) -> Result<Paths, Error> {
         (Err(_), Some(_)) => None,
         (Err(e), None) => return Err(e),
     };
-    let configured = config.as_ref().and_then(|config| config.state_dir.as_deref());
-    let runtime = config.as_ref().and_then(|config| config.runtime_dir.as_deref());
-    let mut paths =
-        Paths::choose(common.state_dir.as_deref(), configured, runtime, &environment())?;
+    let mut paths = paths(common, config.as_ref())?;
     // Whoever holds the lock says where its socket is: it may have been told by a service manager.
     let socket = lock::holder(&paths.lock()).map(|holder| holder.socket);
     if let Some(dir) = socket.as_deref().and_then(std::path::Path::parent) {

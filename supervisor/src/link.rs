@@ -103,6 +103,25 @@ impl Handle {
 pub struct Reply {
     id: Option<Box<RawValue>>,
     lines: mpsc::Sender<String>,
+    cut: CancellationToken,
+}
+
+/// A tool that listens to what changes.
+#[derive(Debug)]
+pub struct Listener {
+    lines: mpsc::Sender<String>,
+    cut: CancellationToken,
+}
+
+impl Listener {
+    /// Tells without waiting; false: it is gone, or so far behind that its connection is ended.
+    pub fn tell(&self, line: String) -> bool {
+        let told = self.lines.try_send(line).is_ok();
+        if !told {
+            self.cut.cancel();
+        }
+        told
+    }
 }
 
 impl Reply {
@@ -118,8 +137,8 @@ impl Reply {
     }
 
     /// Where notices go from now on.
-    pub fn subscribe(self) -> mpsc::Sender<String> {
-        self.lines
+    pub fn subscribe(self) -> Listener {
+        Listener { lines: self.lines, cut: self.cut }
     }
 
     fn put(&self, answer: &Answer) {
@@ -248,11 +267,12 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
     let (lines, outgoing) = mpsc::channel(LINES);
     let cut = CancellationToken::new();
     let writing = tokio::spawn(write_lines(send, outgoing, cut.clone()));
+    let mut listens = false;
     while let Some(line) = tokio::select! {
         () = cut.cancelled() => None,
         line = reader.next() => line,
     } {
-        let reply = |id| Reply { id, lines: lines.clone() };
+        let reply = |id| Reply { id, lines: lines.clone(), cut: cut.clone() };
         let bad = |why: String| Refusal { code: 76, message: why, hint: None };
         let line = match line {
             Ok(line) if line.trim().is_empty() => continue,
@@ -272,6 +292,7 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
         let reply = reply(envelope.id.map(ToOwned::to_owned));
         match Request::parse(&envelope) {
             Ok(request) => {
+                listens |= request == Request::Events;
                 if inputs.send(Input::Request { request, peer, reply }).await.is_err() {
                     break;
                 }
@@ -279,8 +300,12 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
             Err(refusal) => reply.refuse(refusal),
         }
     }
-    // What was asked goes on; its answers are still written while the tool reads them.
+    // What was asked goes on; its answers are still written while the tool reads them. Who listens
+    // has to stay for it.
     drop(lines);
+    if listens {
+        cut.cancel();
+    }
     let _ = writing.await;
 }
 
@@ -290,7 +315,11 @@ async fn write_lines<W: AsyncWrite + Unpin>(
     cut: CancellationToken,
 ) {
     let mut writer = FramedWrite::new(send, LinesCodec::new());
-    while let Some(line) = outgoing.recv().await {
+    while let Some(line) = tokio::select! {
+        biased;
+        line = outgoing.recv() => line,
+        () = cut.cancelled() => None,
+    } {
         let written = tokio::time::timeout(UNREAD, writer.send(line)).await;
         if !matches!(written, Ok(Ok(()))) {
             break;

@@ -141,3 +141,12 @@ fn another_user_is_turned_away() {
         gateway.log().contains("turned away a connection of another user").then_some(())
     });
 }
+
+#[test]
+fn listeners_that_hang_up_leave_room_for_others() {
+    let gateway = Gateway::running(CONFIG);
+    for _ in 0..1_100 {
+        drop(gateway.events());
+    }
+    gateway.wait_ready("local");
+}

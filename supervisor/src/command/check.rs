@@ -5,7 +5,7 @@ use supervisor::Error;
 use supervisor::config::{Body, PlatformSettings, Spec};
 use supervisor::paths::Paths;
 
-use super::{environment, load, print, print_json};
+use super::{load, print, print_json};
 use crate::args::Common;
 
 #[derive(Serialize)]
@@ -28,12 +28,7 @@ struct Line {
 
 pub(super) fn run(common: &Common) -> Result<(), Error> {
     let config = load(common)?;
-    let paths = Paths::choose(
-        common.state_dir.as_deref(),
-        config.state_dir.as_deref(),
-        config.runtime_dir.as_deref(),
-        &environment(),
-    )?;
+    let paths = super::paths(common, Some(&config))?;
     let report = Report {
         schema: 1,
         config: config.source.as_ref().map(|path| path.display().to_string()),

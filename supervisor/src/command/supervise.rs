@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::ctl::Client;
-use super::{build, environment, init_log, level, load};
+use super::{build, init_log, level, load};
 use crate::args::{Common, Supervise};
 
 /// How long the lock may stay taken although its holder is gone: a child between fork and exec.
@@ -37,12 +37,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         level.clone_into(&mut config.log);
     }
     init_log(&config.log);
-    let paths = Paths::choose(
-        common.state_dir.as_deref(),
-        config.state_dir.as_deref(),
-        config.runtime_dir.as_deref(),
-        &environment(),
-    )?;
+    let paths = super::paths(common, Some(&config))?;
     paths.check()?;
     // Whatever we make is ours alone; children get the user's own mask back.
     let mask = close_mask();

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use protocol::control::Notice;
 use protocol::worker::Outside;
-use tokio::sync::mpsc;
 
 use super::Gateway;
-use super::slot::Desk;
+use super::slot::{Desk, Slot};
 use crate::clock;
+use crate::link::Listener;
 use crate::policy::lifecycle::{Phase, Wanted};
 
 impl Gateway {
@@ -48,15 +48,7 @@ impl Gateway {
                 None
             }
         };
-        let notice = Notice {
-            event: "phase".into(),
-            at_ms: clock::unix_ms(),
-            instance: Some(slot.name.clone()),
-            now: phase.into(),
-            generation: Some(generation.0),
-            pid,
-            reason,
-        };
+        let notice = notice_of(slot, "phase", phase, reason);
         self.tell(&notice);
         self.look_at_waiters();
     }
@@ -75,15 +67,7 @@ impl Gateway {
             }
             None => return,
         };
-        let notice = Notice {
-            event: "outside".into(),
-            at_ms: clock::unix_ms(),
-            instance: Some(slot.name.clone()),
-            now: now.into(),
-            generation: Some(slot.life.generation().0),
-            pid: None,
-            reason,
-        };
+        let notice = notice_of(slot, "outside", now, reason);
         self.tell(&notice);
     }
 
@@ -98,70 +82,61 @@ impl Gateway {
         desk.was_open = open;
         let word = if open { "open" } else { "shut" };
         tracing::info!(instance = %slot.name, gate = word, "gate");
-        let notice = Notice {
-            event: "gate".into(),
-            at_ms: clock::unix_ms(),
-            instance: Some(slot.name.clone()),
-            now: word.into(),
-            generation: Some(slot.life.generation().0),
-            pid: None,
-            reason: None,
-        };
+        let notice = notice_of(slot, "gate", word, None);
         self.tell(&notice);
     }
 
     /// An event is parked.
     pub(super) fn announce_parked(&mut self, id: u64, reason: &str) {
-        self.tell(&Notice {
-            event: "parked".into(),
-            at_ms: clock::unix_ms(),
-            instance: None,
-            now: id.to_string(),
-            generation: None,
-            pid: None,
-            reason: Some(reason.to_owned()),
-        });
+        self.tell(&Notice { reason: Some(reason.to_owned()), ..notice("parked", &id.to_string()) });
     }
 
     /// The supervisor itself.
     pub(super) fn announce_supervisor(&mut self, now: &str) {
         tracing::info!(now, "supervisor");
-        self.tell(&Notice {
-            event: "supervisor".into(),
-            at_ms: clock::unix_ms(),
-            instance: None,
-            now: now.into(),
-            generation: None,
-            pid: Some(std::process::id()),
-            reason: None,
-        });
+        self.tell(&Notice { pid: Some(std::process::id()), ..notice("supervisor", now) });
     }
 
-    /// Sends notices to `lines` from now on, and says so first.
-    pub(super) fn subscribe(&mut self, lines: mpsc::Sender<String>) {
-        let notice = Notice {
-            event: "subscribed".into(),
-            at_ms: clock::unix_ms(),
-            instance: None,
-            now: self.state().into(),
-            generation: None,
-            pid: Some(std::process::id()),
-            reason: None,
-        };
-        if let Ok(line) = serde_json::to_string(&notice)
-            && lines.try_send(line).is_ok()
+    /// Sends notices to a listener from now on, and says so first.
+    pub(super) fn subscribe(&mut self, listener: Listener) {
+        let pid = Some(std::process::id());
+        let first = Notice { pid, ..notice("subscribed", self.state()) };
+        if let Ok(line) = serde_json::to_string(&first)
+            && listener.tell(line)
         {
-            self.subscribers.push(lines);
+            self.listeners.push(listener);
         }
     }
 
     /// A listener that is behind, or gone, is dropped.
     fn tell(&mut self, notice: &Notice) {
-        if self.subscribers.is_empty() {
+        if self.listeners.is_empty() {
             return;
         }
         if let Ok(line) = serde_json::to_string(notice) {
-            self.subscribers.retain(|lines| lines.try_send(line.clone()).is_ok());
+            self.listeners.retain(|listener| listener.tell(line.clone()));
         }
+    }
+}
+
+fn notice(event: &str, now: &str) -> Notice {
+    Notice {
+        event: event.to_owned(),
+        at_ms: clock::unix_ms(),
+        instance: None,
+        now: now.to_owned(),
+        generation: None,
+        pid: None,
+        reason: None,
+    }
+}
+
+fn notice_of(slot: &Slot, event: &str, now: &str, reason: Option<String>) -> Notice {
+    Notice {
+        instance: Some(slot.name.clone()),
+        generation: Some(slot.life.generation().0),
+        pid: slot.child.as_ref().map(|running| running.child.pid()),
+        reason,
+        ..notice(event, now)
     }
 }
