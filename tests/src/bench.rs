@@ -45,6 +45,8 @@ pub struct Bench {
     pub rounds: usize,
     /// The length of a slice.
     pub slice: Duration,
+    /// Only this many events in flight, for who looks into it with a profiler.
+    pub depth: Option<usize>,
 }
 
 /// One measurement: it adds its rows to the table.

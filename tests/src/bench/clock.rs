@@ -29,7 +29,6 @@ pub(super) fn until<T>(
     limit: Duration,
     mut look: impl FnMut() -> Option<T>,
 ) -> io::Result<T> {
-    let (_keep, pause) = mpsc::channel::<()>();
     let late = now() + limit;
     loop {
         if let Some(found) = look() {
@@ -38,6 +37,12 @@ pub(super) fn until<T>(
         if now() > late {
             return Err(fault(format!("waited {limit:?} for this: {what}")));
         }
-        let _ = pause.recv_timeout(Duration::from_millis(1));
+        pause(Duration::from_millis(1));
     }
+}
+
+/// Lets time pass, between two looks or to keep a pace.
+pub(super) fn pause(time: Duration) {
+    let (_keep, nothing) = mpsc::channel::<()>();
+    let _ = nothing.recv_timeout(time);
 }

@@ -21,6 +21,8 @@ const CHATS: usize = 20;
 /// Between two events: 200 a second.
 const PACE: Duration = Duration::from_millis(5);
 const EVENTS: usize = 2000;
+/// Before and after them, for the baseline.
+const SYNCS: usize = 200;
 
 /// The platform, on a thread of its own; it ends with its value.
 pub(super) struct Simulated {
@@ -89,11 +91,9 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     let feishu = Simulated::start()?;
     let gateway = Gateway::start(bench, &feishu.config())?;
     feishu.connected()?;
-    let mut raw = Raw::new(gateway.dir(), &[b'x'; 1024], 1)?;
-    let mut syncs = Vec::new();
-    raw.collect(bench.slice, &mut syncs)?;
+    let mut syncs = paced(&gateway)?;
     let times = feishu.answers()?;
-    raw.collect(bench.slice, &mut syncs)?;
+    syncs.extend(paced(&gateway)?);
     let (p99, sync) = (quantile(&times, 0.99), quantile(&syncs, 0.99));
     table.push(
         Row::new(
@@ -104,8 +104,21 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
                 quantile(&times, 1.0)
             ),
         )
-        .against(format!("p50 {:.2} ms, p99 {sync:.2} ms one sync", median(&syncs)), p99 / sync)
+        .against(
+            format!("p50 {:.2} ms, p99 {sync:.2} ms one paced sync", median(&syncs)),
+            p99 / sync,
+        )
         .goal(Goal::AtMost(15.0), p99, " ms p99"),
     );
     Ok(())
+}
+
+/// Syncs at the pace of the events: a disk that rests in between is slower than one in a hurry.
+fn paced(gateway: &Gateway) -> io::Result<Vec<f64>> {
+    let mut raw = Raw::new(gateway.dir(), &[b'x'; 1024], 1)?;
+    let one = |_| {
+        clock::pause(PACE);
+        raw.group()
+    };
+    (0..SYNCS).map(one).collect()
 }

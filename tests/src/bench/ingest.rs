@@ -1,8 +1,10 @@
 //! Durable ingest through the whole path: terminal → worker → link → store → commit → accepted.
 //!
 //! No agent is configured, so events wait. The baseline appends the very lines that the terminal
-//! writes, as many in a group as the terminal keeps in flight, and syncs each group. While it runs the
-//! supervisor is stopped, so that neither disturbs the other.
+//! writes, as many in a group as the terminal keeps in flight, and syncs each group. The store cannot
+//! have so many in a group: while it commits some, the others are on their way. So there is a second
+//! baseline with groups as large as the store's own, as far as strace is there to count them. While a
+//! baseline runs the supervisor is stopped, so that neither disturbs the other.
 
 use std::io;
 use std::time::Duration;
@@ -28,22 +30,41 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     let mut terminal = Terminal::join(&gateway.chat_socket("local"), "bench")?;
     let sample = terminal.sample()?;
     terminal.run(64, WARM_UP)?;
-    let mut all: Vec<Pairs> = DEPTHS.iter().map(|_| Pairs::default()).collect();
+    let mut cases = Vec::new();
+    for (depth, goal) in DEPTHS {
+        if bench.depth.is_none_or(|only| only == depth) {
+            let (row, group) = syncs::look(bench, &gateway, &mut terminal, depth);
+            let group = group.filter(|group| *group < depth);
+            cases.push(Case {
+                depth,
+                goal,
+                group,
+                row,
+                pairs: Pairs::default(),
+                equal: Pairs::default(),
+            });
+        }
+    }
     for _ in 0..bench.rounds {
-        for ((depth, _), pairs) in DEPTHS.iter().zip(&mut all) {
-            let baseline =
-                aside(&gateway, || Raw::new(gateway.dir(), &sample, *depth)?.run(bench.slice))?;
-            pairs.push(terminal.run(*depth, bench.slice)?, baseline);
+        for case in &mut cases {
+            let raw = |records| {
+                let run = || Raw::new(gateway.dir(), &sample, records)?.run(bench.slice);
+                aside(&gateway, run)
+            };
+            let full = raw(case.depth)?;
+            let equal = case.group.map(raw).transpose()?;
+            let path = terminal.run(case.depth, bench.slice)?;
+            case.pairs.push(path, full);
+            if let Some(equal) = equal {
+                case.equal.push(path, equal);
+            }
         }
     }
-    for ((depth, goal), pairs) in DEPTHS.iter().zip(&all) {
-        rate(table, *depth, *goal, pairs);
-        if *depth == 1 {
-            latency(table, pairs);
-        }
+    for case in &cases {
+        case.tell(table);
     }
-    for (depth, _) in DEPTHS {
-        table.push(syncs::row(bench, &gateway, &mut terminal, depth));
+    for case in cases {
+        table.push(case.row);
     }
     let (waiting, backlog) = (gateway.waiting()?, memory(gateway.pid())?);
     table.push(
@@ -73,14 +94,38 @@ fn of(pick: impl Fn(fn(&Slice) -> f64) -> f64) -> String {
     show(pick(|slice| slice.rate), pick(|slice| slice.p50), pick(|slice| slice.p99))
 }
 
-fn rate(table: &mut Table, depth: usize, goal: Option<f64>, pairs: &Pairs) {
-    let ratio = pairs.ratio(|slice| slice.rate);
-    let row = Row::new(format!("durable ingest, {depth} in flight"), of(|p| pairs.thing(p)))
-        .against(of(|p| pairs.baseline(p)), ratio);
-    table.push(match goal {
-        Some(goal) => row.goal(Goal::AtLeast(goal), ratio, "×"),
-        None => row,
-    });
+/// Some number of events in flight.
+struct Case {
+    depth: usize,
+    goal: Option<f64>,
+    /// How many the store has in a group, if fewer than are in flight.
+    group: Option<usize>,
+    row: Row,
+    pairs: Pairs,
+    equal: Pairs,
+}
+
+impl Case {
+    fn tell(&self, table: &mut Table) {
+        let Self { depth, pairs, .. } = self;
+        table.push(self.rate(format!("durable ingest, {depth} in flight"), pairs));
+        if let Some(group) = self.group {
+            let what = format!("… to raw groups of {group}, as committed");
+            table.push(self.rate(what, &self.equal));
+        }
+        if *depth == 1 {
+            latency(table, pairs);
+        }
+    }
+
+    fn rate(&self, what: String, pairs: &Pairs) -> Row {
+        let ratio = pairs.ratio(|slice| slice.rate);
+        let row = Row::new(what, of(|p| pairs.thing(p))).against(of(|p| pairs.baseline(p)), ratio);
+        match self.goal {
+            Some(goal) => row.goal(Goal::AtLeast(goal), ratio, "×"),
+            None => row,
+        }
+    }
 }
 
 fn latency(table: &mut Table, pairs: &Pairs) {

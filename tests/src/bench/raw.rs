@@ -25,25 +25,22 @@ impl Raw {
 
     /// Does so for a while; the rate is that of records.
     pub(super) fn run(&mut self, length: Duration) -> io::Result<Slice> {
-        let mut times = Vec::new();
-        let seconds = self.collect(length, &mut times)?;
-        Ok(Slice::of(&times, self.records, seconds))
-    }
-
-    /// The same, the time of each group added to `times` in milliseconds. The seconds of the whole.
-    pub(super) fn collect(&mut self, length: Duration, times: &mut Vec<f64>) -> io::Result<f64> {
-        let since = clock::now();
+        let (since, mut times) = (clock::now(), Vec::new());
         loop {
-            let one = clock::now();
-            self.file.write_all(&self.group)?;
-            self.file.sync_data()?;
-            let done = clock::now();
-            times.push(clock::ms(done.duration_since(one)));
-            let passed = done.duration_since(since);
+            times.push(self.group()?);
+            let passed = clock::now().duration_since(since);
             if passed >= length {
-                return Ok(passed.as_secs_f64());
+                return Ok(Slice::of(&times, self.records, passed.as_secs_f64()));
             }
         }
+    }
+
+    /// Appends one group. The milliseconds until it was synced.
+    pub(super) fn group(&mut self) -> io::Result<f64> {
+        let since = clock::now();
+        self.file.write_all(&self.group)?;
+        self.file.sync_data()?;
+        Ok(clock::ms_since(since))
     }
 }
 

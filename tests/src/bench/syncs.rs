@@ -23,18 +23,24 @@ struct Counted {
     commits: usize,
 }
 
-/// Counts during one slice.
-pub(super) fn row(bench: &Bench, gateway: &Gateway, terminal: &mut Terminal, depth: usize) -> Row {
+/// Counts during one slice. Also tells how many events a group had, if that could be seen.
+pub(super) fn look(
+    bench: &Bench,
+    gateway: &Gateway,
+    terminal: &mut Terminal,
+    depth: usize,
+) -> (Row, Option<usize>) {
     let what = format!("syncs for each commit, {depth} in flight");
     match count(bench, gateway, terminal, depth) {
         Ok((Counted { syncs, commits }, events)) if commits > 0 => {
             let each = float(syncs) / float(commits);
             let group = float(events) / float(commits);
             let figure = format!("{each:.2}, {group:.1} events a commit, under strace");
-            Row::new(what, figure).goal(Goal::AtMost(1.2), each, "")
+            let row = Row::new(what, figure).goal(Goal::AtMost(1.2), each, "");
+            (row, Some(events.div_ceil(commits)))
         }
-        Ok(_) => Row::new(what, "n/a: strace saw no commit"),
-        Err(e) => Row::new(what, format!("n/a: {e}")),
+        Ok(_) => (Row::new(what, "n/a: strace saw no commit"), None),
+        Err(e) => (Row::new(what, format!("n/a: {e}")), None),
     }
 }
 

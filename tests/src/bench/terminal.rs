@@ -79,7 +79,7 @@ impl Terminal {
 
     /// Says this many texts, `depth` in flight.
     pub(super) fn pour(&mut self, depth: usize, count: usize) -> io::Result<Slice> {
-        self.keep(depth, |accepted| accepted + depth < count)
+        self.keep(depth, |accepted| accepted + depth <= count)
     }
 
     /// Keeps `depth` texts in flight while `on`, which is told how many are accepted.

@@ -16,14 +16,18 @@ Measures the hermes-gw that lies beside this program, in turns with baselines.
   --seconds S       length of a slice [default: 0.5]
   --dir DIR         a directory on the disk in question [default: the target folder]
   --only NAME       only this: ingest, link, memory, facts, feishu or million; may be repeated
+  --depth N         ingest with N in flight only: 1, 8, 64 or 256
   --million         also a million waiting events, which takes minutes and 2 GB of disk
 ";
+
+const DEPTHS: [usize; 4] = [1, 8, 64, 256];
 
 struct Args {
     rounds: usize,
     slice: Duration,
     dir: Option<PathBuf>,
     only: Vec<String>,
+    depth: Option<usize>,
     million: bool,
 }
 
@@ -73,6 +77,7 @@ fn run(args: &Args) -> io::Result<bool> {
         sockets: Scratch::below(&std::env::temp_dir())?,
         rounds: args.rounds,
         slice: args.slice,
+        depth: args.depth,
     };
     let wanted = |name: &str| match args.only.as_slice() {
         [] => name != MILLION.0 || args.million,
@@ -97,6 +102,7 @@ fn parse(words: &[String]) -> Result<Args, String> {
         slice: Duration::from_millis(500),
         dir: None,
         only: Vec::new(),
+        depth: None,
         million: false,
     };
     let mut words = words.iter();
@@ -119,6 +125,10 @@ fn parse(words: &[String]) -> Result<Args, String> {
                     return Err(format!("--only: nothing is called {name}; see --help"));
                 }
                 args.only.push(name.clone());
+            }
+            "--depth" => {
+                let number = value()?.parse().ok().filter(|depth| DEPTHS.contains(depth));
+                args.depth = Some(number.ok_or("--depth wants 1, 8, 64 or 256")?);
             }
             "--million" => args.million = true,
             other => return Err(format!("unknown flag {other}; see --help")),
