@@ -88,6 +88,20 @@ fn a_state_directory_that_cannot_be_one() {
     assert_eq!(std::fs::read(gateway.state().join("gw.sock")).unwrap(), b"mine", "it is kept");
 }
 
+#[test]
+fn a_shared_directory_is_not_taken_over() {
+    use std::os::unix::fs::PermissionsExt;
+    let gateway = Gateway::new(GOOD);
+    std::fs::create_dir(gateway.state()).unwrap();
+    let mode = |mode| std::fs::set_permissions(gateway.state(), PermissionsExt::from_mode(mode));
+    std::fs::write(gateway.state().join("something"), "of somebody").unwrap();
+    mode(0o755).unwrap();
+    insta::assert_snapshot!("shared_directory", told(&gateway, &["supervise"]));
+    let after = std::fs::metadata(gateway.state()).unwrap().permissions().mode();
+    assert_eq!(after & 0o777, 0o755);
+    assert_eq!(std::fs::read_dir(gateway.state()).unwrap().count(), 1);
+}
+
 /// Root may read everything, so this speaks through another user.
 #[test]
 fn a_state_directory_of_somebody_else() {

@@ -71,15 +71,21 @@ fn manager() -> &'static str {
     if is_managed() { "systemd" } else { "none" }
 }
 
-/// Makes a directory that only its owner can use; an existing one is closed to others.
+/// Makes a directory that only its owner can use. An existing one is closed to others if it is empty
+/// or ours already; somebody who names a shared directory by mistake must not lose it.
 fn make(path: &Path) -> Result<(), Error> {
     let create = |source| Error::Create { what: "make the directory", path: path.into(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(create)?;
     let metadata = std::fs::metadata(path).map_err(create)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)?;
+    if metadata.permissions().mode() & 0o077 == 0 {
+        return Ok(());
     }
-    Ok(())
+    let empty = std::fs::read_dir(path).map_err(create)?.next().is_none();
+    if !empty && !path.join("lock").exists() && !path.join("gw.sock").exists() {
+        let why = "it holds files of others and others may enter it";
+        return Err(create(std::io::Error::other(why)));
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)
 }
 
 /// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace.
