@@ -106,13 +106,14 @@ async fn nothing_outlives_a_killed_supervisor() {
     for pid in pids {
         gateway.until("the workers leave", || (!is_alive(pid)).then_some(()));
     }
+    feishu
+        .wait_count("a close frame on each connection", PATIENCE, 2, |entry| {
+            matches!(entry.what, Observation::Closed { ending: Ending::Close { .. }, .. })
+        })
+        .await;
     for app in ["cli_one", "cli_two"] {
         assert!(feishu.connections(app).is_empty());
     }
-    let polite = feishu.count(|entry| {
-        matches!(entry.what, Observation::Closed { ending: Ending::Close { .. }, .. })
-    });
-    assert_eq!(polite, 2, "each connection is closed with a close frame");
 }
 
 #[tokio::test(flavor = "multi_thread")]
