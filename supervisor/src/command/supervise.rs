@@ -77,7 +77,8 @@ fn make(path: &Path) -> Result<(), Error> {
     let create = |source| Error::Create { what: "make the directory", path: path.into(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(create)?;
     let metadata = std::fs::metadata(path).map_err(create)?;
-    if metadata.permissions().mode() & 0o077 == 0 {
+    let others_may_enter = metadata.permissions().mode() & 0o077 != 0;
+    if !others_may_enter {
         return Ok(());
     }
     let empty = std::fs::read_dir(path).map_err(create)?.next().is_none();
