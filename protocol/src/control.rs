@@ -206,8 +206,24 @@ pub struct Status {
     /// Its configuration file; none: the built-in default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+    /// The store's file, and the work done on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<FileStatus>,
     /// Its instances, in the order of the configuration.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// The store's file, and the work done on it since the supervisor started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// Bytes of the file, without its log.
+    pub bytes: u64,
+    /// Bytes that are free within it.
+    pub free_bytes: u64,
+    /// Groups that were written and synced.
+    pub commits: u64,
+    /// Times the log was copied into the file.
+    pub checkpoints: u64,
 }
 
 /// How one instance is.

@@ -39,6 +39,7 @@ pub struct Inbound {
     /// Files and other parts that text cannot hold.
     pub parts: Vec<Part>,
     /// The platform's own JSON, unchanged, or empty where it was too large for a frame.
+    #[serde(with = "serde_bytes")]
     pub raw: Vec<u8>,
 }
 

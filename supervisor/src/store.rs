@@ -36,10 +36,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc as queue;
 use std::thread::JoinHandle;
 
+use protocol::event::Inbound;
+use protocol::id::Instance;
 use tokio::sync::mpsc;
 
 pub use op::{
-    Answer, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Head, Op, Opened, Parked,
+    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Head, Op, Opened, Parked,
     ReplyHead, SendEnd, Sending, Ticket,
 };
 
@@ -97,6 +99,7 @@ pub enum Error {
 pub struct Store {
     queue: queue::Sender<Op>,
     thread: JoinHandle<Result<(), Error>>,
+    hash_key: seen::HashKey,
 }
 
 impl Store {
@@ -109,12 +112,23 @@ impl Store {
         answers: mpsc::Sender<Vec<Done>>,
     ) -> Result<(Self, Opened), Error> {
         let (tables, opened) = recover::open(dir, now_ms)?;
+        let hash_key = tables.seen.hash_key();
         let (queue, ops) = queue::channel();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || owner::Owner::new(tables, answers).run(&ops))
             .map_err(|source| Error::Io { path: dir.to_owned(), source })?;
-        Ok((Self { queue, thread }, opened))
+        Ok((Self { queue, thread, hash_key }, opened))
+    }
+
+    /// Makes an event of `instance` ready for [`Op::Accept`].
+    pub fn arrival(&self, instance: &Instance, event: &Inbound) -> Arrival {
+        Arrival {
+            lane: event.lane(instance.clone()),
+            origin_ms: event.origin_ms,
+            keys: event.keys.iter().map(|key| self.hash_key.hash(instance, key)).collect(),
+            body: body::encode(event),
+        }
     }
 
     /// Queues an operation. Never waits. After the thread has ended it does nothing: the end was told

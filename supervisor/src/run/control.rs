@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use protocol::control::{
-    Act, Acted, Done, GateStatus, InstanceStatus, Refusal, Request, SCHEMA, Status, StoreStatus,
-    Verb,
+    Act, Acted, Done, FileStatus, GateStatus, InstanceStatus, Refusal, Request, SCHEMA, Status,
+    StoreStatus, Verb,
 };
 use protocol::id::Generation;
 use protocol::worker::Outside;
@@ -226,8 +226,8 @@ impl Gateway {
 
     /// Answers `status` with the store's counts.
     pub(super) fn report(&mut self, reply: Reply, answer: Answer) {
-        let counts = match answer {
-            Answer::Counts { instances, .. } => instances,
+        let (counts, files) = match answer {
+            Answer::Counts { instances, files } => (instances, files),
             other => {
                 return reply.refuse(Refusal {
                     code: Code::Io.number(),
@@ -246,6 +246,12 @@ impl Gateway {
             started_ms: self.started_ms,
             state_dir: self.paths.state_dir.display().to_string(),
             config: self.config_source.clone(),
+            store: Some(FileStatus {
+                bytes: files.bytes,
+                free_bytes: files.free_bytes,
+                commits: files.commits,
+                checkpoints: files.checkpoints,
+            }),
             instances,
         });
     }

@@ -23,7 +23,7 @@ impl Gateway {
         index: usize,
         generation: Generation,
         seq: Seq,
-        event: Box<Inbound>,
+        event: &Inbound,
         cursor: Option<Cursor>,
     ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -42,7 +42,7 @@ impl Gateway {
             self.verdict(index, generation, seq, Verdict::Refused);
             return;
         }
-        if let Err(denial) = desk.access.admit(&event) {
+        if let Err(denial) = desk.access.admit(event) {
             desk.denied += 1;
             let user = event.sender.user_id.as_str();
             if desk.is_news(user, denial) {
@@ -57,10 +57,10 @@ impl Gateway {
         }
         let received_ms = clock::unix_ms();
         desk.last_inbound_ms = Some(received_ms);
-        let lane = event.lane(instance.clone());
-        let ticket = self.tickets.name();
+        let arrival = self.store.arrival(&instance, event);
+        let (ticket, lane) = (self.tickets.name(), event.lane(instance));
         self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, lane });
-        self.store.submit(Op::Accept { ticket, instance, event, cursor, received_ms });
+        self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms });
     }
 
     /// The store has it, or not.

@@ -195,7 +195,7 @@ impl Gateway {
         let newest = slot.life.generation() == from.generation;
         match frame {
             FromWorker::Inbound { seq, event, cursor } => {
-                self.inbound(index, from.generation, seq, event, cursor);
+                self.inbound(index, from.generation, seq, &event, cursor);
             }
             FromWorker::Outcome { id, attempt, outcome } => {
                 self.outcome(index, id, attempt, outcome);

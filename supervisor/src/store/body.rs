@@ -9,10 +9,11 @@ use protocol::event::Inbound;
 const VERSION: u8 = 1;
 
 /// The bytes of `event`.
-pub(super) fn encode(event: &Inbound) -> postcard::Result<Vec<u8>> {
+pub(super) fn encode(event: &Inbound) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512 + event.text.len() + event.raw.len());
     bytes.push(VERSION);
     postcard::serialize_with_flavor(event, Bytes(bytes))
+        .expect("a value whose sequences know their length always fits into a vector")
 }
 
 /// The event in `bytes`, if this version of the program understands them.

@@ -6,13 +6,12 @@
 //! back. When this process itself dies in between, a quarter stays: an innocent event survives many
 //! such deaths, but one that brings everything down is parked in the end.
 
-use protocol::event::Inbound;
-use protocol::id::{EventId, Instance};
+use protocol::id::EventId;
 use protocol::worker::Cursor;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::body;
-use super::op::{Answer, Begun};
+use super::op::{Answer, Arrival, Begun};
 use super::seen::Verdict;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
@@ -23,29 +22,25 @@ const STRIKE: i64 = 4;
 /// Event, keys and cursor in one transaction.
 pub(super) fn accept(
     tables: &mut Tables,
-    instance: &Instance,
-    event: &Inbound,
+    arrival: &Arrival,
     cursor: Option<&Cursor>,
     received_ms: i64,
 ) -> Result<Answer> {
     let db = &tables.db;
-    let no = tables.names.instance_made(db, instance)?;
-    let verdict = tables.seen.note(db, no, &event.keys, received_ms)?;
+    let Arrival { lane, origin_ms, keys, body } = arrival;
+    let no = tables.names.instance_made(db, &lane.instance)?;
+    let verdict = tables.seen.note(db, keys, received_ms)?;
     let answer = if verdict == Verdict::New {
-        let lane = tables.names.lane_made(db, &event.lane(instance.clone()), received_ms)?;
-        let bytes = match body::encode(event) {
-            Ok(bytes) => bytes,
-            Err(e) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(e))),
-        };
-        let size = bytes.len();
+        let lane = tables.names.lane_made(db, lane, received_ms)?;
+        let size = body.len();
         let id = tables.events.take(db)?;
         db.prepare_cached("INSERT INTO payload(id, lane, body) VALUES(?1, ?2, ?3)")?
-            .execute(params![id, lane, bytes])?;
+            .execute(params![id, lane, body])?;
         db.prepare_cached(
             "INSERT INTO inbox(id, lane, instance, attempts, origin_ms, received_ms, size)
              VALUES(?1, ?2, ?3, 0, ?4, ?5, ?6)",
         )?
-        .execute(params![id, lane, no, event.origin_ms, received_ms, size])?;
+        .execute(params![id, lane, no, origin_ms, received_ms, size])?;
         tables.lanes.joins(db, lane, id)?;
         tables.tally.note(Change::Waits { instance: no, id, size: size as u64 });
         Answer::Accepted(EventId(wire_id(id)))

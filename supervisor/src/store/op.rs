@@ -26,10 +26,8 @@ pub enum Op {
     Accept {
         /// For the answer.
         ticket: Ticket,
-        /// Who heard it.
-        instance: Instance,
-        /// The event; its keys decide whether it is a duplicate.
-        event: Box<Inbound>,
+        /// The event.
+        arrival: Arrival,
         /// The resume point that includes it.
         cursor: Option<Cursor>,
         /// Now.
@@ -190,6 +188,17 @@ pub enum Op {
         /// Forget replies that came to their end before this time.
         replies_before_ms: i64,
     },
+}
+
+/// An event made ready to be kept, by [`super::Store::arrival`]: what takes time is done in the thread
+/// of whoever hands it in.
+#[derive(Debug)]
+pub struct Arrival {
+    pub(super) lane: Lane,
+    pub(super) origin_ms: i64,
+    /// Hashes of its keys, which decide whether it is a duplicate.
+    pub(super) keys: Vec<u128>,
+    pub(super) body: Vec<u8>,
 }
 
 /// How many ends of workers are remembered for each instance.

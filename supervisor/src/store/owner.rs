@@ -367,7 +367,7 @@ impl Owner {
 /// Bytes of payload, roughly.
 fn size(op: &Op) -> usize {
     match op {
-        Op::Accept { event, .. } => event.text.len() + event.raw.len() + 256,
+        Op::Accept { arrival, .. } => arrival.body.len() + 64,
         Op::AcceptReply { reply, .. } => reply.text.len() + 256,
         _ => 64,
     }

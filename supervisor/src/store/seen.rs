@@ -4,7 +4,7 @@
 //! costs sixteen times what the event itself does. So a key is kept as 128 bits of a keyed hash, and
 //! only ever appended: to `seen_log`, whose keys are also held in memory. When the log is long, it is
 //! sealed into a *part*: sorted into buckets, with a filter that is held in memory instead of the keys.
-//! A new key is looked for in memory, and on disk only where a filter says *maybe* (1 in 100).
+//! A new key is looked for in memory, and on disk only where a filter says *maybe*.
 //!
 //! Parts are forgotten whole, once their newest key is old.
 
@@ -16,8 +16,9 @@ use std::hash::BuildHasherDefault;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use filter::Filter;
-use hash::{HashKey, Ready};
+use filter::{Filter, Filters};
+pub(super) use hash::HashKey;
+use hash::Ready;
 
 /// Keys in a part. The set in memory is sized so that it never grows beyond 32768 slots.
 const PART: usize = 26_000;
@@ -38,6 +39,7 @@ pub(super) struct Seen {
     recent: Set,
     newest_ms: i64,
     parts: Vec<Part>,
+    filters: Filters,
     /// What this transaction added.
     added: Vec<u128>,
     /// This transaction forgot something: after a rollback, read anew.
@@ -48,7 +50,6 @@ pub(super) struct Seen {
 struct Part {
     no: i64,
     newest_ms: i64,
-    filter: Filter,
 }
 
 /// What the keys of an event say.
@@ -69,6 +70,7 @@ impl Seen {
             recent: Set::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default()),
             newest_ms: 0,
             parts: Vec::new(),
+            filters: Filters::default(),
             added: Vec::new(),
             forgot: false,
         };
@@ -76,9 +78,14 @@ impl Seen {
         Ok(seen)
     }
 
+    pub(super) fn hash_key(&self) -> HashKey {
+        self.key
+    }
+
     fn reload(&mut self, db: &Connection) -> Result<()> {
         self.recent.clear();
         self.parts.clear();
+        self.filters = Filters::default();
         self.added.clear();
         self.forgot = false;
         let mut read = db.prepare("SELECT at_ms, hashes FROM seen_log")?;
@@ -90,25 +97,19 @@ impl Seen {
         let mut read = db.prepare("SELECT no, newest_ms, filter FROM seen_part ORDER BY no")?;
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {
-            let filter = Filter::from_bytes(row.get_ref(2)?.as_blob()?);
-            self.parts.push(Part { no: row.get(0)?, newest_ms: row.get(1)?, filter });
+            let no = row.get(0)?;
+            self.filters.add(no, &Filter::from_bytes(row.get_ref(2)?.as_blob()?));
+            self.parts.push(Part { no, newest_ms: row.get(1)? });
         }
         Ok(())
     }
 
     /// Looks for the keys of an event and notes the new ones. A new key of a known event is noted
     /// too: it names the same event from now on.
-    pub(super) fn note(
-        &mut self,
-        db: &Connection,
-        instance: i64,
-        keys: &[String],
-        now_ms: i64,
-    ) -> Result<Verdict> {
+    pub(super) fn note(&mut self, db: &Connection, keys: &[u128], now_ms: i64) -> Result<Verdict> {
         let mut verdict = Verdict::New;
         let mut new: Vec<u128> = Vec::with_capacity(keys.len());
-        for key in keys {
-            let hash = self.key.hash(instance, key);
+        for hash in keys.iter().copied() {
             if self.knows(db, hash)? {
                 verdict = Verdict::Known;
                 break;
@@ -129,10 +130,10 @@ impl Seen {
         if self.recent.contains(&hash) {
             return Ok(true);
         }
-        for part in self.parts.iter().rev().filter(|part| part.filter.may_hold(hash)) {
+        for part in self.filters.may_hold(hash) {
             let held = db
                 .prepare_cached("SELECT hashes FROM seen_bucket WHERE id = ?1")?
-                .query_row([part.no * BUCKETS + bucket(hash)], |row| {
+                .query_row([part * BUCKETS + bucket(hash)], |row| {
                     Ok(hash::unpack(row.get_ref(0)?.as_blob()?).any(|held| held == hash))
                 })
                 .optional()?;
@@ -189,7 +190,8 @@ impl Seen {
         }
         all.execute("DELETE FROM seen_log", [])?;
         all.commit()?;
-        self.parts.push(Part { no, newest_ms: self.newest_ms, filter });
+        self.filters.add(no, &filter);
+        self.parts.push(Part { no, newest_ms: self.newest_ms });
         self.recent.clear();
         Ok(())
     }
@@ -198,6 +200,7 @@ impl Seen {
     pub(super) fn forget(&mut self, db: &Connection, before_ms: i64) -> Result<(u64, bool)> {
         if let Some(at) = self.parts.iter().position(|part| part.newest_ms < before_ms) {
             let no = self.parts.remove(at).no;
+            self.filters.remove(no);
             self.forgot = true;
             db.prepare_cached("DELETE FROM seen_part WHERE no = ?1")?.execute([no])?;
             let rows = db

@@ -76,9 +76,15 @@ impl Rig {
     }
 
     fn offer_to(&mut self, name: &str, event: Inbound, cursor: Option<Cursor>) -> Answer {
-        let instance = instance(name);
-        let event = Box::new(event);
-        self.ask(|ticket| Op::Accept { ticket, instance, event, cursor, received_ms: 2_000 })
+        let arrival = self.store.arrival(&instance(name), &event);
+        self.ask(|ticket| Op::Accept { ticket, arrival, cursor, received_ms: 2_000 })
+    }
+
+    /// Hands an event in and does not wait.
+    fn submit(&self, ticket: u64, name: &str, event: &Inbound) {
+        let arrival = self.store.arrival(&instance(name), event);
+        let ticket = Ticket(ticket);
+        self.store.submit(Op::Accept { ticket, arrival, cursor: None, received_ms: 1 });
     }
 
     fn heads(&mut self, after: u64, limit: usize) -> (Vec<u64>, bool) {
@@ -221,15 +227,7 @@ fn two_of_one_key_in_one_group_are_one_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
     for n in 0..100 {
-        let event = Box::new(event(&format!("{}", n / 2), "chat"));
-        let instance = instance("feishu");
-        rig.store.submit(Op::Accept {
-            ticket: Ticket(n),
-            instance,
-            event,
-            cursor: None,
-            received_ms: 1,
-        });
+        rig.submit(n, "feishu", &event(&format!("{}", n / 2), "chat"));
     }
     for n in 0..100 {
         let (ticket, answer) = rig.answer();

@@ -5,11 +5,12 @@
 
 use std::hash::Hasher;
 
+use protocol::id::Instance;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 /// The random key of a store.
 #[derive(Clone, Copy)]
-pub(super) struct HashKey(u64, u64);
+pub(in super::super) struct HashKey(u64, u64);
 
 impl std::fmt::Debug for HashKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,11 +24,16 @@ impl HashKey {
         Self(low(both), low(both >> 64))
     }
 
-    /// The hash of a key of an event of `instance`.
-    pub(super) fn hash(self, instance: i64, key: &str) -> u128 {
+    /// The hash of a key of an event of `instance`, whose name holds no zero.
+    pub(in super::super) fn hash(self, instance: &Instance, key: &str) -> u128 {
+        self.digest(&[instance.as_str().as_bytes(), &[0], key.as_bytes()])
+    }
+
+    fn digest(self, parts: &[&[u8]]) -> u128 {
         let mut state = SipHasher24::new_with_keys(self.0, self.1);
-        state.write(&instance.to_le_bytes());
-        state.write(key.as_bytes());
+        for part in parts {
+            state.write(part);
+        }
         state.finish128().as_u128()
     }
 }
@@ -74,10 +80,12 @@ mod tests {
         let key = HashKey::new(std::array::from_fn(|i| u8::try_from(i).unwrap()));
         // Eight bytes, 0 to 7: a vector of the algorithm's reference (SipHash-2-4, 128 bits). What
         // stores hold would be worth nothing if this changed.
-        let eight = key.hash(0x0706_0504_0302_0100, "");
+        let eight = key.digest(&[&[0, 1, 2], &[3, 4, 5, 6, 7]]);
         assert_eq!(eight.to_le_bytes()[..4], [0x3b, 0x62, 0xa9, 0xba]);
-        assert_ne!(key.hash(1, "a"), key.hash(2, "a"));
-        assert_ne!(key.hash(1, "a"), key.hash(1, "a\0"));
+        let instance = |name: &str| Instance::new(name).unwrap();
+        assert_ne!(key.hash(&instance("a"), "a"), key.hash(&instance("b"), "a"));
+        assert_ne!(key.hash(&instance("a"), "a"), key.hash(&instance("a"), "a\0"));
+        assert_ne!(key.hash(&instance("aa"), "a"), key.hash(&instance("a"), "aa"));
     }
 
     #[test]

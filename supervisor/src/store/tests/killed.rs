@@ -24,8 +24,7 @@ fn child() {
             event.raw = vec![b'x'; (next % 3000) as usize];
             store.submit(Op::Accept {
                 ticket: Ticket(next),
-                instance: instance("feishu"),
-                event: Box::new(event),
+                arrival: store.arrival(&instance("feishu"), &event),
                 cursor: Some(Cursor(next.to_le_bytes().to_vec())),
                 received_ms: 1,
             });

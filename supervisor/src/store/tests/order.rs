@@ -57,15 +57,7 @@ fn a_search_passes_over_any_number_of_events_of_others() {
     let mut rig = Rig::open(dir.path());
     let first = rig.accept(event("first", "a"));
     for n in 0..OTHERS {
-        let event = Box::new(event(&format!("{n}"), "x"));
-        let instance = instance("other");
-        rig.store.submit(Op::Accept {
-            ticket: Ticket(n),
-            instance,
-            event,
-            cursor: None,
-            received_ms: 1,
-        });
+        rig.submit(n, "other", &event(&format!("{n}"), "x"));
     }
     for _ in 0..OTHERS {
         rig.answer();

@@ -10,9 +10,10 @@ fn confined(dir: &Path, pages: i64) -> Rig {
     let count = number("PRAGMA page_count");
     assert_eq!(number(&format!("PRAGMA max_page_count = {}", count + pages)), count + pages);
     let (send, answers) = mpsc::channel(64);
+    let hash_key = tables.seen.hash_key();
     let (queue, ops) = queue::channel();
     let thread = std::thread::spawn(move || Owner::new(tables, send).run(&ops));
-    let store = Store { queue, thread };
+    let store = Store { queue, thread, hash_key };
     Rig { store, answers, waiting: VecDeque::new(), opened, tickets: 0 }
 }
 
@@ -38,14 +39,7 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     assert!(refused > 3);
     // One group: what grows is refused, the rest is done.
     let first = ids[0];
-    let event = Box::new(large(refused));
-    rig.store.submit(Op::Accept {
-        ticket: Ticket(901),
-        instance: instance("feishu"),
-        event,
-        cursor: None,
-        received_ms: 1,
-    });
+    rig.submit(901, "feishu", &large(refused));
     rig.store.submit(Op::Begin { ticket: Ticket(902), id: first });
     rig.store.submit(Op::Settle { ticket: Ticket(903), id: first });
     let mut told = HashMap::new();
@@ -77,14 +71,7 @@ fn an_impossible_operation_fails_alone() {
     let id = rig.accept(event("before", "chat"));
     rig.store.submit(Op::Refund { id });
     for n in 0..3 {
-        let event = Box::new(event(&format!("{n}"), "chat"));
-        rig.store.submit(Op::Accept {
-            ticket: Ticket(n),
-            instance: instance("feishu"),
-            event,
-            cursor: None,
-            received_ms: 1,
-        });
+        rig.submit(n, "feishu", &event(&format!("{n}"), "chat"));
     }
     let answers: Vec<Answer> = (0..3).map(|_| rig.answer().1).collect();
     assert!(matches!(answers[0], Answer::Failed(_)), "{answers:?}");

@@ -1,29 +1,42 @@
-//! Measures the store alone, against a raw append with `fdatasync` in groups of the same size.
+//! Measures the store, alone and behind a worker's link, against a raw append with `fdatasync` in
+//! groups of the same size.
 //!
-//!     store-bench table DIR [DEPTH]     events/s and latency at 1, 8, 64 and 256 in flight
+//!     store-bench line DIR [DEPTH]      worker → link → run loop → commit → accepted, at 1, 8, 64, 256
+//!     store-bench table DIR [DEPTH]     the store alone at 1, 8, 64 and 256 in flight
 //!     store-bench backlog DIR [COUNT]   fill, SIGKILL, reopen, drain, disk given back
 //!
 //! DIR must be on the disk in question and is left behind. Disks are noisy: raw and store take turns,
 //! and what counts is the ratio.
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program that measures")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a program that measures"
+)]
 #![expect(clippy::unwrap_used, reason = "it may panic")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod line;
+mod raw;
+
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
 use protocol::id::{EventId, Instance};
 use protocol::worker::Cursor;
+use raw::{Random, Raw, quantile};
 use supervisor::store::{Answer, Done, Files, Op, Opened, Store, Ticket};
 use tokio::sync::mpsc;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|role| role == "worker") {
+        return line::worker();
+    }
     let dir = PathBuf::from(args.get(1).map_or("store-bench.tmp", String::as_str));
     let count = args.get(2).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
     fs::create_dir_all(&dir).unwrap();
@@ -32,10 +45,11 @@ fn main() {
             Some(depth) => table(&dir, &[depth]),
             None => table(&dir, &[1, 8, 64, 256]),
         },
+        Some("line") => line::supervisor(&dir, args.get(2).map_or("", String::as_str)),
         Some("backlog") => backlog(&dir, count),
         Some("fill") => fill(&dir, count),
         Some("drain") => drain(&dir),
-        _ => println!("usage: store-bench table|backlog DIR [COUNT]"),
+        _ => println!("usage: store-bench line|table|backlog DIR [DEPTH or COUNT]"),
     }
 }
 
@@ -223,43 +237,15 @@ struct Bench {
     answers: mpsc::Receiver<Vec<Done>>,
     submitted: HashMap<u64, Instant>,
     tickets: u64,
-    random: u64,
+    random: Random,
 }
 
 impl Bench {
     fn open(dir: &Path) -> Self {
         let (send, answers) = mpsc::channel(8);
         let (store, Opened { .. }) = Store::open(dir, now_ms(), send).unwrap();
-        let random = now_ms().cast_unsigned() | 1;
+        let random = Random::new(now_ms());
         Self { store, answers, submitted: HashMap::new(), tickets: 0, random }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// One KiB that cannot be compressed, in one of 256 chats, with two keys as Feishu's events have.
-    fn event(&mut self) -> Inbound {
-        let raw = (0..80).flat_map(|_| self.next().to_le_bytes()).collect();
-        let (a, b) = (self.next(), self.next());
-        Inbound {
-            kind: InboundKind::Message,
-            keys: vec![format!("event:{a:016x}{b:016x}"), format!("message:om_{b:016x}{a:016x}")],
-            origin_ms: now_ms(),
-            chat_id: format!("oc_{:032x}", a % 256),
-            chat_type: ChatType::Direct,
-            thread_id: None,
-            message_id: Some(format!("om_{b:016x}{a:016x}")),
-            reply_to: None,
-            sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
-            mention: Mention::None,
-            text: "x".repeat(100),
-            parts: Vec::new(),
-            raw,
-        }
     }
 
     fn submit(&mut self, op: impl FnOnce(Ticket) -> Op) {
@@ -270,11 +256,12 @@ impl Bench {
     }
 
     fn submit_event(&mut self) {
-        let event = Box::new(self.event());
+        let event = self.random.event(now_ms());
         let received_ms = event.origin_ms;
         let instance = Instance::new("feishu").unwrap();
         let cursor = Some(Cursor(self.tickets.to_le_bytes().to_vec()));
-        self.submit(|ticket| Op::Accept { ticket, instance, event, cursor, received_ms });
+        let arrival = self.store.arrival(&instance, &event);
+        self.submit(|ticket| Op::Accept { ticket, arrival, cursor, received_ms });
     }
 
     fn batch(&mut self) -> Vec<(Duration, Answer)> {
@@ -339,44 +326,6 @@ impl Bench {
             other => panic!("{other:?}"),
         }
     }
-}
-
-/// What a disk can do at best: one write and one sync for each group.
-struct Raw {
-    file: File,
-    group: Vec<u8>,
-}
-
-impl Raw {
-    fn new(path: &Path, events: usize) -> Self {
-        let mut group = vec![0; 1024 * events];
-        let mut x = 88_172_645_463_325_252_u64;
-        for part in group.chunks_mut(8) {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            part.copy_from_slice(&x.to_le_bytes());
-        }
-        Self { file: File::create(path).unwrap(), group }
-    }
-
-    fn run(&mut self, length: Duration, times: &mut Vec<f64>) -> f64 {
-        let started = Instant::now();
-        while started.elapsed() < length {
-            let one = Instant::now();
-            self.file.write_all(&self.group).unwrap();
-            self.file.sync_data().unwrap();
-            times.push(one.elapsed().as_secs_f64() * 1e3);
-        }
-        started.elapsed().as_secs_f64()
-    }
-}
-
-fn quantile(times: &mut [f64], q: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    let at = ((times.len() as f64 - 1.0).max(0.0) * q).round();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in it")]
-    times.get(at as usize).copied().unwrap_or_default()
 }
 
 /// Resident memory, now and at most, where the system tells.
