@@ -27,7 +27,7 @@ const APPLICATION_ID: i64 = 0x6867_7731;
 pub(super) const PAGE_SIZE: u32 = 4096;
 
 /// Page cache, in KiB. Together with the log's index it is nearly all the memory that the store needs.
-const CACHE_KIB: u32 = 1536;
+const CACHE_KIB: u32 = 1024;
 
 const STEPS: &[&str] = &["
 CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -64,19 +64,19 @@ impl Rig {
         answer
     }
 
-    fn accept(&mut self, event: Inbound) -> EventId {
+    fn accept(&mut self, event: &Inbound) -> EventId {
         match self.offer(event, None) {
             Answer::Accepted(id) => id,
             other => panic!("{other:?}"),
         }
     }
 
-    fn offer(&mut self, event: Inbound, cursor: Option<Cursor>) -> Answer {
+    fn offer(&mut self, event: &Inbound, cursor: Option<Cursor>) -> Answer {
         self.offer_to("feishu", event, cursor)
     }
 
-    fn offer_to(&mut self, name: &str, event: Inbound, cursor: Option<Cursor>) -> Answer {
-        let arrival = self.store.arrival(&instance(name), &event);
+    fn offer_to(&mut self, name: &str, event: &Inbound, cursor: Option<Cursor>) -> Answer {
+        let arrival = self.store.arrival(&instance(name), event);
         self.ask(|ticket| Op::Accept { ticket, arrival, cursor, received_ms: 2_000 })
     }
 
@@ -207,18 +207,18 @@ fn event(key: &str, chat: &str) -> Inbound {
 fn a_repetition_is_known_after_reopening_even_under_a_new_event_id() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
-    let id = rig.accept(event("1", "chat"));
+    let id = rig.accept(&event("1", "chat"));
     rig.settle(id);
     rig.close();
 
     let mut rig = Rig::open(dir.path());
-    assert!(matches!(rig.offer(event("1", "chat"), None), Answer::Duplicate));
+    assert!(matches!(rig.offer(&event("1", "chat"), None), Answer::Duplicate));
     let mut again = event("1", "chat");
     again.keys[0] = "event:new".into();
-    assert!(matches!(rig.offer(again.clone(), None), Answer::Duplicate));
+    assert!(matches!(rig.offer(&again, None), Answer::Duplicate));
     again.keys.pop();
-    assert!(matches!(rig.offer(again, None), Answer::Duplicate), "the new id is known by now");
-    assert!(matches!(rig.offer_to("other", event("1", "chat"), None), Answer::Accepted(_)));
+    assert!(matches!(rig.offer(&again, None), Answer::Duplicate), "the new id is known by now");
+    assert!(matches!(rig.offer_to("other", &event("1", "chat"), None), Answer::Accepted(_)));
     rig.close();
 }
 
@@ -241,8 +241,8 @@ fn two_of_one_key_in_one_group_are_one_event() {
 fn the_cursor_is_kept_with_the_event_and_with_a_repetition() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
-    rig.offer(event("1", "chat"), Some(Cursor(vec![1])));
-    rig.offer(event("1", "chat"), Some(Cursor(vec![2])));
+    rig.offer(&event("1", "chat"), Some(Cursor(vec![1])));
+    rig.offer(&event("1", "chat"), Some(Cursor(vec![2])));
     rig.store.submit(Op::SaveCursor { instance: instance("telegram"), cursor: Cursor(vec![7]) });
     rig.close();
     let rig = Rig::open(dir.path());
@@ -257,7 +257,7 @@ fn an_attempt_is_counted_before_the_event_is_handed_out_and_can_be_taken_back() 
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
     let sent = event("1", "chat");
-    let id = rig.accept(sent.clone());
+    let id = rig.accept(&sent);
     let begun = rig.begin(id);
     assert_eq!((begun.attempts, begun.received_ms), (1, 2_000));
     assert_eq!((begun.lane, begun.event), (lane("chat"), sent));
@@ -295,8 +295,8 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     let mut rig = Rig::open(dir.path());
     let mut sent = event("1", "chat");
     sent.raw = (0..=255).cycle().take(100_000).collect();
-    let id = rig.accept(sent.clone());
-    let next = rig.accept(event("2", "chat"));
+    let id = rig.accept(&sent);
+    let next = rig.accept(&event("2", "chat"));
     rig.begin(id);
     let reason = "the agent refused it".to_owned();
     let park = |ticket| Op::Park { ticket, id, reason, now_ms: 5_000 };
@@ -434,10 +434,10 @@ fn a_store_of_a_newer_version_or_of_another_program_is_refused_and_untouched() {
 fn a_group_of_repetitions_and_reads_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
-    rig.offer(event("1", "chat"), Some(Cursor(vec![1])));
+    rig.offer(&event("1", "chat"), Some(Cursor(vec![1])));
     let (_, before) = rig.counts();
     for _ in 0..10 {
-        rig.offer(event("1", "chat"), Some(Cursor(vec![1])));
+        rig.offer(&event("1", "chat"), Some(Cursor(vec![1])));
         rig.heads(0, 10);
     }
     let (_, after) = rig.counts();
@@ -450,9 +450,9 @@ fn a_group_of_repetitions_and_reads_writes_nothing() {
 fn what_is_old_is_forgotten_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
-    let kept = rig.accept(event("kept", "busy"));
+    let kept = rig.accept(&event("kept", "busy"));
     for n in 0..700 {
-        let id = rig.accept(event(&format!("{n}"), &format!("chat{n}")));
+        let id = rig.accept(&event(&format!("{n}"), &format!("chat{n}")));
         rig.settle(id);
     }
     let (sent, _) = rig.reply("sent", "chat", None);
@@ -465,6 +465,6 @@ fn what_is_old_is_forgotten_and_nothing_else() {
     assert_eq!(rig.begin(kept).lane, lane("busy"));
     assert!(!rig.reply("waiting", "chat", None).1);
     assert!(rig.reply("sent", "chat", None).1);
-    assert!(matches!(rig.offer(event("5", "chat5"), None), Answer::Accepted(_)));
+    assert!(matches!(rig.offer(&event("5", "chat5"), None), Answer::Accepted(_)));
     rig.close();
 }

@@ -21,11 +21,19 @@ pub(super) struct Gateway {
     child: Child,
 }
 
-/// Resident memory in KiB: now, and at most so far.
+/// Resident memory in KiB: now, its part that is no file (the program's pages are shared by all of its
+/// processes), and at most so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
     pub(super) now: u64,
+    pub(super) own: u64,
     pub(super) peak: u64,
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} KiB now, {} of it own, {} at most", self.now, self.own, self.peak)
+    }
 }
 
 impl Gateway {
@@ -189,5 +197,5 @@ pub(super) fn memory(pid: u32) -> io::Result<Memory> {
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         number.ok_or_else(|| fault(format!("process {pid} shows no {name}")))
     };
-    Ok(Memory { now: of("VmRSS:")?, peak: of("VmHWM:")? })
+    Ok(Memory { now: of("VmRSS:")?, own: of("RssAnon:")?, peak: of("VmHWM:")? })
 }

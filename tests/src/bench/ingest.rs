@@ -70,7 +70,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     table.push(
         Row::new(
             format!("memory of the supervisor, {waiting} events waiting"),
-            format!("{} KiB now, {} KiB at most", backlog.now, backlog.peak),
+            backlog.to_string(),
         )
         .against(format!("{} KiB idle", idle.now), ratio(backlog.now, idle.now))
         .goal(Goal::AtMost(10.0), mib(backlog.now), " MiB"),

@@ -22,7 +22,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     feishu.connected()?;
     let mut row = |what: String, pid| {
         let memory = memory(pid)?;
-        let figure = format!("{} KiB now, {} KiB at most", memory.now, memory.peak);
+        let figure = memory.to_string();
         table.push(Row::new(what, figure).goal(Goal::AtMost(10.0), mib(memory.now), " MiB"));
         io::Result::Ok(())
     };

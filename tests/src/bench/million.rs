@@ -25,14 +25,11 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     }
     let filled = clock::now().duration_since(since).as_secs();
     let full = memory(gateway.pid())?;
-    let figure = |memory: super::gateway::Memory| {
-        format!("{} KiB now, {} KiB at most", memory.now, memory.peak)
-    };
     let waiting = gateway.waiting()?;
     table.push(
         Row::new(
             format!("memory, 5 workers, {waiting} events waiting, filled in {filled} s"),
-            figure(full),
+            full.to_string(),
         )
         .goal(Goal::AtMost(10.0), mib(full.now), " MiB"),
     );
@@ -54,7 +51,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     let accepts = clock::ms_since(since);
     table.push(Row::new("killed → started again, event accepted", format!("{accepts:.1} ms")));
     let again = memory(gateway.pid())?;
-    table.push(Row::new("memory after the new start", figure(again)).goal(
+    table.push(Row::new("memory after the new start", again.to_string()).goal(
         Goal::AtMost(10.0),
         mib(again.now),
         " MiB",

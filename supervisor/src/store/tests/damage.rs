@@ -14,7 +14,7 @@ fn filled(dir: &Path) {
     for n in 0..EVENTS {
         let mut event = event(&format!("{n}"), &format!("chat{}", n % 5));
         event.raw = vec![7; 500];
-        rig.accept(event);
+        rig.accept(&event);
     }
     rig.reply("k", "chat", None);
     rig.close();
@@ -26,7 +26,7 @@ fn waiting(rig: &mut Rig) -> u64 {
 }
 
 fn usable(mut rig: Rig) {
-    let id = rig.accept(event("after the damage", "chat"));
+    let id = rig.accept(&event("after the damage", "chat"));
     assert_eq!(rig.begin(id).event, event("after the damage", "chat"));
     rig.settle(id);
     rig.close();
@@ -101,7 +101,7 @@ fn damage_met_while_running_poisons_and_the_next_start_salvages() {
     for n in 0..12 {
         let mut event = event(&format!("large {n}"), "large");
         event.raw = vec![9; 500_000];
-        rig.accept(event);
+        rig.accept(&event);
     }
     rig.close();
     fs::remove_file(dir.path().join("store.db-wal")).unwrap();
@@ -160,7 +160,7 @@ fn a_torn_log_keeps_every_group_before_the_tear() {
         bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)
     };
     for n in 0..12 {
-        let id = rig.accept(event(&format!("{n}"), "chat"));
+        let id = rig.accept(&event(&format!("{n}"), "chat"));
         marks.push((end(&log), id));
     }
     let bytes = fs::read(&log).unwrap();
@@ -201,7 +201,7 @@ fn growing_the_log_behind_valid_frames_changes_nothing() {
     let log = dir.path().join("store.db-wal");
     let mut ids = Vec::new();
     for n in 0..20 {
-        ids.push(rig.accept(event(&format!("{n}"), "chat")));
+        ids.push(rig.accept(&event(&format!("{n}"), "chat")));
         let length = fs::metadata(&log).unwrap().len();
         super::super::space::grow_log(&log, length + 100_000).unwrap();
     }

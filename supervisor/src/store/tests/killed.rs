@@ -91,7 +91,7 @@ fn nothing_accepted_is_lost_and_nothing_settled_comes_back_when_killed_while_com
         assert_eq!(rig.opened.damage, None);
         let gone: std::collections::HashSet<u64> = settled.iter().copied().collect();
         for (id, key) in accepted.iter().rev().take(600) {
-            assert!(matches!(rig.offer(event(key, "x"), None), Answer::Duplicate), "{key}");
+            assert!(matches!(rig.offer(&event(key, "x"), None), Answer::Duplicate), "{key}");
             let answer = rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id) });
             match answer {
                 Answer::Begun(begun) => assert_eq!(begun.event.keys[0], format!("event:{key}")),

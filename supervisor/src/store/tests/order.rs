@@ -11,7 +11,7 @@ fn ids_grow_across_reopening_and_after_deletion() {
     for round in 0..4 {
         let mut rig = Rig::open(dir.path());
         for n in 0..3 {
-            let id = rig.accept(event(&format!("{round}-{n}"), "chat"));
+            let id = rig.accept(&event(&format!("{round}-{n}"), "chat"));
             assert_eq!(id.0, last + 1, "a polite end leaves no gap");
             last = id.0;
             rig.settle(id);
@@ -24,12 +24,12 @@ fn ids_grow_across_reopening_and_after_deletion() {
 fn lanes_keep_their_order_and_are_found_by_their_first_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
-    let a: Vec<_> = (0..5).map(|n| rig.accept(event(&format!("a{n}"), "a"))).collect();
-    let b: Vec<_> = (0..2).map(|n| rig.accept(event(&format!("b{n}"), "b"))).collect();
-    rig.offer_to("other", event("c", "c"), None);
+    let a: Vec<_> = (0..5).map(|n| rig.accept(&event(&format!("a{n}"), "a"))).collect();
+    let b: Vec<_> = (0..2).map(|n| rig.accept(&event(&format!("b{n}"), "b"))).collect();
+    rig.offer_to("other", &event("c", "c"), None);
     let mut threaded = event("t", "a");
     threaded.thread_id = Some(String::new());
-    let t = rig.accept(threaded);
+    let t = rig.accept(&threaded);
 
     assert_eq!(rig.heads(0, 10), (vec![a[0].0, b[0].0, t.0], true));
     assert_eq!(rig.heads(0, 2), (vec![a[0].0, b[0].0], false));
@@ -55,14 +55,14 @@ fn lanes_keep_their_order_and_are_found_by_their_first_event() {
 fn a_search_passes_over_any_number_of_events_of_others() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());
-    let first = rig.accept(event("first", "a"));
+    let first = rig.accept(&event("first", "a"));
     for n in 0..OTHERS {
         rig.submit(n, "other", &event(&format!("{n}"), "x"));
     }
     for _ in 0..OTHERS {
         rig.answer();
     }
-    let last = rig.accept(event("last", "a"));
+    let last = rig.accept(&event("last", "a"));
     assert_eq!(rig.heads(0, 10), (vec![first.0], false));
     assert_eq!(rig.heads(first.0, 10), (vec![last.0], true));
     rig.close();
@@ -71,7 +71,7 @@ fn a_search_passes_over_any_number_of_events_of_others() {
     let mut rig = Rig::open(dir.path());
     rig.settle(first);
     rig.settle(EventId(first.0 + 5));
-    rig.accept(event("later", "a"));
+    rig.accept(&event("later", "a"));
     let counts = rig.settled_counts();
     let of = |name: &str| counts.iter().find(|c| c.instance == instance(name)).unwrap().clone();
     assert_eq!(of("feishu").waiting, 2);

@@ -30,7 +30,7 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     let mut ids = Vec::new();
     let refused = loop {
         let n = ids.len() as u64;
-        match rig.offer(large(n), Some(Cursor(vec![u8::try_from(n).unwrap()]))) {
+        match rig.offer(&large(n), Some(Cursor(vec![u8::try_from(n).unwrap()]))) {
             Answer::Accepted(id) => ids.push(id),
             Answer::Full => break n,
             other => panic!("{other:?}"),
@@ -51,7 +51,7 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     assert!(matches!(told[&903], Answer::Settled), "{told:?}");
     // Its keys were not kept with the refusal: the platform's repetition is welcome.
     if matches!(told[&901], Answer::Full) {
-        assert!(matches!(rig.offer(large(refused), None), Answer::Accepted(_)));
+        assert!(matches!(rig.offer(&large(refused), None), Answer::Accepted(_)));
     }
     rig.close();
     let mut rig = Rig::open(dir.path());
@@ -68,7 +68,7 @@ fn an_impossible_operation_fails_alone() {
     db.execute("INSERT INTO payload(id, lane, body) VALUES(2, 1, x'00')", []).unwrap();
     drop(db);
     let mut rig = Rig::open(dir.path());
-    let id = rig.accept(event("before", "chat"));
+    let id = rig.accept(&event("before", "chat"));
     rig.store.submit(Op::Refund { id });
     for n in 0..3 {
         rig.submit(n, "feishu", &event(&format!("{n}"), "chat"));
@@ -77,7 +77,7 @@ fn an_impossible_operation_fails_alone() {
     assert!(matches!(answers[0], Answer::Failed(_)), "{answers:?}");
     assert!(matches!(answers[1], Answer::Accepted(_)), "{answers:?}");
     assert!(matches!(answers[2], Answer::Accepted(_)), "{answers:?}");
-    assert!(matches!(rig.offer(event("0", "chat"), None), Answer::Accepted(_)), "not remembered");
+    assert!(matches!(rig.offer(&event("0", "chat"), None), Answer::Accepted(_)), "not remembered");
     assert_eq!(rig.settled_counts()[0].waiting, 4);
     rig.close();
 }
