@@ -8,7 +8,7 @@
 pub mod clock;
 mod facts;
 mod feishu;
-mod gateway;
+pub(crate) mod gateway;
 mod ingest;
 pub mod link;
 mod machine;
@@ -33,20 +33,41 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where and how long to measure.
 #[derive(Debug)]
 pub struct Bench {
-    /// The program.
-    pub program: PathBuf,
+    /// The program and its directories.
+    pub ground: Ground,
     /// This program, for the other ends of links.
     pub own: PathBuf,
-    /// Where states and raw files lie: on the disk in question.
-    pub disk: Scratch,
-    /// Where sockets lie: a short path.
-    pub sockets: Scratch,
     /// How often each slice is repeated.
     pub rounds: usize,
     /// The length of a slice.
     pub slice: Duration,
     /// Only this many events in flight, for who looks into it with a profiler.
     pub depth: Option<usize>,
+}
+
+/// What a gateway of the real program needs.
+#[derive(Debug)]
+pub struct Ground {
+    /// The program.
+    pub program: PathBuf,
+    /// Where states and raw files lie: on the disk in question.
+    pub disk: Scratch,
+    /// Where sockets lie: a short path.
+    pub sockets: Scratch,
+}
+
+impl Ground {
+    /// The program beside `own`, and scratch directories; states below `dir` or beside the program.
+    pub fn beside(own: &Path, dir: Option<&Path>) -> io::Result<Self> {
+        let beside = own.parent().unwrap_or(Path::new("."));
+        let program = beside.join("hermes-gw");
+        if !program.exists() {
+            let why = format!("{} is not there; build the workspace first", program.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
+        let disk = Scratch::below(dir.or(beside.parent()).unwrap_or(Path::new(".")))?;
+        Ok(Self { program, disk, sockets: Scratch::below(&std::env::temp_dir())? })
+    }
 }
 
 /// One measurement: it adds its rows to the table.

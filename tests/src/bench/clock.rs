@@ -13,18 +13,18 @@ pub fn now() -> Instant {
 }
 
 /// Milliseconds since `then`.
-pub(super) fn ms_since(then: Instant) -> f64 {
+pub(crate) fn ms_since(then: Instant) -> f64 {
     ms(now().duration_since(then))
 }
 
 /// A time in milliseconds.
-pub(super) fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 /// Asks every millisecond until there is an answer: for what sends no event, such as a socket that
 /// is not there yet.
-pub(super) fn until<T>(
+pub(crate) fn until<T>(
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Option<T>,
@@ -42,7 +42,7 @@ pub(super) fn until<T>(
 }
 
 /// Lets time pass, between two looks or to keep a pace.
-pub(super) fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     let (_keep, nothing) = mpsc::channel::<()>();
     let _ = nothing.recv_timeout(time);
 }

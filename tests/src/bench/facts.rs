@@ -50,7 +50,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
 impl Facts {
     fn round(&mut self, bench: &Bench) -> io::Result<()> {
         let since = clock::now();
-        let gateway = Gateway::spawn(bench, CONFIG)?;
+        let gateway = Gateway::spawn(&bench.ground, CONFIG)?;
         let mut terminal = Terminal::join(&gateway.chat_socket("local"), "bench")?;
         terminal.talk()?;
         self.answered.push(clock::ms_since(since));

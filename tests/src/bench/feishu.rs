@@ -89,7 +89,7 @@ async fn answers(platform: Feishu) -> io::Result<Vec<f64>> {
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     let feishu = Simulated::start()?;
-    let gateway = Gateway::start(bench, &feishu.config())?;
+    let gateway = Gateway::start(&bench.ground, &feishu.config())?;
     feishu.connected()?;
     let mut syncs = paced(&gateway)?;
     let times = feishu.answers()?;

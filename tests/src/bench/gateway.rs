@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Bench, PATIENCE, clock, fault};
+use super::{Ground, PATIENCE, clock, fault};
 
 /// A running supervisor. It is killed with its value; when this process dies it leaves by itself,
 /// because its leash ends.
-pub(super) struct Gateway {
+pub(crate) struct Gateway {
     program: PathBuf,
     dir: PathBuf,
     sockets: PathBuf,
@@ -24,10 +24,10 @@ pub(super) struct Gateway {
 /// Resident memory in KiB: now, its part that is no file (the program's pages are shared by all of its
 /// processes), and at most so far.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Memory {
-    pub(super) now: u64,
-    pub(super) own: u64,
-    pub(super) peak: u64,
+pub(crate) struct Memory {
+    pub(crate) now: u64,
+    pub(crate) own: u64,
+    pub(crate) peak: u64,
 }
 
 impl std::fmt::Display for Memory {
@@ -38,27 +38,27 @@ impl std::fmt::Display for Memory {
 
 impl Gateway {
     /// Starts a supervisor with this configuration on an empty state directory. It may not answer yet.
-    pub(super) fn spawn(bench: &Bench, config: &str) -> io::Result<Self> {
+    pub(crate) fn spawn(ground: &Ground, config: &str) -> io::Result<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let name = MADE.fetch_add(1, Ordering::Relaxed).to_string();
-        let (dir, sockets) = (bench.disk.make(&name)?, bench.sockets.make(&name)?);
+        let (dir, sockets) = (ground.disk.make(&name)?, ground.sockets.make(&name)?);
         let head = format!("[gateway]\nruntime_dir = {:?}\n", sockets.display().to_string());
         fs::write(dir.join("config.toml"), head + config)?;
         fs::write(dir.join("secret"), "secret\n")?;
-        let program = bench.program.clone();
+        let program = ground.program.clone();
         let child = supervise(&program, &dir)?;
         Ok(Self { program, dir, sockets, child })
     }
 
     /// [`Gateway::spawn`], and waits until all of its instances are ready.
-    pub(super) fn start(bench: &Bench, config: &str) -> io::Result<Self> {
-        let gateway = Self::spawn(bench, config)?;
+    pub(crate) fn start(ground: &Ground, config: &str) -> io::Result<Self> {
+        let gateway = Self::spawn(ground, config)?;
         gateway.until_ready()?;
         Ok(gateway)
     }
 
     /// Kills the supervisor and starts another one on the same state.
-    pub(super) fn start_again(&mut self) -> io::Result<()> {
+    pub(crate) fn start_again(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         self.child = supervise(&self.program, &self.dir)?;
@@ -66,40 +66,45 @@ impl Gateway {
     }
 
     /// Where its state lies.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The supervisor's process.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The program with this gateway's configuration and state.
-    pub(super) fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         command(&self.program, &self.dir)
     }
 
     /// The socket of an instance of kind `local`.
-    pub(super) fn chat_socket(&self, instance: &str) -> PathBuf {
+    pub(crate) fn chat_socket(&self, instance: &str) -> PathBuf {
         self.sockets.join(format!("chat-{instance}.sock"))
     }
 
+    /// The socket of an agent endpoint of kind `socket`.
+    pub(crate) fn agent_socket(&self, instance: &str) -> PathBuf {
+        self.sockets.join(format!("agent-{instance}.sock"))
+    }
+
     /// What the supervisor says of itself, if it answers.
-    pub(super) fn status(&self) -> Option<Value> {
+    pub(crate) fn status(&self) -> Option<Value> {
         let mut line = String::new();
         self.ask("status").ok()?.read_line(&mut line).ok()?;
         serde_json::from_str::<Value>(&line).ok()?.get_mut("result").map(Value::take)
     }
 
     /// Its instances, as `status` shows them.
-    pub(super) fn instances(&self) -> io::Result<Vec<Value>> {
+    pub(crate) fn instances(&self) -> io::Result<Vec<Value>> {
         let status = self.status().ok_or_else(|| fault("the supervisor does not answer"))?;
         Ok(status.get("instances").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
     /// The process of an instance.
-    pub(super) fn worker(&self, name: &str) -> io::Result<u32> {
+    pub(crate) fn worker(&self, name: &str) -> io::Result<u32> {
         let instances = self.instances()?;
         let found = instances.iter().find(|instance| instance["name"] == name);
         let pid = found.and_then(|found| u32::try_from(found["pid"].as_u64()?).ok());
@@ -107,7 +112,7 @@ impl Gateway {
     }
 
     /// Events that wait in the store.
-    pub(super) fn waiting(&self) -> io::Result<u64> {
+    pub(crate) fn waiting(&self) -> io::Result<u64> {
         let waiting = |one: &Value| one.pointer("/store/waiting").and_then(Value::as_u64);
         Ok(self.instances()?.iter().filter_map(waiting).sum())
     }
@@ -120,7 +125,7 @@ impl Gateway {
     }
 
     /// What changes from now on.
-    pub(super) fn events(&self) -> io::Result<Events> {
+    pub(crate) fn events(&self) -> io::Result<Events> {
         let mut events = Events(self.ask("events")?);
         events.wait(|event| event["event"] == "subscribed")?;
         Ok(events)
@@ -158,11 +163,11 @@ fn command(program: &Path, dir: &Path) -> Command {
 }
 
 /// Notices of a supervisor.
-pub(super) struct Events(BufReader<UnixStream>);
+pub(crate) struct Events(BufReader<UnixStream>);
 
 impl Events {
     /// The next one that is wanted.
-    pub(super) fn wait(&mut self, is: impl Fn(&Value) -> bool) -> io::Result<Value> {
+    pub(crate) fn wait(&mut self, is: impl Fn(&Value) -> bool) -> io::Result<Value> {
         loop {
             let mut line = String::new();
             if self.0.read_line(&mut line)? == 0 {
@@ -177,20 +182,20 @@ impl Events {
 }
 
 /// Sends a signal to a process that this program started, directly or not.
-pub(super) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| fault("no process has this number"))?;
     Ok(kill_process(pid, signal)?)
 }
 
 /// Whether a process exists and is no zombie.
-pub(super) fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// The memory of a process.
-pub(super) fn memory(pid: u32) -> io::Result<Memory> {
+pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let of = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -25,7 +25,7 @@ const DEPTHS: [(usize, Option<f64>); 4] =
 const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
-    let gateway = Gateway::start(bench, "[platform.local]\n")?;
+    let gateway = Gateway::start(&bench.ground, "[platform.local]\n")?;
     let idle = memory(gateway.pid())?;
     let mut terminal = Terminal::join(&gateway.chat_socket("local"), "bench")?;
     let sample = terminal.sample()?;

@@ -55,7 +55,8 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 async fn pairs(bench: &Bench) -> io::Result<Pairs> {
-    let (link, bare) = (bench.sockets.path().join("link"), bench.sockets.path().join("bare"));
+    let (link, bare) =
+        (bench.ground.sockets.path().join("link"), bench.ground.sockets.path().join("bare"));
     let listener = ListenerOptions::new()
         .name(link.as_path().to_fs_name::<GenericFilePath>()?)
         .create_tokio()?;

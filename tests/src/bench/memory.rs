@@ -18,7 +18,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
         "[platform.local]\nagent = \"echo\"\n{}agent = \"echo\"\n[agent.echo]\n[agent.socket]\n",
         feishu.config()
     );
-    let gateway = Gateway::start(bench, &config)?;
+    let gateway = Gateway::start(&bench.ground, &config)?;
     feishu.connected()?;
     let mut row = |what: String, pid| {
         let memory = memory(pid)?;

@@ -16,7 +16,7 @@ const CHATS: usize = 250;
 const EACH: usize = 4000;
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
-    let mut gateway = Gateway::start(bench, CONFIG)?;
+    let mut gateway = Gateway::start(&bench.ground, CONFIG)?;
     let since = clock::now();
     let mut terminal = Terminal::join(&gateway.chat_socket("local"), "0")?;
     for chat in 0..CHATS {

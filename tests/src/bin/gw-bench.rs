@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tests::bench::{self, Bench, MEASURES, MILLION, Row, Scratch, Table, link};
+use tests::bench::{self, Bench, Ground, MEASURES, MILLION, Row, Table, link};
 
 const HELP: &str = "\
 Measures the hermes-gw that lies beside this program, in turns with baselines.
@@ -57,28 +57,15 @@ fn main() -> ExitCode {
 /// Whether everything could be measured.
 fn run(args: &Args) -> io::Result<bool> {
     let own = std::env::current_exe()?;
-    let beside = own.parent().unwrap_or(Path::new("."));
-    let program = beside.join("hermes-gw");
-    if !program.exists() {
-        let why = format!("{} is not there; build the workspace first", program.display());
-        return Err(io::Error::new(io::ErrorKind::NotFound, why));
-    }
-    let dir = args.dir.as_deref().or(beside.parent()).unwrap_or(Path::new("."));
+    let ground = Ground::beside(&own, args.dir.as_deref())?;
+    let dir = ground.disk.path();
     let (_, kind) = bench::file_system(dir);
     if ["tmpfs", "ramfs"].contains(&kind.as_str()) {
         let why = format!("{} lies in memory ({kind}): name a disk with --dir", dir.display());
         return Err(io::Error::other(why));
     }
     let machine = bench::machine_line(dir);
-    let bench = Bench {
-        program,
-        own: own.clone(),
-        disk: Scratch::below(dir)?,
-        sockets: Scratch::below(&std::env::temp_dir())?,
-        rounds: args.rounds,
-        slice: args.slice,
-        depth: args.depth,
-    };
+    let bench = Bench { ground, own, rounds: args.rounds, slice: args.slice, depth: args.depth };
     let wanted = |name: &str| match args.only.as_slice() {
         [] => name != MILLION.0 || args.million,
         only => only.iter().any(|one| one == name) || (name == MILLION.0 && args.million),

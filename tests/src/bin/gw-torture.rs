@@ -1,0 +1,122 @@
+//! Kills the real program at random and tells what became of every message: `gw-torture --help`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tests::bench::Ground;
+use tests::torture::{Round, Tally, agent};
+
+const HELP: &str = "\
+Kills the hermes-gw that lies beside this program, again and again and under load, and judges from
+outside: no message lost, none delivered after its acknowledgement, order kept, no reply lost or
+doubled. Ends with 0 if that is so, with 1 if not.
+
+  --kills N         in all [default: 100]
+  --seed S          what is random follows from it [default: 1]
+  --chats N         conversations at once [default: 10]
+  --dir DIR         a directory on the disk in question [default: the target folder]
+  --tally FILE      add to the tally in this file after each round, and go on where it ends
+";
+
+/// Kills in a round, each of which has a new state.
+const ROUND: u32 = 100;
+
+struct Args {
+    kills: u32,
+    seed: u64,
+    chats: usize,
+    dir: Option<PathBuf>,
+    tally: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, socket, log] = words.as_slice()
+        && role == agent::ROLE
+    {
+        let _ = agent::run(Path::new(socket), Path::new(log));
+        return ExitCode::SUCCESS;
+    }
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        say(HELP);
+        return ExitCode::SUCCESS;
+    }
+    match parse(&words) {
+        Err(why) => fail(64, &why),
+        Ok(args) => match run(&args) {
+            Err(e) => fail(69, &e.to_string()),
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+        },
+    }
+}
+
+/// Whether every promise was kept.
+fn run(args: &Args) -> io::Result<bool> {
+    let own = std::env::current_exe()?;
+    let ground = Ground::beside(&own, args.dir.as_deref())?;
+    let mut tally = match args.tally.as_deref().map(std::fs::read) {
+        Some(Ok(bytes)) => serde_json::from_slice(&bytes)?,
+        Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Some(Err(_)) | None => Tally::default(),
+    };
+    while tally.kills < args.kills.into() {
+        let left = u64::from(args.kills) - tally.kills;
+        let round = Round {
+            seed: args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(tally.rounds),
+            kills: u32::try_from(left).unwrap_or(ROUND).min(ROUND),
+            chats: args.chats,
+        };
+        let result = round.run(&ground, &own)?;
+        if !result.is_clean() {
+            let kept = std::env::temp_dir().join(format!("gw-torture-{}", std::process::id()));
+            tell(&format!("round {}: broken; see {}\n{result}", tally.rounds, kept.display()));
+        }
+        tally += result;
+        if let Some(file) = &args.tally {
+            std::fs::write(file, serde_json::to_vec_pretty(&tally)?)?;
+        }
+        tell(&format!("{} of {} kills, {} messages", tally.kills, args.kills, tally.messages));
+    }
+    say(&tally.to_string());
+    Ok(tally.is_clean())
+}
+
+fn parse(words: &[String]) -> Result<Args, String> {
+    let mut args = Args { kills: 100, seed: 1, chats: 10, dir: None, tally: None };
+    let mut words = words.iter();
+    while let Some(flag) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{flag} wants a number"));
+        match flag.as_str() {
+            "--kills" => {
+                args.kills = u32::try_from(number()?).map_err(|_| "--kills: too many")?;
+            }
+            "--seed" => args.seed = number()?,
+            "--chats" => {
+                let chats = number()?;
+                args.chats = usize::try_from(chats.clamp(1, 1000)).unwrap_or(1);
+            }
+            "--dir" => args.dir = Some(PathBuf::from(value)),
+            "--tally" => args.tally = Some(PathBuf::from(value)),
+            other => return Err(format!("unknown flag {other}; see --help")),
+        }
+    }
+    Ok(args)
+}
+
+fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // Whoever stops reading has stopped caring.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "gw-torture: {line}");
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    tell(why);
+    ExitCode::from(code)
+}
