@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::id::Instance;
+use crate::id::{Instance, ParkedId};
 
 /// The longest line that either side accepts, in bytes, without its end.
 pub const LINE_MAX: usize = 1024 * 1024;
@@ -44,6 +44,44 @@ pub enum Request {
     Stop(Stop),
     /// `events`: [`Notice`]s from now on.
     Events,
+    /// `parked.list`: [`ParkedList`].
+    ParkedList(Page),
+    /// `parked.show`: [`ParkedItem`] with its content.
+    ParkedShow(ParkedId),
+    /// `parked.replay` and `parked.drop`: [`Decided`].
+    Decide(Decision, Vec<ParkedId>),
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Page {
+    /// Start behind this one; none: at the start. Events stand before replies.
+    pub after: Option<ParkedId>,
+    /// The most entries wanted, up to 1000.
+    pub limit: u32,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { after: None, limit: 100 }
+    }
+}
+
+/// What a person decides about something that was set aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Try it again, under its old id; events at their old place.
+    Replay,
+    /// Remove it for good.
+    Drop,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Which {
+    id: Option<ParkedId>,
+    ids: Vec<ParkedId>,
 }
 
 /// What to do with instances.
@@ -100,6 +138,12 @@ impl Request {
             Self::Act(Verb::Kill, act) => ("kill", json(act)),
             Self::Stop(stop) => ("stop", json(stop)),
             Self::Events => ("events", serde_json::Value::Null),
+            Self::ParkedList(page) => ("parked.list", json(page)),
+            Self::ParkedShow(id) => ("parked.show", serde_json::json!({ "id": id })),
+            Self::Decide(Decision::Replay, ids) => {
+                ("parked.replay", serde_json::json!({ "ids": ids }))
+            }
+            Self::Decide(Decision::Drop, ids) => ("parked.drop", serde_json::json!({ "ids": ids })),
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -114,6 +158,13 @@ impl Request {
             "kill" => Self::Act(Verb::Kill, read(params)?),
             "stop" => Self::Stop(read(params)?),
             "events" => Self::Events,
+            "parked.list" => Self::ParkedList(read(params)?),
+            "parked.show" => match read::<Which>(params)?.id {
+                Some(id) => Self::ParkedShow(id),
+                None => return Err(incomplete("id")),
+            },
+            "parked.replay" => Self::Decide(Decision::Replay, ids(params)?),
+            "parked.drop" => Self::Decide(Decision::Drop, ids(params)?),
             other => {
                 return Err(Refusal {
                     code: 64,
@@ -123,6 +174,26 @@ impl Request {
             }
         })
     }
+}
+
+/// Ids that one request may name.
+pub const IDS_MAX: usize = 1000;
+
+fn ids(params: &str) -> Result<Vec<ParkedId>, Refusal> {
+    let ids = read::<Which>(params)?.ids;
+    match ids.len() {
+        0 => Err(incomplete("ids")),
+        1..=IDS_MAX => Ok(ids),
+        many => Err(Refusal {
+            code: 64,
+            message: format!("{many} ids; at most {IDS_MAX} are possible at once"),
+            hint: None,
+        }),
+    }
+}
+
+fn incomplete(member: &str) -> Refusal {
+    Refusal { code: 64, message: format!("read parameters: {member} is missing"), hint: None }
 }
 
 fn json<T: Serialize>(value: &T) -> serde_json::Value {
@@ -213,6 +284,67 @@ pub struct Status {
     pub instances: Vec<InstanceStatus>,
 }
 
+/// What was set aside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ParkedList {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// In the order of ids, events first.
+    pub items: Vec<ParkedItem>,
+    /// There may be more behind them.
+    pub more: bool,
+}
+
+/// Something that was set aside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ParkedItem {
+    /// Its id.
+    pub id: ParkedId,
+    /// `parked` (an event), `failed` or `unknown` (a reply).
+    pub state: String,
+    /// The platform instance.
+    pub instance: Instance,
+    /// The chat, by the platform's id.
+    pub chat_id: String,
+    /// The thread in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it was accepted, in Unix milliseconds.
+    pub received_ms: i64,
+    /// When it was set aside, in Unix milliseconds.
+    pub parked_ms: i64,
+    /// Why.
+    pub reason: String,
+    /// What it says; only where one item is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The whole event; only where one event is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<serde_json::Value>>,
+}
+
+/// What became of decisions.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Decided {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// In the order asked for.
+    pub results: Vec<DecidedOne>,
+}
+
+/// What became of one decision.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DecidedOne {
+    /// About what.
+    pub id: ParkedId,
+    /// `replayed`, `dropped` or `unknown`: nothing of that id is set aside.
+    pub result: String,
+    /// The exit code of a tool that asked for this alone.
+    pub code: u8,
+}
+
 /// The store's file, and the work done on it since the supervisor started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileStatus {
@@ -296,6 +428,9 @@ pub struct StoreStatus {
     pub waiting: u64,
     /// Events set aside.
     pub parked: u64,
+    /// Replies that failed or whose end is unknown, until somebody decides about them.
+    #[serde(default)]
+    pub undelivered: u64,
     /// Replies not yet at their end.
     pub replies: u64,
     /// Events accepted since the supervisor started.
@@ -353,6 +488,7 @@ pub struct Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{EventId, OutboundId};
 
     fn parse(line: &str) -> Result<Request, Refusal> {
         Request::parse(&serde_json::from_str::<Envelope<'_>>(line).unwrap())
@@ -368,11 +504,19 @@ mod tests {
             Request::Act(Verb::Kill, act),
             Request::Stop(Stop { force: true }),
             Request::Events,
+            Request::ParkedList(Page { after: Some(ParkedId::Reply(OutboundId(5))), limit: 7 }),
+            Request::ParkedShow(ParkedId::Event(EventId(17))),
+            Request::Decide(Decision::Drop, vec![ParkedId::Event(EventId(1))]),
         ] {
             assert_eq!(parse(&request.to_line(7)), Ok(request));
         }
         let newer = r#"{"jsonrpc":"2.0","id":"x","method":"kill","params":{"later":1},"extra":[]}"#;
         assert_eq!(parse(newer), Ok(Request::Act(Verb::Kill, Act::default())));
+        let list = r#"{"method":"parked.list"}"#;
+        assert_eq!(parse(list), Ok(Request::ParkedList(Page::default())));
+        let strange = r#"{"method":"parked.show","params":{"id":"x5"}}"#;
+        assert!(parse(strange).unwrap_err().message.contains("no id such as e17"));
+        assert_eq!(parse(r#"{"method":"parked.drop"}"#).unwrap_err().code, 64);
         assert_eq!(parse(r#"{"method":"dance"}"#).unwrap_err().code, 64);
         assert_eq!(parse(r#"{"method":"kill","params":{"force":"yes"}}"#).unwrap_err().code, 64);
     }

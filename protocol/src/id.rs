@@ -91,6 +91,50 @@ number! {
     Seq
 }
 
+/// What was set aside until a person decides: an event, `e17`, or a reply, `r5`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ParkedId {
+    /// An event that no attempt could hand over.
+    Event(EventId),
+    /// A reply that failed, or that nobody knows the end of.
+    Reply(OutboundId),
+}
+
+impl fmt::Display for ParkedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(id) => write!(f, "e{id}"),
+            Self::Reply(id) => write!(f, "r{id}"),
+        }
+    }
+}
+
+impl std::str::FromStr for ParkedId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| digits.parse().ok();
+        let event = text.strip_prefix('e').and_then(number).map(|n| Self::Event(EventId(n)));
+        let reply = || text.strip_prefix('r').and_then(number).map(|n| Self::Reply(OutboundId(n)));
+        event.or_else(reply).ok_or_else(|| format!("{text:?} is no id such as e17 or r5"))
+    }
+}
+
+impl TryFrom<String> for ParkedId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ParkedId> for String {
+    fn from(id: ParkedId) -> Self {
+        id.to_string()
+    }
+}
+
 /// What a new worker shows to prove that it is the child that was just spawned. Used once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nonce(pub [u8; 16]);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::id::ParkedId;
 
 /// A gateway between chat platforms and an AI agent that never loses a message.
 #[derive(Debug, Parser)]
@@ -147,6 +148,40 @@ pub(crate) enum Ctl {
     Kill(Force),
     /// Print what changes, as it changes, one JSON object a line
     Events,
+    /// What was set aside: events that could not be delivered, replies that did not arrive
+    #[command(subcommand)]
+    Parked(Parked),
+}
+
+/// What was set aside.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Parked {
+    /// List it: ids, where it belongs, why
+    List,
+    /// Show one whole
+    Show {
+        /// `e17` is an event, `r5` is a reply
+        #[arg(value_name = "ID")]
+        id: ParkedId,
+    },
+    /// Try again, under the old id; events at their old place in their conversation
+    #[command(after_help = "Examples:\n  hermes-gw ctl parked replay e17 r5\n  \
+        hermes-gw ctl parked replay --all")]
+    Replay(Which),
+    /// Remove for good
+    Drop(Which),
+}
+
+/// Which of what was set aside.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// `e17` is an event, `r5` is a reply
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<ParkedId>,
+    /// All of it
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Which instances, and how long to wait.

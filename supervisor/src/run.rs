@@ -8,6 +8,7 @@ mod control;
 mod dispatch;
 mod ingest;
 mod outbound;
+mod parked;
 mod slot;
 mod steward;
 mod tickets;

@@ -16,6 +16,7 @@ mod leash;
 mod line;
 mod links;
 mod owner;
+mod parked;
 mod socket_agent;
 mod tidy;
 mod trying;

@@ -10,46 +10,46 @@ use crate::gateway::{Gateway, PATIENCE};
 const CONFIG: &str = "[platform.local]\n[agent.mine]\nkind = \"socket\"\nmax_attempts = 2\n";
 
 /// One JSON object a line, both ways.
-struct Lines {
-    reader: BufReader<UnixStream>,
+pub(crate) struct Lines {
+    pub(crate) reader: BufReader<UnixStream>,
 }
 
 impl Lines {
-    fn dial(path: &std::path::Path) -> Self {
+    pub(crate) fn dial(path: &std::path::Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { reader: BufReader::new(stream) }
     }
 
-    fn agent(gateway: &Gateway) -> Self {
+    pub(crate) fn agent(gateway: &Gateway) -> Self {
         gateway.wait("mine", "listening", |i| i["phase"] == "ready");
         Self::dial(&gateway.state().join("agent-mine.sock"))
     }
 
     /// An agent that is ready.
-    fn ready(gateway: &Gateway) -> Self {
+    pub(crate) fn ready(gateway: &Gateway) -> Self {
         let mut agent = Self::agent(gateway);
         agent.call("initialize", &json!({ "protocol": 1 }));
         agent.call("ready", &json!({ "lease_ms": 600_000 }));
         agent
     }
 
-    fn say(&mut self, line: &Value) {
+    pub(crate) fn say(&mut self, line: &Value) {
         self.raw(&line.to_string());
     }
 
-    fn raw(&mut self, line: &str) {
+    pub(crate) fn raw(&mut self, line: &str) {
         self.reader.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    fn hear(&mut self) -> Value {
+    pub(crate) fn hear(&mut self) -> Value {
         let mut line = String::new();
         assert!(self.reader.read_line(&mut line).unwrap() > 0, "the connection is closed");
         serde_json::from_str(&line).unwrap()
     }
 
     /// The next line of this method, or the answer to the request of this id.
-    fn until(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, is: impl Fn(&Value) -> bool) -> Value {
         loop {
             let line = self.hear();
             if is(&line) {
@@ -58,39 +58,39 @@ impl Lines {
         }
     }
 
-    fn ask(&mut self, method: &str, params: &Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.say(&json!({ "jsonrpc": "2.0", "id": method, "method": method, "params": params }));
         self.until(|line| line["id"] == method)
     }
 
-    fn call(&mut self, method: &str, params: &Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         let answer = self.ask(method, params);
         assert!(answer["error"].is_null(), "{answer}");
         answer["result"].clone()
     }
 
-    fn fault(&mut self, method: &str, params: &Value) -> i64 {
+    pub(crate) fn fault(&mut self, method: &str, params: &Value) -> i64 {
         self.ask(method, params)["error"]["code"].as_i64().expect("a fault")
     }
 
-    fn event(&mut self) -> Value {
+    pub(crate) fn event(&mut self) -> Value {
         self.until(|line| line["method"] == "event.deliver")
     }
 
-    fn acknowledge(&mut self, delivery: &Value) {
+    pub(crate) fn acknowledge(&mut self, delivery: &Value) {
         self.say(&json!({ "jsonrpc": "2.0", "id": delivery["id"], "result": {} }));
         let settled = self.until(|line| line["method"] == "event.settled");
         assert_eq!(settled["params"]["event_id"], delivery["params"]["event_id"]);
     }
 
-    fn refuse(&mut self, delivery: &Value) {
+    pub(crate) fn refuse(&mut self, delivery: &Value) {
         let error = json!({ "code": 1, "message": "no", "data": { "retry_after_ms": 1 } });
         self.say(&json!({ "jsonrpc": "2.0", "id": delivery["id"], "error": error }));
     }
 }
 
 /// A terminal that has joined a conversation.
-fn terminal(gateway: &Gateway, chat: &str) -> Lines {
+pub(crate) fn terminal(gateway: &Gateway, chat: &str) -> Lines {
     gateway.wait_ready("local");
     let mut terminal = Lines::dial(&gateway.state().join("chat-local.sock"));
     terminal.say(&json!({ "type": "join", "chat": chat, "user": "ann" }));
@@ -98,12 +98,12 @@ fn terminal(gateway: &Gateway, chat: &str) -> Lines {
     terminal
 }
 
-fn typed(terminal: &mut Lines, id: &str) {
+pub(crate) fn typed(terminal: &mut Lines, id: &str) {
     terminal.say(&json!({ "type": "say", "id": id, "text": format!("text of {id}") }));
     assert_eq!(terminal.until(|line| line["type"] == "accepted")["id"], id);
 }
 
-fn reply(delivery: &Value, key: &str, text: &str) -> Value {
+pub(crate) fn reply(delivery: &Value, key: &str, text: &str) -> Value {
     let event = &delivery["params"];
     json!({
         "key": key, "instance": event["instance"], "chat_id": event["chat_id"],

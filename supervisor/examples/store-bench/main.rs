@@ -189,6 +189,7 @@ fn drain(dir: &Path) {
             ticket,
             seen_before_ms: i64::MAX,
             replies_before_ms: i64::MAX,
+            failures_before_ms: i64::MAX,
         }) {
             Answer::Purged { forgotten: some, more } => {
                 forgotten += some;

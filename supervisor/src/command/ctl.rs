@@ -1,5 +1,6 @@
 //! `hermes-gw ctl`: asking and commanding the running supervisor, for people and for scripts.
 
+mod parked;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -117,6 +118,7 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             runtime()?.block_on(stop(common, &socket, &options.act))
         }
         Ctl::Status => runtime()?.block_on(status(common, &socket)),
+        Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
         Ctl::Events => runtime()?.block_on(events(&socket)),
         Ctl::Start(options) => {
             runtime()?.block_on(act(common, &socket, Verb::Start, options, false))

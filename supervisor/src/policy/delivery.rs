@@ -55,6 +55,8 @@ impl Default for Settings {
 pub enum Input {
     /// A new event for this agent is durable.
     Accepted(u64, Lane),
+    /// An older event waits again, at its old place.
+    Replayed(u64, Lane),
     /// The answer to [`Action::Scan`].
     Scanned {
         /// What was found, in the order of ids.
@@ -173,6 +175,7 @@ impl Delivery {
         let mut out = Vec::new();
         match input {
             Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
+            Input::Replayed(id, lane) => self.lanes.rejoined(id, lane),
             Input::Scanned { found, at_end } => self.lanes.scanned(found, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
             Input::Begun { id, counted } => self.begun(id, counted, now, &mut out),

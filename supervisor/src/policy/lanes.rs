@@ -32,6 +32,8 @@ struct Slot {
     head: Option<u64>,
     /// Whether anything may stand behind the head.
     more: bool,
+    /// The oldest item that came back to a place before the head.
+    before: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +75,25 @@ impl Lanes {
             } else {
                 self.scan = Scan::Behind { after: id.saturating_sub(1), asked: false };
             }
+        }
+    }
+
+    /// An older item waits again, at its old place; a head that is busy ends first. A person asks for
+    /// this, so the few lanes beyond the capacity do no harm.
+    pub fn rejoined(&mut self, id: u64, lane: Lane) {
+        let Some(slot) = self.slots.get_mut(&lane) else {
+            // There may be others between it and the newest.
+            self.insert(lane, id, true);
+            return;
+        };
+        match slot.head {
+            Some(head) if head <= id => slot.more = true,
+            Some(head) if self.waiting.contains(&head) || self.due.contains_key(&head) => {
+                self.heads.remove(&head);
+                self.seize(head);
+                self.insert(lane, id, true);
+            }
+            _ => slot.before = Some(slot.before.map_or(id, |other| other.min(id))),
         }
     }
 
@@ -139,7 +160,10 @@ impl Lanes {
         let lane = self.heads.remove(&id)?;
         self.seize(id);
         let slot = self.slots.get_mut(&lane)?;
-        if slot.more {
+        if let Some(before) = slot.before.take() {
+            self.insert(lane, before, true);
+            None
+        } else if slot.more {
             slot.head = None;
             slot.more = false;
             Some(Load { lane, after: id })
@@ -151,7 +175,8 @@ impl Lanes {
 
     /// The answer to a [`Load`].
     pub fn loaded(&mut self, lane: Lane, found: Option<u64>) {
-        match found {
+        let before = self.slots.get_mut(&lane).and_then(|slot| slot.before.take());
+        match before.or(found) {
             Some(id) => {
                 self.slots.remove(&lane);
                 self.insert(lane, id, true);
@@ -207,7 +232,7 @@ impl Lanes {
     fn insert(&mut self, lane: Lane, id: u64, more: bool) {
         self.heads.insert(id, lane.clone());
         self.waiting.insert(id);
-        self.slots.insert(lane, Slot { head: Some(id), more });
+        self.slots.insert(lane, Slot { head: Some(id), more, before: None });
         debug_assert!(self.slots.values().filter(|s| s.head.is_some()).count() >= self.heads.len());
     }
 
@@ -260,12 +285,13 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever arrives when, with room for few lanes: every item is offered exactly once, in
-        /// order within its lane, and never two of one lane at a time.
+        /// Whatever arrives when, with room for few lanes, and whatever is set aside and comes back:
+        /// every item ends exactly once, in order within its lane, and never two of one lane are
+        /// offered at a time.
         #[test]
         fn every_item_is_offered_once_and_in_order(
             before in prop::collection::vec(0..12_u64, 0..60),
-            steps in prop::collection::vec((0..12_u64, 0..4_u8), 0..200),
+            steps in prop::collection::vec((0..12_u64, 0..6_u8), 0..200),
             capacity in 1..6_usize,
         ) {
             let mut model = Model::default();
@@ -277,12 +303,15 @@ mod tests {
             let mut lanes = Lanes::new(capacity);
             let mut busy: Vec<u64> = Vec::new();
             let mut ended: Vec<(u64, Lane)> = Vec::new();
-            let mut settle = |lanes: &mut Lanes, model: &mut Model, id: u64| {
-                ended.push((id, model.0.remove(&id).unwrap()));
+            let mut aside: Vec<(u64, Lane)> = Vec::new();
+            let mut returned = BTreeSet::new();
+            let leave = |lanes: &mut Lanes, model: &mut Model, id: u64| {
+                let lane = model.0.remove(&id).unwrap();
                 if let Some(load) = lanes.finished(id) {
                     let found = model.next(&load);
                     lanes.loaded(load.lane, found);
                 }
+                (id, lane)
             };
             let pump = |lanes: &mut Lanes, model: &Model, busy: &mut Vec<u64>| {
                 while let Some(after) = lanes.wants_scan() {
@@ -302,8 +331,15 @@ mod tests {
                         next_id += 1;
                     }
                     2 if !busy.is_empty() => {
-                        let id = busy.remove(0);
-                        settle(&mut lanes, &mut model, id);
+                        ended.push(leave(&mut lanes, &mut model, busy.remove(0)));
+                    }
+                    3 if !busy.is_empty() => {
+                        aside.push(leave(&mut lanes, &mut model, busy.remove(0)));
+                    }
+                    4 => if let Some((id, lane)) = aside.pop() {
+                        returned.insert(id);
+                        model.0.insert(id, lane.clone());
+                        lanes.rejoined(id, lane);
                     }
                     _ => {}
                 }
@@ -312,12 +348,14 @@ mod tests {
             loop {
                 pump(&mut lanes, &model, &mut busy);
                 let Some(id) = busy.pop() else { break };
-                settle(&mut lanes, &mut model, id);
+                ended.push(leave(&mut lanes, &mut model, id));
             }
             prop_assert!(model.0.is_empty(), "left over: {:?}", model.0);
             prop_assert!(lanes.is_empty());
             let mut last: HashMap<Lane, u64> = HashMap::new();
-            for (id, lane) in ended {
+            let mut once = BTreeSet::new();
+            prop_assert!(ended.iter().all(|(id, _)| once.insert(*id)), "ended twice");
+            for (id, lane) in ended.into_iter().filter(|(id, _)| !returned.contains(id)) {
                 prop_assert!(last.insert(lane, id).is_none_or(|before| before < id));
             }
         }

@@ -69,6 +69,8 @@ pub enum End {
 pub enum Input {
     /// A new reply is durable; the lane is the chat.
     Accepted(u64, Lane),
+    /// An older reply waits again, at its old place; the lane is the chat.
+    Replayed(u64, Lane),
     /// The answer to [`Action::Scan`].
     Scanned {
         /// What was found, in the order of ids.
@@ -148,6 +150,7 @@ impl Outbox {
         let mut out = Vec::new();
         match input {
             Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
+            Input::Replayed(id, lane) => self.lanes.rejoined(id, lane),
             Input::Scanned { found, at_end } => self.lanes.scanned(found, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
             Input::Begun(begun) => self.begun(begun, now, &mut out),

@@ -46,6 +46,9 @@ impl Gateway {
         match request {
             Request::Status => self.ask(Pending::Counts { reply }),
             Request::Events => self.subscribe(reply.subscribe()),
+            Request::ParkedList(page) => self.list_parked(page, reply),
+            Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),
+            Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
             Request::Act(verb, act) => self.act(verb, &act, peer, reply),
             Request::Stop(stop) => {
                 tracing::info!(force = stop.force, pid = ?peer.pid, uid = peer.uid, "told to stop");
@@ -323,6 +326,7 @@ impl Slot {
                 store = Some(StoreStatus {
                     waiting: count.map_or(0, |count| count.waiting),
                     parked: count.map_or(0, |count| count.parked),
+                    undelivered: count.map_or(0, |count| count.undelivered),
                     replies: count.map_or(0, |count| count.replies),
                     accepted: desk.accepted,
                     duplicates: desk.duplicates,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use protocol::control::Decision;
 use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Nonce};
@@ -30,6 +31,8 @@ pub(super) const PURGE_FIRST: Duration = Duration::from_secs(60);
 pub(super) const PURGE_EVERY: Duration = Duration::from_secs(3600);
 /// How long keys of events and ended replies are remembered: twice what the promise says.
 const REMEMBER_MS: i64 = 48 * 3600 * 1000;
+/// How long a reply that did not arrive waits for somebody to decide about it.
+const KEEP_FAILURES_MS: i64 = 30 * 24 * 3600 * 1000;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Three missed heartbeats and a little.
 const STALE: Duration = Duration::from_secs(16);
@@ -366,9 +369,24 @@ impl Gateway {
                 Op::FinishSend { ticket, id: *id, end: end.clone(), now_ms }
             }
             Pending::Counts { .. } => Op::Counts { ticket },
+            Pending::ListParked { after, limit, .. } => {
+                Op::ListParked { ticket, after: *after, limit: *limit }
+            }
+            Pending::ShowParked { id, .. } => Op::ShowParked { ticket, id: *id },
+            Pending::Decide { decision: Decision::Replay, ids, .. } => {
+                Op::Replay { ticket, ids: ids.clone(), now_ms }
+            }
+            Pending::Decide { decision: Decision::Drop, ids, .. } => {
+                Op::Discard { ticket, ids: ids.clone() }
+            }
             Pending::Purge => {
                 let before = now_ms - REMEMBER_MS;
-                Op::Purge { ticket, seen_before_ms: before, replies_before_ms: before }
+                Op::Purge {
+                    ticket,
+                    seen_before_ms: before,
+                    replies_before_ms: before,
+                    failures_before_ms: now_ms - KEEP_FAILURES_MS,
+                }
             }
             Pending::Accept { .. } | Pending::AcceptReply { .. } => return,
         };
@@ -386,6 +404,9 @@ impl Gateway {
                 self.reply_accepted(slot, generation, seq, answer);
             }
             Pending::Counts { reply } => self.report(reply, answer),
+            Pending::ListParked { .. } | Pending::ShowParked { .. } | Pending::Decide { .. } => {
+                self.parked_answered(pending, answer);
+            }
             Pending::Purge => {
                 if let Answer::Purged { more: true, .. } = answer {
                     self.ask(Pending::Purge);

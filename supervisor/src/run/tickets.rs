@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use protocol::id::{EventId, Generation, Lane, OutboundId, Seq};
+use protocol::control::Decision;
+use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 
 use crate::link::Reply;
 use crate::store::{SendEnd, Ticket};
@@ -27,6 +28,9 @@ pub(super) enum Pending {
     BeginSend { slot: usize, id: OutboundId },
     FinishSend { slot: usize, id: OutboundId, end: SendEnd },
     Counts { reply: Reply },
+    ListParked { after: Option<ParkedId>, limit: usize, reply: Reply },
+    ShowParked { id: ParkedId, reply: Reply },
+    Decide { decision: Decision, ids: Vec<ParkedId>, reply: Reply },
     Purge,
 }
 

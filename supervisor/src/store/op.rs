@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use protocol::event::{Inbound, Outbound, Receipt, Reply};
-use protocol::id::{EventId, Generation, Instance, Lane, OutboundId};
+use protocol::id::{EventId, Generation, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
 
 /// The caller's own name for an operation.
@@ -89,29 +89,39 @@ pub enum Op {
         /// Now.
         now_ms: i64,
     },
-    /// Lists what is parked, behind `after`, without payload: [`Answer::ParkedList`].
+    /// Lists parked events, then replies that failed or whose end is unknown, without payload:
+    /// [`Answer::ParkedList`].
     ListParked {
         /// For the answer.
         ticket: Ticket,
-        /// Start behind this id.
-        after: EventId,
+        /// Start behind this one.
+        after: Option<ParkedId>,
         /// The most entries wanted.
         limit: usize,
     },
-    /// Puts a parked event back, under the same id and with no attempt counted:
-    /// [`Answer::Replayed`]. Its place in its lane is the old one.
+    /// Reads one of them whole: [`Answer::ParkedItem`].
+    ShowParked {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which.
+        id: ParkedId,
+    },
+    /// Puts them back under their ids, events at the old place in their lanes and with no attempt
+    /// counted: [`Answer::Decided`].
     Replay {
         /// For the answer.
         ticket: Ticket,
-        /// The event.
-        id: EventId,
+        /// Which.
+        ids: Vec<ParkedId>,
+        /// Now.
+        now_ms: i64,
     },
-    /// Removes a parked event for good: [`Answer::Settled`].
+    /// Removes them for good: [`Answer::Decided`].
     Discard {
         /// For the answer.
         ticket: Ticket,
-        /// The event.
-        id: EventId,
+        /// Which.
+        ids: Vec<ParkedId>,
     },
     /// Makes a reply durable, or finds the one that had the same key: [`Answer::Reply`].
     AcceptReply {
@@ -187,6 +197,8 @@ pub enum Op {
         seen_before_ms: i64,
         /// Forget replies that came to their end before this time.
         replies_before_ms: i64,
+        /// Forget those that failed, or whose end is unknown, before this time.
+        failures_before_ms: i64,
     },
 }
 
@@ -273,13 +285,11 @@ pub enum Answer {
     Parked,
     /// What is parked.
     ParkedList(Vec<Parked>),
-    /// The event waits again.
-    Replayed {
-        /// The event.
-        id: EventId,
-        /// Its lane.
-        lane: Lane,
-    },
+    /// One of what is parked, with its payload; none: nothing of that id is.
+    ParkedItem(Option<Box<(Parked, Payload)>>),
+    /// What was found of what should be replayed or discarded, with the lanes; of replies without
+    /// thread.
+    Decided(Vec<(ParkedId, Option<Lane>)>),
     /// A reply is durable.
     Reply {
         /// How far it has come.
@@ -384,13 +394,15 @@ pub struct Sending {
     pub ambiguous: bool,
 }
 
-/// An event that was set aside.
+/// Something that was set aside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parked {
-    /// The event.
-    pub id: EventId,
+    /// Which.
+    pub id: ParkedId,
     /// Its conversation.
     pub lane: Lane,
+    /// Of a reply: whether its end is unknown.
+    pub unknown: bool,
     /// Attempts counted.
     pub attempts: u32,
     /// When it was accepted.
@@ -399,6 +411,15 @@ pub struct Parked {
     pub parked_ms: i64,
     /// Why.
     pub reason: String,
+}
+
+/// What was set aside says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// An event; none: this program cannot read it.
+    Event(Option<Box<Inbound>>),
+    /// A reply.
+    Text(String),
 }
 
 /// The end of a worker.
@@ -431,6 +452,8 @@ pub struct Count {
     pub oldest_ms: Option<i64>,
     /// Events set aside.
     pub parked: u64,
+    /// Replies that failed or whose end is unknown, and that nobody has decided about.
+    pub undelivered: u64,
     /// Replies on their way out.
     pub replies: u64,
 }

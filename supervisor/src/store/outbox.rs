@@ -30,7 +30,7 @@ impl FromSql for State {
     }
 }
 
-fn code(state: ReplyState) -> i64 {
+pub(super) fn code(state: ReplyState) -> i64 {
     match state {
         ReplyState::Waiting => 0,
         ReplyState::Sending => 1,
@@ -195,4 +195,43 @@ pub(super) fn finish(
     let receipt = db.prepare_cached(RECEIPT)?.query_row([row], receipt)?;
     let agent = tables.names.instance_name(db, agent)?;
     Ok(Answer::Finished { agent, receipt })
+}
+
+/// Sends a reply that failed, or whose end is unknown, once more. Its key stays, so a platform that
+/// still knows it sends nothing twice; a person has decided that nothing is ambiguous any more.
+pub(super) fn replay(tables: &mut Tables, row: i64, now_ms: i64) -> Result<Option<Lane>> {
+    let Some((instance, chat)) = undelivered(tables, row)? else { return Ok(None) };
+    let db = &tables.db;
+    db.prepare_cached(
+        "UPDATE reply SET state = 0, ambiguous = 0, reason = NULL, ended_ms = NULL,
+           first_attempt_ms = NULL, created_ms = ?2
+         WHERE id = ?1",
+    )?
+    .execute([row, now_ms])?;
+    let lane = tables.names.lane_made(db, &chat, now_ms)?;
+    db.prepare_cached("INSERT INTO outbox(id, lane, instance) VALUES(?1, ?2, ?3)")?
+        .execute([row, lane, instance])?;
+    tables.tally.note(Change::Replies { instance, by: 1 });
+    Ok(Some(chat))
+}
+
+/// Nobody wants it any more. Its key stays known.
+pub(super) fn discard(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
+    let Some((_, chat)) = undelivered(tables, row)? else { return Ok(None) };
+    tables.db.prepare_cached("UPDATE reply SET text = '' WHERE id = ?1")?.execute([row])?;
+    Ok(Some(chat))
+}
+
+/// The instance and the chat of a reply that failed or whose end is unknown.
+fn undelivered(tables: &mut Tables, row: i64) -> Result<Option<(i64, Lane)>> {
+    let found: Option<(i64, String)> = tables
+        .db
+        .prepare_cached(
+            "SELECT instance, chat FROM reply WHERE id = ?1 AND state IN (3, 4) AND text <> ''",
+        )?
+        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    let Some((no, chat_id)) = found else { return Ok(None) };
+    let instance = tables.names.instance_name(&tables.db, no)?;
+    Ok(Some((no, Lane { instance, chat_id, thread_id: None })))
 }

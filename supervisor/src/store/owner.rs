@@ -387,6 +387,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Settle { ticket, .. }
         | Op::Park { ticket, .. }
         | Op::ListParked { ticket, .. }
+        | Op::ShowParked { ticket, .. }
         | Op::Replay { ticket, .. }
         | Op::Discard { ticket, .. }
         | Op::AcceptReply { ticket, .. }

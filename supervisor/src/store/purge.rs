@@ -29,6 +29,7 @@ pub(super) fn slice(
     tables: &mut Tables,
     seen_before_ms: i64,
     replies_before_ms: i64,
+    failures_before_ms: i64,
 ) -> Result<Answer> {
     let (next, forgotten) = match tables.purge {
         Position::Seen => {
@@ -36,16 +37,26 @@ pub(super) fn slice(
             let next = if more { Position::Seen } else { Position::Replies { after: 0 } };
             (Some(next), forgotten)
         }
-        Position::Replies { after } => replies(tables, after, replies_before_ms)?,
+        Position::Replies { after } => {
+            replies(tables, after, replies_before_ms, failures_before_ms)?
+        }
         Position::Lanes { after } => lanes(tables, after, seen_before_ms)?,
     };
     tables.purge = next.unwrap_or_default();
     Ok(Answer::Purged { forgotten, more: next.is_some() })
 }
 
-fn replies(tables: &Tables, after: i64, before_ms: i64) -> Result<(Option<Position>, u64)> {
-    let sql = "SELECT id, coalesce(ended_ms < ?3, 0) FROM reply WHERE id > ?1 ORDER BY id LIMIT ?2";
-    let found = read(tables, sql, after, before_ms)?;
+fn replies(
+    tables: &Tables,
+    after: i64,
+    before_ms: i64,
+    failures_before_ms: i64,
+) -> Result<(Option<Position>, u64)> {
+    let sql = format!(
+        "SELECT id, coalesce(ended_ms < iif(state IN (3, 4) AND text <> '', {failures_before_ms}, ?3), 0)
+         FROM reply WHERE id > ?1 ORDER BY id LIMIT ?2"
+    );
+    let found = read(tables, &sql, after, before_ms)?;
     let mut delete = tables.db.prepare_cached("DELETE FROM reply WHERE id = ?1")?;
     let mut forgotten = 0;
     for (id, _) in found.iter().filter(|(_, old)| *old) {

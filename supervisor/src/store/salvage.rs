@@ -84,11 +84,11 @@ fn numbered(old: &Connection, new: &Connection, table: &str) -> Result<u64> {
     let mut from = i64::MIN;
     let mut step = 0;
     loop {
-        match run(old, new, table, "rowid >= ?1 ORDER BY rowid", from)? {
+        match run(old, new, table, Way::Up, from)? {
             Run { last, whole: true } => {
                 if step > 0 && last.is_none() {
                     // Behind the damage there was nothing more, from this side.
-                    run(old, new, table, "rowid >= ?1 ORDER BY rowid DESC", i64::MIN)?;
+                    run(old, new, table, Way::Down, i64::MAX)?;
                 }
                 return Ok(unreadable);
             }
@@ -105,7 +105,7 @@ fn numbered(old: &Connection, new: &Connection, table: &str) -> Result<u64> {
                 step = (step * 2).max(1);
                 from = from.saturating_add(step);
                 if from == i64::MAX || step >= i64::MAX / 2 {
-                    run(old, new, table, "rowid >= ?1 ORDER BY rowid DESC", i64::MIN)?;
+                    run(old, new, table, Way::Down, i64::MAX)?;
                     return Ok(unreadable);
                 }
             }
@@ -118,8 +118,19 @@ struct Run {
     whole: bool,
 }
 
-/// Copies rows until the end or the first that cannot be read. An error is one of the new file.
-fn run(old: &Connection, new: &Connection, table: &str, which: &str, from: i64) -> Result<Run> {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Up,
+    Down,
+}
+
+/// Copies rows until the end or the first that cannot be read. An error is one of the new file. A damaged
+/// tree may lead in circles: an id out of order ends the run, so that every run ends.
+fn run(old: &Connection, new: &Connection, table: &str, way: Way, from: i64) -> Result<Run> {
+    let which = match way {
+        Way::Up => "rowid >= ?1 ORDER BY rowid",
+        Way::Down => "rowid <= ?1 ORDER BY rowid DESC",
+    };
     let mut last = None;
     let broken = |last| Ok(Run { last, whole: false });
     let Ok(mut read) = old.prepare(&format!("SELECT rowid, * FROM {table} WHERE {which}")) else {
@@ -133,6 +144,13 @@ fn run(old: &Connection, new: &Connection, table: &str, which: &str, from: i64) 
         match rows.next() {
             Ok(Some(row)) => {
                 let Ok(id) = row.get::<_, i64>(0) else { return broken(last) };
+                let in_order = match way {
+                    Way::Up => id >= from && last.is_none_or(|before| id > before),
+                    Way::Down => id <= from && last.is_none_or(|before| id < before),
+                };
+                if !in_order {
+                    return broken(last);
+                }
                 let values: Result<Vec<Value>> = (1..columns).map(|at| row.get(at)).collect();
                 if let Ok(values) = values {
                     match insert.execute(params_from_iter(values)) {

@@ -73,6 +73,8 @@ CREATE TABLE reply(
   first_attempt_ms INTEGER, ended_ms INTEGER, message_ids TEXT, reason TEXT
 );
 CREATE UNIQUE INDEX reply_key ON reply(agent, key);
+-- Those that failed or whose end is unknown, until somebody decides: dropping one empties its text.
+CREATE INDEX reply_undelivered ON reply(id, instance) WHERE state IN (3, 4) AND text <> '';
 CREATE TABLE outbox(id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL);
 CREATE INDEX outbox_lane ON outbox(lane);
 

@@ -128,8 +128,9 @@ impl Tables {
             Op::Settle { id, .. } => inbox::settle(self, *id)?,
             Op::Park { id, reason, now_ms, .. } => parked::park(self, *id, reason, *now_ms)?,
             Op::ListParked { after, limit, .. } => parked::list(self, *after, *limit)?,
-            Op::Replay { id, .. } => parked::replay(self, *id)?,
-            Op::Discard { id, .. } => parked::discard(self, *id)?,
+            Op::ShowParked { id, .. } => parked::show(self, *id)?,
+            Op::Replay { ids, now_ms, .. } => parked::replay(self, ids, *now_ms)?,
+            Op::Discard { ids, .. } => parked::discard(self, ids)?,
             Op::AcceptReply { agent, reply, now_ms, .. } => {
                 outbox::accept(self, agent, reply, *now_ms)?
             }
@@ -149,8 +150,8 @@ impl Tables {
                 return Ok(Outcome::Silent);
             }
             Op::Counts { .. } => self.tally.counts(&self.db, &mut self.names)?,
-            Op::Purge { seen_before_ms, replies_before_ms, .. } => {
-                purge::slice(self, *seen_before_ms, *replies_before_ms)?
+            Op::Purge { seen_before_ms, replies_before_ms, failures_before_ms, .. } => {
+                purge::slice(self, *seen_before_ms, *replies_before_ms, *failures_before_ms)?
             }
         };
         Ok(Outcome::Answer(done))

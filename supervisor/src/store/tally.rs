@@ -152,10 +152,15 @@ impl Tally {
         // Whoever asks again and again gets on, however busy the store is.
         self.slice(db)?;
         let counting = self.is_counting();
+        let undelivered = undelivered(db)?;
+        let of = |no: &i64| undelivered.get(no).copied().unwrap_or(0);
+        for no in undelivered.keys() {
+            self.entry(*no);
+        }
         let mut instances = Vec::new();
         for (no, entry) in &mut self.instances {
             let known = |n: i64| u64::try_from(n).unwrap_or(0);
-            if entry.waiting + entry.parked + entry.replies <= 0 && !counting {
+            if entry.waiting + entry.parked + entry.replies <= 0 && of(no) == 0 && !counting {
                 continue;
             }
             instances.push(Count {
@@ -164,6 +169,7 @@ impl Tally {
                 waiting_bytes: known(entry.bytes),
                 oldest_ms: if entry.waiting > 0 { oldest(db, *no, entry)? } else { None },
                 parked: known(entry.parked),
+                undelivered: of(no),
                 replies: known(entry.replies),
             });
         }
@@ -177,6 +183,16 @@ impl Tally {
         };
         Ok(Answer::Counts { instances, files })
     }
+}
+
+/// Replies of each instance that failed or whose end is unknown: a walk over their own small index.
+fn undelivered(db: &Connection) -> Result<BTreeMap<i64, u64>> {
+    db.prepare_cached(
+        "SELECT instance, count(*) FROM reply INDEXED BY reply_undelivered
+         WHERE state IN (3, 4) AND text <> '' GROUP BY instance",
+    )?
+    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    .collect()
 }
 
 /// When the oldest waiting event was accepted. Ids only grow, so the search goes on where the last one

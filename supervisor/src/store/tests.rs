@@ -11,7 +11,7 @@ use std::path::Path;
 use protocol::event::{
     ChatType, Inbound, InboundKind, Mention, Receipt, Reply, ReplyState, Sender, SenderKind,
 };
-use protocol::id::{EventId, Generation, Instance, Lane, OutboundId};
+use protocol::id::{EventId, Generation, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
 use tokio::sync::mpsc;
 
@@ -158,6 +158,7 @@ impl Rig {
                 ticket,
                 seen_before_ms: before_ms,
                 replies_before_ms: before_ms,
+                failures_before_ms: before_ms,
             };
             match self.ask(op) {
                 Answer::Purged { forgotten, more } => {
@@ -305,22 +306,80 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     rig.close();
 
     let mut rig = Rig::open(dir.path());
-    match rig.ask(|ticket| Op::ListParked { ticket, after: EventId(0), limit: 10 }) {
+    match rig.ask(|ticket| Op::ListParked { ticket, after: None, limit: 10 }) {
         Answer::ParkedList(list) => {
             assert_eq!(list.len(), 1);
-            assert_eq!((list[0].id, list[0].attempts, list[0].parked_ms), (id, 1, 5_000));
+            assert_eq!(list[0].id, ParkedId::Event(id));
+            assert_eq!((list[0].attempts, list[0].parked_ms), (1, 5_000));
             assert_eq!(list[0].reason, "the agent refused it");
         }
         other => panic!("{other:?}"),
     }
     let parked = rig.settled_counts();
     assert_eq!((parked[0].waiting, parked[0].parked), (1, 1));
-    assert!(matches!(rig.ask(|ticket| Op::Replay { ticket, id }), Answer::Replayed { .. }));
+    match rig.ask(|ticket| Op::ShowParked { ticket, id: ParkedId::Event(id) }) {
+        Answer::ParkedItem(Some(found)) => {
+            assert_eq!(found.1, Payload::Event(Some(Box::new(sent.clone()))));
+        }
+        other => panic!("{other:?}"),
+    }
+    let ids = vec![ParkedId::Event(id), ParkedId::Event(EventId(99))];
+    match rig.ask(|ticket| Op::Replay { ticket, ids, now_ms: 6_000 }) {
+        Answer::Decided(found) => {
+            assert_eq!(found[0], (ParkedId::Event(id), Some(lane("chat"))));
+            assert_eq!(found[1].1, None);
+        }
+        other => panic!("{other:?}"),
+    }
     assert_eq!(rig.heads(0, 10), (vec![id.0, next.0], true), "its old place");
     let begun = rig.begin(id);
     assert_eq!((begun.attempts, begun.counted, begun.event), (2, 1, sent));
     let counts = rig.settled_counts();
     assert_eq!((counts[0].waiting, counts[0].parked), (2, 0));
+    rig.close();
+}
+
+#[test]
+fn a_reply_that_did_not_arrive_waits_for_a_decision() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let ended = |rig: &mut Rig, key: &str, end: SendEnd| {
+        let id = rig.reply(key, "chat", Some("thread")).0.id;
+        rig.begin_send(id, 4_000);
+        rig.finish(id, end);
+        ParkedId::Reply(id)
+    };
+    let failed = ended(&mut rig, "a", SendEnd::Failed { reason: "kicked".into() });
+    let unknown = ended(&mut rig, "b", SendEnd::Unknown { reason: "no answer".into() });
+    ended(&mut rig, "c", SendEnd::Sent { message_ids: vec![] });
+    rig.close();
+
+    let mut rig = Rig::open(dir.path());
+    let list =
+        |rig: &mut Rig, after| match rig.ask(|ticket| Op::ListParked { ticket, after, limit: 9 }) {
+            Answer::ParkedList(list) => list,
+            other => panic!("{other:?}"),
+        };
+    let found = list(&mut rig, None);
+    let told: Vec<_> = found.iter().map(|one| (one.id, one.unknown, one.reason.as_str())).collect();
+    assert_eq!(told, [(failed, false, "kicked"), (unknown, true, "no answer")]);
+    assert_eq!(found[0].lane.thread_id.as_deref(), Some("thread"));
+    assert_eq!(list(&mut rig, Some(failed)).len(), 1);
+    assert_eq!(rig.settled_counts()[0].undelivered, 2);
+    match rig.ask(|ticket| Op::ShowParked { ticket, id: failed }) {
+        Answer::ParkedItem(Some(found)) => assert_eq!(found.1, Payload::Text("hello".into())),
+        other => panic!("{other:?}"),
+    }
+
+    let ParkedId::Reply(id) = unknown else { unreachable!() };
+    rig.ask(|ticket| Op::Replay { ticket, ids: vec![unknown], now_ms: 9_000 });
+    let sending = rig.begin_send(id, 9_500);
+    assert!(!sending.ambiguous, "a person has decided");
+    assert_eq!((sending.created_ms, sending.outbound.text.as_str()), (9_000, "hello"));
+    rig.ask(|ticket| Op::Discard { ticket, ids: vec![failed] });
+    assert!(list(&mut rig, None).is_empty());
+    let (receipt, fresh) = rig.reply("a", "chat", None);
+    assert!(!fresh && receipt.state == ReplyState::Failed, "its key stays known");
     rig.close();
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Ground, PATIENCE, clock, fault};
 
@@ -124,6 +124,14 @@ impl Gateway {
         })
     }
 
+    /// A new worker at once, whatever became of the former ones.
+    pub(crate) fn restart(&self, instance: &str) -> io::Result<()> {
+        let params = json!({ "instances": [instance], "force": true, "wait_ms": 0 });
+        let mut answer = String::new();
+        self.request(&json!({ "method": "restart", "params": params }))?.read_line(&mut answer)?;
+        Ok(())
+    }
+
     /// What changes from now on.
     pub(crate) fn events(&self) -> io::Result<Events> {
         let mut events = Events(self.ask("events")?);
@@ -132,9 +140,13 @@ impl Gateway {
     }
 
     fn ask(&self, method: &str) -> io::Result<BufReader<UnixStream>> {
+        self.request(&json!({ "id": 1, "method": method }))
+    }
+
+    fn request(&self, request: &Value) -> io::Result<BufReader<UnixStream>> {
         let mut stream = UnixStream::connect(self.sockets.join("gw.sock"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(format!("{{\"id\":1,\"method\":\"{method}\"}}\n").as_bytes())?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
         Ok(BufReader::new(stream))
     }
 }

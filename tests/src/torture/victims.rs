@@ -85,10 +85,17 @@ impl Victims {
         }
     }
 
-    /// The process of an instance, as soon as there is one that is a child of our supervisor.
+    /// The process of an instance, as soon as there is one that is a child of our supervisor. One that
+    /// is given up, or will be started later only, because it died so often, gets an operator.
     fn worker(&self, name: &str) -> io::Result<u32> {
         clock::until(&format!("{name} has a process"), PATIENCE, || {
-            let pid = self.gateway.worker(name).ok()?;
+            let instances = self.gateway.instances().ok()?;
+            let found = instances.iter().find(|instance| instance["name"] == name)?;
+            if ["held", "backoff"].contains(&found["phase"].as_str()?) {
+                self.gateway.restart(name).ok()?;
+                return None;
+            }
+            let pid = u32::try_from(found["pid"].as_u64()?).ok()?;
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()?;
             (self.gateway.pid() == parent).then_some(pid)

@@ -66,8 +66,7 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
             ("parked", store.parked),
             ("denied", store.denied),
             ("replies waiting", store.replies),
-            ("failed", store.failed),
-            ("unknown", store.unknown),
+            ("undelivered", store.undelivered),
         ] {
             if count > 0 {
                 line.push_str(&format!("  {word} {count}"));
