@@ -439,6 +439,9 @@ pub struct StoreStatus {
     pub duplicates: u64,
     /// Events turned away by the access rules since then.
     pub denied: u64,
+    /// Events refused since then, to be repeated by the platform: too many wait, or the disk is full.
+    #[serde(default)]
+    pub refused: u64,
     /// Replies sent since then.
     pub sent: u64,
     /// Replies that failed since then.

@@ -180,6 +180,9 @@ pub struct Delivery {
     pub received_ms: i64,
     /// What happened.
     pub event: Inbound,
+    /// How old it is by the platform's clock, in milliseconds, if that is more than the instance or the
+    /// chat calls in time.
+    pub late_by_ms: Option<u64>,
 }
 
 /// A reply as an agent hands it in.

@@ -216,11 +216,14 @@ pub struct Event {
     pub origin_ms: i64,
     /// When it was accepted here.
     pub received_ms: i64,
+    /// How old it is, if that is late.
+    pub late_by_ms: Option<u64>,
 }
 
 impl From<Delivery> for Event {
     fn from(delivery: Delivery) -> Self {
-        let Delivery { event_id, lane, platform, attempt, received_ms, event } = delivery;
+        let Delivery { event_id, lane, platform, attempt, received_ms, event, late_by_ms } =
+            delivery;
         Self {
             event_id: event_id.to_string(),
             attempt,
@@ -239,6 +242,7 @@ impl From<Delivery> for Event {
             parts: event.parts,
             origin_ms: event.origin_ms,
             received_ms,
+            late_by_ms,
         }
     }
 }

@@ -63,6 +63,7 @@ fn to_worker() -> Vec<ToWorker> {
         attempt: 2,
         received_ms: 5,
         event: event(),
+        late_by_ms: Some(7_200_000),
     };
     let outbound = Outbound {
         id: OutboundId(3),

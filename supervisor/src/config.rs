@@ -14,7 +14,7 @@ use protocol::worker::Secret;
 
 use self::block::{Block, Place};
 pub use self::instance::{
-    AgentKind, AgentSettings, Body, Kind, PlatformKind, PlatformSettings, Spec, Trouble,
+    AgentKind, AgentSettings, Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble,
 };
 use crate::error::Error;
 use crate::exit::Code;

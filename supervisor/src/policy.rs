@@ -5,6 +5,7 @@
 //! row and hours of trouble can be played in a microsecond.
 
 pub mod access;
+pub mod age;
 pub mod backoff;
 pub mod closing;
 pub mod delivery;

@@ -42,7 +42,7 @@ use tokio::sync::mpsc;
 
 pub use op::{
     Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Head, Op, Opened, Parked,
-    Payload, ReplyHead, SendEnd, Sending, Ticket,
+    Payload, Quota, ReplyHead, SendEnd, Sending, Ticket,
 };
 
 /// Why the store cannot be used.

@@ -12,6 +12,7 @@ mod bad_input;
 mod cli;
 mod gateway;
 mod isolation;
+mod late;
 mod leash;
 mod line;
 mod links;

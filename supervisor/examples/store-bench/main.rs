@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use protocol::id::{EventId, Instance};
 use protocol::worker::Cursor;
 use raw::{Random, Raw, quantile};
-use supervisor::store::{Answer, Done, Files, Op, Opened, Store, Ticket};
+use supervisor::store::{Answer, Done, Files, Op, Opened, Quota, Store, Ticket};
 use tokio::sync::mpsc;
 
 fn main() {
@@ -262,7 +262,13 @@ impl Bench {
         let instance = Instance::new("feishu").unwrap();
         let cursor = Some(Cursor(self.tickets.to_le_bytes().to_vec()));
         let arrival = self.store.arrival(&instance, &event);
-        self.submit(|ticket| Op::Accept { ticket, arrival, cursor, received_ms });
+        self.submit(|ticket| Op::Accept {
+            ticket,
+            arrival,
+            cursor,
+            received_ms,
+            quota: Quota::NONE,
+        });
     }
 
     fn batch(&mut self) -> Vec<(Duration, Answer)> {

@@ -65,7 +65,7 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
             }
             _ => format!("an agent connects to {}", paths.agent_socket(&spec.name).display()),
         },
-        Ok(Body::Platform { settings, access, agent }) => {
+        Ok(Body::Platform { settings, access, agent, .. }) => {
             let what = match settings {
                 PlatformSettings::Local => "the terminal".to_owned(),
                 PlatformSettings::Feishu { app_id, base_url, .. } => {

@@ -11,6 +11,7 @@ use super::Surroundings;
 use super::block::{Block, Place};
 use crate::exit::Code;
 use crate::policy::access::{Access, Direct, Groups};
+use crate::policy::age::{Ages, Late, Rule};
 use crate::policy::delivery;
 
 const FEISHU: &str = "https://open.feishu.cn";
@@ -83,6 +84,8 @@ pub enum Body {
         settings: PlatformSettings,
         /// Who may speak.
         access: Access,
+        /// How much may wait, and what is late.
+        inbox: Inbox,
         /// Which agent hears its events; `None`: no agent is configured, events wait.
         agent: Option<Instance>,
     },
@@ -93,6 +96,17 @@ pub enum Body {
         /// How it is delivered to.
         delivery: delivery::Settings,
     },
+}
+
+/// How much of a platform's events may wait, and what is late.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inbox {
+    /// More events are refused before the platform is acknowledged, so that they come again.
+    pub max_events: u64,
+    /// The same for the bytes of their payloads.
+    pub max_bytes: u64,
+    /// What becomes of late events.
+    pub ages: Ages,
 }
 
 /// What a platform's adapter needs.
@@ -151,6 +165,7 @@ pub(super) fn platform(
         [("local", PlatformKind::Local), ("feishu", PlatformKind::Feishu)];
     let kind = kind(&name, &mut block, &KINDS);
     let agent = block.string("agent");
+    let inbox = inbox(&mut block);
     let mut missing = None;
     let parts = kind.and_then(|kind| {
         Some(match kind {
@@ -185,7 +200,7 @@ pub(super) fn platform(
     });
     let trouble = finish(block, kind.is_none(), missing);
     let body = match (trouble, parts) {
-        (None, Some((settings, access))) => Ok(Body::Platform { settings, access, agent }),
+        (None, Some((settings, access))) => Ok(Body::Platform { settings, access, inbox, agent }),
         (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
     };
     Spec { name, kind: Kind::Platform(kind), body }
@@ -312,6 +327,30 @@ fn access(block: &mut Block) -> Access {
     };
     block.absorb(inner);
     access
+}
+
+fn inbox(block: &mut Block) -> Inbox {
+    let mut inner = block.table("inbox");
+    let events = inner.number("max_events", 1..=u32::MAX).map_or(2_000_000, u64::from);
+    let mib = inner.number("max_mib", 1..=u32::MAX).map_or(4096, u64::from);
+    let rule = rule(&mut inner, Rule::default());
+    let mut ages = Ages { rule, ..Ages::default() };
+    for (chat, mut own) in inner.tables("chats") {
+        let chats_rule = self::rule(&mut own, rule);
+        ages.chats.insert(chat, chats_rule);
+        inner.absorb(own);
+    }
+    block.absorb(inner);
+    Inbox { max_events: events, max_bytes: mib << 20, ages }
+}
+
+fn rule(block: &mut Block, otherwise: Rule) -> Rule {
+    let words = [("deliver", Late::Deliver), ("mark", Late::Mark), ("keep", Late::Keep)];
+    let seconds = |n: u32| Duration::from_secs(u64::from(n));
+    Rule {
+        late: block.choice("late", &words).unwrap_or(otherwise.late),
+        after: block.number("late_after_s", 1..=u32::MAX).map_or(otherwise.after, seconds),
+    }
 }
 
 /// Every problem of a block. Where the kind is unknown, so are its keys.

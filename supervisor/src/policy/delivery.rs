@@ -73,6 +73,8 @@ pub enum Input {
         /// Attempts that count against it.
         counted: u32,
     },
+    /// The answer to [`Action::Begin`] of an event that is not to be delivered: why.
+    Expired(u64, String),
     /// The event is gone from the inbox: the answer to [`Action::Settle`] and [`Action::Park`].
     Ended(u64),
     /// The agent is ready.
@@ -179,6 +181,7 @@ impl Delivery {
             Input::Scanned { found, at_end } => self.lanes.scanned(found, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
             Input::Begun { id, counted } => self.begun(id, counted, now, &mut out),
+            Input::Expired(id, reason) => self.expired(id, reason, &mut out),
             Input::Ended(id) => self.ended(id, &mut out),
             Input::Lease { ttl, concurrency } => {
                 self.gate.renew(ttl, now);
@@ -264,6 +267,17 @@ impl Delivery {
             let until = now + self.settings.lease;
             self.stages.insert(id, Stage::Leased { counted, until });
             out.push(Action::Deliver(id));
+        }
+    }
+
+    /// An event that an agent of before has taken is its own, however old.
+    fn expired(&mut self, id: u64, reason: String, out: &mut Vec<Action>) {
+        match self.stages.get(&id) {
+            Some(Stage::Beginning { acked: true }) => self.settle(id, out),
+            Some(Stage::Beginning { acked: false }) => self.park(id, reason, out),
+            Some(Stage::Leased { .. } | Stage::Ending { .. }) | None => {
+                out.push(Action::Refund(id));
+            }
         }
     }
 

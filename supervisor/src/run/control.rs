@@ -331,6 +331,7 @@ impl Slot {
                     accepted: desk.accepted,
                     duplicates: desk.duplicates,
                     denied: desk.denied,
+                    refused: desk.refused,
                     sent: desk.sent,
                     failed: desk.failed,
                     unknown: desk.unknown,

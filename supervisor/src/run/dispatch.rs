@@ -1,5 +1,7 @@
 //! From the inbox to the agent: performing what `policy::delivery` decides.
 
+use std::time::Duration;
+
 use protocol::event::Delivery;
 use protocol::id::EventId;
 use protocol::worker::ToWorker;
@@ -8,8 +10,10 @@ use super::Gateway;
 use super::slot::Desk;
 use super::tickets::Pending;
 use crate::clock;
+use crate::policy::age::{Asked, Verdict};
 use crate::policy::delivery::{Action, Input};
-use crate::store::{Answer, Op};
+use crate::store::{Answer, Begun, Op};
+use crate::text;
 
 impl Gateway {
     /// Feeds an agent's deliveries and performs what follows.
@@ -89,6 +93,12 @@ impl Gateway {
             (_, Answer::Begun(begun)) => {
                 let counted = begun.counted;
                 let id = begun.id.0;
+                let verdict = self.judge_age(&begun);
+                if let Verdict::Keep(age) = verdict {
+                    let age = text::span(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+                    self.deliver(index, Input::Expired(id, format!("too late: said {age} ago")));
+                    return;
+                }
                 let platform = self.platform_of(&begun.lane.instance);
                 let delivery = Delivery {
                     event_id: begun.id,
@@ -97,6 +107,12 @@ impl Gateway {
                     attempt: begun.attempts,
                     received_ms: begun.received_ms,
                     event: begun.event,
+                    late_by_ms: match verdict {
+                        Verdict::Mark(age) => {
+                            Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+                        }
+                        Verdict::Deliver | Verdict::Keep(_) => None,
+                    },
                 };
                 let payload = Some(Box::new(delivery));
                 self.deliver_with(index, Input::Begun { id, counted }, payload);
@@ -114,6 +130,18 @@ impl Gateway {
             }
         };
         self.deliver(index, input);
+    }
+
+    /// By the platform's clock; one that runs ahead of ours makes nothing old.
+    fn judge_age(&self, begun: &Begun) -> Verdict {
+        let slot = self.by_name.get(&begun.lane.instance).and_then(|i| self.slots.get(*i));
+        let Some(Desk::Platform(desk)) = slot.map(|slot| &slot.desk) else {
+            return Verdict::Deliver;
+        };
+        let age_ms = clock::unix_ms().saturating_sub(begun.event.origin_ms).max(0);
+        let asked = if begun.replayed { Asked::Replayed } else { Asked::No };
+        let age = Duration::from_millis(age_ms.unsigned_abs());
+        desk.inbox.ages.judge(&begun.lane.chat_id, age, asked)
     }
 
     fn platform_of(&self, instance: &protocol::id::Instance) -> String {

@@ -11,7 +11,7 @@ use super::tickets::Pending;
 use crate::clock;
 use crate::policy::access::Denial;
 use crate::policy::delivery;
-use crate::store::{Answer, Op};
+use crate::store::{Answer, Op, Quota};
 
 /// Senders whose denial is remembered, so that each is told once.
 const STRANGERS: usize = 256;
@@ -58,9 +58,10 @@ impl Gateway {
         let received_ms = clock::unix_ms();
         desk.last_inbound_ms = Some(received_ms);
         let arrival = self.store.arrival(&instance, event);
+        let quota = Quota { events: desk.inbox.max_events, bytes: desk.inbox.max_bytes };
         let (ticket, lane) = (self.tickets.name(), event.lane(instance));
         self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, lane });
-        self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms });
+        self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms, quota });
     }
 
     /// The store has it, or not.
@@ -87,7 +88,19 @@ impl Gateway {
                 desk.duplicates += 1;
                 self.verdict(index, generation, seq, Verdict::Duplicate);
             }
+            Answer::OverQuota => {
+                desk.refused += 1;
+                if desk.refused.is_power_of_two() {
+                    tracing::error!(
+                        instance = %slot.name, refused = desk.refused,
+                        "as many events wait as may wait; new ones are refused, so that the platform \
+                         repeats them. Look after the agent, or raise inbox.max_events or inbox.max_mib"
+                    );
+                }
+                self.verdict(index, generation, seq, Verdict::Refused);
+            }
             other => {
+                desk.refused += 1;
                 tracing::error!(instance = %slot.name, answer = ?other, "an event was not stored");
                 self.verdict(index, generation, seq, Verdict::Refused);
             }

@@ -8,7 +8,7 @@ use protocol::id::{Generation, Instance, Nonce};
 use protocol::worker::{Cursor, Heartbeat, Outside};
 
 use crate::clock;
-use crate::config::{AgentSettings, Body, Kind, PlatformSettings, Spec, Trouble};
+use crate::config::{AgentSettings, Body, Inbox, Kind, PlatformSettings, Spec, Trouble};
 use crate::exit::Ended;
 use crate::link::Handle;
 use crate::policy::access::{Access, Denial};
@@ -76,6 +76,7 @@ pub(super) enum Desk {
 pub(super) struct PlatformDesk {
     pub(super) settings: PlatformSettings,
     pub(super) access: Access,
+    pub(super) inbox: Inbox,
     pub(super) agent_name: Option<Instance>,
     /// The slot of its agent.
     pub(super) agent: Option<usize>,
@@ -84,6 +85,7 @@ pub(super) struct PlatformDesk {
     pub(super) accepted: u64,
     pub(super) duplicates: u64,
     pub(super) denied: u64,
+    pub(super) refused: u64,
     pub(super) strangers: VecDeque<(String, Denial)>,
     pub(super) sent: u64,
     pub(super) failed: u64,
@@ -112,10 +114,11 @@ impl Slot {
         });
         let cursor = opened.cursors.iter().find(|(name, _)| *name == spec.name);
         let desk = match spec.body {
-            Ok(Body::Platform { settings, access, agent }) => {
+            Ok(Body::Platform { settings, access, inbox, agent }) => {
                 Desk::Platform(Box::new(PlatformDesk {
                     settings,
                     access,
+                    inbox,
                     agent_name: agent,
                     agent: None,
                     outbox: Outbox::new(outbox::Settings::default()),
@@ -123,6 +126,7 @@ impl Slot {
                     accepted: 0,
                     duplicates: 0,
                     denied: 0,
+                    refused: 0,
                     strangers: VecDeque::new(),
                     sent: 0,
                     failed: 0,

@@ -11,7 +11,7 @@ use protocol::worker::Cursor;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::body;
-use super::op::{Answer, Arrival, Begun};
+use super::op::{Answer, Arrival, Begun, Quota};
 use super::seen::Verdict;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
@@ -25,10 +25,15 @@ pub(super) fn accept(
     arrival: &Arrival,
     cursor: Option<&Cursor>,
     received_ms: i64,
+    quota: Quota,
 ) -> Result<Answer> {
     let db = &tables.db;
     let Arrival { lane, origin_ms, keys, body } = arrival;
     let no = tables.names.instance_made(db, &lane.instance)?;
+    if tables.tally.is_full(no, body.len() as u64, quota) && !tables.seen.any(db, keys)? {
+        // Nothing is noted: when the platform repeats it, it is new.
+        return Ok(Answer::OverQuota);
+    }
     let verdict = tables.seen.note(db, keys, received_ms)?;
     let answer = if verdict == Verdict::New {
         let lane = tables.names.lane_made(db, lane, received_ms)?;
@@ -65,9 +70,13 @@ pub(super) fn begin(tables: &mut Tables, id: EventId) -> Result<Answer> {
     if counted == 0 {
         return Ok(Answer::Gone);
     }
-    let (lane, attempts, strikes, received_ms) = db
-        .prepare_cached("SELECT lane, attempts, strikes, received_ms FROM inbox WHERE id = ?1")?
-        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get(3)?)))?;
+    let (lane, attempts, strikes, received_ms, replayed) = db
+        .prepare_cached(
+            "SELECT lane, attempts, strikes, received_ms, replayed FROM inbox WHERE id = ?1",
+        )?
+        .query_row([row], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get(3)?, r.get(4)?))
+        })?;
     let counted = u32::try_from(strikes / STRIKE).unwrap_or(u32::MAX);
     let event = db
         .prepare_cached("SELECT body FROM payload WHERE id = ?1")?
@@ -77,7 +86,8 @@ pub(super) fn begin(tables: &mut Tables, id: EventId) -> Result<Answer> {
     let lane = tables.names.lane_name(db, lane)?;
     Ok(match event {
         Some(event) => {
-            Answer::Begun(Box::new(Begun { id, lane, attempts, counted, received_ms, event }))
+            let begun = Begun { id, lane, attempts, counted, received_ms, event, replayed };
+            Answer::Begun(Box::new(begun))
         }
         None => Answer::Unreadable(id),
     })

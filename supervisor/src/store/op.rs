@@ -32,6 +32,8 @@ pub enum Op {
         cursor: Option<Cursor>,
         /// Now.
         received_ms: i64,
+        /// How much of the instance may wait. A repetition of what is known is answered all the same.
+        quota: Quota,
     },
     /// Looks for waiting events of `instances` behind `after`, in the order of ids:
     /// [`Answer::Heads`].
@@ -202,6 +204,20 @@ pub enum Op {
     },
 }
 
+/// How much of one instance may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quota {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
+impl Quota {
+    /// No bounds.
+    pub const NONE: Self = Self { events: u64::MAX, bytes: u64::MAX };
+}
+
 /// An event made ready to be kept, by [`super::Store::arrival`]: what takes time is done in the thread
 /// of whoever hands it in.
 #[derive(Debug)]
@@ -263,6 +279,8 @@ pub enum Answer {
     Accepted(EventId),
     /// One of its keys was known.
     Duplicate,
+    /// As much waits as may wait: nothing was kept.
+    OverQuota,
     /// Waiting events in the order of ids: the first of each lane in the part that was looked at, and
     /// the last entry looked at, so that the next search starts behind it. Never empty unless
     /// `at_end`.
@@ -377,6 +395,8 @@ pub struct Begun {
     pub received_ms: i64,
     /// What happened.
     pub event: Inbound,
+    /// A person had it tried again.
+    pub replayed: bool,
 }
 
 /// A reply to be sent.

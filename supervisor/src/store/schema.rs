@@ -44,7 +44,9 @@ CREATE TABLE inbox(
   id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
   origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL,
   -- What counts against it, in quarters of an attempt, and whether it is with the agent: see inbox.rs.
-  strikes INTEGER NOT NULL DEFAULT 0, begun INTEGER NOT NULL DEFAULT 0
+  strikes INTEGER NOT NULL DEFAULT 0, begun INTEGER NOT NULL DEFAULT 0,
+  -- A person had it tried again.
+  replayed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX inbox_begun ON inbox(id) WHERE begun;
 -- The order within each lane, for ids up to meta.waiting_upto; the rest is held in memory.

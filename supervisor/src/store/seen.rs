@@ -126,6 +126,16 @@ impl Seen {
         Ok(verdict)
     }
 
+    /// Whether any of these is known.
+    pub(super) fn any(&self, db: &Connection, keys: &[u128]) -> Result<bool> {
+        for hash in keys {
+            if self.knows(db, *hash)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn knows(&self, db: &Connection, hash: u128) -> Result<bool> {
         if self.recent.contains(&hash) {
             return Ok(true);

@@ -109,8 +109,8 @@ impl Tables {
     /// Performs one operation within the open transaction.
     pub(super) fn perform(&mut self, op: &Op) -> Result<Outcome> {
         let done = match op {
-            Op::Accept { arrival, cursor, received_ms, .. } => {
-                inbox::accept(self, arrival, cursor.as_ref(), *received_ms)?
+            Op::Accept { arrival, cursor, received_ms, quota, .. } => {
+                inbox::accept(self, arrival, cursor.as_ref(), *received_ms, *quota)?
             }
             Op::Heads { ticket, instances, after, limit } => {
                 return scan::heads(self, *ticket, instances, *after, *limit);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Result, params};
 
 use super::names::Names;
-use super::op::{Answer, Count, Files};
+use super::op::{Answer, Count, Files, Quota};
 
 /// Rows counted in one slice, and rows looked at for the oldest one: about a millisecond.
 const SLICE: u32 = 4096;
@@ -65,6 +65,15 @@ impl Tally {
     pub(super) fn note(&mut self, change: Change) {
         self.journal.push(change);
         self.apply(change, 1);
+    }
+
+    /// Whether one more event of this size would be too much. Rows of before the start that are not
+    /// counted yet are not counted here either.
+    pub(super) fn is_full(&self, instance: i64, size: u64, quota: Quota) -> bool {
+        let known = |n: i64| u64::try_from(n).unwrap_or(0);
+        self.instances.get(&instance).is_some_and(|entry| {
+            known(entry.waiting) >= quota.events || known(entry.bytes) + size > quota.bytes
+        })
     }
 
     pub(super) fn committed(&mut self) {

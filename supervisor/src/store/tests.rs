@@ -77,14 +77,26 @@ impl Rig {
 
     fn offer_to(&mut self, name: &str, event: &Inbound, cursor: Option<Cursor>) -> Answer {
         let arrival = self.store.arrival(&instance(name), event);
-        self.ask(|ticket| Op::Accept { ticket, arrival, cursor, received_ms: 2_000 })
+        self.ask(|ticket| Op::Accept {
+            ticket,
+            arrival,
+            cursor,
+            received_ms: 2_000,
+            quota: Quota::NONE,
+        })
     }
 
     /// Hands an event in and does not wait.
     fn submit(&self, ticket: u64, name: &str, event: &Inbound) {
         let arrival = self.store.arrival(&instance(name), event);
         let ticket = Ticket(ticket);
-        self.store.submit(Op::Accept { ticket, arrival, cursor: None, received_ms: 1 });
+        self.store.submit(Op::Accept {
+            ticket,
+            arrival,
+            cursor: None,
+            received_ms: 1,
+            quota: Quota::NONE,
+        });
     }
 
     fn heads(&mut self, after: u64, limit: usize) -> (Vec<u64>, bool) {

@@ -65,6 +65,7 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
         for (word, count) in [
             ("parked", store.parked),
             ("denied", store.denied),
+            ("refused", store.refused),
             ("replies waiting", store.replies),
             ("undelivered", store.undelivered),
         ] {

@@ -27,6 +27,7 @@ fn child() {
                 arrival: store.arrival(&instance("feishu"), &event),
                 cursor: Some(Cursor(next.to_le_bytes().to_vec())),
                 received_ms: 1,
+                quota: Quota::NONE,
             });
         }
     };
