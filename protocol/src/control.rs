@@ -48,8 +48,29 @@ pub enum Request {
     ParkedList(Page),
     /// `parked.show`: [`ParkedItem`] with its content.
     ParkedShow(ParkedId),
+    /// `backup`: [`BackedUp`].
+    Backup(Backup),
     /// `parked.replay` and `parked.drop`: [`Decided`].
     Decide(Decision, Vec<ParkedId>),
+}
+
+/// Parameters of `backup`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Backup {
+    /// The new file, absolute; it must not exist.
+    pub path: std::path::PathBuf,
+}
+
+/// A copy of the store is complete and durable.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The new file.
+    pub path: std::path::PathBuf,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// Which part of a list.
@@ -138,6 +159,7 @@ impl Request {
             Self::Act(Verb::Kill, act) => ("kill", json(act)),
             Self::Stop(stop) => ("stop", json(stop)),
             Self::Events => ("events", serde_json::Value::Null),
+            Self::Backup(backup) => ("backup", json(backup)),
             Self::ParkedList(page) => ("parked.list", json(page)),
             Self::ParkedShow(id) => ("parked.show", serde_json::json!({ "id": id })),
             Self::Decide(Decision::Replay, ids) => {
@@ -158,6 +180,13 @@ impl Request {
             "kill" => Self::Act(Verb::Kill, read(params)?),
             "stop" => Self::Stop(read(params)?),
             "events" => Self::Events,
+            "backup" => {
+                let backup: Backup = read(params)?;
+                if !backup.path.is_absolute() {
+                    return Err(incomplete("path (an absolute one)"));
+                }
+                Self::Backup(backup)
+            }
             "parked.list" => Self::ParkedList(read(params)?),
             "parked.show" => match read::<Which>(params)?.id {
                 Some(id) => Self::ParkedShow(id),
@@ -508,6 +537,7 @@ mod tests {
             Request::Stop(Stop { force: true }),
             Request::Events,
             Request::ParkedList(Page { after: Some(ParkedId::Reply(OutboundId(5))), limit: 7 }),
+            Request::Backup(Backup { path: "/b/store.db".into() }),
             Request::ParkedShow(ParkedId::Event(EventId(17))),
             Request::Decide(Decision::Drop, vec![ParkedId::Event(EventId(1))]),
         ] {

@@ -148,6 +148,15 @@ pub(crate) enum Ctl {
     Kill(Force),
     /// Print what changes, as it changes, one JSON object a line
     Events,
+    /// Copy the store into a new file, while it is in use
+    #[command(after_help = "Example:\n  hermes-gw ctl backup /var/backups/hermes-gw.db\n\n\
+        To restore: stop the supervisor, put the file in place of store.db in the state directory,\n\
+        and remove store.db-wal.")]
+    Backup {
+        /// The new file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// What was set aside: events that could not be delivered, replies that did not arrive
     #[command(subcommand)]
     Parked(Parked),

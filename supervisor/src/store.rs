@@ -11,6 +11,7 @@
 //! After a failed write or sync the store is *poisoned*: it answers nothing more, because nobody can
 //! tell what the disk holds until it is read anew. A full disk is no such failure: see [`Answer::Full`].
 
+mod backup;
 mod body;
 mod exits;
 mod inbox;

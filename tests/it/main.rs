@@ -8,6 +8,7 @@
     reason = "all of this binary is tests"
 )]
 
+mod backup;
 mod bad_input;
 mod cli;
 mod gateway;

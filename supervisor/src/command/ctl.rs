@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use protocol::control::{Act, Acted, Answer, LINE_MAX, Request, Status, Stop, Verb};
+use protocol::control::{
+    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Request, Status, Stop, Verb,
+};
 use supervisor::error::Error;
 use supervisor::exit::Code;
 use supervisor::socket::Stream;
@@ -21,6 +23,9 @@ use crate::args::{self, Common, Ctl};
 
 /// How long a healthy supervisor may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a backup may take.
+const BACKUP: Duration = Duration::from_secs(3600);
 
 /// A connection to a supervisor.
 pub(super) struct Client {
@@ -118,6 +123,7 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             runtime()?.block_on(stop(common, &socket, &options.act))
         }
         Ctl::Status => runtime()?.block_on(status(common, &socket)),
+        Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
         Ctl::Events => runtime()?.block_on(events(&socket)),
         Ctl::Start(options) => {
@@ -141,6 +147,20 @@ async fn status(common: &Common, socket: &Path) -> Result<(), Error> {
         print_json(&status);
     } else {
         print(&show::status(&status, clock::unix_ms(), super::colored(common)));
+    }
+    Ok(())
+}
+
+/// A large store takes a while: whoever tires of it may leave, the copy goes on.
+async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error> {
+    let mut client = Client::dial(socket).await?;
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let request = Request::Backup(Backup { path });
+    let done: BackedUp = client.ask(&request, BACKUP).await?;
+    if common.json {
+        print_json(&done);
+    } else if !common.quiet {
+        print(&format!("{}: {} KiB", done.path.display(), done.bytes.div_ceil(1024)));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use protocol::control::{
-    Act, Acted, Done, FileStatus, GateStatus, InstanceStatus, Refusal, Request, SCHEMA, Status,
-    StoreStatus, Verb,
+    Act, Acted, BackedUp, Done, FileStatus, GateStatus, InstanceStatus, Refusal, Request, SCHEMA,
+    Status, StoreStatus, Verb,
 };
 use protocol::id::Generation;
 use protocol::worker::Outside;
@@ -46,6 +46,10 @@ impl Gateway {
         match request {
             Request::Status => self.ask(Pending::Counts { reply }),
             Request::Events => self.subscribe(reply.subscribe()),
+            Request::Backup(backup) => {
+                tracing::info!(path = %backup.path.display(), uid = peer.uid, "backing up the store");
+                self.ask(Pending::Backup { path: backup.path, reply });
+            }
             Request::ParkedList(page) => self.list_parked(page, reply),
             Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),
             Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
@@ -225,6 +229,23 @@ impl Gateway {
             }
         }
         state
+    }
+
+    /// Answers `backup`.
+    pub(super) fn backed_up(path: std::path::PathBuf, reply: Reply, answer: Answer) {
+        let (code, why) = match answer {
+            Answer::BackedUp { bytes } => {
+                return reply.answer(&BackedUp { schema: SCHEMA, path, bytes });
+            }
+            Answer::Failed(why) => (Code::CannotCreate, why),
+            Answer::Full => (Code::Io, "the disk of the store is full".into()),
+            other => (Code::Software, format!("{other:?}")),
+        };
+        reply.refuse(Refusal {
+            code: code.number(),
+            message: format!("back the store up to {}: {why}", path.display()),
+            hint: None,
+        });
     }
 
     /// Answers `status` with the store's counts.

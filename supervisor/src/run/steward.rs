@@ -369,6 +369,7 @@ impl Gateway {
                 Op::FinishSend { ticket, id: *id, end: end.clone(), now_ms }
             }
             Pending::Counts { .. } => Op::Counts { ticket },
+            Pending::Backup { path, .. } => Op::Backup { ticket, path: path.clone() },
             Pending::ListParked { after, limit, .. } => {
                 Op::ListParked { ticket, after: *after, limit: *limit }
             }
@@ -404,6 +405,7 @@ impl Gateway {
                 self.reply_accepted(slot, generation, seq, answer);
             }
             Pending::Counts { reply } => self.report(reply, answer),
+            Pending::Backup { path, reply } => Self::backed_up(path, reply, answer),
             Pending::ListParked { .. } | Pending::ShowParked { .. } | Pending::Decide { .. } => {
                 self.parked_answered(pending, answer);
             }

@@ -2,6 +2,7 @@
 //! full.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use protocol::control::Decision;
@@ -28,6 +29,7 @@ pub(super) enum Pending {
     BeginSend { slot: usize, id: OutboundId },
     FinishSend { slot: usize, id: OutboundId, end: SendEnd },
     Counts { reply: Reply },
+    Backup { path: PathBuf, reply: Reply },
     ListParked { after: Option<ParkedId>, limit: usize, reply: Reply },
     ShowParked { id: ParkedId, reply: Reply },
     Decide { decision: Decision, ids: Vec<ParkedId>, reply: Reply },

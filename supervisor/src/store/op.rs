@@ -190,6 +190,14 @@ pub enum Op {
         /// For the answer.
         ticket: Ticket,
     },
+    /// Copies the store, as it is after all operations before this one, into a new file:
+    /// [`Answer::BackedUp`]. Other operations go on meanwhile.
+    Backup {
+        /// For the answer.
+        ticket: Ticket,
+        /// The new file; its directory exists.
+        path: PathBuf,
+    },
     /// Forgets a bounded number of old records, a few pages of work: [`Answer::Purged`]. Call it again
     /// while it answers `more`, and every hour or so.
     Purge {
@@ -342,6 +350,11 @@ pub enum Answer {
         instances: Vec<Count>,
         /// The file and the work done on it.
         files: Files,
+    },
+    /// The copy is complete and durable.
+    BackedUp {
+        /// Its size.
+        bytes: u64,
     },
     /// A slice was purged.
     Purged {

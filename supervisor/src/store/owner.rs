@@ -8,6 +8,8 @@
 //! the kernel may have dropped the very pages that it could not write.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use rusqlite::ErrorCode;
 use tokio::sync::mpsc;
 
 use super::Error;
+use super::backup::{Backup, Progress};
 use super::op::{Answer, Done, Op, Ticket};
 use super::space::{self, Log};
 use super::tables::{Outcome, Tables};
@@ -87,6 +90,10 @@ pub(super) struct Owner {
     /// Pages were given back, and the file is still as long as before.
     gave_back: bool,
     rest: Rest,
+    /// The backup under way.
+    backup: Option<Backup>,
+    /// The main file as backups read it, once there was one. Dropped after the connection.
+    source: Option<File>,
 }
 
 impl Owner {
@@ -98,6 +105,8 @@ impl Owner {
             log_length: 0,
             gave_back: false,
             rest: Rest::Slices,
+            backup: None,
+            source: None,
         }
     }
 
@@ -139,14 +148,26 @@ impl Owner {
                 }
             }
             let done = self.group(&group)?;
-            group.clear();
             self.send(done);
+            for op in &group {
+                if let Op::Backup { ticket, path } = op {
+                    self.start_backup(*ticket, path)?;
+                }
+            }
+            group.clear();
             self.after_commit()?;
+            self.back_up();
             self.rest = Rest::Slices;
         }
     }
 
     fn next(&self, queue: &Receiver<Op>) -> Result<Op, RecvTimeoutError> {
+        if self.backup.is_some() {
+            return queue.try_recv().map_err(|e| match e {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            });
+        }
         match self.rest.wait() {
             Some(wait) => queue.recv_timeout(wait),
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -261,7 +282,7 @@ impl Owner {
             }
         }
         let log = Log::look(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
-        if log.is_full() {
+        if log.is_full() && self.backup.is_none() {
             self.copy()?;
         } else if let Some(size) = log.wants(self.log_length) {
             // Growing ahead is a favour: if the disk is full, the commit will tell.
@@ -284,8 +305,58 @@ impl Owner {
         }
     }
 
+    /// Brings the main file up to date and begins to copy it.
+    fn start_backup(&mut self, ticket: Ticket, path: &Path) -> Result<(), Fault> {
+        let answer = |answer| vec![Done::Answered { ticket, answer }];
+        if self.backup.is_some() {
+            self.send(answer(Answer::Failed("another backup is under way".into())));
+            return Ok(());
+        }
+        self.copy()?;
+        let log = Log::look(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
+        if log.ahead {
+            self.send(answer(Answer::Full));
+            return Ok(());
+        }
+        let source = match self.source.take() {
+            Some(source) => Ok(source),
+            None => File::open(&self.tables.paths.file),
+        };
+        match source {
+            Ok(source) => {
+                match Backup::start(ticket, &source, path) {
+                    Ok(backup) => self.backup = Some(backup),
+                    Err(e) => self.send(answer(Answer::Failed(e.to_string()))),
+                }
+                self.source = Some(source);
+            }
+            Err(e) => self.send(answer(Answer::Failed(e.to_string()))),
+        }
+        Ok(())
+    }
+
+    /// One slice of the backup under way, if there is one.
+    fn back_up(&mut self) {
+        let (Some(backup), Some(source)) = (&mut self.backup, &self.source) else { return };
+        let answer = match backup.slice(source) {
+            Ok(Progress::More) => return,
+            Ok(Progress::Done(bytes)) => Answer::BackedUp { bytes },
+            Err(e) => Answer::Failed(e.to_string()),
+        };
+        let Some(backup) = self.backup.take() else { return };
+        let ticket = backup.ticket;
+        if !matches!(answer, Answer::BackedUp { .. }) {
+            backup.give_up();
+        }
+        self.send(vec![Done::Answered { ticket, answer }]);
+    }
+
     /// One step of what is to be done while nothing else is.
     fn tidy(&mut self) -> Result<(), Fault> {
+        if self.backup.is_some() {
+            self.back_up();
+            return Ok(());
+        }
         let db = &self.tables.db;
         let fault = |e: rusqlite::Error| Fault::of(&e, None);
         match self.rest {
@@ -338,6 +409,9 @@ impl Owner {
 
     /// The polite end: nothing is left in the log that is not in the file.
     fn finish(&mut self) -> Result<(), Fault> {
+        if let Some(backup) = self.backup.take() {
+            backup.give_up();
+        }
         let tables = &mut self.tables;
         let mut last = || {
             tables.settle_ids()?;
@@ -396,6 +470,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::BeginSend { ticket, .. }
         | Op::FinishSend { ticket, .. }
         | Op::Counts { ticket }
+        | Op::Backup { ticket, .. }
         | Op::Purge { ticket, .. } => Some(*ticket),
         Op::Refund { .. } | Op::Fail { .. } | Op::SaveCursor { .. } | Op::RecordExit(_) => None,
     }

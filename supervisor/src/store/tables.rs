@@ -150,6 +150,8 @@ impl Tables {
                 return Ok(Outcome::Silent);
             }
             Op::Counts { .. } => self.tally.counts(&self.db, &mut self.names)?,
+            // The owner has taken it out of the group.
+            Op::Backup { .. } => return Ok(Outcome::Silent),
             Op::Purge { seen_before_ms, replies_before_ms, failures_before_ms, .. } => {
                 purge::slice(self, *seen_before_ms, *replies_before_ms, *failures_before_ms)?
             }

@@ -539,3 +539,42 @@ fn what_is_old_is_forgotten_and_nothing_else() {
     assert!(matches!(rig.offer(&event("5", "chat5"), None), Answer::Accepted(_)));
     rig.close();
 }
+
+#[test]
+fn a_backup_grows_while_events_come_and_is_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let mut large = event("0", "chat");
+    large.raw = vec![b'x'; 500_000];
+    for n in 0..8 {
+        large.keys = vec![format!("large {n}")];
+        rig.accept(&large);
+    }
+    let other = tempfile::tempdir().unwrap();
+    let path = other.path().join("store.db");
+    rig.store.submit(Op::Backup { ticket: Ticket(5000), path: path.clone() });
+    rig.store.submit(Op::Backup { ticket: Ticket(5001), path: other.path().join("second") });
+    for n in 0..100 {
+        rig.submit(6000 + n, "feishu", &event(&format!("{n}"), "chat"));
+    }
+    let mut accepted = 0;
+    let size = loop {
+        match rig.answer() {
+            (Ticket(5000), Answer::BackedUp { bytes }) => break bytes,
+            (Ticket(5001), answer) => assert!(matches!(answer, Answer::Failed(_)), "one at a time"),
+            (_, answer) => {
+                assert!(matches!(answer, Answer::Accepted(_)), "{answer:?}");
+                accepted += 1;
+            }
+        }
+    };
+    assert!(size > 4_000_000 && std::fs::metadata(&path).unwrap().len() == size);
+    for _ in accepted..100 {
+        rig.answer();
+    }
+    rig.close();
+    let mut copy = Rig::open(other.path());
+    let waiting = copy.settled_counts()[0].waiting;
+    assert!((8..=108).contains(&waiting), "{waiting}");
+    copy.close();
+}
