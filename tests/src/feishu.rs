@@ -23,7 +23,6 @@
 
 mod answers;
 mod builders;
-mod clock;
 mod discovery;
 mod faults;
 pub mod frame;
@@ -36,7 +35,6 @@ mod socket;
 mod state;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,9 +51,9 @@ pub use observe::{Ending, Entry, Observation, Rule, SentMessage, Violation};
 pub use push::{Ack, End, EventHandle, Progress, Push};
 pub use state::{ClientConfig, Schedule, Settings};
 
-use server::Listening;
+use crate::listening::Listening;
+use crate::wire::Line;
 use state::{App, Outgoing, Shared};
-use wire::Line;
 
 /// A running platform. Clones are the same platform; it ends with the last one.
 #[derive(Clone)]

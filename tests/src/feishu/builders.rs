@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::clock;
+use crate::clock;
 
 /// A chat message on its way to a bot (`im.message.receive_v1`).
 #[derive(Debug, Clone)]

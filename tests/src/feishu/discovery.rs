@@ -15,7 +15,7 @@ use super::observe::Observation;
 use super::server::{json as respond_json, respond};
 use super::socket::{self, never};
 use super::state::{Shared, State, Ticket};
-use super::wire::Line;
+use crate::wire::Line;
 
 pub(crate) const PATH: &str = "/callback/ws/endpoint";
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::clock;
 use super::observe::{Observation, SentMessage};
 use super::rest::{Call, Reply};
 use super::state::{KnownMessage, State};
+use crate::clock;
 
 const TEXT_LIMIT: usize = 150 * 1024;
 const POST_LIMIT: usize = 30 * 1024;

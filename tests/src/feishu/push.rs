@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::answers::{Delivery, key_of};
-use super::clock;
 use super::frame::{DATA, Frame};
 use super::observe::Observation;
 use super::state::{KnownMessage, Outgoing, Shared, State};
+use crate::clock;
 
 /// How an event travels. [`Push::default`] is one whole frame.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use super::observe::Observation;
 use super::server::{json as respond_json, parameter, plain, respond};
 use super::socket::never;
 use super::state::{Shared, State};
-use super::wire::Line;
+use crate::wire::Line;
 
 const TOKEN_PATH: &str = "/open-apis/auth/v3/tenant_access_token/internal";
 const BOT_INFO_PATH: &str = "/open-apis/bot/v3/info";

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -15,85 +14,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use super::faults::Fault;
 use super::state::Shared;
-use super::wire::{Line, Wire};
 use super::{discovery, rest, socket};
+use crate::listening::{self, Listening};
+use crate::wire::{Line, Wire};
 
 /// The largest request body that is read.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Whether the platform is to listen, and whether it does.
-pub(crate) struct Listening {
-    pub(crate) wanted: watch::Sender<bool>,
-    pub(crate) actual: watch::Receiver<bool>,
-}
-
-impl Listening {
-    pub(crate) async fn set(&self, wanted: bool) {
-        self.wanted.send_replace(wanted);
-        let mut actual = self.actual.clone();
-        // The accept loop is gone only when the platform is stopping.
-        let _ = actual.wait_for(|actual| *actual == wanted).await;
-    }
-}
-
 /// Starts the accept loop.
 pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener, addr: SocketAddr) -> Listening {
-    let wanted = watch::Sender::new(true);
-    let (report, actual) = watch::channel(true);
-    let orders = wanted.subscribe();
-    tokio::spawn(async move {
-        let stop = shared.stop.clone();
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = accept(shared, listener, addr, orders, report) => {}
-        }
-    });
-    Listening { wanted, actual }
-}
-
-async fn accept(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    addr: SocketAddr,
-    mut orders: watch::Receiver<bool>,
-    report: watch::Sender<bool>,
-) {
-    let mut listener = Some(listener);
-    loop {
-        if let Some(open) = &listener {
-            tokio::select! {
-                accepted = open.accept() => {
-                    if let Ok((stream, _)) = accepted {
-                        serve(&shared, stream);
-                    }
-                }
-                wanted = orders.wait_for(|wanted| !*wanted) => {
-                    if wanted.is_err() {
-                        return;
-                    }
-                    drop(wanted);
-                    listener = None;
-                    report.send_replace(false);
-                }
-            }
-        } else {
-            if orders.wait_for(|wanted| *wanted).await.is_err() {
-                return;
-            }
-            match TcpListener::bind(addr).await {
-                Ok(bound) => {
-                    listener = Some(bound);
-                    report.send_replace(true);
-                }
-                // Somebody else has the port for the moment.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
+    let stop = shared.stop.clone();
+    listening::start(stop, listener, addr, move |stream| serve(&shared, stream))
 }
 
 fn serve(shared: &Arc<Shared>, stream: TcpStream) {

@@ -30,7 +30,7 @@ use super::observe::{Ending, Observation, Rule};
 use super::push;
 use super::server::{plain, query};
 use super::state::{Outgoing, Shared, Socket};
-use super::wire::Line;
+use crate::wire::Line;
 
 /// The path in the URLs that discovery hands out.
 pub(crate) const PATH: &str = "/ws/v2";

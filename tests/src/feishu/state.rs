@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::Delivery;
 use super::faults::{Faults, Route};
-use super::observe::{Journal, Observation, Rule, SentMessage, Violation};
-use super::wire::Line;
+use super::observe::{Observation, Rule, SentMessage, Violation};
+use crate::journal::Journal;
+use crate::wire::Line;
 
 /// The settings of a platform. The defaults are what is documented or was observed of the real one.
 #[derive(Debug, Clone)]
@@ -273,7 +274,7 @@ impl State {
 /// What all tasks of a platform share.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Journal<Observation>,
     pub(crate) stop: CancellationToken,
     /// Counts the connections opened so far.
     pub(crate) opened: watch::Sender<u64>,

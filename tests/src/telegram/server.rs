@@ -1,0 +1,197 @@
+//! From a connection to a method and back, with the faults on the way. HTTP/1.1 on loopback, no TLS.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::answer::{Answer, page};
+use super::faults::Fault;
+use super::observe::{Observation, Rule};
+use super::params::Params;
+use super::state::{Bot, Shared};
+use super::{send, updates};
+use crate::wire::{Line, Wire};
+
+const BODY_LIMIT: usize = 1024 * 1024;
+
+pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream) {
+    // Without it the system still delivers, only later.
+    let _ = stream.set_nodelay(true);
+    let line = {
+        let mut state = shared.state();
+        let line = Line::new(state.fresh_number(), shared.stop.child_token());
+        line.hold(state.hole);
+        state.lines.insert(line.id, line.clone());
+        line
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let wire = TokioIo::new(Wire::new(stream, line.clone()));
+        let answer = |request| {
+            let (shared, line) = (shared.clone(), line.clone());
+            async move { Ok::<_, Infallible>(route(&shared, &line, request).await) }
+        };
+        let connection = http1::Builder::new().serve_connection(wire, service_fn(answer));
+        tokio::select! {
+            biased;
+            () = line.over.cancelled() => {}
+            // A broken connection is the peer's affair.
+            _ = connection => {}
+        }
+        shared.state().lines.remove(&line.id);
+    });
+}
+
+async fn route(
+    shared: &Arc<Shared>,
+    line: &Arc<Line>,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().trim_start_matches('/');
+    let Some((token, method)) = path.strip_prefix("bot").and_then(|rest| rest.split_once('/'))
+    else {
+        return Answer::bad(404, "Not Found").respond();
+    };
+    let (token, method) = (token.to_owned(), method.to_lowercase());
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().to_owned();
+    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
+        return Answer::bad(413, "Request Entity Too Large").respond();
+    };
+    let Some(params) = Params::read(head.uri.query(), &kind, &body.to_bytes()) else {
+        return Answer::bad(400, "Bad Request: can't parse the request").respond();
+    };
+    let chat_id = params.number("chat_id");
+    let inside_window = inside_window(shared, &token, &method, chat_id);
+    let fault = shared.state().faults.strike(&method);
+    let note = |status: Option<u16>| {
+        let name = name(shared, &token);
+        if inside_window.is_some() {
+            let detail = format!("{method} for chat {chat_id:?}");
+            shared.violation(&name, Rule::Window, detail);
+        }
+        let (method, inside_window) = (method.clone(), inside_window.is_some());
+        let call = Observation::Call { method, status, chat_id, inside_window };
+        shared.journal.note(&name, call);
+    };
+    let refused = match &fault {
+        Some(Fault::Html { status }) => {
+            Some(page(*status, "text/html", "<html>Bad Gateway</html>".to_owned()))
+        }
+        Some(Fault::Empty { status }) => Some(page(*status, "text/html", String::new())),
+        Some(Fault::Refuse { code, description, parameters }) => {
+            let answer = Answer::bad(*code, description);
+            let known = parameters.is_object();
+            let answer = if known { answer.with_parameters(parameters.clone()) } else { answer };
+            Some(answer.respond())
+        }
+        Some(Fault::RateLimit { seconds }) => {
+            let until = Instant::now() + Duration::from_secs(*seconds);
+            if let Some(bot) = shared.state().bots.get_mut(&token) {
+                bot.windows.insert(chat_id, until);
+            }
+            Some(Answer::too_many(*seconds).respond())
+        }
+        Some(Fault::LostRequest) => {
+            note(None);
+            line.reset();
+            return std::future::pending().await;
+        }
+        Some(Fault::Hang) => {
+            note(None);
+            return std::future::pending().await;
+        }
+        Some(Fault::LostAnswer | Fault::Truncated) | None => None,
+    };
+    if let Some(refused) = refused {
+        note(Some(refused.status().as_u16()));
+        return refused;
+    }
+    let answer = match inside_window {
+        Some(seconds) => Answer::too_many(seconds),
+        None => perform(shared, token.clone(), &method, params).await,
+    };
+    if fault == Some(Fault::LostAnswer) {
+        note(None);
+        line.reset();
+        return std::future::pending().await;
+    }
+    note(Some(answer.status));
+    if fault == Some(Fault::Truncated) {
+        let text = answer.body.to_string();
+        let half = text.get(..text.len() / 2).unwrap_or_default().to_owned();
+        return page(answer.status, "application/json", half);
+    }
+    answer.respond()
+}
+
+/// How much longer the rate limit lasts that this call falls into.
+fn inside_window(shared: &Shared, token: &str, method: &str, chat_id: Option<i64>) -> Option<u64> {
+    let mut state = shared.state();
+    let bot = state.bots.get_mut(token)?;
+    let now = Instant::now();
+    bot.windows.retain(|_, until| *until > now);
+    // A limit without a chat is that of polling.
+    let own = chat_id.is_some() || method == "getupdates";
+    let until = bot.windows.get(&chat_id).filter(|_| own)?;
+    Some((*until - now).as_secs() + 1)
+}
+
+async fn perform(shared: &Arc<Shared>, token: String, method: &str, params: Params) -> Answer {
+    if method == "getupdates" {
+        // A task of its own: the server does not notice that the connection of a held poll died.
+        let shared = shared.clone();
+        let poll = tokio::spawn(async move { updates::get(&shared, &token, &params).await });
+        return poll.await.unwrap_or_else(|_| Answer::bad(500, "Internal Server Error"));
+    }
+    let mut state = shared.state();
+    let limit = state.settings.per_chat.map(|least| (least, state.settings.retry_after_s));
+    let Some(bot) = state.bots.get_mut(&token) else { return updates::unauthorized() };
+    call(shared, bot, method, &params, limit)
+}
+
+fn call(
+    shared: &Shared,
+    bot: &mut Bot,
+    method: &str,
+    params: &Params,
+    limit: Option<(Duration, u64)>,
+) -> Answer {
+    match method {
+        "getme" => Answer::good(bot.me()),
+        "sendmessage" => send::message(shared, bot, params, limit),
+        "editmessagetext" => send::edit(shared, bot, params),
+        "sendchataction" | "setmessagereaction" | "answercallbackquery" => Answer::good(true),
+        "setmycommands" | "deletemycommands" | "logout" | "close" => Answer::good(true),
+        "setwebhook" => updates::set_webhook(bot, &params.text("url").unwrap_or_default(), params),
+        "deletewebhook" => updates::set_webhook(bot, "", params),
+        "getwebhookinfo" => updates::webhook_info(bot),
+        "getchat" => {
+            let id = params.number("chat_id").unwrap_or_default();
+            let kind = if id > 0 { "private" } else { "supergroup" };
+            if bot.chats.contains_key(&id) {
+                Answer::good(json!({"id": id, "type": kind}))
+            } else {
+                Answer::bad(400, "Bad Request: chat not found")
+            }
+        }
+        _ => Answer::bad(404, "Not Found: method not found"),
+    }
+}
+
+fn name(shared: &Shared, token: &str) -> String {
+    shared.state().bots.get(token).map(|bot| bot.username.clone()).unwrap_or_default()
+}
