@@ -24,6 +24,8 @@ LEASE_MS = 30_000
 
 def answer(event):
     """What to say to an event. None: nothing."""
+    if event["kind"] != "message":
+        return None
     return f"You said: {event['text']}"
 
 

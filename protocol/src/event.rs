@@ -49,6 +49,16 @@ pub struct Inbound {
 pub enum InboundKind {
     /// A new message.
     Message,
+    /// A message was changed; the text is the new one.
+    Edit,
+    /// A button of one of our messages was pressed; the text is its data.
+    Button,
+    /// Reactions to a message changed; the text is what they are now.
+    Reaction,
+    /// Who is in a chat, or may write there, changed.
+    Member,
+    /// Something that this version has no word for: only `raw` says what.
+    Other,
 }
 
 /// What sort of chat.

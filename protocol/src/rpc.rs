@@ -17,7 +17,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::event::{ChatType, Delivery, Mention, Part, Receipt, ReplyState, SenderKind};
+use crate::event::{
+    ChatType, Delivery, InboundKind, Mention, Part, Receipt, ReplyState, SenderKind,
+};
 
 /// The longest line, in bytes, without its end.
 pub const LINE_MAX: usize = 1024 * 1024;
@@ -190,6 +192,8 @@ pub struct Event {
     pub instance: String,
     /// The platform's kind.
     pub platform: String,
+    /// `message`; `edit`, `button`, `reaction`, `member` or `other`.
+    pub kind: InboundKind,
     /// The platform's id of the chat.
     pub chat_id: String,
     /// `direct`, `group` or `channel`.
@@ -229,6 +233,7 @@ impl From<Delivery> for Event {
             attempt,
             instance: lane.instance.into(),
             platform,
+            kind: event.kind,
             chat_id: lane.chat_id,
             chat_type: event.chat_type,
             thread_id: lane.thread_id,

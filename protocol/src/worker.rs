@@ -68,6 +68,8 @@ pub enum Adapter {
     Echo,
     /// Agent `socket`.
     Socket(SocketSettings),
+    /// Platform `telegram`.
+    Telegram(TelegramSettings),
 }
 
 /// Settings of platform `local`.
@@ -86,6 +88,37 @@ pub struct FeishuSettings {
     pub app_secret: Secret,
     /// `https://open.feishu.cn`, `https://open.larksuite.com`, or any other; without a final slash.
     pub base_url: String,
+}
+
+/// Settings of platform `telegram`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TelegramSettings {
+    /// What `BotFather` gave.
+    pub token: Secret,
+    /// `https://api.telegram.org` or a server of one's own; without a final slash.
+    pub base_url: String,
+    /// What becomes of a reply whose answer was lost.
+    pub unanswered: Unanswered,
+    /// What becomes of a webhook that another program has set.
+    pub other_webhook: OtherWebhook,
+}
+
+/// What becomes of a reply that left and was never answered, where no key makes a repetition safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Unanswered {
+    /// It ends as unknown.
+    Report,
+    /// It is sent again, and may arrive twice.
+    Resend,
+}
+
+/// What becomes of a webhook that keeps us from polling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum OtherWebhook {
+    /// It stays, and a person is told.
+    Keep,
+    /// It is removed; its updates stay.
+    Remove,
 }
 
 /// Settings of agent `socket`.

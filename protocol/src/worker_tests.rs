@@ -79,6 +79,12 @@ fn to_worker() -> Vec<ToWorker> {
         app_secret: Secret::new("s"),
         base_url: "https://h".into(),
     };
+    let telegram = TelegramSettings {
+        token: Secret::new("1:t"),
+        base_url: "https://h".into(),
+        unanswered: Unanswered::Report,
+        other_webhook: OtherWebhook::Keep,
+    };
     vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
@@ -96,6 +102,7 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Settled { event_id: EventId(1) },
         ToWorker::Receipt(receipt()),
         ToWorker::Stop,
+        configure(Adapter::Telegram(telegram)),
     ]
 }
 
@@ -123,6 +130,11 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Progress { event_id: EventId(1) },
         FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) },
         FromWorker::Bye { reason: "told to end".into() },
+        FromWorker::Inbound {
+            seq: Seq(2),
+            event: Box::new(Inbound { kind: InboundKind::Other, ..event() }),
+            cursor: None,
+        },
     ]
 }
 

@@ -46,13 +46,13 @@ fn gateway(feishu: &Feishu) -> Gateway {
 }
 
 /// The documented Python agent, with every event that it is offered written down.
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
-    offered: mpsc::Receiver<Value>,
+    pub(crate) offered: mpsc::Receiver<Value>,
 }
 
 impl Agent {
-    fn start(gateway: &Gateway) -> Self {
+    pub(crate) fn start(gateway: &Gateway) -> Self {
         let script = root().join("docs/agent.py");
         // The example as it stands; only `answer` also writes down what it is asked.
         let spy = "import sys, json, runpy\n\
@@ -82,7 +82,7 @@ impl Agent {
         Self { child, offered }
     }
 
-    fn kill(mut self) -> Vec<Value> {
+    pub(crate) fn kill(mut self) -> Vec<Value> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.offered.iter().collect()

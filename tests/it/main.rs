@@ -20,5 +20,6 @@ mod links;
 mod owner;
 mod parked;
 mod socket_agent;
+mod telegram;
 mod tidy;
 mod trying;

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
+use url::Url;
 
 use crate::Error;
 
@@ -95,17 +97,70 @@ impl Http {
 
     /// Makes a call. The error says what went wrong, without the URL.
     pub async fn call(&self, request: reqwest::RequestBuilder) -> Result<Answer, String> {
-        let mut response = request.send().await.map_err(|e| describe(&e))?;
+        let within = Within { head: CALL, stall: CALL, whole: CALL, body: BODY_MAX };
+        self.call_within(request, within).await.map_err(|lost| lost.why)
+    }
+
+    /// Makes a call with limits of its own, in place of those for every call.
+    pub async fn call_within(
+        &self,
+        request: reqwest::RequestBuilder,
+        within: Within,
+    ) -> Result<Answer, Lost> {
+        let late = || Lost { why: "no answer in time".to_owned(), left: true };
+        let sent = timeout(within.head, request.timeout(within.whole).send()).await;
+        let mut response = sent.map_err(|_| late())?.map_err(|e| Lost::from(&e))?;
         let mut body = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(|e| describe(&e))? {
-            if body.len() + bytes.len() > BODY_MAX {
-                return Err(format!("the answer has more than {BODY_MAX} bytes"));
+        loop {
+            let more = timeout(within.stall, response.chunk()).await.map_err(|_| late())?;
+            let Some(bytes) = more.map_err(|e| Lost::from(&e))? else { break };
+            if body.len() + bytes.len() > within.body {
+                let why = format!("the answer has more than {} bytes", within.body);
+                return Err(Lost { why, left: true });
             }
             body.extend_from_slice(&bytes);
         }
         let headers = std::mem::take(response.headers_mut());
         Ok(Answer { status: response.status().as_u16(), headers, body })
     }
+}
+
+/// The limits of one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Within {
+    /// From the beginning to the first byte of the answer.
+    pub head: Duration,
+    /// Between two pieces of the answer.
+    pub stall: Duration,
+    /// From the beginning to the end of the answer.
+    pub whole: Duration,
+    /// The answer's size.
+    pub body: usize,
+}
+
+/// A call without an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// What went wrong, without the URL.
+    pub why: String,
+    /// The request may have reached the server.
+    pub left: bool,
+}
+
+impl From<&reqwest::Error> for Lost {
+    fn from(error: &reqwest::Error) -> Self {
+        Self { why: describe(error), left: !error.is_connect() && !error.is_builder() }
+    }
+}
+
+/// A setting that should be the beginning of URLs, without a final slash.
+pub fn base_url(setting: &str) -> Result<String, Error> {
+    let wrong = |why: String| Error::Config { what: "use base_url".to_owned(), why };
+    let url = Url::parse(setting).map_err(|e| wrong(e.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(wrong("it is no URL of http or https".to_owned()));
+    }
+    Ok(setting.trim_end_matches('/').to_owned())
 }
 
 fn system_roots() -> Result<RootCertStore, Error> {
@@ -143,6 +198,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_base_url_of_no_use_is_a_mistake_in_the_settings() {
+        for setting in ["", "open.feishu.cn", "ftp://x", "http://"] {
+            assert!(matches!(base_url(setting), Err(Error::Config { .. })), "{setting}");
+        }
+        assert_eq!(base_url("https://x/").unwrap(), "https://x");
+    }
 
     #[tokio::test]
     async fn an_error_names_no_url() {

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod clock;
 pub mod error;
 pub mod http;
+mod json;
 pub mod parent;
 pub mod platform;
 mod pump;

@@ -7,6 +7,7 @@
 
 pub mod feishu;
 pub mod local;
+pub mod telegram;
 
 use protocol::event::{Inbound, Outbound, Outcome};
 use protocol::id::OutboundId;

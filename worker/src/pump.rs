@@ -24,6 +24,7 @@ use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
 use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
+use crate::platform::telegram::Telegram;
 use crate::platform::{self, Note, Platform};
 use crate::unacked::Unacked;
 
@@ -100,6 +101,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
     let adapter: Running = match configure.adapter {
         Adapter::Local(settings) => Box::pin(Local::new(settings).run(for_platform)),
         Adapter::Feishu(settings) => Box::pin(Feishu::new(settings).run(for_platform)),
+        Adapter::Telegram(settings) => Box::pin(Telegram::new(settings).run(for_platform)),
         Adapter::Echo => Box::pin(Echo.run(for_agent)),
         Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
     };

@@ -40,8 +40,8 @@ pub fn split(text: &str, limit: usize, cost: impl Fn(char) -> usize) -> Vec<Stri
     parts
 }
 
-/// Where to cut `text` so that what is before costs at most `room`: never at 0.
-fn cut(text: &str, room: usize, cost: &impl Fn(char) -> usize) -> usize {
+/// Where to cut `text` so that what is before costs at most `room`, wherever that may be: never at 0.
+pub fn cut(text: &str, room: usize, cost: &impl Fn(char) -> usize) -> usize {
     // The best place of each sort so far, best sort first.
     let mut places = [0; 3];
     let mut spent = 0;

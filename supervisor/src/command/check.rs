@@ -71,6 +71,9 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                 PlatformSettings::Feishu { app_id, base_url, .. } => {
                     format!("app {app_id} at {base_url}, {}", hears(access))
                 }
+                PlatformSettings::Telegram(settings) => {
+                    format!("a bot at {}, {}", settings.base_url, hears(access))
+                }
             };
             match agent {
                 Some(agent) => format!("{what}; heard by {agent}"),

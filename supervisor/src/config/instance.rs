@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::Secret;
+use protocol::worker::{OtherWebhook, Secret, TelegramSettings, Unanswered};
 
 use super::Surroundings;
 use super::block::{Block, Place};
@@ -15,6 +15,7 @@ use crate::policy::age::{Ages, Late, Rule};
 use crate::policy::delivery;
 
 const FEISHU: &str = "https://open.feishu.cn";
+const TELEGRAM: &str = "https://api.telegram.org";
 
 /// One configured account or endpoint.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub enum PlatformKind {
     Local,
     /// Feishu and Lark.
     Feishu,
+    /// Telegram.
+    Telegram,
 }
 
 /// The agent endpoints there are.
@@ -68,6 +71,7 @@ impl Kind {
         match self {
             Self::Platform(Some(PlatformKind::Local)) => "local",
             Self::Platform(Some(PlatformKind::Feishu)) => "feishu",
+            Self::Platform(Some(PlatformKind::Telegram)) => "telegram",
             Self::Agent(Some(AgentKind::Echo)) => "echo",
             Self::Agent(Some(AgentKind::Socket)) => "socket",
             Self::Platform(None) | Self::Agent(None) => "unknown",
@@ -123,6 +127,8 @@ pub enum PlatformSettings {
         /// Without a final slash.
         base_url: String,
     },
+    /// A bot.
+    Telegram(TelegramSettings),
 }
 
 /// What an agent's adapter needs.
@@ -161,8 +167,11 @@ pub(super) fn platform(
     place: &Place,
     secrets: &dyn Surroundings,
 ) -> Spec {
-    const KINDS: [(&str, PlatformKind); 2] =
-        [("local", PlatformKind::Local), ("feishu", PlatformKind::Feishu)];
+    const KINDS: [(&str, PlatformKind); 3] = [
+        ("local", PlatformKind::Local),
+        ("feishu", PlatformKind::Feishu),
+        ("telegram", PlatformKind::Telegram),
+    ];
     let kind = kind(&name, &mut block, &KINDS);
     let agent = block.string("agent");
     let inbox = inbox(&mut block);
@@ -177,17 +186,35 @@ pub(super) fn platform(
                 let app_id = required(&mut block, "app_id");
                 let app_secret =
                     secret(&mut block, place, secrets, "app_secret_file", "app_secret_env");
-                let app_secret = match app_secret {
-                    Ok(found) => found,
-                    Err(reason) => {
-                        missing = Some(reason);
-                        None
-                    }
-                };
-                let base_url = base_url(&mut block);
+                let app_secret = app_secret.unwrap_or_else(|reason| {
+                    missing = Some(reason);
+                    None
+                });
+                let base_url = base_url(&mut block, FEISHU);
                 let access = access(&mut block);
                 let (app_id, app_secret) = (app_id?, app_secret?);
                 (PlatformSettings::Feishu { app_id, app_secret, base_url }, access)
+            }
+            PlatformKind::Telegram => {
+                let token = secret(&mut block, place, secrets, "token_file", "token_env");
+                let token = token.unwrap_or_else(|reason| {
+                    missing = Some(reason);
+                    None
+                });
+                let base_url = base_url(&mut block, TELEGRAM);
+                let unanswered = [("report", Unanswered::Report), ("resend", Unanswered::Resend)];
+                let unanswered = block.choice("unanswered", &unanswered);
+                let other_webhook =
+                    [("keep", OtherWebhook::Keep), ("remove", OtherWebhook::Remove)];
+                let other_webhook = block.choice("other_webhook", &other_webhook);
+                let access = access(&mut block);
+                let settings = TelegramSettings {
+                    token: token?,
+                    base_url,
+                    unanswered: unanswered.unwrap_or(Unanswered::Report),
+                    other_webhook: other_webhook.unwrap_or(OtherWebhook::Keep),
+                };
+                (PlatformSettings::Telegram(settings), access)
             }
         })
     });
@@ -305,8 +332,8 @@ fn secret(
     }
 }
 
-fn base_url(block: &mut Block) -> String {
-    let url = block.string("base_url").unwrap_or_else(|| FEISHU.to_owned());
+fn base_url(block: &mut Block, default: &str) -> String {
+    let url = block.string("base_url").unwrap_or_else(|| default.to_owned());
     if !(url.starts_with("https://") || url.starts_with("http://")) {
         block.problem(&format!("base_url must start with https:// or http://, not {url:?}"));
     }

@@ -80,10 +80,13 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
             "[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"missing\"\n",
             "66 [platform.feishu] read the secret in /etc/hermes-gw/missing: not found",
         ),
-        ("[platform.work]\n", "78 [platform.work] kind must be set to one of local, feishu"),
+        (
+            "[platform.work]\n",
+            "78 [platform.work] kind must be set to one of local, feishu, telegram",
+        ),
         (
             "[platform.work]\nkind = \"slack\"\n",
-            "78 [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu",
+            "78 [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu, telegram",
         ),
         (
             "[agent.socket]\nconcurrency = 0\n",

@@ -179,6 +179,7 @@ impl Gateway {
                         base_url: base_url.clone(),
                     })
                 }
+                PlatformSettings::Telegram(settings) => Adapter::Telegram(settings.clone()),
             },
             Desk::Agent(desk) => match &desk.settings {
                 AgentSettings::Echo => Adapter::Echo,

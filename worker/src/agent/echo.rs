@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protocol::event::{Delivery, Reply};
+use protocol::event::{Delivery, InboundKind, Reply};
 use protocol::worker::{FromWorker, Ready, ReplyVerdict};
 
 use super::{Agent, Context, ToAgent};
@@ -46,6 +46,9 @@ fn answer(context: &Context, delivery: Delivery) -> impl Future<Output = FromWor
     let replies = context.replies.clone();
     async move {
         let Delivery { event_id, lane, event, .. } = delivery;
+        if event.kind != InboundKind::Message {
+            return FromWorker::Ack { event_id };
+        }
         let reply = Reply {
             key: format!("echo:{event_id}"),
             lane,

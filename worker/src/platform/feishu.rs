@@ -13,7 +13,6 @@ mod decode;
 mod discovery;
 mod encode;
 mod frame;
-mod json;
 mod live;
 mod memory;
 mod receive;
@@ -27,7 +26,6 @@ use std::time::Duration;
 use protocol::worker::{FeishuSettings, Outside, Ready};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use self::api::{Api, Bot};
 use self::discovery::{Endpoint, Failure};
@@ -35,7 +33,7 @@ use self::memory::Memory;
 use self::socket::Ended;
 use crate::Error;
 use crate::clock;
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::platform::{Context, Events, Note, Platform, Report};
 use crate::session::{Input, Session};
 
@@ -82,7 +80,8 @@ impl Feishu {
 
 impl Platform for Feishu {
     async fn run(self, context: Context) -> Result<(), Error> {
-        let settings = checked(self.settings)?;
+        let base_url = http::base_url(&self.settings.base_url)?;
+        let settings = FeishuSettings { base_url, ..self.settings };
         let http = Http::new(&settings.base_url)?;
         let shared = Shared {
             limits: self.limits,
@@ -100,16 +99,6 @@ impl Platform for Feishu {
         );
         Ok(())
     }
-}
-
-fn checked(settings: FeishuSettings) -> Result<FeishuSettings, Error> {
-    let wrong = |why: String| Error::Config { what: "use base_url".to_owned(), why };
-    let url = Url::parse(&settings.base_url).map_err(|e| wrong(e.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("it is no URL of http or https".to_owned()));
-    }
-    let base_url = settings.base_url.trim_end_matches('/').to_owned();
-    Ok(FeishuSettings { base_url, ..settings })
 }
 
 /// What everything here shares.

@@ -10,9 +10,9 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::encode::{Said, judge};
-use super::json::{member, parse, text_of};
 use super::token::{NoToken, Tokens};
 use crate::http::Http;
+use crate::json::{member, parse, text_of};
 
 const BOT_INFO: &str = "/open-apis/bot/v3/info";
 const RESET: &str = "x-ogw-ratelimit-reset";

@@ -113,7 +113,7 @@ async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
 fn refusal(status: u16, headers: &HeaderMap) -> Failure {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let said = header("handshake-status").parse().unwrap_or(status);
-    let msg = super::discovery::cut(header("handshake-msg"));
+    let msg = crate::json::brief(header("handshake-msg"));
     let reason = format!("open the connection: HTTP {status}, {said} {msg}");
     match said {
         403 => Failure::refused(

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use protocol::event::Part;
 use serde_json::Value;
 
-use super::json::{list_of, member, text_of};
+use crate::json::{list_of, member, text_of};
 
 /// Everybody, as it stands in a text.
 pub(super) const ALL: &str = "@_all";

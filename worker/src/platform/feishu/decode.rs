@@ -8,7 +8,7 @@ use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKin
 use serde_json::Value;
 
 use super::content::{self, ALL, Mentioned};
-use super::json::{list_of, member, text_of};
+use crate::json::{list_of, member, text_of};
 
 /// Larger ones are not handed on as they came.
 const RAW_MAX: usize = 256 * 1024;

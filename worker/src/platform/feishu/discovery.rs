@@ -10,8 +10,8 @@ use protocol::worker::FeishuSettings;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::json::{member, number_of, parse, text_of};
 use crate::http::Http;
+use crate::json::{brief, member, number_of, parse, text_of};
 use crate::session::Loss;
 
 const PATH: &str = "/callback/ws/endpoint";
@@ -40,7 +40,7 @@ impl Failure {
 
     /// The platform refused with this code.
     pub(super) fn code(code: i64, msg: &str) -> Self {
-        let reason = format!("the platform refuses the connection: {code} {}", cut(msg));
+        let reason = format!("the platform refuses the connection: {code} {}", brief(msg));
         match code {
             1 | 1_000_040_343 => Self::outage(reason),
             1_000_040_344 => Self::refused(reason, "set app_id and the app's secret"),
@@ -138,11 +138,6 @@ fn without_code(status: u16) -> Failure {
 pub(super) fn ping_interval(settings: &Value) -> Option<Duration> {
     let seconds = member(settings, "PingInterval").as_u64()?;
     (seconds > 0).then(|| Duration::from_secs(seconds))
-}
-
-/// Enough of a platform's words for people.
-pub(super) fn cut(msg: &str) -> &str {
-    msg.get(..msg.floor_char_boundary(200)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@
 use protocol::event::Outbound;
 use serde_json::{Value, json};
 
-use super::discovery::cut;
-use super::json::{member, number_of, parse, text_of};
+use crate::json::{brief, member, number_of, parse, text_of};
 use crate::text;
 
 const MESSAGES: &str = "/open-apis/im/v1/messages";
@@ -104,7 +103,7 @@ pub(super) fn judge(status: u16, reset: Option<&str>, body: &[u8]) -> Said {
     let Some(code) = number_of(&answer, "code") else {
         return Said::Later { reason: format!("the platform answers HTTP {status}"), after_ms };
     };
-    let said = format!("{code} {}", cut(text_of(&answer, "msg")));
+    let said = format!("{code} {}", brief(text_of(&answer, "msg")));
     match code {
         0 => Said::Done(
             Some(text_of(member(&answer, "data"), "message_id"))

@@ -11,10 +11,9 @@ use protocol::worker::{FeishuSettings, Secret};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::discovery::cut;
-use super::json::{member, number_of, parse, text_of};
 use crate::clock::{self, Instant};
 use crate::http::Http;
+use crate::json::{brief, member, number_of, parse, text_of};
 
 const PATH: &str = "/open-apis/auth/v3/tenant_access_token/internal";
 /// Renewed when this much remains, or half of it if it is short-lived.
@@ -94,7 +93,7 @@ impl Tokens {
 /// Reads the answer, which is flat: nothing is in `data`.
 fn understand(status: u16, body: &[u8]) -> Result<(Secret, Duration), NoToken> {
     let answer = parse(body);
-    let msg = cut(text_of(&answer, "msg"));
+    let msg = brief(text_of(&answer, "msg"));
     match number_of(&answer, "code") {
         Some(0) => {}
         Some(code @ (10_003 | 10_014 | 10_015)) => {

@@ -184,16 +184,9 @@ async fn it_ends_at_once_while_there_is_no_connection() {
     rig.end().await;
 }
 
-#[tokio::test]
-async fn a_base_url_of_no_use_is_a_mistake_in_the_settings() {
-    for base_url in ["", "open.feishu.cn", "ftp://x", "http://"] {
-        let (app_id, app_secret) = (APP.to_owned(), Secret::new("hidden"));
-        let settings = FeishuSettings { app_id, app_secret, base_url: base_url.to_owned() };
-        assert!(matches!(checked(settings), Err(Error::Config { .. })), "{base_url}");
-    }
+#[test]
+fn no_setting_shows_its_secret() {
     let (app_id, app_secret) = (APP.to_owned(), Secret::new("hidden"));
-    let base_url = "https://x/".to_owned();
-    let settings = checked(FeishuSettings { app_id, app_secret, base_url }).unwrap();
-    assert_eq!(settings.base_url, "https://x");
+    let settings = FeishuSettings { app_id, app_secret, base_url: "https://x".to_owned() };
     assert!(!format!("{:?}", Feishu::new(settings)).contains("hidden"));
 }

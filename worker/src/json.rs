@@ -5,28 +5,33 @@ use serde_json::Value;
 static NOTHING: Value = Value::Null;
 
 /// A member; null if there is none.
-pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     value.get(name).unwrap_or(&NOTHING)
 }
 
 /// A member that is a text; empty if it is none.
-pub(super) fn text_of<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text_of<'a>(value: &'a Value, name: &str) -> &'a str {
     member(value, name).as_str().unwrap_or_default()
 }
 
 /// A member that is a list; empty if it is none.
-pub(super) fn list_of<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+pub(crate) fn list_of<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     member(value, name).as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A member that is a whole number.
-pub(super) fn number_of(value: &Value, name: &str) -> Option<i64> {
+pub(crate) fn number_of(value: &Value, name: &str) -> Option<i64> {
     member(value, name).as_i64()
 }
 
 /// Whatever JSON is in these bytes; null if it is none.
-pub(super) fn parse(bytes: &[u8]) -> Value {
+pub(crate) fn parse(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+/// Enough of a platform's words for people.
+pub(crate) fn brief(words: &str) -> &str {
+    words.get(..words.floor_char_boundary(200)).unwrap_or_default()
 }
 
 #[cfg(test)]

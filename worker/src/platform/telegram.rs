@@ -1,0 +1,115 @@
+//! Platform `telegram`: the Bot API by long polling.
+//!
+//! Two things run side by side and never wait for each other: hearing (`hear`) and replying (`send`). Both
+//! try for ever; only a token that is good for nothing ends the worker.
+
+mod answer;
+mod api;
+mod batch;
+mod content;
+mod decode;
+mod encode;
+mod hear;
+mod markup;
+mod pace;
+mod rival;
+mod send;
+mod units;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::worker::TelegramSettings;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::api::Api;
+use self::pace::Pace;
+use crate::platform::{Context, Events, Platform, Report};
+use crate::{Error, clock};
+
+/// Groups that moved and are remembered.
+const MOVED_MAX: usize = 256;
+/// Pressed buttons that wait for a sign.
+const PRESSED: usize = 64;
+/// As the platform slows down conflicts itself.
+const CONFLICT: Duration = Duration::from_secs(3);
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Telegram {
+    settings: TelegramSettings,
+    /// The pause after a first conflict with another poll.
+    conflict: Duration,
+}
+
+impl Telegram {
+    /// For the bot in `settings`.
+    pub fn new(settings: TelegramSettings) -> Self {
+        Self { settings, conflict: CONFLICT }
+    }
+}
+
+impl Platform for Telegram {
+    async fn run(self, context: Context) -> Result<(), Error> {
+        let base_url = crate::http::base_url(&self.settings.base_url)?;
+        let (press, pressed) = mpsc::channel(PRESSED);
+        let shared = Shared {
+            api: Api::new(TelegramSettings { base_url, ..self.settings })?,
+            events: context.events,
+            report: context.report,
+            stop: context.stop,
+            pace: Mutex::new(Pace::new(clock::now())),
+            moved: Mutex::default(),
+            pressed: press,
+            conflict: self.conflict,
+        };
+        let hearing = async {
+            let heard = hear::run(&shared).await;
+            // Without a token that is good, replies cannot go either.
+            shared.stop.cancel();
+            heard
+        };
+        let replying = send::run(&shared, context.outbound);
+        let (heard, (), ()) = tokio::join!(hearing, replying, send::notice(&shared, pressed));
+        heard
+    }
+}
+
+/// What everything here shares.
+struct Shared {
+    api: Api,
+    events: Events,
+    report: Report,
+    stop: CancellationToken,
+    pace: Mutex<Pace>,
+    /// Groups that go on under another id.
+    moved: Mutex<HashMap<i64, i64>>,
+    pressed: mpsc::Sender<String>,
+    conflict: Duration,
+}
+
+impl Shared {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A group goes on under another id. Forgetting it costs one refused call.
+    fn moved(&self, from: i64, to: i64) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if moved.len() >= MOVED_MAX {
+            moved.clear();
+        }
+        moved.insert(from, to);
+    }
+
+    /// Under which id a chat goes on.
+    fn now_at(&self, chat: i64) -> i64 {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.get(&chat).copied().unwrap_or(chat)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Calls of the Bot API.
+//!
+//! The token is a part of every URL. No error of the client names one, and whatever else is told, to the
+//! log or to the supervisor, has gone through [`Api::redacted`].
+
+use std::time::Duration;
+
+use protocol::worker::TelegramSettings;
+use serde_json::{Value, json};
+
+use super::answer::{Said, judge};
+use super::batch::{Fetched, read};
+use crate::Error;
+use crate::http::{Answer, Http, Lost, Within};
+
+/// Small calls.
+const CALL: Within = Within {
+    head: Duration::from_secs(15),
+    stall: Duration::from_secs(5),
+    whole: Duration::from_secs(20),
+    body: 1024 * 1024,
+};
+/// One answer holds about 4 MB of updates.
+const UPDATES_MAX: usize = 16 * 1024 * 1024;
+/// For all of them, on a slow line.
+const UPDATES_WHOLE: Duration = Duration::from_mins(2);
+/// Between two pieces of them.
+const UPDATES_STALL: Duration = Duration::from_secs(4);
+/// The kinds of updates that we understand. Sent each time, because the platform keeps what any program
+/// of this bot once asked for.
+const KINDS: [&str; 7] = [
+    "message",
+    "edited_message",
+    "channel_post",
+    "edited_channel_post",
+    "callback_query",
+    "message_reaction",
+    "my_chat_member",
+];
+
+/// The Bot API, as one bot.
+pub(super) struct Api {
+    http: Http,
+    settings: TelegramSettings,
+}
+
+/// What to ask the queue for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ask {
+    /// Everything below may be forgotten. Without it nothing is.
+    pub(super) confirm: Option<i64>,
+    /// How long the platform may wait for something to say.
+    pub(super) hold: Duration,
+    /// How long the way there and back may take besides.
+    pub(super) patience: Duration,
+}
+
+impl Api {
+    /// Of the bot in `settings`, whose token must be one.
+    pub(super) fn new(settings: TelegramSettings) -> Result<Self, Error> {
+        let token = settings.token.expose();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let is_token = token.split_once(':').is_some_and(|(id, key)| {
+            !id.is_empty()
+                && id.bytes().all(|byte| byte.is_ascii_digit())
+                && !key.is_empty()
+                && key.bytes().all(plain)
+        });
+        if !is_token {
+            let why = "it is none; BotFather's look like 123456:ABC-DEF".to_owned();
+            return Err(Error::Credentials { what: "use the token".to_owned(), why });
+        }
+        Ok(Self { http: Http::new(&settings.base_url)?, settings })
+    }
+
+    pub(super) fn settings(&self) -> &TelegramSettings {
+        &self.settings
+    }
+
+    /// `text` without the token, should it be in there.
+    pub(super) fn redacted(&self, text: &str) -> String {
+        text.replace(self.settings.token.expose(), "***")
+    }
+
+    /// A call that may be repeated, whatever became of it.
+    pub(super) async fn ask(&self, method: &str, body: &Value) -> Said {
+        let request = self.http.client().post(self.url(method)).json(body);
+        match self.http.call_within(request, CALL).await {
+            Ok(answer) => self.judged(&answer),
+            Err(lost) => Said::Away(self.redacted(&lost.why)),
+        }
+    }
+
+    /// A call that must not be repeated if it may have been done. It never travels over a connection
+    /// that was kept, which may have died unnoticed.
+    pub(super) async fn perform(&self, method: &str, body: &Value) -> Said {
+        let request = self.http.fresh().post(self.url(method)).json(body);
+        match self.http.call_within(request, CALL).await {
+            Ok(answer) => self.judged(&answer),
+            Err(Lost { why, left: true }) => Said::Unclear(self.redacted(&why)),
+            Err(Lost { why, left: false }) => Said::Away(self.redacted(&why)),
+        }
+    }
+
+    /// Asks the queue of updates.
+    pub(super) async fn updates(&self, ask: Ask) -> Fetched {
+        let body = json!({
+            "offset": ask.confirm.unwrap_or(0), "timeout": ask.hold.as_secs(), "limit": 100,
+            "allowed_updates": KINDS,
+        });
+        let within = Within {
+            head: ask.hold + ask.patience,
+            stall: UPDATES_STALL,
+            whole: UPDATES_WHOLE,
+            body: UPDATES_MAX,
+        };
+        let request = self.http.client().post(self.url("getUpdates")).json(&body);
+        match self.http.call_within(request, within).await {
+            Ok(answer) => match read(&answer.body) {
+                Some(updates) => Fetched::Updates(updates),
+                None => Fetched::Other(self.judged(&answer)),
+            },
+            Err(lost) => Fetched::Other(Said::Away(self.redacted(&lost.why))),
+        }
+    }
+
+    fn judged(&self, answer: &Answer) -> Said {
+        let token = self.settings.token.expose();
+        match judge(answer.status, &answer.body) {
+            Said::Refused(why) => Said::Refused(why.replace(token, "***")),
+            Said::Credentials(why) => Said::Credentials(why.replace(token, "***")),
+            said @ (Said::Done(_)
+            | Said::Limited(_)
+            | Said::Conflict(_)
+            | Said::Moved(_)
+            | Said::Away(_)
+            | Said::Unclear(_)) => said,
+        }
+    }
+
+    fn url(&self, method: &str) -> String {
+        format!("{}/bot{}/{method}", self.settings.base_url, self.settings.token.expose())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::worker::{OtherWebhook, Secret, Unanswered};
+
+    use super::*;
+
+    fn api(token: &str) -> Result<Api, Error> {
+        Api::new(TelegramSettings {
+            token: Secret::new(token),
+            base_url: "http://127.0.0.1:1".to_owned(),
+            unanswered: Unanswered::Report,
+            other_webhook: OtherWebhook::Keep,
+        })
+    }
+
+    #[test]
+    fn what_is_no_token_is_never_a_part_of_a_url() {
+        for wrong in ["", "1", "1:", ":a", "x:a", "1:a/b", "1:a b", "1:a?b", "1:ä", "1:a\n"] {
+            let error = api(wrong).map(drop).unwrap_err();
+            assert_eq!(error.exit_code(), 77, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_error_names_the_token() {
+        let api = api("12:s3cret").unwrap();
+        let said = api.perform("sendMessage", &json!({})).await;
+        assert!(matches!(&said, Said::Away(why) if !why.contains("s3cret")), "{said:?}");
+        assert_eq!(api.redacted("http://h/bot12:s3cret/x"), "http://h/bot***/x");
+    }
+}

@@ -1,0 +1,231 @@
+//! One update, from the platform's JSON into our shape. Pure.
+//!
+//! An update has an id and one more member, whose name says what it is; new ones appear several times a
+//! year. Ids are numbers of up to 52 bits. A message belongs to a topic only if it says so: outside of
+//! forums the same number marks chains of answers. Whoever writes in the name of a chat (a channel, an
+//! anonymous administrator) is known by that chat's id.
+
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
+use serde_json::Value;
+
+use super::content::{Content, content, mention};
+use crate::json::{list_of, member, number_of, parse, text_of};
+
+/// Who the bot is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Own {
+    /// Its id.
+    pub(super) id: i64,
+    /// Its user name, without the `@`.
+    pub(super) username: String,
+}
+
+/// What is to be made of an update.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Heard {
+    /// An event.
+    Event(Box<Inbound>),
+    /// Nothing; it is well-formed.
+    Ignored,
+    /// Nothing; it is not what it should be.
+    Malformed(&'static str),
+}
+
+/// An update.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Update {
+    /// Its id in the queue.
+    pub(super) id: Option<i64>,
+    /// What is to be made of it.
+    pub(super) heard: Heard,
+    /// The album that it is a part of.
+    pub(super) album: Option<String>,
+    /// The pressed button whose presser waits for a sign.
+    pub(super) button: Option<String>,
+    /// A group that goes on under another id: the old and the new one.
+    pub(super) moved: Option<(i64, i64)>,
+}
+
+/// Understands an update. It never fails: what cannot be understood says so.
+pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
+    let update = parse(raw.as_bytes());
+    let mut understood = Update {
+        id: number_of(&update, "update_id"),
+        heard: Heard::Malformed("it is no object"),
+        album: None,
+        button: None,
+        moved: None,
+    };
+    let Some(members) = update.as_object() else { return understood };
+    let Some(id) = understood.id else {
+        understood.heard = Heard::Malformed("it has no id");
+        return understood;
+    };
+    let Some((kind, value)) = members.iter().find(|(name, _)| *name != "update_id") else {
+        understood.heard = Heard::Malformed("it has nothing but an id");
+        return understood;
+    };
+    let decoded = match kind.as_str() {
+        "message" | "channel_post" => {
+            understood.album =
+                Some(text_of(value, "media_group_id").to_owned()).filter(|album| !album.is_empty());
+            let from = number_of(member(value, "chat"), "id");
+            understood.moved = from.zip(number_of(value, "migrate_to_chat_id"));
+            message(value, own, InboundKind::Message)
+        }
+        "edited_message" | "edited_channel_post" => message(value, own, InboundKind::Edit),
+        "callback_query" => {
+            understood.button = Some(text_of(value, "id").to_owned()).filter(|id| !id.is_empty());
+            button(value)
+        }
+        "message_reaction" => reaction(value),
+        "my_chat_member" => membership(value),
+        _ => Ok(other(value)),
+    };
+    understood.heard = match decoded {
+        Ok(Some(mut event)) => {
+            event.keys.insert(0, format!("update:{id}"));
+            raw.as_bytes().clone_into(&mut event.raw);
+            if event.origin_ms == 0 {
+                event.origin_ms = now_ms;
+            }
+            Heard::Event(Box::new(event))
+        }
+        Ok(None) => Heard::Ignored,
+        Err(why) => Heard::Malformed(why),
+    };
+    understood
+}
+
+type Decoded = Result<Option<Inbound>, &'static str>;
+
+fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
+    let mut event = base(message, message, kind)?;
+    let message_id = number_of(message, "message_id").ok_or("its message has no id")?;
+    let chat = event.chat_id.clone();
+    let (kind, date) = match kind {
+        InboundKind::Edit => (kind, number_of(message, "edit_date").unwrap_or_default()),
+        InboundKind::Message
+        | InboundKind::Button
+        | InboundKind::Reaction
+        | InboundKind::Member
+        | InboundKind::Other => (kind, number_of(message, "date").unwrap_or_default()),
+    };
+    event.keys = vec![match kind {
+        InboundKind::Edit => format!("edit:{chat}:{message_id}:{date}"),
+        _ => format!("message:{chat}:{message_id}"),
+    }];
+    event.origin_ms = date.saturating_mul(1000);
+    event.message_id = Some(message_id.to_string());
+    let answered = member(message, "reply_to_message");
+    // In a topic, every message that answers nothing answers the topic's first one.
+    let is_root = event.thread_id.is_some()
+        && number_of(answered, "message_id") == number_of(message, "message_thread_id");
+    if !is_root {
+        event.reply_to = number_of(answered, "message_id").map(|id| id.to_string());
+    }
+    match content(message) {
+        Content::Words { text, parts } => (event.text, event.parts) = (text, parts),
+        Content::Service => return Ok(None),
+        Content::Unknown => event.kind = InboundKind::Other,
+    }
+    let is_ours = !is_root && number_of(member(answered, "from"), "id") == Some(own.id);
+    event.mention = if is_ours { Mention::Me } else { mention(message, own) };
+    Ok(Some(event))
+}
+
+fn button(query: &Value) -> Decoded {
+    let message = member(query, "message");
+    if !message.is_object() {
+        // The message was sent in the name of a user, or is too old: nowhere to answer.
+        return Ok(None);
+    }
+    let mut event = base(message, query, InboundKind::Button)?;
+    event.keys = vec![format!("button:{}", text_of(query, "id"))];
+    text_of(query, "data").clone_into(&mut event.text);
+    event.reply_to = number_of(message, "message_id").map(|id| id.to_string());
+    event.mention = Mention::Me;
+    Ok(Some(event))
+}
+
+fn reaction(change: &Value) -> Decoded {
+    let mut event = base(change, change, InboundKind::Reaction)?;
+    if event.sender.user_id.is_empty() {
+        event.sender = sender(&Value::Null, member(change, "actor_chat"));
+    }
+    let faces = list_of(change, "new_reaction").iter().map(|face| match text_of(face, "emoji") {
+        "" => "[custom emoji]",
+        emoji => emoji,
+    });
+    event.text = faces.collect();
+    event.reply_to = number_of(change, "message_id").map(|id| id.to_string());
+    event.origin_ms = number_of(change, "date").unwrap_or_default().saturating_mul(1000);
+    Ok(Some(event))
+}
+
+fn membership(change: &Value) -> Decoded {
+    let mut event = base(change, change, InboundKind::Member)?;
+    event.text = format!("[{}]", text_of(member(change, "new_chat_member"), "status"));
+    event.mention = Mention::Me;
+    event.origin_ms = number_of(change, "date").unwrap_or_default().saturating_mul(1000);
+    Ok(Some(event))
+}
+
+/// A kind that did not exist when this was written: whoever and wherever it names, as others do.
+fn other(value: &Value) -> Option<Inbound> {
+    base(value, value, InboundKind::Other).ok()
+}
+
+/// Chat, topic and sender, which `by` names.
+fn base(message: &Value, by: &Value, kind: InboundKind) -> Result<Inbound, &'static str> {
+    let chat = member(message, "chat");
+    let chat_id = number_of(chat, "id").ok_or("its chat has no id")?;
+    let chat_type = match text_of(chat, "type") {
+        "private" => ChatType::Direct,
+        "channel" => ChatType::Channel,
+        _ => ChatType::Group,
+    };
+    let from = match member(by, "from") {
+        Value::Null => member(by, "user"),
+        from => from,
+    };
+    let in_topic = member(message, "is_topic_message").as_bool() == Some(true);
+    let thread = number_of(message, "message_thread_id").filter(|_| in_topic);
+    Ok(Inbound {
+        kind,
+        keys: Vec::new(),
+        origin_ms: 0,
+        chat_id: chat_id.to_string(),
+        chat_type,
+        thread_id: thread.map(|id| id.to_string()),
+        message_id: None,
+        reply_to: None,
+        sender: sender(from, member(by, "sender_chat")),
+        mention: Mention::None,
+        text: String::new(),
+        parts: Vec::new(),
+        raw: Vec::new(),
+    })
+}
+
+fn sender(from: &Value, chat: &Value) -> Sender {
+    if let Some(id) = number_of(chat, "id") {
+        let name = [text_of(chat, "title"), text_of(chat, "username")];
+        let name = name.into_iter().find(|name| !name.is_empty()).map(str::to_owned);
+        return Sender { user_id: id.to_string(), name, kind: SenderKind::User };
+    }
+    let Some(id) = number_of(from, "id") else {
+        return Sender { user_id: String::new(), name: None, kind: SenderKind::System };
+    };
+    let is_bot = member(from, "is_bot").as_bool() == Some(true);
+    let name = format!("{} {}", text_of(from, "first_name"), text_of(from, "last_name"));
+    Sender {
+        user_id: id.to_string(),
+        name: Some(name.trim().to_owned()).filter(|name| !name.is_empty()),
+        kind: if is_bot { SenderKind::Bot } else { SenderKind::User },
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! Updates of every kind, as the platform's reference writes them.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn own() -> Own {
+    Own { id: 7, username: "Test_Bot".to_owned() }
+}
+
+fn understood(update: Value) -> Update {
+    decode(&update.to_string(), &own(), 5)
+}
+
+fn event(update: Value) -> Inbound {
+    match understood(update).heard {
+        Heard::Event(event) => *event,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn said(change: Value) -> Value {
+    let mut message = json!({
+        "message_id": 3, "date": 10, "chat": {"id": -100, "type": "supergroup"},
+        "from": {"id": 9, "is_bot": false, "first_name": "Ann", "last_name": "B"}, "text": "hi",
+    });
+    let members = message.as_object_mut().unwrap();
+    members.extend(change.as_object().unwrap().clone());
+    json!({"update_id": 1, "message": message})
+}
+
+#[test]
+fn a_message_has_its_place_and_its_sender() {
+    let event = event(said(json!({})));
+    assert_eq!(event.keys, ["update:1", "message:-100:3"]);
+    assert_eq!((event.chat_id.as_str(), event.chat_type), ("-100", ChatType::Group));
+    assert_eq!((event.origin_ms, event.message_id.as_deref()), (10_000, Some("3")));
+    let sender = Sender { user_id: "9".into(), name: Some("Ann B".into()), kind: SenderKind::User };
+    assert_eq!((event.sender, event.mention), (sender, Mention::None));
+    assert!(event.raw.starts_with(b"{"));
+}
+
+#[test]
+fn a_thread_counts_only_in_a_forum() {
+    let chain =
+        json!({"message_thread_id": 2, "reply_to_message": {"message_id": 2, "from": {"id": 7}}});
+    let in_chain = event(said(chain));
+    assert_eq!((in_chain.thread_id, in_chain.mention), (None, Mention::Me));
+    assert_eq!(in_chain.reply_to.as_deref(), Some("2"));
+    // The bot made the topic: its first message is ours, and nobody answered it.
+    let topic = json!({
+        "message_thread_id": 2, "is_topic_message": true,
+        "reply_to_message": {"message_id": 2, "from": {"id": 7}, "forum_topic_created": {}},
+    });
+    let in_topic = event(said(topic));
+    assert_eq!(in_topic.thread_id.as_deref(), Some("2"));
+    assert_eq!((in_topic.reply_to, in_topic.mention), (None, Mention::None));
+}
+
+#[test]
+fn whoever_speaks_for_a_chat_is_that_chat() {
+    let anonymous = json!({
+        "from": {"id": 1_087_968_824, "is_bot": true}, "sender_chat": {"id": -100, "title": "G"},
+    });
+    let sender = event(said(anonymous)).sender;
+    assert_eq!((sender.user_id.as_str(), sender.kind), ("-100", SenderKind::User));
+    let post = event(json!({"update_id": 1, "channel_post": {
+        "message_id": 1, "date": 1, "chat": {"id": -200, "type": "channel"},
+        "sender_chat": {"id": -200, "title": "C"}, "text": "news",
+    }}));
+    assert_eq!((post.chat_type, post.sender.user_id.as_str()), (ChatType::Channel, "-200"));
+    let bot = event(said(json!({"from": {"id": 8, "is_bot": true}})));
+    assert_eq!(bot.sender.kind, SenderKind::Bot);
+}
+
+#[test]
+fn an_edit_is_another_event_each_time() {
+    let edit = |date: i64| {
+        let mut update = said(json!({"edit_date": date, "text": "ho"}));
+        let message = update.as_object_mut().unwrap().remove("message").unwrap();
+        event(json!({"update_id": 1, "edited_message": message}))
+    };
+    assert_eq!((edit(11).kind, edit(11).text.as_str()), (InboundKind::Edit, "ho"));
+    assert_ne!(edit(11).keys[1], edit(12).keys[1]);
+}
+
+#[test]
+fn buttons_reactions_and_membership_are_events() {
+    let pressed = json!({"update_id": 1, "callback_query": {
+        "id": "q", "from": {"id": 9}, "data": "yes",
+        "message": {"message_id": 4, "chat": {"id": 9, "type": "private"}, "from": {"id": 7}},
+    }});
+    let button = event(pressed.clone());
+    assert_eq!((button.kind, button.text.as_str()), (InboundKind::Button, "yes"));
+    assert_eq!((button.sender.user_id.as_str(), button.mention), ("9", Mention::Me));
+    assert_eq!(understood(pressed).button.as_deref(), Some("q"));
+    let reaction = event(json!({"update_id": 1, "message_reaction": {
+        "chat": {"id": -100, "type": "group"}, "message_id": 4, "user": {"id": 9}, "date": 2,
+        "old_reaction": [], "new_reaction": [{"type": "emoji", "emoji": "👍"}],
+    }}));
+    assert_eq!((reaction.text.as_str(), reaction.reply_to.as_deref()), ("👍", Some("4")));
+    let member = event(json!({"update_id": 1, "my_chat_member": {
+        "chat": {"id": 9, "type": "private"}, "from": {"id": 9}, "date": 2,
+        "new_chat_member": {"status": "kicked"},
+    }}));
+    assert_eq!((member.kind, member.text.as_str()), (InboundKind::Member, "[kicked]"));
+}
+
+#[test]
+fn unknown_kinds_are_kept_as_they_came() {
+    let update = json!({"update_id": 1, "brand_new": {
+        "chat": {"id": 9, "type": "private"}, "from": {"id": 9}, "x": [1],
+    }});
+    let event = event(update.clone());
+    assert_eq!((event.kind, event.raw), (InboundKind::Other, update.to_string().into_bytes()));
+    assert_eq!(understood(json!({"update_id": 1, "brand_new": {}})).heard, Heard::Ignored);
+    let odd = super::tests::event(said(json!({"text": null, "hologram": {}})));
+    assert_eq!(odd.kind, InboundKind::Other);
+}
+
+#[test]
+fn a_group_that_moves_says_where() {
+    let update = understood(said(json!({"text": null, "migrate_to_chat_id": -1001})));
+    assert_eq!((update.moved, update.heard), (Some((-100, -1001)), Heard::Ignored));
+}
+
+#[test]
+fn what_is_no_update_says_so() {
+    for update in [
+        json!("x"),
+        json!({}),
+        json!({"update_id": 1}),
+        json!({"message": {}}),
+        json!({"update_id": 1, "message": "x"}),
+        json!({"update_id": 1, "message": {"chat": {"id": "x"}}}),
+        said(json!({"message_id": null})),
+    ] {
+        let heard = understood(update.clone()).heard;
+        assert!(matches!(heard, Heard::Malformed(_)), "{update} {heard:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_update_makes_it_panic(
+        name in "message|callback_query|message_reaction|my_chat_member|x",
+        member in "chat|from|text|entities|photo|reply_to_message|date|data",
+        value in "null|1|-1|\"x\"|\\[\\]|\\[\\{\\}\\]|\\{\\}|1e99|9007199254740993",
+    ) {
+        let update = format!(r#"{{"update_id":1,"{name}":{{"message_id":1,"chat":{{"id":1}},"{member}":{value}}}}}"#);
+        decode(&update, &own(), 0);
+    }
+}

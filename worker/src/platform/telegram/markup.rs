@@ -1,0 +1,317 @@
+//! A reply in Markdown, as text and the styles of its parts. Pure.
+//!
+//! The platform has markup languages of its own, in which one forgotten backslash fails the whole message.
+//! Text with places beside it cannot fail: whatever an agent writes, its words arrive. What the platform
+//! cannot show (lists, tables, rules) is drawn with characters.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::mem::take;
+use std::ops::Range;
+
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
+/// A text and its styles.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Marked {
+    /// As people read it.
+    pub(super) text: String,
+    /// Which bytes of it look how.
+    pub(super) spans: Vec<Span>,
+}
+
+/// A styled part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    /// How it looks.
+    pub(super) style: Style,
+    /// Which bytes.
+    pub(super) range: Range<usize>,
+}
+
+/// A look.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Style {
+    /// Heavy.
+    Bold,
+    /// Slanted.
+    Italic,
+    /// Struck through.
+    Strike,
+    /// Code in a line.
+    Code,
+    /// Code of its own, in a language if one is named.
+    Pre(String),
+    /// Leads to an address.
+    Link(String),
+    /// What somebody else said.
+    Quote,
+}
+
+/// Reads Markdown. What has no words left is taken as it stands.
+pub(super) fn marked(markdown: &str) -> Marked {
+    let options =
+        Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
+    let parser = Parser::new_ext(markdown, options);
+    let definitions: Vec<_> = parser
+        .reference_definitions()
+        .iter()
+        .map(|(label, definition)| (label.to_owned(), definition.dest.to_string()))
+        .collect();
+    let mut writer = Writer::default();
+    for event in parser {
+        writer.take(event);
+    }
+    // Addresses that nothing led to are words as well.
+    for (label, address) in definitions {
+        if !writer.linked.contains(&address) {
+            writer.gap(1);
+            writer.push(&format!("[{label}]: {address}"));
+        }
+    }
+    let mut marked = writer.done;
+    if marked.text.trim().is_empty() {
+        return Marked { text: markdown.to_owned(), spans: Vec::new() };
+    }
+    marked.spans.retain(|span| !span.range.is_empty());
+    marked.spans.sort_by_key(|span| (span.range.start, std::cmp::Reverse(span.range.end)));
+    marked
+}
+
+/// What ends with the next end of its sort.
+enum Open {
+    Span(Style, usize),
+    /// An address that cannot be a link is written behind its words.
+    Address(String),
+}
+
+#[derive(Default)]
+struct Writer {
+    done: Marked,
+    open: Vec<Open>,
+    /// Line ends before what comes next.
+    gap: usize,
+    /// The next number of each open list, if it is numbered.
+    lists: Vec<Option<u64>>,
+    /// The rows of the open table.
+    table: Option<Vec<Vec<String>>>,
+    linked: HashSet<String>,
+}
+
+impl Writer {
+    fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Start(tag) => self.start(tag),
+            Event::End(tag) => self.end(tag),
+            Event::Text(text) => self.push(&text),
+            Event::Code(text) => {
+                self.open(Style::Code);
+                self.push(&text);
+                self.close();
+            }
+            Event::Html(text) => {
+                self.push(text.trim_end_matches('\n'));
+                self.gap(1);
+            }
+            Event::InlineHtml(text) | Event::InlineMath(text) | Event::DisplayMath(text) => {
+                self.push(&text);
+            }
+            Event::FootnoteReference(name) => self.push(&format!("[^{name}]")),
+            Event::SoftBreak | Event::HardBreak => self.push("\n"),
+            Event::Rule => {
+                self.gap(2);
+                self.push("———");
+                self.gap(2);
+            }
+            Event::TaskListMarker(done) => self.push(if done { "☑ " } else { "☐ " }),
+        }
+    }
+
+    fn start(&mut self, tag: Tag<'_>) {
+        match tag {
+            Tag::Heading { .. } => {
+                self.gap(2);
+                self.open(Style::Bold);
+            }
+            Tag::BlockQuote(_) => {
+                self.gap(1);
+                self.open(Style::Quote);
+            }
+            Tag::CodeBlock(kind) => {
+                self.gap(1);
+                self.open(Style::Pre(match kind {
+                    CodeBlockKind::Fenced(info) => language(&info),
+                    CodeBlockKind::Indented => String::new(),
+                }));
+            }
+            Tag::List(first) => {
+                self.gap(1);
+                self.lists.push(first);
+            }
+            Tag::Item => self.item(),
+            Tag::Table(_) => {
+                self.gap(2);
+                self.open(Style::Pre(String::new()));
+                self.table = Some(Vec::new());
+            }
+            Tag::TableHead | Tag::TableRow => {
+                if let Some(rows) = &mut self.table {
+                    rows.push(Vec::new());
+                }
+            }
+            Tag::TableCell => {
+                if let Some(row) = self.table.as_mut().and_then(|rows| rows.last_mut()) {
+                    row.push(String::new());
+                }
+            }
+            Tag::Emphasis => self.open(Style::Italic),
+            Tag::Strong => self.open(Style::Bold),
+            Tag::Strikethrough => self.open(Style::Strike),
+            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => self.link(&dest_url),
+            Tag::Paragraph
+            | Tag::HtmlBlock
+            | Tag::FootnoteDefinition(_)
+            | Tag::DefinitionList
+            | Tag::DefinitionListTitle
+            | Tag::DefinitionListDefinition
+            | Tag::Superscript
+            | Tag::Subscript
+            | Tag::MetadataBlock(_) => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::Paragraph | TagEnd::HtmlBlock => self.gap(2),
+            TagEnd::Heading(_) | TagEnd::BlockQuote(_) => {
+                self.close();
+                self.gap(2);
+            }
+            TagEnd::CodeBlock => {
+                if self.done.text.ends_with('\n') {
+                    self.done.text.pop();
+                }
+                self.close();
+                self.gap(2);
+            }
+            TagEnd::List(_) => {
+                self.lists.pop();
+                self.gap(if self.lists.is_empty() { 2 } else { 1 });
+            }
+            TagEnd::Item => self.gap(1),
+            TagEnd::Table => {
+                let rows = self.table.take().unwrap_or_default();
+                self.push(&drawn(&rows));
+                self.close();
+                self.gap(2);
+            }
+            TagEnd::Emphasis
+            | TagEnd::Strong
+            | TagEnd::Strikethrough
+            | TagEnd::Link
+            | TagEnd::Image => self.close(),
+            TagEnd::TableHead
+            | TagEnd::TableRow
+            | TagEnd::TableCell
+            | TagEnd::FootnoteDefinition
+            | TagEnd::DefinitionList
+            | TagEnd::DefinitionListTitle
+            | TagEnd::DefinitionListDefinition
+            | TagEnd::Superscript
+            | TagEnd::Subscript
+            | TagEnd::MetadataBlock(_) => {}
+        }
+    }
+
+    fn item(&mut self) {
+        self.gap(1);
+        let mut head = "  ".repeat(self.lists.len().saturating_sub(1));
+        match self.lists.last_mut() {
+            Some(Some(number)) => {
+                let _ = write!(head, "{number}. ");
+                *number = number.saturating_add(1);
+            }
+            _ => head.push_str("• "),
+        }
+        self.push(&head);
+    }
+
+    /// The platform takes links to the web, and to itself.
+    fn link(&mut self, address: &str) {
+        self.linked.insert(address.to_owned());
+        let web = ["http://", "https://", "tg://", "mailto:"];
+        if web.iter().any(|scheme| address.starts_with(scheme)) {
+            self.open(Style::Link(address.to_owned()));
+        } else {
+            self.open.push(Open::Address(address.to_owned()));
+        }
+    }
+
+    /// At least so many line ends come before what comes next.
+    fn gap(&mut self, lines: usize) {
+        self.gap = self.gap.max(lines);
+    }
+
+    fn push(&mut self, text: &str) {
+        if let Some(cell) = self.table.as_mut().and_then(|rows| rows.last_mut()?.last_mut()) {
+            cell.push_str(&text.replace('\n', " "));
+            return;
+        }
+        self.settle();
+        self.done.text.push_str(text);
+    }
+
+    /// Writes the gap, except at the very beginning.
+    fn settle(&mut self) {
+        let lines = take(&mut self.gap);
+        if !self.done.text.is_empty() {
+            let there = self.done.text.len() - self.done.text.trim_end_matches('\n').len();
+            self.done.text.push_str(&"\n".repeat(lines.saturating_sub(there)));
+        }
+    }
+
+    fn open(&mut self, style: Style) {
+        if self.table.is_none() {
+            self.settle();
+        }
+        self.open.push(Open::Span(style, self.done.text.len()));
+    }
+
+    fn close(&mut self) {
+        match self.open.pop() {
+            Some(Open::Span(style, start)) => {
+                let range = start..self.done.text.len();
+                self.done.spans.push(Span { style, range });
+            }
+            Some(Open::Address(address)) if !address.is_empty() => {
+                self.push(&format!(" ({address})"));
+            }
+            Some(Open::Address(_)) | None => {}
+        }
+    }
+}
+
+/// The word for a language, if it is one.
+fn language(info: &str) -> String {
+    let word = info.split_whitespace().next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-#_.".contains(c);
+    if word.len() <= 32 && word.chars().all(plain) { word.to_owned() } else { String::new() }
+}
+
+/// A table whose columns stand below one another where every letter is as wide as the others.
+fn drawn(rows: &[Vec<String>]) -> String {
+    let wide = |text: &String| text.chars().count();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(wide).max().unwrap_or(0))
+        .collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+#[path = "markup_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! Markdown of every shape.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The text, and each span as its style and its words.
+fn read(markdown: &str) -> (String, Vec<(Style, String)>) {
+    let Marked { text, spans } = marked(markdown);
+    let spans = spans.into_iter().map(|it| (it.style, text[it.range].to_owned())).collect();
+    (text, spans)
+}
+
+fn plain(markdown: &str) -> String {
+    marked(markdown).text
+}
+
+#[test]
+fn styles_become_places() {
+    let (text, spans) = read("a **b _c_** ~~d~~ `e*` [f](https://g) 😀 **h**");
+    assert_eq!(text, "a b c d e* f 😀 h");
+    let s = |text: &str| text.to_owned();
+    let expected = [
+        (Style::Bold, s("b c")),
+        (Style::Italic, s("c")),
+        (Style::Strike, s("d")),
+        (Style::Code, s("e*")),
+        (Style::Link(s("https://g")), s("f")),
+        (Style::Bold, s("h")),
+    ];
+    assert_eq!(spans, expected);
+}
+
+#[test]
+fn blocks_keep_their_distance() {
+    let markdown = "# Title\ntext\nmore\n\n> said\n> twice\n\n---\n\n```rust x\nlet a;\n\n```\nend";
+    let (text, spans) = read(markdown);
+    assert_eq!(text, "Title\n\ntext\nmore\n\nsaid\ntwice\n\n———\n\nlet a;\n\nend");
+    assert_eq!(spans[0], (Style::Bold, "Title".to_owned()));
+    assert_eq!(spans[1], (Style::Quote, "said\ntwice".to_owned()));
+    assert_eq!(spans[2], (Style::Pre("rust".to_owned()), "let a;\n".to_owned()));
+}
+
+#[test]
+fn lists_and_tables_are_drawn() {
+    assert_eq!(plain("* a\n* b\n  1. c\n  2. d\n* e"), "• a\n• b\n  1. c\n  2. d\n• e");
+    assert_eq!(plain("3. a\n4. b\n\nx"), "3. a\n4. b\n\nx");
+    assert_eq!(plain("- [x] a\n- [ ] b"), "• ☑ a\n• ☐ b");
+    let (text, spans) = read("x\n\n| a | bb |\n|---|---|\n| **ccc** | d |\n\ny");
+    assert_eq!(text, "x\n\na   | bb\nccc | d\n\ny");
+    assert_eq!(spans.last().unwrap().1, "a   | bb\nccc | d");
+}
+
+#[test]
+fn no_words_are_lost() {
+    for (markdown, text) in [
+        ("2 * 3 * 4 = 24", "2 * 3 * 4 = 24"),
+        ("snake_case_name", "snake_case_name"),
+        ("a < b && c > d", "a < b && c > d"),
+        ("<b>x</b>", "<b>x</b>"),
+        ("[1]: https://source", "[1]: https://source"),
+        ("see [1]\n\n[1]: https://source", "see 1"),
+        ("[file](./a.txt)", "file (./a.txt)"),
+        ("**open", "**open"),
+        ("```\nopen", "open"),
+        ("\\*plain\\*", "*plain*"),
+        ("***", "———"),
+        ("**", "**"),
+        ("a\n\n\n\nb", "a\n\nb"),
+        ("", ""),
+    ] {
+        assert_eq!(plain(markdown), text, "{markdown:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_written_arrives_and_places_are_good(
+        markdown in "([a-z]{1,5}|[*_~`#>|-]{1,3}|\n|\n\n|- |1\\. |\\[|\\]\\(https://|\\)| |😀|é|\u{301}){0,60}",
+    ) {
+        let Marked { text, spans } = marked(&markdown);
+        for span in &spans {
+            prop_assert!(text.get(span.range.clone()).is_some_and(|words| !words.is_empty()));
+        }
+        // Addresses of links and words of fences are no text; everything else is, in its order.
+        let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).collect::<String>();
+        if !markdown.contains("https") && !markdown.contains("``") && !markdown.contains("~~") {
+            prop_assert_eq!(letters(&text), letters(&markdown));
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(markdown in "\\PC{0,120}") {
+        marked(&markdown);
+    }
+}

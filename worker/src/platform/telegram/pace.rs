@@ -1,0 +1,161 @@
+//! When a message may be sent. Pure.
+//!
+//! The platform publishes no thresholds, only guidance: about one message a second in a chat, twenty a
+//! minute in a group, thirty a second of a bot, short bursts tolerated. It enforces them by 429 with a time
+//! to wait, and calls within that time make it longer. A limit of one chat stops no other chat; limits of
+//! several at once mean the bot as a whole.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// Chats that are remembered; what is over is forgotten first.
+const CHATS_MAX: usize = 1024;
+/// So many chats under a limit at once mean the bot.
+const WIDESPREAD: usize = 3;
+
+/// A steady pace with room for a burst: each message moves `due` on by `step`, and may go while `due` is
+/// at most `burst` ahead of now.
+#[derive(Clone, Copy, Debug)]
+struct Steady {
+    step: Duration,
+    burst: Duration,
+}
+
+const DIRECT: Steady = Steady { step: Duration::from_secs(1), burst: Duration::from_millis(3000) };
+const GROUP: Steady = Steady { step: Duration::from_secs(3), burst: Duration::from_secs(15) };
+const BOT: Steady = Steady { step: Duration::from_millis(34), burst: Duration::from_millis(500) };
+
+#[derive(Clone, Copy, Debug)]
+struct Chat {
+    due: Instant,
+    limited: Option<Instant>,
+}
+
+/// The pace of one bot.
+#[derive(Debug)]
+pub(super) struct Pace {
+    chats: HashMap<i64, Chat>,
+    bot: Chat,
+}
+
+impl Pace {
+    /// Nothing sent yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { chats: HashMap::new(), bot: Chat { due: now, limited: None } }
+    }
+
+    /// May a message go to `chat` now? Then it counts as sent. Otherwise: how long to wait.
+    pub(super) fn ask(&mut self, chat: i64, now: Instant) -> Result<(), Duration> {
+        self.forget(now);
+        let steady = if chat > 0 { DIRECT } else { GROUP };
+        let own = self.chats.entry(chat).or_insert(Chat { due: now, limited: None });
+        let wait = own.wait(steady, now).max(self.bot.wait(BOT, now));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        own.sent(steady, now);
+        self.bot.sent(BOT, now);
+        Ok(())
+    }
+
+    /// The platform wants no message for this chat for a while.
+    pub(super) fn limited(&mut self, chat: i64, pause: Duration, now: Instant) {
+        let until = now + pause;
+        let own = self.chats.entry(chat).or_insert(Chat { due: now, limited: None });
+        own.limited = own.limited.max(Some(until));
+        let limited: Vec<_> = self.chats.values().filter_map(|chat| chat.limited).collect();
+        if limited.iter().filter(|until| **until > now).count() >= WIDESPREAD {
+            self.bot.limited = self.bot.limited.max(Some(until));
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        if self.chats.len() >= CHATS_MAX {
+            self.chats
+                .retain(|_, chat| chat.due > now || chat.limited.is_some_and(|until| until > now));
+        }
+    }
+}
+
+impl Chat {
+    fn wait(&self, steady: Steady, now: Instant) -> Duration {
+        let limited = self
+            .limited
+            .map_or(Duration::ZERO, |until| until.checked_duration_since(now).unwrap_or_default());
+        let ahead = self.due.checked_duration_since(now).unwrap_or_default();
+        limited.max((ahead + steady.step).saturating_sub(steady.burst))
+    }
+
+    fn sent(&mut self, steady: Steady, now: Instant) {
+        self.due = self.due.max(now) + steady.step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// When each of `times` messages goes, in seconds.
+    fn run(pace: &mut Pace, chat: i64, times: usize, start: Instant) -> Vec<u64> {
+        let mut now = start;
+        (0..times)
+            .map(|_| {
+                while let Err(wait) = pace.ask(chat, now) {
+                    assert!(!wait.is_zero(), "a wait has an end");
+                    now += wait;
+                }
+                (now - start).as_secs()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_chat_has_a_burst_and_then_a_pace() {
+        let now = clock::now();
+        assert_eq!(run(&mut Pace::new(now), 9, 6, now), [0, 0, 0, 1, 2, 3]);
+        assert_eq!(run(&mut Pace::new(now), -9, 7, now), [0, 0, 0, 0, 0, 3, 6]);
+    }
+
+    #[test]
+    fn the_bot_has_a_pace_over_all_chats() {
+        let now = clock::now();
+        let mut pace = Pace::new(now);
+        let sent = (0..300).filter(|chat| pace.ask(*chat, now).is_ok()).count();
+        assert!((10..=30).contains(&sent), "{sent}");
+        let later = now + SECOND;
+        let more = (300..600).filter(|chat| pace.ask(*chat, later).is_ok()).count();
+        assert!(more <= 30, "{more}");
+    }
+
+    #[test]
+    fn a_limit_stops_its_own_chat_and_several_stop_all() {
+        let now = clock::now();
+        let mut pace = Pace::new(now);
+        pace.limited(1, 30 * SECOND, now);
+        assert_eq!(pace.ask(1, now), Err(30 * SECOND));
+        assert_eq!(pace.ask(2, now), Ok(()));
+        pace.limited(1, 5 * SECOND, now);
+        assert_eq!(pace.ask(1, now), Err(30 * SECOND), "the longer wish counts");
+        pace.limited(2, 10 * SECOND, now);
+        assert_eq!(pace.ask(3, now), Ok(()));
+        pace.limited(3, 10 * SECOND, now);
+        assert_eq!(pace.ask(4, now), Err(10 * SECOND));
+        assert_eq!(pace.ask(4, now + 10 * SECOND), Ok(()));
+        assert!(pace.ask(1, now + 29 * SECOND).is_err());
+    }
+
+    #[test]
+    fn it_stays_small() {
+        let start = clock::now();
+        let mut pace = Pace::new(start);
+        for n in 0..5000 {
+            let _ = pace.ask(i64::from(n), start + SECOND * n);
+        }
+        assert!(pace.chats.len() <= CHATS_MAX);
+    }
+}

@@ -1,0 +1,102 @@
+//! Somebody else who reads the updates of the same bot. Pure.
+//!
+//! The platform lets one program poll: a newer poll ends an older one by 409, and a webhook ends all. Right
+//! after a restart a 409 may be the echo of ourselves, for as long as the platform may hold a poll. If they
+//! go on there is a rival, and each of the two hears what the other does not, until a person ends one.
+//! Giving up would make the bot deaf for ever after the rival has left, and polling at once would only have
+//! the two end each other faster.
+
+use std::time::Duration;
+
+use super::answer::Rival;
+use crate::clock::Instant;
+
+/// For so many first pauses they may be echoes: 48 s.
+const ECHOES: u32 = 16;
+/// The longest pause, in first ones.
+const MOST: u32 = 4;
+/// Without any for so many first pauses, the rival has left.
+const CALM: u32 = 7;
+
+/// What is known of a rival.
+#[derive(Debug)]
+pub(super) struct Rivalry {
+    first: Duration,
+    times: u32,
+    since: Option<Instant>,
+    latest: Option<(Rival, Instant)>,
+}
+
+impl Rivalry {
+    /// None known. `first` is the pause after the first 409.
+    pub(super) fn new(first: Duration) -> Self {
+        Self { first, times: 0, since: None, latest: None }
+    }
+
+    /// Another 409: how long to wait.
+    pub(super) fn met(&mut self, rival: Rival, now: Instant) -> Duration {
+        if self.latest.is_none_or(|(_, at)| now.duration_since(at) > self.first * CALM) {
+            self.times = 0;
+            self.since = Some(now);
+        }
+        self.times += 1;
+        self.latest = Some((rival, now));
+        self.first * (1 << (self.times - 1).min(8)).min(MOST)
+    }
+
+    /// The queue answered: there is no webhook, or not any more.
+    pub(super) fn heard(&mut self) {
+        self.latest.take_if(|(rival, _)| *rival == Rival::Webhook);
+    }
+
+    /// The rival that a person should know of.
+    pub(super) fn known(&self, now: Instant) -> Option<Rival> {
+        let (rival, at) = self.latest?;
+        let lasts =
+            self.since.is_some_and(|since| now.duration_since(since) >= self.first * ECHOES);
+        let told = rival == Rival::Webhook || lasts;
+        (told && now.duration_since(at) <= self.first * CALM).then_some(rival)
+    }
+
+    /// Whether an answer may be late because of one: the platform slows down all but the first 409.
+    pub(super) fn is_near(&self, now: Instant) -> bool {
+        self.latest.is_some_and(|(_, at)| now.duration_since(at) <= self.first * CALM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn echoes_are_no_rival_and_a_rival_is_known_until_it_has_left() {
+        let start = clock::now();
+        let mut rivalry = Rivalry::new(3 * SECOND);
+        let mut now = start;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let pause = rivalry.met(Rival::Poller, now);
+            assert_eq!(rivalry.known(now).is_some(), now >= start + 48 * SECOND);
+            pauses.push(pause.as_secs());
+            now += pause;
+        }
+        assert_eq!(pauses, [3, 6, 12, 12, 12, 12, 12]);
+        assert_eq!(rivalry.known(now), Some(Rival::Poller));
+        assert!(rivalry.known(now + 10 * SECOND).is_none() && !rivalry.is_near(now + 10 * SECOND));
+        rivalry.met(Rival::Poller, now + 30 * SECOND);
+        assert!(rivalry.known(now + 30 * SECOND).is_none(), "a new story");
+    }
+
+    #[test]
+    fn a_webhook_is_known_at_once() {
+        let now = clock::now();
+        let mut rivalry = Rivalry::new(3 * SECOND);
+        rivalry.met(Rival::Webhook, now);
+        assert_eq!(rivalry.known(now), Some(Rival::Webhook));
+        rivalry.heard();
+        assert_eq!(rivalry.known(now), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! Updates: what is confirmed when, and what no failure may lose.
+
+use super::*;
+
+#[tokio::test]
+async fn ready_names_the_bot_and_promises_no_repetition() {
+    let mut rig = Rig::on(Rig::sim().await, |_| {});
+    let ready = rig.until_ready().await;
+    assert_eq!((ready.account.as_str(), ready.idempotent_ms), ("@test_bot (77)", None));
+    let sim = rig.end().await;
+    let asked = sim.allowed(TOKEN).unwrap();
+    assert!(asked.as_array().unwrap().contains(&json!("message_reaction")), "{asked}");
+}
+
+/// Sending an offset deletes (F14).
+#[tokio::test]
+async fn an_update_is_confirmed_after_its_verdict_and_not_before() {
+    let mut rig = Rig::ready().await;
+    let polls = rig.sim.count(polled);
+    let (update, _) = rig.sim.push_text(TOKEN, ANN, "hold this");
+    let submitted = rig.heard().await;
+    assert_eq!((submitted.event.text.as_str(), rig.sim.pending(TOKEN)), ("hold this", 1));
+    // While there is no verdict, nothing else is asked of the queue.
+    let (second, _) = rig.sim.push_text(TOKEN, ANN, "and this");
+    assert!(rig.sim.count(polled) <= polls + 1);
+    accept(submitted);
+    rig.sim.wait_confirmed(LONG, update).await;
+    accept(rig.heard().await);
+    rig.sim.wait_confirmed(LONG, second).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_offset_is_sent_once_and_only_to_confirm() {
+    let mut rig = Rig::ready().await;
+    let (update, _) = rig.sim.push_text(TOKEN, ANN, "one");
+    accept(rig.heard().await);
+    rig.sim.wait_confirmed(LONG, update).await;
+    let confirmed = rig.sim.count(polled);
+    rig.sim.wait_count("two more polls", LONG, confirmed + 2, polled).await;
+    let sim = rig.end().await;
+    let offsets = sim.journal().into_iter().filter_map(|entry| match entry.what {
+        Observation::Poll { offset, .. } if offset != 0 => Some(offset),
+        _ => None,
+    });
+    assert_eq!(offsets.collect::<Vec<_>>(), [update + 1]);
+}
+
+#[tokio::test]
+async fn ids_that_start_anew_are_heard() {
+    let mut rig = Rig::ready().await;
+    let (update, _) = rig.sim.push_text(TOKEN, ANN, "one");
+    accept(rig.heard().await);
+    rig.sim.wait_confirmed(LONG, update).await;
+    let confirmed = rig.sim.count(polled);
+    rig.sim.wait_count("a poll after it", LONG, confirmed + 1, polled).await;
+    // So near below the old offset that the platform would honour that, and delete the new update.
+    rig.sim.renumber(TOKEN, update - 4);
+    let (again, _) = rig.sim.push_text(TOKEN, ANN, "two");
+    assert_eq!(accept(rig.heard().await).text, "two");
+    rig.sim.wait_confirmed(LONG, again).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_comes_again_and_what_is_settled_does_not() {
+    let mut rig = Rig::ready().await;
+    let ids: Vec<_> = (0..3).map(|n| rig.sim.push_text(TOKEN, ANN, &format!("m{n}")).0).collect();
+    let mut texts = Vec::new();
+    while texts.last().is_none_or(|last| last != "m1") {
+        let submitted = rig.heard().await;
+        texts.push(submitted.event.text.clone());
+        let verdict = if submitted.event.text == "m1" {
+            Verdict::Refused
+        } else {
+            Verdict::Accepted(EventId(1))
+        };
+        let _ = submitted.verdict.send(verdict);
+    }
+    rig.sim.wait_confirmed(LONG, ids[0]).await;
+    loop {
+        let submitted = rig.heard().await;
+        let text = submitted.event.text.clone();
+        assert_ne!(text, "m0", "it was settled");
+        accept(submitted);
+        if rig.sim.pending(TOKEN) == 0 || text == "m2" && texts.contains(&"m1".to_owned()) {
+            texts.push(text);
+            if texts.iter().filter(|text| *text == "m1").count() > 1 {
+                break;
+            }
+        } else {
+            texts.push(text);
+        }
+    }
+    rig.sim.wait_confirmed(LONG, ids[1]).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn one_unknown_and_one_malformed_update_harm_no_other() {
+    let mut rig = Rig::ready().await;
+    rig.sim.push(TOKEN, json!({"message": {"text": "no chat"}}));
+    rig.sim.push(
+        TOKEN,
+        json!({"brand_new": {"chat": {"id": ANN, "type": "private"}, "from": {"id": ANN}}}),
+    );
+    let (last, _) = rig.sim.push_text(TOKEN, ANN, "after");
+    let unknown = accept(rig.heard().await);
+    assert_eq!(unknown.kind, InboundKind::Other);
+    assert!(String::from_utf8(unknown.raw).unwrap().contains("brand_new"));
+    assert_eq!(accept(rig.heard().await).text, "after");
+    rig.note(|note| (note == Note::Malformed).then_some(())).await;
+    rig.sim.wait_confirmed(LONG, last).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_album_is_one_event() {
+    let mut rig = Rig::ready().await;
+    let photo = |n: u32| {
+        Message::direct(ANN)
+            .with("media_group_id", "a")
+            .with("photo", json!([{"file_id": format!("f{n}")}]))
+    };
+    rig.sim.push_message(TOKEN, photo(1).with("caption", "look"));
+    // The rest comes after the first was handed out.
+    rig.sim
+        .wait_count("a hand-out", LONG, 1, |it| matches!(it.what, Observation::Handed { .. }))
+        .await;
+    rig.sim.push_message(TOKEN, photo(2));
+    let (last, _) = rig.sim.push_message(TOKEN, photo(3));
+    let album = accept(rig.heard().await);
+    assert_eq!((album.parts.len(), album.text.as_str()), (3, "[photo] look\n[photo]\n[photo]"));
+    rig.sim.wait_confirmed(LONG, last).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_album_of_which_a_part_was_accepted_before_is_taken_apart() {
+    let mut rig = Rig::ready().await;
+    let photo = Message::direct(ANN).with("media_group_id", "a").with("photo", json!([]));
+    rig.sim.push_message(TOKEN, photo.clone());
+    let (last, _) = rig.sim.push_message(TOKEN, photo);
+    let whole = rig.heard().await;
+    assert_eq!(whole.event.keys.len(), 4);
+    let _ = whole.verdict.send(Verdict::Duplicate);
+    let first = rig.heard().await;
+    assert_eq!(first.event.keys.len(), 2);
+    let _ = first.verdict.send(Verdict::Duplicate);
+    assert_eq!(accept(rig.heard().await).keys.len(), 2);
+    rig.sim.wait_confirmed(LONG, last).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_pressed_button_gets_a_sign_without_any_agent() {
+    let mut rig = Rig::ready().await;
+    rig.sim.push(
+        TOKEN,
+        json!({"callback_query": {
+            "id": "q1", "from": {"id": ANN}, "data": "yes", "chat_instance": "1",
+            "message": {"message_id": 1, "date": 1, "chat": {"id": ANN, "type": "private"}},
+        }}),
+    );
+    rig.sim.wait_count("a sign", LONG, 1, |it| called(it, "answerCallbackQuery")).await;
+    assert_eq!(accept(rig.heard().await).text, "yes");
+    rig.end().await;
+}
+
+/// F41: the line dies without a word, for longer than a poll lasts.
+#[tokio::test]
+async fn a_black_hole_is_left() {
+    let mut rig = Rig::ready().await;
+    rig.sim.open_hole();
+    rig.until_down().await;
+    rig.sim.close_hole();
+    rig.sim.push_text(TOKEN, ANN, "after");
+    assert_eq!(accept(rig.heard().await).text, "after");
+    rig.until_up().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_hole_that_only_swallows_the_connection_is_left_as_well() {
+    let mut rig = Rig::ready().await;
+    rig.sim.open_hole();
+    rig.sim.close_hole();
+    rig.sim.push_text(TOKEN, ANN, "after");
+    assert_eq!(accept(rig.heard().await).text, "after");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn pages_half_answers_and_cut_lines_pass() {
+    let mut rig = Rig::ready().await;
+    for (n, fault) in [
+        Fault::Html { status: 502 },
+        Fault::Empty { status: 504 },
+        Fault::Truncated,
+        Fault::LostAnswer,
+        Fault::LostRequest,
+        refuse(500, "Internal Server Error: restart"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rig.sim.fault(Some("getUpdates"), fault, Some(1));
+        let (update, _) = rig.sim.push_text(TOKEN, ANN, &format!("m{n}"));
+        loop {
+            let event = accept(rig.heard().await);
+            if event.text == format!("m{n}") {
+                break;
+            }
+        }
+        rig.sim.wait_confirmed(LONG, update).await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_the_platform_wants_is_kept() {
+    let mut rig = Rig::ready().await;
+    rig.sim.fault(Some("getUpdates"), Fault::RateLimit { seconds: 2 }, Some(1));
+    rig.sim
+        .wait_count("the limit", LONG, 1, |it| {
+            matches!(&it.what, Observation::Call { method, status: Some(429), .. } if method == "getupdates")
+        })
+        .await;
+    rig.sim.push_text(TOKEN, ANN, "after");
+    assert_eq!(accept(rig.heard().await).text, "after");
+    // A call within the pause would be a violation.
+    rig.end().await;
+}
+
+/// Neither deaf for good nor silent about it (F79, F80).
+#[tokio::test]
+async fn a_single_conflict_passes_and_a_lasting_one_is_told() {
+    let mut rig = Rig::ready().await;
+    let conflict = || refuse(409, "Conflict: terminated by other getUpdates request");
+    rig.sim.fault(Some("getUpdates"), conflict(), Some(1));
+    rig.sim
+        .wait_count("a conflict", LONG, 1, |it| {
+            matches!(it.what, Observation::Call { status: Some(409), .. })
+        })
+        .await;
+    rig.sim.push_text(TOKEN, ANN, "still here");
+    assert_eq!(accept(rig.heard().await).text, "still here");
+    rig.sim.fault(Some("getUpdates"), conflict(), None);
+    let (reason, remedy) = rig.until_down().await;
+    assert!(reason.contains("another program"), "{reason}");
+    assert!(remedy.unwrap().contains("/revoke"));
+    // Replies go on meanwhile.
+    sent(rig.send(outbound(1, |_| {})).await);
+    rig.sim.clear_faults();
+    rig.sim.push_text(TOKEN, ANN, "alone again");
+    assert_eq!(accept(rig.heard().await).text, "alone again");
+    rig.until_up().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_or_removed() {
+    let sim = Rig::sim().await;
+    sim.set_webhook(TOKEN, "https://bot.example.org/secret/path");
+    let mut rig = Rig::on(sim, |_| {});
+    let (reason, remedy) = rig.until_down().await;
+    assert!(reason.contains("(bot.example.org)") && !reason.contains("secret"), "{reason}");
+    assert!(remedy.unwrap().contains("other_webhook"));
+    let sim = rig.end().await;
+    assert!(!sim.webhook(TOKEN).is_empty());
+    sim.push_text(TOKEN, ANN, "waiting");
+    let mut rig = Rig::on(sim, |settings| settings.other_webhook = OtherWebhook::Remove);
+    assert_eq!(accept(rig.heard().await).text, "waiting", "the updates stay");
+    assert!(rig.sim.webhook(TOKEN).is_empty());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_good_for_nothing_ends_the_worker() {
+    let sim = Rig::sim().await;
+    let wrong = Rig::on(sim.clone(), |settings| settings.token = Secret::new("78:wrong"));
+    let error = wrong.ended.await.unwrap().unwrap_err();
+    assert_eq!(error.exit_code(), 77);
+    assert!(error.to_string().contains("BotFather"), "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+    let mut rig = Rig::on(sim, |_| {});
+    rig.until_ready().await;
+    rig.sim.revoke(TOKEN);
+    assert_eq!(rig.ended.await.unwrap().unwrap_err().exit_code(), 77);
+}

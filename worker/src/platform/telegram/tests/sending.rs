@@ -1,0 +1,180 @@
+//! Replies: where they go, and what becomes of them when something goes wrong.
+
+use super::*;
+
+const GROUP: i64 = -1_000_000_000_005;
+
+#[tokio::test]
+async fn a_reply_reaches_its_chat_its_message_and_its_topic() {
+    let mut rig = Rig::ready().await;
+    let (_, message) = rig.sim.push_text(TOKEN, ANN, "hi");
+    accept(rig.heard().await);
+    rig.sim.set_forum(TOKEN, GROUP, &[42]);
+    let answer = outbound(1, |it| {
+        it.reply_to = Some(message.to_string());
+        it.text = "**bold** 😀 `code`".to_owned();
+    });
+    let ids = sent(rig.send(answer).await);
+    let topic = |id: u64, thread: &str| {
+        let thread = thread.to_owned();
+        outbound(id, |it| (it.chat_id, it.thread_id) = (GROUP.to_string(), Some(thread)))
+    };
+    sent(rig.send(topic(2, "42")).await);
+    sent(rig.send(topic(3, "1")).await);
+    let gone = rig.send(topic(4, "43")).await;
+    assert!(matches!(&gone, Outcome::Failed { reason } if reason.contains("deleted")), "{gone:?}");
+    let sim = rig.end().await;
+    let all = sim.sent();
+    assert_eq!((all[0].text.as_str(), all[0].reply_to), ("bold 😀 code", Some(message)));
+    assert_eq!(all[0].message_id.to_string(), ids[0]);
+    let kinds: Vec<_> = all[0].entities.iter().map(|it| it["type"].clone()).collect();
+    assert_eq!(kinds, ["bold", "code"]);
+    assert_eq!([all[1].thread_id, all[2].thread_id], [Some(42), None], "General has no number");
+    assert!(all.iter().all(|it| it.parse_mode.is_none()));
+}
+
+#[tokio::test]
+async fn a_reply_to_a_message_that_is_gone_is_sent_without_it() {
+    let mut rig = Rig::ready().await;
+    let (_, message) = rig.sim.push_text(TOKEN, ANN, "never mind");
+    accept(rig.heard().await);
+    rig.sim.delete_message(TOKEN, ANN, message);
+    sent(rig.send(outbound(1, |it| it.reply_to = Some(message.to_string()))).await);
+    assert_eq!(rig.end().await.sent()[0].reply_to, None);
+}
+
+/// What left is not sent again (F35).
+#[tokio::test]
+async fn a_lost_answer_is_unknown_and_a_lost_connection_is_not() {
+    let mut rig = Rig::ready().await;
+    for (id, fault) in [
+        (1, Fault::LostAnswer),
+        (2, Fault::LostRequest),
+        (3, Fault::Html { status: 502 }),
+        (4, Fault::Truncated),
+    ] {
+        rig.sim.fault(Some("sendMessage"), fault.clone(), Some(1));
+        let chat = i64::try_from(id).unwrap() + 20;
+        rig.sim.set_mood(TOKEN, chat, Mood::Open);
+        let outcome = rig.send(outbound(id, |it| it.chat_id = chat.to_string())).await;
+        assert!(matches!(outcome, Outcome::Unknown { .. }), "{fault:?} {outcome:?}");
+    }
+    rig.sim.stop_listening().await;
+    let outcome = rig.send(outbound(5, |it| it.chat_id = "10".into())).await;
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    rig.sim.listen_again().await;
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().len(), 2, "the lost and the truncated answer were to messages");
+}
+
+#[tokio::test]
+async fn whoever_prefers_a_message_twice_gets_it_again() {
+    let mut rig = Rig::on(Rig::sim().await, |it| it.unanswered = Unanswered::Resend);
+    assert!(rig.until_ready().await.idempotent_ms.is_some());
+    rig.sim.fault(Some("sendMessage"), Fault::LostAnswer, Some(1));
+    let outcome = rig.send(outbound(1, |_| {})).await;
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    rig.end().await;
+}
+
+/// A limit is no failure (F37).
+#[tokio::test]
+async fn no_call_falls_into_a_pause_and_no_answer_is_dropped() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, 10, Mood::Open);
+    rig.sim.fault(Some("sendMessage"), Fault::RateLimit { seconds: 2 }, Some(1));
+    let Outcome::Retry { after_ms: Some(after), .. } = rig.send(outbound(1, |_| {})).await else {
+        panic!("a limit is no failure");
+    };
+    assert!((2000..4000).contains(&after), "{after}");
+    // At once again: it is held back here.
+    let early = rig.send(outbound(1, |_| {})).await;
+    assert!(matches!(early, Outcome::Retry { after_ms: Some(_), .. }), "{early:?}");
+    sent(rig.send(outbound(2, |it| it.chat_id = "10".into())).await);
+    let mut outcome = rig.send(outbound(1, |_| {})).await;
+    while let Outcome::Retry { after_ms: Some(after), .. } = outcome {
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        outcome = rig.send(outbound(1, |_| {})).await;
+    }
+    sent(outcome);
+    rig.end().await;
+}
+
+/// Nothing is cut off, styles go on (F38).
+#[tokio::test]
+async fn a_long_reply_becomes_several_messages_in_order() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, 10, Mood::Open);
+    let line = "let a = \"😀\";\n";
+    let text = format!("```rust\n{}```\nend", line.repeat(700));
+    let reply = outbound(1, |it| it.text.clone_from(&text));
+    // In the middle of it the platform wants a pause: what was sent is not sent again.
+    rig.sim.fault(Some("sendMessage"), Fault::RateLimit { seconds: 1 }, Some(0));
+    let ids = sent(rig.send(reply).await);
+    let sim = rig.end().await;
+    let all = sim.sent();
+    assert_eq!(all.iter().map(|it| it.message_id.to_string()).collect::<Vec<_>>(), ids);
+    assert!(all.len() > 1);
+    let joined: String = all.iter().map(|it| it.text.clone() + "\n").collect();
+    assert_eq!(joined.matches("let a").count(), 700);
+    assert!(all.iter().all(|it| it.entities[0]["language"] == "rust"));
+}
+
+#[tokio::test]
+async fn a_pause_within_a_long_reply_repeats_nothing() {
+    let mut rig = Rig::ready().await;
+    rig.sim.configure(|it| {
+        it.per_chat = Some(Duration::from_secs(1));
+        it.retry_after_s = 1;
+    });
+    let text = "word ".repeat(2000);
+    let ids = sent(rig.send(outbound(1, |it| it.text.clone_from(&text))).await);
+    let sim = rig.end().await;
+    assert_eq!(ids.len(), 3);
+    let words: usize = sim.sent().iter().map(|it| it.text.split_whitespace().count()).sum();
+    assert_eq!(words, 2000);
+}
+
+#[tokio::test]
+async fn refused_styles_cost_no_words() {
+    let mut rig = Rig::ready().await;
+    let no = refuse(400, "Bad Request: can't parse entities: no");
+    rig.sim.fault(Some("sendMessage"), no, Some(1));
+    sent(rig.send(outbound(1, |it| it.text = "**a**".into())).await);
+    let sim = rig.end().await;
+    assert_eq!((sim.sent()[0].text.as_str(), sim.sent()[0].entities.len()), ("a", 0));
+}
+
+#[tokio::test]
+async fn a_group_that_became_a_supergroup_is_followed() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, -5, Mood::Migrated(GROUP));
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    for id in 1..=2 {
+        sent(rig.send(outbound(id, |it| it.chat_id = "-5".into())).await);
+    }
+    let sim = rig.end().await;
+    assert!(sim.sent().iter().all(|it| it.chat_id == GROUP));
+    assert_eq!(sim.count(|it| called(it, "sendMessage")), 3, "the second one knows");
+}
+
+#[tokio::test]
+async fn refusals_say_what_a_person_can_do() {
+    let mut rig = Rig::ready().await;
+    for (id, mood, hint) in [
+        (1, Mood::Blocked, "start the bot again"),
+        (2, Mood::Kicked, "add the bot"),
+        (3, Mood::Muted, "let the bot write"),
+        (4, Mood::Gone, "write to the bot first"),
+    ] {
+        rig.sim.set_mood(TOKEN, -5, mood);
+        let outcome = rig.send(outbound(id, |it| it.chat_id = "-5".into())).await;
+        let good = matches!(&outcome, Outcome::Failed { reason } if reason.contains(hint));
+        assert!(good, "{outcome:?}");
+    }
+    for (id, chat, text) in [(5, "oc_1", "x"), (6, "9", " \n")] {
+        let odd = outbound(id, |it| (it.chat_id, it.text) = (chat.into(), text.into()));
+        assert!(matches!(rig.send(odd).await, Outcome::Failed { .. }));
+    }
+    rig.end().await;
+}
