@@ -124,6 +124,7 @@ mod tests {
         Own { id: 7, username: "test_bot".to_owned() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
     fn updates(list: Value) -> Vec<Box<RawValue>> {
         read(json!({"ok": true, "result": list}).to_string().as_bytes()).unwrap()
     }

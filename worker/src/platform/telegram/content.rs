@@ -255,6 +255,7 @@ mod tests {
         Own { id: 7, username: "Test_Bot".to_owned() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
     fn words(message: Value) -> (String, usize) {
         match content(&message) {
             Content::Words { text, parts } => (text, parts.len()),
