@@ -1,11 +1,12 @@
 """aiogram as a bot that does what a message tells it, and says what it saw as JSON lines.
 
-Usage: judge_aiogram.py BASE_URL TOKEN
+Usage: judge_aiogram.py BASE_URL TOKEN; with ECHO=1 in the environment it answers every text with the same text
 """
 
 import asyncio
 import json
 import logging
+import os
 import sys
 
 from aiogram import Bot, Dispatcher
@@ -22,6 +23,7 @@ from aiogram.exceptions import (
 from aiogram.types import MessageEntity, ReplyParameters
 
 BASE_URL, TOKEN = sys.argv[1:3]
+ECHO = os.environ.get("ECHO") == "1"
 dispatcher = Dispatcher()
 
 
@@ -55,6 +57,8 @@ async def on_message(message, bot):
     text = message.text or ""
     say("message", text=text, message_id=message.message_id, chat_id=message.chat.id,
         user_id=message.from_user.id, thread_id=message.message_thread_id)
+    if ECHO:
+        await bot.send_message(message.chat.id, text)
     if not text.startswith("{"):
         return
     task = json.loads(text)

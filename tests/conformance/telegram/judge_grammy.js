@@ -1,6 +1,6 @@
 // grammY as a bot that does what a message tells it, and says what it saw as JSON lines.
 //
-// Usage: judge_grammy.js BASE_URL TOKEN
+// Usage: judge_grammy.js BASE_URL TOKEN; with ECHO=1 in the environment it answers every text with the same text
 
 const { Bot, GrammyError } = require("grammy");
 
@@ -31,6 +31,7 @@ bot.on("message", async ({ message }) => {
     user_id: message.from.id,
     thread_id: message.message_thread_id,
   });
+  if (process.env.ECHO === "1") await bot.api.sendMessage(message.chat.id, text);
   if (!text.startsWith("{")) return;
   const task = JSON.parse(text);
   const answer = { task: task.name, code: 0 };

@@ -1,9 +1,10 @@
 """python-telegram-bot as a bot that does what a message tells it, and says what it saw as JSON lines.
 
-Usage: judge_ptb.py BASE_URL TOKEN
+Usage: judge_ptb.py BASE_URL TOKEN; with ECHO=1 in the environment it answers every text with the same text
 """
 
 import json
+import os
 import sys
 
 from telegram import MessageEntity, ReplyParameters, Update
@@ -11,6 +12,7 @@ from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, Invali
 from telegram.ext import Application, CallbackQueryHandler, MessageHandler, filters
 
 BASE_URL, TOKEN = sys.argv[1:3]
+ECHO = os.environ.get("ECHO") == "1"
 
 
 def say(said, **more):
@@ -33,6 +35,8 @@ async def on_message(update, context):
     text = message.text or ""
     say("message", text=text, message_id=message.message_id, chat_id=message.chat.id,
         user_id=message.from_user.id, thread_id=message.message_thread_id)
+    if ECHO:
+        await context.bot.send_message(message.chat.id, text)
     if not text.startswith("{"):
         return
     task = json.loads(text)

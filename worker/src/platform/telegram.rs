@@ -12,6 +12,7 @@ mod encode;
 mod hear;
 mod markup;
 mod pace;
+mod patience;
 mod rival;
 mod send;
 mod units;

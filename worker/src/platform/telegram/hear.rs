@@ -16,6 +16,7 @@ use super::answer::{Rival, Said};
 use super::api::Ask;
 use super::batch::{Fetched, Group, understand};
 use super::decode::{Heard, Own};
+use super::patience::Patience;
 use super::rival::Rivalry;
 use crate::Error;
 use crate::clock::{self, Instant};
@@ -23,13 +24,10 @@ use crate::json::{brief, number_of, text_of};
 use crate::platform::Note;
 use crate::session::{Input, Loss, Session};
 
-/// The platform raises shorter ones to this if they repeat. A dead line is noticed after this and
-/// [`PATIENCE`]: proxies and address tables forget connections without a word.
+/// How long the platform may wait for something to say. It raises shorter times to this if they repeat; a
+/// longer one would hide for longer that the line died: proxies and address tables forget connections
+/// without a word.
 const HOLD: Duration = Duration::from_secs(3);
-/// For the way there and back, on a line of which nothing is known.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// On a line that seems slow, or while the platform slows down its answers.
-const PATIENCE_MOST: Duration = Duration::from_secs(6);
 /// An album that has not grown for this long is complete.
 const ALBUM: Duration = Duration::from_millis(700);
 /// Before what was refused is asked for again.
@@ -66,10 +64,7 @@ struct Ear<'a> {
     confirm: Option<i64>,
     /// An album that was left in the queue.
     growing: Option<(i64, usize)>,
-    /// What the latest good poll took besides waiting.
-    took: Duration,
-    /// Polls without an answer in a row.
-    failures: u32,
+    patience: Patience,
     ready: bool,
     /// What the supervisor was told.
     down: Option<(String, Option<&'static str>)>,
@@ -85,8 +80,7 @@ impl<'a> Ear<'a> {
             rivalry: Rivalry::new(shared.conflict),
             confirm: None,
             growing: None,
-            took: Duration::ZERO,
-            failures: 0,
+            patience: Patience::default(),
             ready: false,
             down: None,
             works: false,
@@ -109,28 +103,22 @@ impl<'a> Ear<'a> {
         let began = clock::now();
         // The first one returns at once, so that we know that we are heard.
         let hold = if self.ready { HOLD } else { Duration::ZERO };
-        let ask = Ask { confirm: self.confirm, hold, patience: self.patience(began) };
+        let ask = Ask {
+            confirm: self.confirm,
+            hold,
+            patience: self.patience.next(self.rivalry.is_near(began)),
+        };
         match self.shared.api.updates(ask).await {
             Fetched::Updates(updates) => {
                 let now = clock::now();
-                if updates.is_empty() {
-                    self.took = now.duration_since(began).saturating_sub(hold);
-                }
+                let waited = updates.is_empty().then_some(hold);
+                let took = waited.map(|hold| now.duration_since(began).saturating_sub(hold));
+                self.patience.answered(took);
                 self.works(now).await;
-                self.confirm = None;
                 Ok(self.take(&updates).await)
             }
             Fetched::Other(said) => self.fails(said).await,
         }
-    }
-
-    fn patience(&self, now: Instant) -> Duration {
-        if self.failures >= 3 || self.rivalry.is_near(now) {
-            return PATIENCE_MOST;
-        }
-        let learned = PATIENCE.max(self.took * 2);
-        let insisting = if self.failures == 2 { learned * 2 } else { learned };
-        insisting.min(PATIENCE_MOST)
     }
 
     /// Hands updates in, waits for their verdicts, and decides what may be confirmed.
@@ -204,7 +192,6 @@ impl<'a> Ear<'a> {
 
     /// A poll was answered.
     async fn works(&mut self, now: Instant) {
-        self.failures = 0;
         self.shared.report.tell(Note::Progress).await;
         if !self.works {
             self.works = true;
@@ -253,7 +240,7 @@ impl<'a> Ear<'a> {
                 Err(Error::Credentials { what, why })
             }
             Said::Conflict(rival) => {
-                self.failures = 0;
+                self.patience.answered(None);
                 self.introduce().await;
                 Ok(self.disputed(rival, now).await)
             }
@@ -265,7 +252,7 @@ impl<'a> Ear<'a> {
                 Ok(pause + MARGIN + clock::jitter(MARGIN))
             }
             Said::Away(reason) | Said::Unclear(reason) => {
-                self.failures += 1;
+                self.patience.lost();
                 Ok(self.lost(Loss::Outage, reason, now).await)
             }
             Said::Refused(reason) => Ok(self.lost(Loss::Refused, reason, now).await),
@@ -283,7 +270,7 @@ impl<'a> Ear<'a> {
             retry.at.duration_since(now) + clock::jitter(retry.spread)
         });
         // The first failure after a good time is told when the next attempt fails as well.
-        if self.failures != 1 || !self.ready || loss == Loss::Refused {
+        if self.patience.losses() != 1 || !self.ready || loss == Loss::Refused {
             self.tell(reason, None).await;
         }
         pause

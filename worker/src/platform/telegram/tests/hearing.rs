@@ -245,6 +245,9 @@ async fn a_single_conflict_passes_and_a_lasting_one_is_told() {
         .await;
     rig.sim.push_text(TOKEN, ANN, "still here");
     assert_eq!(accept(rig.heard().await).text, "still here");
+    while let Ok(note) = rig.notes.try_recv() {
+        assert!(!matches!(note, Note::Outside(_)), "an echo is not worth a word: {note:?}");
+    }
     rig.sim.fault(Some("getUpdates"), conflict(), None);
     let (reason, remedy) = rig.until_down().await;
     assert!(reason.contains("another program"), "{reason}");
