@@ -6,6 +6,7 @@ Each JUDGE is a command that takes BASE_URL TOKEN, and with ECHO=1 in its enviro
 Times are seconds from the end of the trouble to the answer to a message that was sent then. Takes a few minutes for each.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -52,6 +53,12 @@ class Gateway:
     def is_alive(self):
         return self.process.poll() is None
 
+    def unknown(self):
+        """Replies of which it said itself that nobody knows whether they arrived."""
+        words = ["ctl", "status", "--json", "--config", self.path("config.toml"), "--state-dir", self.path("s")]
+        told = json.loads(subprocess.run([self.program, *words], capture_output=True, check=True).stdout)
+        return next(it["store"]["unknown"] for it in told["instances"] if it["name"] == "telegram")
+
     def memory(self):
         """Of all its processes, and of the one that speaks to the platform."""
         own = memory(self.process.pid)
@@ -79,6 +86,9 @@ class Judge:
 
     def is_alive(self):
         return self.process.process.poll() is None
+
+    def unknown(self):
+        return 0
 
     def memory(self):
         return f"{memory(self.process.process.pid):.0f} MiB"
@@ -159,7 +169,9 @@ class Bench:
         self.contestant.start()
         self.settle()
         texts = [text for text in self.sent() if text.startswith("m")]
-        return f"{200 - len(set(texts))} / {len(texts) - len(set(texts))}"
+        unknown = self.contestant.unknown()
+        told = f" ({unknown} reported as unknown)" if unknown else ""
+        return f"{200 - len(set(texts))} / {len(texts) - len(set(texts))}{told}"
 
     def black_hole(self):
         self.ask(do="open_hole")

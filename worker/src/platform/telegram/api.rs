@@ -13,8 +13,15 @@ use super::batch::{Fetched, read};
 use crate::Error;
 use crate::http::{Answer, Http, Lost, Within};
 
-/// Small calls.
-const CALL: Within = Within {
+/// A call that may be repeated: better soon again than late.
+const ASK: Within = Within {
+    head: Duration::from_secs(5),
+    stall: Duration::from_secs(4),
+    whole: Duration::from_secs(10),
+    body: 1024 * 1024,
+};
+/// A call that may not: its answer is worth waiting for.
+const PERFORM: Within = Within {
     head: Duration::from_secs(15),
     stall: Duration::from_secs(5),
     whole: Duration::from_secs(20),
@@ -85,7 +92,7 @@ impl Api {
     /// A call that may be repeated, whatever became of it.
     pub(super) async fn ask(&self, method: &str, body: &Value) -> Said {
         let request = self.http.client().post(self.url(method)).json(body);
-        match self.http.call_within(request, CALL).await {
+        match self.http.call_within(request, ASK).await {
             Ok(answer) => self.judged(&answer),
             Err(lost) => Said::Away(self.redacted(&lost.why)),
         }
@@ -95,7 +102,7 @@ impl Api {
     /// that was kept, which may have died unnoticed.
     pub(super) async fn perform(&self, method: &str, body: &Value) -> Said {
         let request = self.http.fresh().post(self.url(method)).json(body);
-        match self.http.call_within(request, CALL).await {
+        match self.http.call_within(request, PERFORM).await {
             Ok(answer) => self.judged(&answer),
             Err(Lost { why, left: true }) => Said::Unclear(self.redacted(&why)),
             Err(Lost { why, left: false }) => Said::Away(self.redacted(&why)),
