@@ -60,7 +60,7 @@ impl Platform for Telegram {
             api: Api::new(TelegramSettings { base_url, ..self.settings })?,
             events: context.events,
             report: context.report,
-            stop: context.stop,
+            stop: context.stop.child_token(),
             pace: Mutex::new(Pace::new(clock::now())),
             moved: Mutex::default(),
             pressed: press,

@@ -11,8 +11,8 @@ use crate::json::{brief, member, number_of, parse, text_of};
 
 /// Where a 429 names no time.
 const PAUSE: Duration = Duration::from_secs(5);
-/// A wish that is longer than this is a mistake.
-const PAUSE_MOST: Duration = Duration::from_hours(1);
+/// Wishes of many hours are real. One that is longer than this is a mistake, or as good as none.
+const PAUSE_MOST: Duration = Duration::from_hours(24);
 
 /// What the platform says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,8 +44,8 @@ pub(super) enum Rival {
     Webhook,
 }
 
-/// Judges an answer.
-pub(super) fn judge(status: u16, body: &[u8]) -> Said {
+/// Judges an answer. `after` is the header in which whatever is on the way says how many seconds to wait.
+pub(super) fn judge(status: u16, after: Option<&str>, body: &[u8]) -> Said {
     let answer = parse(body);
     let ok = member(&answer, "ok").as_bool();
     let description = brief(text_of(&answer, "description"));
@@ -54,7 +54,10 @@ pub(super) fn judge(status: u16, body: &[u8]) -> Said {
     let parameters = member(&answer, "parameters");
     match (ok, code) {
         (Some(true), _) => Said::Done(member(&answer, "result").clone()),
-        (_, 429) => Said::Limited(wish(number_of(parameters, "retry_after"))),
+        (_, 429) => {
+            let after = after.and_then(|seconds| seconds.trim().parse().ok());
+            Said::Limited(wish(number_of(parameters, "retry_after").or(after)))
+        }
         (_, 503) => Said::Away(format!("the platform answers HTTP {status}")),
         (None, _) | (Some(false), 500..) => {
             Said::Unclear(format!("the platform answers HTTP {status}"))
@@ -87,15 +90,18 @@ mod tests {
 
     #[test]
     fn answers_are_sorted() {
-        let said = |status: u16, body: &str| judge(status, body.as_bytes());
+        let said = |status: u16, body: &str| judge(status, Some("30"), body.as_bytes());
         assert_eq!(said(200, r#"{"ok":true,"result":[1]}"#), Said::Done(json!([1])));
         let limited = r#"{"ok":false,"error_code":429,"parameters":{"retry_after":7}}"#;
         assert_eq!(said(429, limited), Said::Limited(Duration::from_secs(7)));
-        assert_eq!(said(429, "<html>"), Said::Limited(PAUSE));
-        for wish in ["-1", "\"x\"", "null"] {
+        assert_eq!(said(429, "<html>"), Said::Limited(Duration::from_secs(30)));
+        for (wish, pause) in
+            [("-1", PAUSE), ("36000", Duration::from_hours(10)), ("9999999999", PAUSE_MOST)]
+        {
             let body = limited.replace('7', wish);
-            assert_eq!(said(429, &body), Said::Limited(PAUSE));
+            assert_eq!(judge(429, None, body.as_bytes()), Said::Limited(pause));
         }
+        assert_eq!(judge(429, Some("soon"), b""), Said::Limited(PAUSE));
         let other = |code: u16, description: &str, more: &str| {
             said(
                 code,
@@ -123,14 +129,17 @@ mod tests {
     #[test]
     fn what_is_no_answer_says_nothing() {
         for (status, body) in [(502, "<html>"), (502, ""), (200, r#"{"ok":tr"#), (404, "<html>")] {
-            assert!(matches!(judge(status, body.as_bytes()), Said::Unclear(_)), "{status} {body}");
+            assert!(
+                matches!(judge(status, None, body.as_bytes()), Said::Unclear(_)),
+                "{status} {body}"
+            );
         }
     }
 
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(status in 100u16..600, body in prop::collection::vec(any::<u8>(), 0..60)) {
-            judge(status, &body);
+            judge(status, None, &body);
         }
     }
 }

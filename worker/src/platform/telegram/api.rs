@@ -133,7 +133,8 @@ impl Api {
 
     fn judged(&self, answer: &Answer) -> Said {
         let token = self.settings.token.expose();
-        match judge(answer.status, &answer.body) {
+        let after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok());
+        match judge(answer.status, after, &answer.body) {
             Said::Refused(why) => Said::Refused(why.replace(token, "***")),
             Said::Credentials(why) => Said::Credentials(why.replace(token, "***")),
             said @ (Said::Done(_)

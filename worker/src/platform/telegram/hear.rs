@@ -32,6 +32,8 @@ const HOLD: Duration = Duration::from_secs(3);
 const ALBUM: Duration = Duration::from_millis(700);
 /// Before what was refused is asked for again.
 const REFUSED: Duration = Duration::from_secs(1);
+/// Before a token that was good is asked about once more.
+const DOUBT: Duration = Duration::from_secs(2);
 /// A pause that the platform asks for is told if it is longer.
 const NOTABLE: Duration = Duration::from_secs(10);
 /// Between the end of a pause that the platform asked for and the next call.
@@ -66,6 +68,8 @@ struct Ear<'a> {
     growing: Option<(i64, usize)>,
     patience: Patience,
     ready: bool,
+    /// The token was refused just now, after it had been good.
+    doubted: bool,
     /// What the supervisor was told.
     down: Option<(String, Option<&'static str>)>,
     works: bool,
@@ -82,6 +86,7 @@ impl<'a> Ear<'a> {
             growing: None,
             patience: Patience::default(),
             ready: false,
+            doubted: false,
             down: None,
             works: false,
         }
@@ -192,6 +197,7 @@ impl<'a> Ear<'a> {
 
     /// A poll was answered.
     async fn works(&mut self, now: Instant) {
+        self.doubted = false;
         self.shared.report.tell(Note::Progress).await;
         if !self.works {
             self.works = true;
@@ -234,6 +240,11 @@ impl<'a> Ear<'a> {
     async fn fails(&mut self, said: Said) -> Result<Duration, Error> {
         let now = clock::now();
         match said {
+            Said::Credentials(why) if self.ready && !self.doubted => {
+                // It was good a moment ago. Outages were seen to say such things.
+                self.doubted = true;
+                Ok(self.lost(Loss::Outage, why, now).await + DOUBT)
+            }
             Said::Credentials(why) => {
                 let what = "log in to the platform".to_owned();
                 let why = format!("{why} (get the token from BotFather and check it)");

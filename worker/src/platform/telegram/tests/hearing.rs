@@ -288,6 +288,14 @@ async fn a_token_that_is_good_for_nothing_ends_the_worker() {
     assert!(!error.to_string().contains("wrong"), "{error}");
     let mut rig = Rig::on(sim, |_| {});
     rig.until_ready().await;
+    rig.sim.fault(Some("getUpdates"), refuse(401, "Unauthorized"), Some(1));
+    rig.sim
+        .wait_count("a refusal", LONG, 1, |it| {
+            matches!(&it.what, Observation::Call { method, status: Some(401), .. } if method == "getupdates")
+        })
+        .await;
+    rig.sim.push_text(TOKEN, ANN, "it was a mistake");
+    accept(rig.heard().await);
     rig.sim.revoke(TOKEN);
     assert_eq!(rig.ended.await.unwrap().unwrap_err().exit_code(), 77);
 }
