@@ -34,8 +34,8 @@ use crate::{Error, clock};
 const MOVED_MAX: usize = 256;
 /// Pressed buttons that wait for a sign.
 const PRESSED: usize = 64;
-/// As the platform slows down conflicts itself.
-const CONFLICT: Duration = Duration::from_secs(3);
+/// The platform slows down all but the first 409 by three seconds more.
+const CONFLICT: Duration = Duration::from_secs(1);
 
 /// The adapter.
 #[derive(Debug)]

@@ -262,8 +262,14 @@ impl<'a> Ear<'a> {
                 }
                 Ok(pause + MARGIN + clock::jitter(MARGIN))
             }
-            Said::Away(reason) | Said::Unclear(reason) => {
+            Said::Away(reason) => {
                 self.patience.lost();
+                Ok(self.lost(Loss::Outage, reason, now).await)
+            }
+            Said::Unclear(reason) => {
+                self.patience.lost();
+                // The line works, only what is at its other end does not: that passes sooner.
+                self.session.on(Input::Proven, now);
                 Ok(self.lost(Loss::Outage, reason, now).await)
             }
             Said::Refused(reason) => Ok(self.lost(Loss::Refused, reason, now).await),

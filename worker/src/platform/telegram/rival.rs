@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::answer::Rival;
 use crate::clock::Instant;
 
-/// For so many first pauses they may be echoes: 48 s.
-const ECHOES: u32 = 16;
+/// For so many first pauses they may be echoes.
+const ECHOES: u32 = 48;
 /// The longest pause, in first ones.
-const MOST: u32 = 4;
+const MOST: u32 = 3;
 /// Without any for so many first pauses, the rival has left.
-const CALM: u32 = 7;
+const CALM: u32 = 20;
 
 /// What is known of a rival.
 #[derive(Debug)]
@@ -74,18 +74,18 @@ mod tests {
     #[test]
     fn echoes_are_no_rival_and_a_rival_is_known_until_it_has_left() {
         let start = clock::now();
-        let mut rivalry = Rivalry::new(3 * SECOND);
+        let mut rivalry = Rivalry::new(SECOND);
         let mut now = start;
         let mut pauses = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..20 {
             let pause = rivalry.met(Rival::Poller, now);
             assert_eq!(rivalry.known(now).is_some(), now >= start + 48 * SECOND);
             pauses.push(pause.as_secs());
             now += pause;
         }
-        assert_eq!(pauses, [3, 6, 12, 12, 12, 12, 12]);
+        assert_eq!(pauses[..4], [1, 2, 3, 3]);
         assert_eq!(rivalry.known(now), Some(Rival::Poller));
-        assert!(rivalry.known(now + 10 * SECOND).is_none() && !rivalry.is_near(now + 10 * SECOND));
+        assert!(rivalry.known(now + 18 * SECOND).is_none() && !rivalry.is_near(now + 18 * SECOND));
         rivalry.met(Rival::Poller, now + 30 * SECOND);
         assert!(rivalry.known(now + 30 * SECOND).is_none(), "a new story");
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_webhook_is_known_at_once() {
         let now = clock::now();
-        let mut rivalry = Rivalry::new(3 * SECOND);
+        let mut rivalry = Rivalry::new(SECOND);
         rivalry.met(Rival::Webhook, now);
         assert_eq!(rivalry.known(now), Some(Rival::Webhook));
         rivalry.heard();

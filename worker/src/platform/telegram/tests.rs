@@ -20,7 +20,7 @@ const TOKEN: &str = "77:s3cret";
 const LONG: Duration = Duration::from_secs(20);
 const ANN: i64 = 9;
 /// A tenth of the real pause, so that a test can wait for it.
-const HURRIED: Duration = Duration::from_millis(300);
+const HURRIED: Duration = Duration::from_millis(100);
 
 struct Rig {
     sim: Sim,
