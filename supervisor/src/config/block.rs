@@ -65,6 +65,7 @@ impl Block {
         }
     }
 
+    /// A list of texts. A whole number stands for its digits: ids of some platforms are numbers.
     pub(super) fn strings(&mut self, key: &'static str) -> Option<Vec<String>> {
         match self.take(key)? {
             Value::Array(values) => {
@@ -72,6 +73,7 @@ impl Block {
                 for value in values {
                     match value {
                         Value::String(text) => texts.push(text),
+                        Value::Integer(number) => texts.push(number.to_string()),
                         other => self.mistyped(key, "a list of texts", &other),
                     }
                 }

@@ -86,7 +86,7 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
         ),
         (
             "[platform.work]\nkind = \"slack\"\n",
-            "78 [platform.work] kind must be one of local, feishu, not \"slack\"\n[platform.work] kind must be set to one of local, feishu, telegram",
+            "78 [platform.work] kind must be one of local, feishu, telegram, not \"slack\"\n[platform.work] kind must be set to one of local, feishu, telegram",
         ),
         (
             "[agent.socket]\nconcurrency = 0\n",
@@ -139,4 +139,18 @@ fn paths_are_relative_to_the_file_or_to_home() {
     };
     let told = dirs("[gateway]\nstate_dir = \"state\"\nruntime_dir = \"~/run\"\n");
     assert_eq!(told, ("/etc/hermes-gw/state".into(), "/home/ann/run".into()));
+}
+
+#[test]
+fn ids_that_are_numbers_need_no_quotes() {
+    let block = "[platform.telegram]\ntoken_file = \"s\"\naccess = { users = [7, \"8\"], chats = [-100] }\n";
+    let config = parse(block).unwrap();
+    let body = config.instances.into_iter().next().unwrap().body.unwrap();
+    let instance::Body::Platform { settings, access, .. } = body else { panic!() };
+    assert_eq!(access.users.into_iter().collect::<Vec<_>>(), ["7", "8"]);
+    assert_eq!(access.chats.into_iter().collect::<Vec<_>>(), ["-100"]);
+    let PlatformSettings::Telegram(settings) = settings else { panic!() };
+    assert_eq!(settings.base_url, "https://api.telegram.org");
+    assert_eq!(settings.unanswered, protocol::worker::Unanswered::Report);
+    assert!(trouble(&block.replace("[7, ", "[7.5, ")).contains("must be a list of texts"));
 }

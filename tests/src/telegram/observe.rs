@@ -60,6 +60,4 @@ pub enum Rule {
     Entities,
     /// A negative offset, or one that drops what was never handed out, loses updates.
     Drop,
-    /// One poll of a bot at a time.
-    Polls,
 }

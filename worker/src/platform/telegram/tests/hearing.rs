@@ -262,6 +262,31 @@ async fn a_single_conflict_passes_and_a_lasting_one_is_told() {
 }
 
 #[tokio::test]
+async fn two_of_us_lose_nothing_between_them_and_the_last_one_hears_all() {
+    let sim = Rig::sim().await;
+    let mut one = Rig::on(sim.clone(), |_| {});
+    one.until_ready().await;
+    let mut two = Rig::on(sim.clone(), |_| {});
+    two.until_ready().await;
+    let mut missing: Vec<_> = (0..10).map(|n| format!("m{n}")).collect();
+    for text in &missing {
+        sim.push_text(TOKEN, ANN, text);
+    }
+    while !missing.is_empty() {
+        let event = tokio::select! {
+            submitted = one.heard() => accept(submitted),
+            submitted = two.heard() => accept(submitted),
+        };
+        missing.retain(|text| *text != event.text);
+    }
+    // What is on its way to it still gets its verdict, or comes again.
+    two.end().await;
+    sim.push_text(TOKEN, ANN, "alone");
+    while accept(one.heard().await).text != "alone" {}
+    one.end().await;
+}
+
+#[tokio::test]
 async fn a_webhook_is_told_or_removed() {
     let sim = Rig::sim().await;
     sim.set_webhook(TOKEN, "https://bot.example.org/secret/path");
