@@ -59,6 +59,9 @@ pub enum InboundKind {
     Member,
     /// Something that this version has no word for: only `raw` says what.
     Other,
+    /// Something that could not be understood, down to its chat and its sender. `raw` is kept, parked, and
+    /// no agent gets it.
+    Unreadable,
 }
 
 /// What sort of chat.

@@ -150,7 +150,7 @@ async fn the_supervisor_is_killed_within_a_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_unknown_and_one_malformed_update_are_counted_and_harm_no_other() {
+async fn one_unknown_and_one_malformed_update_are_kept_and_harm_no_other() {
     let telegram = platform().await;
     telegram.push(TOKEN, json!({"brand_new": {"x": 1}}));
     telegram.push(TOKEN, json!({"message": {"text": "no chat"}}));
@@ -159,8 +159,8 @@ async fn one_unknown_and_one_malformed_update_are_counted_and_harm_no_other() {
     let sent = telegram.wait_sent(PATIENCE, 1).await;
     assert_eq!((sent[0].text.as_str(), sent[0].chat_id), ("hello", 9));
     gateway.until("all confirmed", || (telegram.pending(TOKEN) == 0).then_some(()));
-    gateway.wait("telegram", "both are counted", |i| {
-        i["store"]["accepted"] == 1 && i["store"]["ignored"] == 1 && i["store"]["malformed"] == 1
+    gateway.wait("telegram", "both are counted and kept for a person", |i| {
+        i["store"]["accepted"] == 3 && i["store"]["malformed"] == 2 && i["store"]["parked"] == 2
     });
 }
 

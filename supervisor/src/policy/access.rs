@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::event::{ChatType, Inbound, Mention, SenderKind};
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, SenderKind};
 
 /// Who may speak in a direct chat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -62,7 +62,12 @@ impl Access {
     ///
     /// A group is open to its members if it is listed, or if `direct` is open to everybody; otherwise
     /// only listed users are heard in it.
+    ///
+    /// What nobody could read has no sender to judge. It is kept for a person, and no agent hears it.
     pub fn admit(&self, event: &Inbound) -> Result<(), Denial> {
+        if event.kind == InboundKind::Unreadable {
+            return Ok(());
+        }
         if event.sender.kind != SenderKind::User || event.sender.user_id.is_empty() {
             return Err(Denial::NotAPerson);
         }
@@ -91,7 +96,7 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use protocol::event::{InboundKind, Sender};
+    use protocol::event::Sender;
 
     use super::*;
 
@@ -148,6 +153,14 @@ mod tests {
             }
         }
         assert!(admitted > 0, "a rule that admits nobody would pass every other check");
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_kept() {
+        let mut event = event(ChatType::Direct, "", SenderKind::System, Mention::None);
+        assert_eq!(Access::default().admit(&event), Err(Denial::NotAPerson));
+        event.kind = InboundKind::Unreadable;
+        assert_eq!(Access::default().admit(&event), Ok(()));
     }
 
     #[test]

@@ -23,6 +23,9 @@ use protocol::id::Lane;
 use super::gate::Gate;
 use super::lanes::{Lanes, Load};
 
+/// In place of a count: no agent could make anything of this event, whatever the attempt.
+pub const UNREADABLE: u32 = u32::MAX;
+
 /// The rules of one agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -70,7 +73,7 @@ pub enum Input {
     Begun {
         /// The event.
         id: u64,
-        /// Attempts that count against it.
+        /// Attempts that count against it, or [`UNREADABLE`].
         counted: u32,
     },
     /// The answer to [`Action::Begin`] of an event that is not to be delivered: why.
@@ -257,8 +260,11 @@ impl Delivery {
         if *acked {
             self.settle(id, out);
         } else if counted > self.settings.max_attempts {
-            let tried = self.settings.max_attempts;
-            self.park(id, format!("not acknowledged after {tried} attempts"), out);
+            let reason = match counted {
+                UNREADABLE => "it cannot be read".to_owned(),
+                _ => format!("not acknowledged after {} attempts", self.settings.max_attempts),
+            };
+            self.park(id, reason, out);
         } else if self.draining || !self.gate.is_open(now) {
             self.stages.remove(&id);
             self.lanes.release(id);

@@ -134,6 +134,11 @@ fn poison_is_parked_and_its_lane_goes_on() {
     delivery.on(Input::Accepted(1, lane(1)), now);
     let parked = delivery.on(Input::Begun { id: 1, counted: most + 1 }, now);
     assert!(matches!(parked.as_slice(), [Action::Park { id: 1, .. }]), "it killed us each time");
+
+    let mut delivery = ready(now, 1);
+    delivery.on(Input::Accepted(1, lane(1)), now);
+    let parked = delivery.on(Input::Begun { id: 1, counted: UNREADABLE }, now);
+    assert_eq!(parked, [Action::Park { id: 1, reason: "it cannot be read".into() }]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::event::Delivery;
+use protocol::event::{Delivery, InboundKind};
 use protocol::id::EventId;
 use protocol::worker::ToWorker;
 
@@ -11,7 +11,7 @@ use super::slot::Desk;
 use super::tickets::Pending;
 use crate::clock;
 use crate::policy::age::{Asked, Verdict};
-use crate::policy::delivery::{Action, Input};
+use crate::policy::delivery::{Action, Input, UNREADABLE};
 use crate::store::{Answer, Begun, Op};
 use crate::text;
 
@@ -91,7 +91,8 @@ impl Gateway {
                 Input::Loaded(lane, found.map(|id| id.0))
             }
             (_, Answer::Begun(begun)) => {
-                let counted = begun.counted;
+                let is_readable = begun.event.kind != InboundKind::Unreadable;
+                let counted = if is_readable { begun.counted } else { UNREADABLE };
                 let id = begun.id.0;
                 let verdict = self.judge_age(&begun);
                 if let Verdict::Keep(age) = verdict {
@@ -118,7 +119,7 @@ impl Gateway {
                 self.deliver_with(index, Input::Begun { id, counted }, payload);
                 return;
             }
-            (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: u32::MAX },
+            (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: UNREADABLE },
             (
                 Pending::Begin { id, .. } | Pending::Settle { id, .. } | Pending::Park { id, .. },
                 Answer::Gone | Answer::Settled | Answer::Parked,

@@ -50,8 +50,8 @@ impl Group {
     /// Its event, where it has one.
     pub(super) fn event(&self) -> Option<Inbound> {
         let mut events = self.updates.iter().filter_map(|update| match &update.heard {
-            Heard::Event(event) => Some(event.as_ref()),
-            Heard::Ignored | Heard::Malformed(_) => None,
+            Heard::Event(event) | Heard::Malformed(_, Some(event)) => Some(event.as_ref()),
+            Heard::Ignored | Heard::Malformed(_, None) => None,
         });
         let mut whole = events.next()?.clone();
         for event in events {
@@ -152,7 +152,11 @@ mod tests {
         ]));
         let batch = understand(&list, None, &own(), 0);
         let heard: Vec<_> = batch.groups.iter().map(|group| group.event().is_some()).collect();
-        assert_eq!(heard, [true, false, false, false, true]);
+        assert_eq!(
+            heard,
+            [true, true, true, false, true],
+            "kept as they came, but for the one without id"
+        );
         assert_eq!((batch.last, batch.growing), (Some(4), None));
     }
 

@@ -27,8 +27,8 @@ pub(super) enum Heard {
     Event(Box<Inbound>),
     /// Nothing; it is well-formed.
     Ignored,
-    /// Nothing; it is not what it should be.
-    Malformed(&'static str),
+    /// Nobody knows; if it has an id it can be kept as it came.
+    Malformed(&'static str, Option<Box<Inbound>>),
 }
 
 /// An update.
@@ -51,21 +51,21 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
     let update = parse(raw.as_bytes());
     let mut understood = Update {
         id: number_of(&update, "update_id"),
-        heard: Heard::Malformed("it is no object"),
+        heard: Heard::Malformed("it is no object", None),
         album: None,
         button: None,
         moved: None,
     };
     let Some(members) = update.as_object() else { return understood };
     let Some(id) = understood.id else {
-        understood.heard = Heard::Malformed("it has no id");
+        understood.heard = Heard::Malformed("it has no id", None);
         return understood;
     };
-    let Some((kind, value)) = members.iter().find(|(name, _)| *name != "update_id") else {
-        understood.heard = Heard::Malformed("it has nothing but an id");
-        return understood;
-    };
-    let decoded = match kind.as_str() {
+    let (kind, value) = members
+        .iter()
+        .find(|(name, _)| *name != "update_id")
+        .map_or(("", &Value::Null), |(name, value)| (name.as_str(), value));
+    let decoded = match kind {
         "message" | "channel_post" => {
             understood.album =
                 Some(text_of(value, "media_group_id").to_owned()).filter(|album| !album.is_empty());
@@ -80,7 +80,7 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
         }
         "message_reaction" => reaction(value),
         "my_chat_member" => membership(value),
-        _ => Ok(other(value)),
+        _ => other(value),
     };
     understood.heard = match decoded {
         Ok(Some(mut event)) => {
@@ -92,7 +92,7 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
             Heard::Event(Box::new(event))
         }
         Ok(None) => Heard::Ignored,
-        Err(why) => Heard::Malformed(why),
+        Err(why) => Heard::Malformed(why, Some(Box::new(unreadable(id, raw, now_ms)))),
     };
     understood
 }
@@ -109,7 +109,8 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         | InboundKind::Button
         | InboundKind::Reaction
         | InboundKind::Member
-        | InboundKind::Other => (kind, number_of(message, "date").unwrap_or_default()),
+        | InboundKind::Other
+        | InboundKind::Unreadable => (kind, number_of(message, "date").unwrap_or_default()),
     };
     event.keys = vec![match kind {
         InboundKind::Edit => format!("edit:{chat}:{message_id}:{date}"),
@@ -172,8 +173,28 @@ fn membership(change: &Value) -> Decoded {
 }
 
 /// A kind that did not exist when this was written: whoever and wherever it names, as others do.
-fn other(value: &Value) -> Option<Inbound> {
-    base(value, value, InboundKind::Other).ok()
+fn other(value: &Value) -> Decoded {
+    let event = base(value, value, InboundKind::Other);
+    event.map(Some).map_err(|_| "it is of a kind that is unknown here, and names no chat")
+}
+
+/// What remains of an update that nobody understands.
+fn unreadable(id: i64, raw: &str, now_ms: i64) -> Inbound {
+    Inbound {
+        kind: InboundKind::Unreadable,
+        keys: vec![format!("update:{id}")],
+        origin_ms: now_ms,
+        chat_id: String::new(),
+        chat_type: ChatType::Direct,
+        thread_id: None,
+        message_id: None,
+        reply_to: None,
+        sender: sender(&Value::Null, &Value::Null),
+        mention: Mention::None,
+        text: String::new(),
+        parts: Vec::new(),
+        raw: raw.as_bytes().to_vec(),
+    }
 }
 
 /// Chat, topic and sender, which `by` names.

@@ -180,7 +180,7 @@ impl<'a> Ear<'a> {
             match &update.heard {
                 Heard::Event(_) => {}
                 Heard::Ignored => self.shared.report.tell(Note::Ignored).await,
-                Heard::Malformed(why) => {
+                Heard::Malformed(why, _) => {
                     tracing::warn!(reason = why, id = update.id, "an update cannot be understood");
                     self.shared.report.tell(Note::Malformed).await;
                 }

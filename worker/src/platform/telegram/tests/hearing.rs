@@ -105,6 +105,9 @@ async fn one_unknown_and_one_malformed_update_harm_no_other() {
         json!({"brand_new": {"chat": {"id": ANN, "type": "private"}, "from": {"id": ANN}}}),
     );
     let (last, _) = rig.sim.push_text(TOKEN, ANN, "after");
+    let kept = accept(rig.heard().await);
+    assert_eq!(kept.kind, InboundKind::Unreadable);
+    assert!(String::from_utf8(kept.raw).unwrap().contains("no chat"));
     let unknown = accept(rig.heard().await);
     assert_eq!(unknown.kind, InboundKind::Other);
     assert!(String::from_utf8(unknown.raw).unwrap().contains("brand_new"));
