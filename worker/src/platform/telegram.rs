@@ -27,13 +27,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::pace::Pace;
+use crate::Error;
+use crate::clock::{self, Instant};
 use crate::platform::{Context, Events, Platform, Report};
-use crate::{Error, clock};
 
 /// Groups that moved and are remembered.
 const MOVED_MAX: usize = 256;
 /// Pressed buttons that wait for a sign.
 const PRESSED: usize = 64;
+/// For so long messages wait for polls to succeed again.
+const AWAY: Duration = Duration::from_mins(1);
 /// The platform slows down all but the first 409 by three seconds more.
 const CONFLICT: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,7 @@ impl Platform for Telegram {
             moved: Mutex::default(),
             pressed: press,
             conflict: self.conflict,
+            away: Mutex::default(),
         };
         let hearing = async {
             let heard = hear::run(&shared).await;
@@ -89,11 +93,26 @@ struct Shared {
     moved: Mutex<HashMap<i64, i64>>,
     pressed: mpsc::Sender<String>,
     conflict: Duration,
+    /// Since when polls fail.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Shared {
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A poll failed, or was answered.
+    fn set_away(&self, is_away: bool) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        *away = is_away.then(|| away.unwrap_or_else(clock::now));
+    }
+
+    /// Whether a message sent now would probably be lost. After a while it is tried nevertheless: polling
+    /// alone may be what fails.
+    fn is_away(&self) -> bool {
+        let away = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.is_some_and(|since| clock::now().duration_since(since) < AWAY)
     }
 
     /// A group goes on under another id. Forgetting it costs one refused call.

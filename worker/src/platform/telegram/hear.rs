@@ -198,6 +198,7 @@ impl<'a> Ear<'a> {
     /// A poll was answered.
     async fn works(&mut self, now: Instant) {
         self.doubted = false;
+        self.shared.set_away(false);
         self.shared.report.tell(Note::Progress).await;
         if !self.works {
             self.works = true;
@@ -282,6 +283,7 @@ impl<'a> Ear<'a> {
 
     async fn lost(&mut self, loss: Loss, reason: String, now: Instant) -> Duration {
         self.works = false;
+        self.shared.set_away(true);
         let retry = self.session.on(Input::Lost(loss), now);
         let pause = retry.map_or(Duration::ZERO, |retry| {
             retry.at.duration_since(now) + clock::jitter(retry.spread)

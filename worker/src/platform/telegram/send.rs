@@ -35,6 +35,8 @@ const LAST: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_millis(200);
 /// Before a message within a reply is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Before a message is tried that would probably be lost.
+const AWAY: Duration = Duration::from_secs(1);
 /// While a person has to mend the credentials.
 const CREDENTIALS: Duration = Duration::from_mins(1);
 /// Beyond the time that the platform wants.
@@ -147,6 +149,10 @@ async fn message(
     let is_first = progress.ids.get() == 0;
     let mut part = part.clone();
     loop {
+        if is_first && shared.is_away() {
+            // What is sent into an outage ends as unknown all too often.
+            return Err(retry("the platform does not answer", Some(AWAY)));
+        }
         let turn = shared.pace().ask(to.chat, clock::now());
         if let Err(wait) = turn {
             if is_first && wait > SHORT {

@@ -68,6 +68,20 @@ async fn a_lost_answer_is_unknown_and_a_lost_connection_is_not() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_into_an_outage() {
+    let mut rig = Rig::ready().await;
+    rig.sim.fault(None, Fault::Html { status: 502 }, None);
+    rig.until_down().await;
+    let outcome = rig.send(outbound(1, |_| {})).await;
+    assert!(matches!(outcome, Outcome::Retry { after_ms: Some(1000), .. }), "{outcome:?}");
+    assert_eq!(rig.sim.count(|it| called(it, "sendMessage")), 0);
+    rig.sim.clear_faults();
+    rig.until_up().await;
+    sent(rig.send(outbound(1, |_| {})).await);
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn whoever_prefers_a_message_twice_gets_it_again() {
     let mut rig = Rig::on(Rig::sim().await, |it| it.unanswered = Unanswered::Resend);
     assert!(rig.until_ready().await.idempotent_ms.is_some());
