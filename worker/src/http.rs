@@ -98,7 +98,7 @@ impl Http {
     /// Makes a call. The error says what went wrong, without the URL.
     pub async fn call(&self, request: reqwest::RequestBuilder) -> Result<Answer, String> {
         let within = Within { head: CALL, stall: CALL, whole: CALL, body: BODY_MAX };
-        self.call_within(request, within).await.map_err(|lost| lost.why)
+        exchange(request, within).await.map_err(|lost| lost.why)
     }
 
     /// Makes a call with limits of its own, in place of those for every call.
@@ -107,22 +107,27 @@ impl Http {
         request: reqwest::RequestBuilder,
         within: Within,
     ) -> Result<Answer, Lost> {
-        let late = || Lost { why: "no answer in time".to_owned(), left: true };
-        let sent = timeout(within.head, request.timeout(within.whole).send()).await;
-        let mut response = sent.map_err(|_| late())?.map_err(|e| Lost::from(&e))?;
-        let mut body = Vec::new();
-        loop {
-            let more = timeout(within.stall, response.chunk()).await.map_err(|_| late())?;
-            let Some(bytes) = more.map_err(|e| Lost::from(&e))? else { break };
-            if body.len() + bytes.len() > within.body {
-                let why = format!("the answer has more than {} bytes", within.body);
-                return Err(Lost { why, left: true });
-            }
-            body.extend_from_slice(&bytes);
-        }
-        let headers = std::mem::take(response.headers_mut());
-        Ok(Answer { status: response.status().as_u16(), headers, body })
+        exchange(request.timeout(within.whole), within).await
     }
+}
+
+/// A request and its answer. The time for the whole is the request's own.
+async fn exchange(request: reqwest::RequestBuilder, within: Within) -> Result<Answer, Lost> {
+    let late = || Lost { why: "no answer in time".to_owned(), left: true };
+    let sent = timeout(within.head, request.send()).await;
+    let mut response = sent.map_err(|_| late())?.map_err(|e| Lost::from(&e))?;
+    let mut body = Vec::new();
+    loop {
+        let more = timeout(within.stall, response.chunk()).await.map_err(|_| late())?;
+        let Some(bytes) = more.map_err(|e| Lost::from(&e))? else { break };
+        if body.len() + bytes.len() > within.body {
+            let why = format!("the answer has more than {} bytes", within.body);
+            return Err(Lost { why, left: true });
+        }
+        body.extend_from_slice(&bytes);
+    }
+    let headers = std::mem::take(response.headers_mut());
+    Ok(Answer { status: response.status().as_u16(), headers, body })
 }
 
 /// The limits of one call.
