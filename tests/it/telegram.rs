@@ -173,7 +173,7 @@ async fn a_wrong_token_is_held_with_a_remedy_and_never_shown() {
     assert!(reason.contains("401 Unauthorized") && reason.contains("BotFather"), "{reason}");
     let status = gateway.status().unwrap().to_string();
     assert!(!status.contains("wr0ng") && !gateway.log().contains("wr0ng"));
-    assert_eq!(gateway.instance("echo")["phase"], "ready");
+    gateway.wait("echo", "ready", |i| i["phase"] == "ready");
 }
 
 #[tokio::test(flavor = "multi_thread")]
