@@ -68,6 +68,8 @@ pub enum Adapter {
     Echo,
     /// Agent `socket`.
     Socket(SocketSettings),
+    /// Agent `exec`.
+    Exec(ExecSettings),
 }
 
 /// Settings of platform `local`.
@@ -94,6 +96,19 @@ pub struct SocketSettings {
     /// Where the agent's program connects.
     pub socket: std::path::PathBuf,
     /// Deliveries that may be on their way to the agent at once.
+    pub concurrency: u32,
+}
+
+/// Settings of agent `exec`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExecSettings {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub dir: std::path::PathBuf,
+    /// What its environment has beyond a worker's own.
+    pub variables: Vec<(String, Secret)>,
+    /// Deliveries that may be on their way to it at once.
     pub concurrency: u32,
 }
 

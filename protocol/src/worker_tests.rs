@@ -79,11 +79,18 @@ fn to_worker() -> Vec<ToWorker> {
         app_secret: Secret::new("s"),
         base_url: "https://h".into(),
     };
+    let exec = ExecSettings {
+        command: vec!["python3".into(), "agent.py".into()],
+        dir: "/d".into(),
+        variables: vec![("KEY".into(), Secret::new("s"))],
+        concurrency: 4,
+    };
     vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
         configure(Adapter::Echo),
         configure(Adapter::Socket(SocketSettings { socket: "/s".into(), concurrency: 4 })),
+        configure(Adapter::Exec(exec)),
         ToWorker::Verdict { seq: Seq(1), verdict: Verdict::Accepted(EventId(9)) },
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },

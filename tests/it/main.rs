@@ -11,6 +11,7 @@
 mod backup;
 mod bad_input;
 mod cli;
+mod exec_agent;
 mod gateway;
 mod isolation;
 mod late;

@@ -120,7 +120,9 @@ fn every_library_has_its_place() {
         ("nix::", |path| {
             path.starts_with("supervisor/src/process/") || path == "supervisor/src/lock.rs"
         }),
-        ("rustix::", |path| path.starts_with("supervisor/src/process/")),
+        ("rustix::", |path| {
+            path.starts_with("supervisor/src/process/") || path == "worker/src/parent.rs"
+        }),
         ("reqwest", |path| path.starts_with("worker/")),
         ("tungstenite", |path| path.starts_with("worker/")),
         ("unsafe {", |path| path == "supervisor/src/process/spawn.rs"),
@@ -190,7 +192,7 @@ fn adapters_know_neither_each_other_nor_the_link() {
             let link = ["protocol::link", "protocol::frame", "protocol::hello", "crate::pump"]
                 .iter()
                 .any(|name| says(line, name));
-            let sibling = ["feishu", "local", "echo", "socket"].iter().any(|other| {
+            let sibling = ["feishu", "local", "echo", "socket", "exec"].iter().any(|other| {
                 *other != own
                     && (line.contains(&format!("platform::{other}"))
                         || line.contains(&format!("agent::{other}")))

@@ -5,6 +5,8 @@
 //! only what the verdict says.
 
 pub mod echo;
+pub mod exec;
+mod rpc;
 pub mod socket;
 
 use protocol::event::{Delivery, Receipt, Reply};

@@ -1,13 +1,12 @@
-//! The block of one instance: what kind it is and what its adapter needs.
+//! The block of one instance: what kind it is and, for a platform, what its adapter needs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::Secret;
 
 use super::Surroundings;
+use super::agent::{AgentKind, AgentSettings};
 use super::block::{Block, Place};
 use crate::exit::Code;
 use crate::policy::access::{Access, Direct, Groups};
@@ -45,15 +44,6 @@ pub enum PlatformKind {
     Feishu,
 }
 
-/// The agent endpoints there are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AgentKind {
-    /// Says what it hears.
-    Echo,
-    /// A program that connects to a local socket.
-    Socket,
-}
-
 impl Kind {
     /// `platform` or `agent`.
     pub fn role(self) -> &'static str {
@@ -68,8 +58,7 @@ impl Kind {
         match self {
             Self::Platform(Some(PlatformKind::Local)) => "local",
             Self::Platform(Some(PlatformKind::Feishu)) => "feishu",
-            Self::Agent(Some(AgentKind::Echo)) => "echo",
-            Self::Agent(Some(AgentKind::Socket)) => "socket",
+            Self::Agent(Some(kind)) => kind.word(),
             Self::Platform(None) | Self::Agent(None) => "unknown",
         }
     }
@@ -122,20 +111,6 @@ pub enum PlatformSettings {
         app_secret: Secret,
         /// Without a final slash.
         base_url: String,
-    },
-}
-
-/// What an agent's adapter needs.
-#[derive(Debug)]
-pub enum AgentSettings {
-    /// Nothing.
-    Echo,
-    /// A socket.
-    Socket {
-        /// Where; `None`: in the runtime directory.
-        listen: Option<PathBuf>,
-        /// Events that the agent may hold at once.
-        concurrency: u32,
     },
 }
 
@@ -206,31 +181,6 @@ pub(super) fn platform(
     Spec { name, kind: Kind::Platform(kind), body }
 }
 
-pub(super) fn agent(name: Instance, mut block: Block, place: &Place) -> Spec {
-    const KINDS: [(&str, AgentKind); 2] =
-        [("echo", AgentKind::Echo), ("socket", AgentKind::Socket)];
-    let kind = kind(&name, &mut block, &KINDS);
-    let settings = kind.map(|kind| match kind {
-        AgentKind::Echo => AgentSettings::Echo,
-        AgentKind::Socket => AgentSettings::Socket {
-            listen: block.path("listen", place),
-            concurrency: block.number("concurrency", 1..=1024).unwrap_or(16),
-        },
-    });
-    let seconds = |n: u32| Duration::from_secs(u64::from(n));
-    let mut rules = delivery::Settings::default();
-    if kind.is_some() {
-        rules.lease = block.number("lease_s", 1..=86_400).map_or(rules.lease, seconds);
-        rules.max_attempts = block.number("max_attempts", 1..=100).unwrap_or(rules.max_attempts);
-    }
-    let trouble = finish(block, kind.is_none(), None);
-    let body = match (trouble, settings) {
-        (None, Some(settings)) => Ok(Body::Agent { settings, delivery: rules }),
-        (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
-    };
-    Spec { name, kind: Kind::Agent(kind), body }
-}
-
 /// Gives every platform its agent: the only one there is, or the one it names.
 pub(super) fn route(specs: &mut [Spec]) {
     let agents: Vec<Instance> = specs
@@ -264,7 +214,7 @@ pub(super) fn route(specs: &mut [Spec]) {
 }
 
 /// The kind that `kind` names, or the name of the block if it is absent.
-fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
+pub(super) fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
     if let Some(kind) = kinds.iter().find(|(word, _)| *word == name.as_str()) {
         return block.choice("kind", kinds).or(Some(kind.1));
     }
@@ -276,7 +226,7 @@ fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Opt
     kind
 }
 
-fn required(block: &mut Block, key: &'static str) -> Option<String> {
+pub(super) fn required(block: &mut Block, key: &'static str) -> Option<String> {
     let text = block.string(key).filter(|text| !text.is_empty());
     if text.is_none() {
         block.problem(&format!("{key} must be set"));
@@ -284,7 +234,7 @@ fn required(block: &mut Block, key: &'static str) -> Option<String> {
     text
 }
 
-fn secret(
+pub(super) fn secret(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
@@ -354,7 +304,7 @@ fn rule(block: &mut Block, otherwise: Rule) -> Rule {
 }
 
 /// Every problem of a block. Where the kind is unknown, so are its keys.
-fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
+pub(super) fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
     let missing = missing.map(|reason| format!("{}{reason}", block.prefix()));
     if kind_unknown {
         let problems = block.finish().err().unwrap_or_default();

@@ -7,8 +7,8 @@ use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Nonce};
 use protocol::worker::{
-    Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, SocketSettings,
-    ToWorker,
+    Adapter, Configure, ExecSettings, FeishuSettings, FromWorker, LocalSettings, Outside,
+    SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -186,6 +186,14 @@ impl Gateway {
                     socket: listen.clone().unwrap_or_else(|| self.paths.agent_socket(&slot.name)),
                     concurrency: *concurrency,
                 }),
+                AgentSettings::Exec { command, dir, variables, concurrency } => {
+                    Adapter::Exec(ExecSettings {
+                        command: command.clone(),
+                        dir: dir.clone(),
+                        variables: variables.clone(),
+                        concurrency: *concurrency,
+                    })
+                }
             },
         })
     }

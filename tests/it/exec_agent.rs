@@ -1,0 +1,158 @@
+//! The `exec` endpoint: a program of the user's that lives and dies with its worker (F20, F67).
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Gateway, PATIENCE, is_alive, root, signal};
+
+/// A gateway whose agent is this program. It finds the documented example in `AGENT`, and writes down
+/// its process number.
+fn gateway(program: &str) -> Gateway {
+    let example = root().join("docs");
+    let start = format!(
+        "import os, runpy, sys, time\n\
+         sys.path.insert(0, {example:?})\n\
+         open('pid', 'w').write(str(os.getpid()))\n\
+         {program}"
+    );
+    let gateway = Gateway::new(
+        "[platform.local]\n[agent.mine]\nkind = \"exec\"\ncommand = [\"python3\", \"start.py\"]\n",
+    );
+    std::fs::write(gateway.path("start.py"), start).unwrap();
+    let mut gateway = gateway;
+    gateway.start();
+    gateway
+}
+
+const EXAMPLE: &str = "import agent; agent.main()\n";
+
+/// A terminal in one conversation.
+struct Terminal(BufReader<UnixStream>);
+
+impl Terminal {
+    fn join(gateway: &Gateway) -> Self {
+        gateway.wait_ready("local");
+        let stream = UnixStream::connect(gateway.state().join("chat-local.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut terminal = Self(BufReader::new(stream));
+        terminal.say(&json!({ "type": "join", "chat": "home", "user": "ann" }));
+        terminal.until("joined");
+        terminal
+    }
+
+    fn say(&mut self, line: &Value) {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    fn until(&mut self, kind: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the terminal is closed");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line["type"] == kind {
+                return line;
+            }
+        }
+    }
+
+    fn typed(&mut self, id: &str, text: &str) {
+        self.say(&json!({ "type": "say", "id": id, "text": text }));
+        assert_eq!(self.until("accepted")["id"], id);
+    }
+
+    fn shown(&mut self) -> String {
+        self.until("message")["text"].as_str().unwrap().to_owned()
+    }
+}
+
+fn program(gateway: &Gateway, former: u64) -> u64 {
+    let path = gateway.path("pid");
+    gateway.until("another program", || {
+        let pid = std::fs::read_to_string(Path::new(&path)).ok()?.parse().ok()?;
+        (pid != former).then_some(pid)
+    })
+}
+
+#[test]
+fn a_program_of_the_user_answers_and_is_started_again_when_it_is_killed() {
+    let gateway = gateway(EXAMPLE);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("m1", "hello");
+    assert_eq!(terminal.shown(), "You said: hello");
+    let first = program(&gateway, 0);
+    signal(first, "KILL");
+    let back = gateway.wait("mine", "back", |i| i["generation"] == 2 && i["gate"]["open"] == true);
+    assert!(back["exits"][0]["cause"].as_str().unwrap().contains("signal: 9"), "{back}");
+    terminal.typed("m2", "again");
+    assert_eq!(terminal.shown(), "You said: again");
+    assert_ne!(program(&gateway, first), first);
+    gateway.wait("mine", "settled", |i| i["gate"]["acknowledged"] == 2);
+}
+
+#[test]
+fn an_event_that_a_program_died_with_comes_again_and_says_so() {
+    let gateway = gateway(
+        "import agent\n\
+         def answer(event):\n\
+         \x20   if event['attempt'] == 1: os.abort()\n\
+         \x20   return f\"attempt {event['attempt']}\"\n\
+         agent.answer = answer\n\
+         agent.main()\n",
+    );
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("m1", "hello");
+    assert_eq!(terminal.shown(), "attempt 2");
+}
+
+#[test]
+fn a_program_that_says_that_a_person_must_act_is_not_started_again() {
+    let told = gateway("sys.exit(78)\n");
+    let held = told.wait("mine", "held", |i| i["phase"] == "held");
+    assert!(held["reason"].as_str().unwrap().contains("exit status: 78"), "{held}");
+
+    let missing = Gateway::running(
+        "[platform.local]\n[agent.mine]\nkind = \"exec\"\ncommand = [\"/nowhere/agent\"]\n",
+    );
+    let held = missing.wait("mine", "held", |i| i["phase"] == "held");
+    assert!(held["reason"].as_str().unwrap().contains("/nowhere/agent"), "{held}");
+}
+
+#[test]
+fn a_program_that_ends_at_once_does_not_spin() {
+    let gateway = gateway("sys.exit(0)\n");
+    let backoff = gateway.wait("mine", "backoff", |i| i["phase"] == "backoff");
+    assert!(backoff["exits"][0]["cause"].as_str().unwrap().contains("exit status: 0"), "{backoff}");
+}
+
+/// Neither the end of its input nor a polite signal ends these two.
+const STUBBORN: &str = "import signal, subprocess\n\
+     signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+     child = subprocess.Popen(['sleep', '1000'], stdin=subprocess.DEVNULL)\n\
+     open('child', 'w').write(str(child.pid))\n\
+     time.sleep(1000)\n";
+
+fn stubborn(gateway: &Gateway) -> [u64; 2] {
+    let child = gateway.path("child");
+    let child =
+        gateway.until("its child", || std::fs::read_to_string(&child).ok()?.parse::<u64>().ok());
+    [program(gateway, 0), child]
+}
+
+#[test]
+fn a_stubborn_program_and_what_it_started_end_with_a_restart() {
+    let gateway = gateway(STUBBORN);
+    let pids = stubborn(&gateway);
+    assert!(gateway.run(&["ctl", "kill", "mine"]).status.success());
+    gateway.until("all are gone", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+}
+
+#[test]
+fn a_stubborn_program_and_what_it_started_do_not_outlive_a_killed_supervisor() {
+    let mut gateway = gateway(STUBBORN);
+    let pids = stubborn(&gateway);
+    gateway.kill_supervisor();
+    gateway.until("all are gone", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+}
