@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
-use crate::id::{EventId, OutboundId, Seq};
+use crate::id::{EventId, Instance, OutboundId, Seq};
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -70,6 +70,8 @@ pub enum Adapter {
     Socket(SocketSettings),
     /// Agent `exec`.
     Exec(ExecSettings),
+    /// Agent `relay`.
+    Relay(RelaySettings),
 }
 
 /// Settings of platform `local`.
@@ -110,6 +112,25 @@ pub struct ExecSettings {
     pub variables: Vec<(String, Secret)>,
     /// Deliveries that may be on their way to it at once.
     pub concurrency: u32,
+}
+
+/// Settings of agent `relay`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelaySettings {
+    /// Where the agent dials: an address of this machine alone.
+    pub listen: std::net::SocketAddr,
+    /// What the agent calls itself.
+    pub id: String,
+    /// What proves it.
+    pub secret: Secret,
+    /// The agent's own directory, where its state file is.
+    pub home: Option<std::path::PathBuf>,
+    /// The platforms that it hears, and their kinds.
+    pub platforms: Vec<(Instance, String)>,
+    /// Deliveries that may be on their way to it at once.
+    pub concurrency: u32,
+    /// The longest turn, in seconds.
+    pub turn_limit_s: u32,
 }
 
 /// From the supervisor to a worker.
@@ -235,6 +256,13 @@ pub enum FromWorker {
     /// The last frame: why it leaves.
     Bye {
         /// For people.
+        reason: String,
+    },
+    /// Nobody can say whether the agent worked on an event: it must not be offered again blindly.
+    Doubt {
+        /// The event.
+        event_id: EventId,
+        /// What is known.
         reason: String,
     },
 }

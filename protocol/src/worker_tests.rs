@@ -85,12 +85,22 @@ fn to_worker() -> Vec<ToWorker> {
         variables: vec![("KEY".into(), Secret::new("s"))],
         concurrency: 4,
     };
+    let relay = RelaySettings {
+        listen: "127.0.0.1:8765".parse().unwrap(),
+        id: "hermes".into(),
+        secret: Secret::new("s"),
+        home: Some("/h".into()),
+        platforms: vec![(Instance::new("work").unwrap(), "feishu".into())],
+        concurrency: 8,
+        turn_limit_s: 1800,
+    };
     vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
         configure(Adapter::Echo),
         configure(Adapter::Socket(SocketSettings { socket: "/s".into(), concurrency: 4 })),
         configure(Adapter::Exec(exec)),
+        configure(Adapter::Relay(relay)),
         ToWorker::Verdict { seq: Seq(1), verdict: Verdict::Accepted(EventId(9)) },
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },
@@ -130,6 +140,7 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Progress { event_id: EventId(1) },
         FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) },
         FromWorker::Bye { reason: "told to end".into() },
+        FromWorker::Doubt { event_id: EventId(1), reason: "silence".into() },
     ]
 }
 

@@ -1,12 +1,9 @@
 //! The `exec` endpoint: a program of the user's that lives and dies with its worker (F20, F67).
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use serde_json::{Value, json};
-
-use crate::gateway::{Gateway, PATIENCE, is_alive, root, signal};
+use crate::gateway::{Gateway, is_alive, root, signal};
+use crate::terminal::Terminal;
 
 /// A gateway whose agent is this program. It finds the documented example in `AGENT`, and writes down
 /// its process number.
@@ -14,9 +11,10 @@ fn gateway(program: &str) -> Gateway {
     let example = root().join("docs");
     let start = format!(
         "import os, runpy, sys, time\n\
-         sys.path.insert(0, {example:?})\n\
+         sys.path.insert(0, '{}')\n\
          open('pid', 'w').write(str(os.getpid()))\n\
-         {program}"
+         {program}",
+        example.display()
     );
     let gateway = Gateway::new(
         "[platform.local]\n[agent.mine]\nkind = \"exec\"\ncommand = [\"python3\", \"start.py\"]\n",
@@ -28,45 +26,6 @@ fn gateway(program: &str) -> Gateway {
 }
 
 const EXAMPLE: &str = "import agent; agent.main()\n";
-
-/// A terminal in one conversation.
-struct Terminal(BufReader<UnixStream>);
-
-impl Terminal {
-    fn join(gateway: &Gateway) -> Self {
-        gateway.wait_ready("local");
-        let stream = UnixStream::connect(gateway.state().join("chat-local.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut terminal = Self(BufReader::new(stream));
-        terminal.say(&json!({ "type": "join", "chat": "home", "user": "ann" }));
-        terminal.until("joined");
-        terminal
-    }
-
-    fn say(&mut self, line: &Value) {
-        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
-    }
-
-    fn until(&mut self, kind: &str) -> Value {
-        loop {
-            let mut line = String::new();
-            assert!(self.0.read_line(&mut line).unwrap() > 0, "the terminal is closed");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line["type"] == kind {
-                return line;
-            }
-        }
-    }
-
-    fn typed(&mut self, id: &str, text: &str) {
-        self.say(&json!({ "type": "say", "id": id, "text": text }));
-        assert_eq!(self.until("accepted")["id"], id);
-    }
-
-    fn shown(&mut self) -> String {
-        self.until("message")["text"].as_str().unwrap().to_owned()
-    }
-}
 
 fn program(gateway: &Gateway, former: u64) -> u64 {
     let path = gateway.path("pid");

@@ -20,6 +20,8 @@ mod line;
 mod links;
 mod owner;
 mod parked;
+mod relay_agent;
 mod socket_agent;
+mod terminal;
 mod tidy;
 mod trying;

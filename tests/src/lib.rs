@@ -2,4 +2,5 @@
 
 pub mod bench;
 pub mod feishu;
+pub mod hermes;
 pub mod torture;

@@ -6,6 +6,7 @@
 
 pub mod echo;
 pub mod exec;
+pub mod relay;
 mod rpc;
 pub mod socket;
 

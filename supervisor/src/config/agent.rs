@@ -1,5 +1,6 @@
 //! The block of an agent: what kind it is, what its adapter needs and how it is delivered to.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use protocol::worker::Secret;
 
 use super::Surroundings;
 use super::block::{Block, Place};
-use super::instance::{Body, Kind, Spec, Trouble, finish, kind};
+use super::instance::{Body, Kind, Spec, Trouble, finish, kind, secret};
 use crate::policy::delivery;
 
 /// The agent endpoints there are.
@@ -20,11 +21,17 @@ pub enum AgentKind {
     Socket,
     /// A program that we start.
     Exec,
+    /// A Hermes Agent that dials in.
+    Relay,
 }
 
 /// The words for them.
-const KINDS: [(&str, AgentKind); 3] =
-    [("echo", AgentKind::Echo), ("socket", AgentKind::Socket), ("exec", AgentKind::Exec)];
+const KINDS: [(&str, AgentKind); 4] = [
+    ("echo", AgentKind::Echo),
+    ("socket", AgentKind::Socket),
+    ("exec", AgentKind::Exec),
+    ("relay", AgentKind::Relay),
+];
 
 impl AgentKind {
     /// The word for it.
@@ -56,6 +63,21 @@ pub enum AgentSettings {
         /// Events that it may hold at once.
         concurrency: u32,
     },
+    /// A Hermes Agent.
+    Relay {
+        /// Where it dials.
+        listen: SocketAddr,
+        /// What it calls itself.
+        id: String,
+        /// What proves it.
+        secret: Secret,
+        /// Its own directory.
+        home: Option<PathBuf>,
+        /// Events that it may hold at once.
+        concurrency: u32,
+        /// The longest turn.
+        turn_limit_s: u32,
+    },
 }
 
 /// Reads an agent's block.
@@ -73,7 +95,8 @@ pub(super) fn agent(
             let listen = block.path("listen", place);
             Some(AgentSettings::Socket { listen, concurrency: concurrency(&mut block) })
         }
-        AgentKind::Exec => exec(&mut block, place, secrets, &mut missing),
+        AgentKind::Exec => Some(exec(&mut block, place, secrets, &mut missing)),
+        AgentKind::Relay => relay(&name, &mut block, place, secrets, &mut missing),
     });
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
     let mut rules = delivery::Settings::default();
@@ -98,7 +121,7 @@ fn exec(
     place: &Place,
     secrets: &dyn Surroundings,
     missing: &mut Option<String>,
-) -> Option<AgentSettings> {
+) -> AgentSettings {
     let command = block.strings("command").unwrap_or_default();
     if command.first().is_none_or(String::is_empty) {
         block.problem("command must be set: the program and its arguments, a list of texts");
@@ -112,5 +135,40 @@ fn exec(
         }
     }
     let concurrency = concurrency(block);
-    Some(AgentSettings::Exec { command, dir, variables, concurrency })
+    AgentSettings::Exec { command, dir, variables, concurrency }
+}
+
+fn relay(
+    name: &Instance,
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    missing: &mut Option<String>,
+) -> Option<AgentSettings> {
+    let listen = listen(block, "127.0.0.1:8765");
+    let id = block.string("id").unwrap_or_else(|| name.to_string());
+    let secret = match secret(block, place, secrets, "secret_file", "secret_env") {
+        Ok(secret) => secret,
+        Err(reason) => {
+            *missing = Some(reason);
+            None
+        }
+    };
+    let home = block.path("home", place);
+    let concurrency = block.number("concurrency", 1..=64).unwrap_or(8);
+    let turn_limit_s = block.number("turn_limit_s", 1..=86_400).unwrap_or(1800);
+    let (listen, secret) = (listen?, secret?);
+    Some(AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s })
+}
+
+/// An address of this machine alone: what is spoken there is not encrypted.
+fn listen(block: &mut Block, default: &str) -> Option<SocketAddr> {
+    let text = block.string("listen").unwrap_or_else(|| default.to_owned());
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    if address.is_none() {
+        block.problem(&format!(
+            "listen must be a loopback address with a port, like {default:?}, not {text:?}"
+        ));
+    }
+    address
 }

@@ -1,6 +1,7 @@
 //! The block of one instance: what kind it is and, for a platform, what its adapter needs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::Secret;
@@ -209,6 +210,27 @@ pub(super) fn route(specs: &mut [Spec]) {
         };
         if let Some(reason) = trouble {
             spec.body = Err(Trouble::wrong(reason));
+        }
+    }
+    one_of_a_kind(specs);
+}
+
+/// A Hermes Agent names accounts by their platform alone: two of one platform would be mixed up.
+fn one_of_a_kind(specs: &mut [Spec]) {
+    let relays: Vec<Instance> = specs
+        .iter()
+        .filter(|spec| spec.kind == Kind::Agent(Some(AgentKind::Relay)))
+        .map(|spec| spec.name.clone())
+        .collect();
+    let mut taken = BTreeSet::new();
+    for spec in specs.iter_mut() {
+        let title = spec.title();
+        let Ok(Body::Platform { agent: Some(agent), .. }) = &spec.body else { continue };
+        if relays.contains(agent) && !taken.insert((agent.clone(), spec.kind.word())) {
+            let kind = spec.kind.word();
+            spec.body = Err(Trouble::wrong(format!(
+                "{title} agent: {agent} hears another {kind} account already, and a Hermes Agent has one of each; give this one an [agent] of its own"
+            )));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | acknowledged | settle durably, tell the agent, look at the next of the lane |
 //! | refused (nack), lease over, agent lost | again after a delay; the attempt counts |
+//! | nobody knows whether it was worked on | park, with the payload; the lane goes on |
 //! | agent pauses, we stop | again at once when the gate opens; the attempt does not count |
 //! | too many counted attempts | park, with the payload; the lane goes on |
 //!
@@ -96,6 +97,13 @@ pub enum Input {
         reason: String,
         /// Its own wish.
         after: Option<Duration>,
+    },
+    /// Nobody can say whether the agent worked on an event.
+    Doubt {
+        /// The event.
+        id: u64,
+        /// What is known.
+        reason: String,
     },
     /// The agent works on an event.
     Progress(u64),
@@ -193,6 +201,11 @@ impl Delivery {
             }
             Input::Ack(id) => self.acked(id, &mut out),
             Input::Nack { id, reason, after } => self.nacked(id, &reason, after, now, &mut out),
+            Input::Doubt { id, reason } => {
+                if let Some(Stage::Leased { .. }) = self.stages.get(&id) {
+                    self.park(id, reason, &mut out);
+                }
+            }
             Input::Progress(id) => {
                 if let Some(Stage::Leased { until, .. }) = self.stages.get_mut(&id) {
                     *until = now + self.settings.lease;
@@ -308,6 +321,10 @@ impl Delivery {
     }
 
     fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if !self.gate.is_open(now) {
+            // So that its deadline, which is over, wakes nobody again.
+            self.gate.shut();
+        }
         let over: Vec<_> = self
             .stages
             .iter()

@@ -88,6 +88,18 @@ fn a_silent_agent_loses_its_lease_and_progress_renews_it() {
 }
 
 #[test]
+fn a_doubt_parks_at_once_and_an_expired_lease_wakes_nobody() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    let reason = "who knows".to_owned();
+    let parked = Action::Park { id: 1, reason: reason.clone() };
+    assert_eq!(delivery.on(Input::Doubt { id: 1, reason }, now), [parked]);
+    delivery.on(Input::Ended(1), now);
+    delivery.on(Input::Lease { ttl: Duration::ZERO, concurrency: 1 }, now);
+    assert_eq!(delivery.deadline(), None, "a deadline that is over would be looked at for ever");
+}
+
+#[test]
 fn our_own_sleep_is_no_silence_of_the_agent() {
     let now = start();
     let mut delivery = leased(now, 1);

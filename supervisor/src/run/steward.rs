@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
-use protocol::id::{Generation, Nonce};
+use protocol::id::{Generation, Instance, Nonce};
 use protocol::worker::{
     Adapter, Configure, ExecSettings, FeishuSettings, FromWorker, LocalSettings, Outside,
-    SocketSettings, ToWorker,
+    RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -194,6 +194,18 @@ impl Gateway {
                         concurrency: *concurrency,
                     })
                 }
+                AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s } => {
+                    let kind = |name: &Instance| (name.clone(), self.platform_of(name));
+                    Adapter::Relay(RelaySettings {
+                        listen: *listen,
+                        id: id.clone(),
+                        secret: secret.clone(),
+                        home: home.clone(),
+                        platforms: desk.hears.iter().map(kind).collect(),
+                        concurrency: *concurrency,
+                        turn_limit_s: *turn_limit_s,
+                    })
+                }
             },
         })
     }
@@ -218,6 +230,9 @@ impl Gateway {
             FromWorker::Nack { event_id, reason, after_ms } => {
                 let after = after_ms.map(Duration::from_millis);
                 self.deliver(index, delivery::Input::Nack { id: event_id.0, reason, after });
+            }
+            FromWorker::Doubt { event_id, reason } => {
+                self.deliver(index, delivery::Input::Doubt { id: event_id.0, reason });
             }
             FromWorker::Progress { event_id } => {
                 self.deliver(index, delivery::Input::Progress(event_id.0));
