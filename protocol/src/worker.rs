@@ -72,6 +72,8 @@ pub enum Adapter {
     Exec(ExecSettings),
     /// Agent `relay`.
     Relay(RelaySettings),
+    /// Agent `openai`.
+    OpenAi(OpenAiSettings),
 }
 
 /// Settings of platform `local`.
@@ -131,6 +133,38 @@ pub struct RelaySettings {
     pub concurrency: u32,
     /// The longest turn, in seconds.
     pub turn_limit_s: u32,
+}
+
+/// Settings of agent `openai`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OpenAiSettings {
+    /// Up to and with `/v1`, without a final slash.
+    pub base_url: String,
+    /// Where it wants one.
+    pub key: Option<Secret>,
+    /// Which model.
+    pub model: String,
+    /// What it is told before everything else.
+    pub system: Option<String>,
+    /// Who remembers a conversation.
+    pub memory: Memory,
+    /// Turns at once.
+    pub concurrency: u32,
+    /// How long the first sign of an answer may take, in seconds.
+    pub first_s: u32,
+    /// How long a pause within an answer may be.
+    pub pause_s: u32,
+    /// How long a turn may be.
+    pub turn_limit_s: u32,
+}
+
+/// Who remembers what was said in a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Memory {
+    /// We do, and send it each time.
+    Ours,
+    /// A Hermes Agent's API server, by a session's name.
+    Hermes,
 }
 
 /// From the supervisor to a worker.
@@ -258,12 +292,20 @@ pub enum FromWorker {
         /// For people.
         reason: String,
     },
-    /// Nobody can say whether the agent worked on an event: it must not be offered again blindly.
-    Doubt {
+    /// An event must not be offered again: the agent refuses it for good, or nobody can say whether it
+    /// worked on it.
+    SetAside {
         /// The event.
         event_id: EventId,
-        /// What is known.
+        /// Why.
         reason: String,
+    },
+    /// An event was not taken, through no fault of its own: the attempt does not count.
+    Defer {
+        /// The event.
+        event_id: EventId,
+        /// When to offer it again.
+        after_ms: u64,
     },
 }
 

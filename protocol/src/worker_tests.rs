@@ -94,6 +94,17 @@ fn to_worker() -> Vec<ToWorker> {
         concurrency: 8,
         turn_limit_s: 1800,
     };
+    let openai = OpenAiSettings {
+        base_url: "http://h/v1".into(),
+        key: Some(Secret::new("k")),
+        model: "m".into(),
+        system: Some("be kind".into()),
+        memory: Memory::Hermes,
+        concurrency: 4,
+        first_s: 120,
+        pause_s: 60,
+        turn_limit_s: 900,
+    };
     vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
@@ -101,6 +112,7 @@ fn to_worker() -> Vec<ToWorker> {
         configure(Adapter::Socket(SocketSettings { socket: "/s".into(), concurrency: 4 })),
         configure(Adapter::Exec(exec)),
         configure(Adapter::Relay(relay)),
+        configure(Adapter::OpenAi(openai)),
         ToWorker::Verdict { seq: Seq(1), verdict: Verdict::Accepted(EventId(9)) },
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },
@@ -140,7 +152,8 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Progress { event_id: EventId(1) },
         FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) },
         FromWorker::Bye { reason: "told to end".into() },
-        FromWorker::Doubt { event_id: EventId(1), reason: "silence".into() },
+        FromWorker::SetAside { event_id: EventId(1), reason: "silence".into() },
+        FromWorker::Defer { event_id: EventId(1), after_ms: 9 },
     ]
 }
 

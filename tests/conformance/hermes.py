@@ -37,6 +37,9 @@ class Model(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def handle_error(self, *_):
+        pass  # Who asked was killed.
+
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked = collections.Counter()

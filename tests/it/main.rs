@@ -18,6 +18,7 @@ mod late;
 mod leash;
 mod line;
 mod links;
+mod openai_agent;
 mod owner;
 mod parked;
 mod relay_agent;

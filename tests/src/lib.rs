@@ -3,4 +3,5 @@
 pub mod bench;
 pub mod feishu;
 pub mod hermes;
+pub mod openai;
 pub mod torture;

@@ -6,6 +6,7 @@
 
 pub mod echo;
 pub mod exec;
+pub mod openai;
 pub mod relay;
 mod rpc;
 pub mod socket;
@@ -31,7 +32,8 @@ pub struct Context {
     pub incoming: mpsc::Receiver<ToAgent>,
     /// Takes replies.
     pub replies: Replies,
-    /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Ack`, `Nack`, `Progress`.
+    /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Ack`, `Nack`, `Defer`, `SetAside`,
+    /// `Progress`.
     pub say: Say,
     /// Cancelled when the adapter must return.
     pub stop: CancellationToken,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::agent::echo::Echo;
 use crate::agent::exec::Exec;
+use crate::agent::openai::OpenAi;
 use crate::agent::relay::Relay;
 use crate::agent::socket::Socket;
 use crate::agent::{self, Agent, ToAgent};
@@ -105,6 +106,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Echo => Box::pin(Echo.run(for_agent)),
         Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
         Adapter::Exec(settings) => Box::pin(Exec::new(settings).run(for_agent)),
+        Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
         Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
     };
     let unused = (event, note, agent::Replies::new(reply), agent::Say::new(say));

@@ -65,6 +65,9 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                 let path = listen.clone().unwrap_or_else(own);
                 format!("an agent connects to {}", path.display())
             }
+            AgentSettings::OpenAi(settings) => {
+                format!("asks the model {} at {}", settings.model, settings.base_url)
+            }
             AgentSettings::Relay { listen, id, .. } => {
                 format!("a Hermes Agent with the id {id} dials ws://{listen}/relay")
             }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::Secret;
+use protocol::worker::{Memory, OpenAiSettings, Secret};
 
 use super::Surroundings;
 use super::block::{Block, Place};
-use super::instance::{Body, Kind, Spec, Trouble, finish, kind, secret};
+use super::instance::{Body, Kind, Spec, Trouble, finish, kind, optional_secret, required, secret};
 use crate::policy::delivery;
 
 /// The agent endpoints there are.
@@ -23,14 +23,17 @@ pub enum AgentKind {
     Exec,
     /// A Hermes Agent that dials in.
     Relay,
+    /// A server of chat completions.
+    OpenAi,
 }
 
 /// The words for them.
-const KINDS: [(&str, AgentKind); 4] = [
+const KINDS: [(&str, AgentKind); 5] = [
     ("echo", AgentKind::Echo),
     ("socket", AgentKind::Socket),
     ("exec", AgentKind::Exec),
     ("relay", AgentKind::Relay),
+    ("openai", AgentKind::OpenAi),
 ];
 
 impl AgentKind {
@@ -78,6 +81,8 @@ pub enum AgentSettings {
         /// The longest turn.
         turn_limit_s: u32,
     },
+    /// A server.
+    OpenAi(OpenAiSettings),
 }
 
 /// Reads an agent's block.
@@ -96,6 +101,7 @@ pub(super) fn agent(
             Some(AgentSettings::Socket { listen, concurrency: concurrency(&mut block) })
         }
         AgentKind::Exec => Some(exec(&mut block, place, secrets, &mut missing)),
+        AgentKind::OpenAi => openai(&mut block, place, secrets, &mut missing),
         AgentKind::Relay => relay(&name, &mut block, place, secrets, &mut missing),
     });
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
@@ -159,6 +165,49 @@ fn relay(
     let turn_limit_s = block.number("turn_limit_s", 1..=86_400).unwrap_or(1800);
     let (listen, secret) = (listen?, secret?);
     Some(AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s })
+}
+
+fn openai(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    missing: &mut Option<String>,
+) -> Option<AgentSettings> {
+    let base_url = required(block, "base_url");
+    if base_url
+        .as_ref()
+        .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+    {
+        block.problem("base_url must start with https:// or http://");
+    }
+    let key = match optional_secret(block, place, secrets, "key_file", "key_env") {
+        Ok(key) => key,
+        Err(reason) => {
+            *missing = Some(reason);
+            None
+        }
+    };
+    let model = required(block, "model");
+    let system = block.string("system");
+    let memory = [("gateway", Memory::Ours), ("hermes", Memory::Hermes)];
+    let memory = block.choice("memory", &memory).unwrap_or(Memory::Ours);
+    let concurrency = block.number("concurrency", 1..=1024).unwrap_or(4);
+    let first_s = block.number("first_s", 1..=86_400).unwrap_or(120);
+    // An agent's tools may work for minutes without a word.
+    let pause = if memory == Memory::Hermes { 600 } else { 60 };
+    let pause_s = block.number("pause_s", 1..=86_400).unwrap_or(pause);
+    let turn_limit_s = block.number("turn_limit_s", 1..=86_400).unwrap_or(1800);
+    Some(AgentSettings::OpenAi(OpenAiSettings {
+        base_url: base_url?.trim_end_matches('/').to_owned(),
+        key,
+        model: model?,
+        system,
+        memory,
+        concurrency,
+        first_s,
+        pause_s,
+        turn_limit_s,
+    }))
 }
 
 /// An address of this machine alone: what is spoken there is not encrypted.

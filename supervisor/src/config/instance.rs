@@ -256,7 +256,24 @@ pub(super) fn required(block: &mut Block, key: &'static str) -> Option<String> {
     text
 }
 
+/// A secret that must be there.
 pub(super) fn secret(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    file: &'static str,
+    variable: &'static str,
+) -> Result<Option<Secret>, String> {
+    let before = block.problem_count();
+    let found = optional_secret(block, place, secrets, file, variable)?;
+    if found.is_none() && block.problem_count() == before {
+        block.problem(&format!("{file} or {variable} must be set"));
+    }
+    Ok(found)
+}
+
+/// A secret in a file or in the environment.
+pub(super) fn optional_secret(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
@@ -270,10 +287,7 @@ pub(super) fn secret(
             block.problem(&format!("{file} and {variable} exclude one another"));
             Ok(None)
         }
-        (None, None) => {
-            block.problem(&format!("{file} or {variable} must be set"));
-            Ok(None)
-        }
+        (None, None) => Ok(None),
     }
 }
 

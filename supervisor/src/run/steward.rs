@@ -194,6 +194,7 @@ impl Gateway {
                         concurrency: *concurrency,
                     })
                 }
+                AgentSettings::OpenAi(settings) => Adapter::OpenAi(settings.clone()),
                 AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s } => {
                     let kind = |name: &Instance| (name.clone(), self.platform_of(name));
                     Adapter::Relay(RelaySettings {
@@ -231,8 +232,12 @@ impl Gateway {
                 let after = after_ms.map(Duration::from_millis);
                 self.deliver(index, delivery::Input::Nack { id: event_id.0, reason, after });
             }
-            FromWorker::Doubt { event_id, reason } => {
-                self.deliver(index, delivery::Input::Doubt { id: event_id.0, reason });
+            FromWorker::SetAside { event_id, reason } => {
+                self.deliver(index, delivery::Input::SetAside { id: event_id.0, reason });
+            }
+            FromWorker::Defer { event_id, after_ms } => {
+                let after = Duration::from_millis(after_ms);
+                self.deliver(index, delivery::Input::Defer { id: event_id.0, after });
             }
             FromWorker::Progress { event_id } => {
                 self.deliver(index, delivery::Input::Progress(event_id.0));

@@ -479,7 +479,7 @@ impl Connector {
                 "its turn said nothing for {} s; whether the agent worked on it is not known",
                 turn.as_secs()
             );
-            out.push(Action::Say(FromWorker::Doubt { event_id: id, reason }));
+            out.push(Action::Say(FromWorker::SetAside { event_id: id, reason }));
         }
     }
 

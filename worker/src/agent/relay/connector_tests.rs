@@ -154,7 +154,7 @@ impl World {
         let told = std::mem::take(&mut self.out).into_iter().filter_map(|action| match action {
             Action::Say(FromWorker::Ack { event_id }) => Some(format!("ack {event_id}")),
             Action::Say(FromWorker::Nack { event_id, .. }) => Some(format!("nack {event_id}")),
-            Action::Say(FromWorker::Doubt { event_id, .. }) => Some(format!("doubt {event_id}")),
+            Action::Say(FromWorker::SetAside { event_id, .. }) => Some(format!("doubt {event_id}")),
             Action::Say(FromWorker::Paused(pause)) => Some(format!("{pause:?}")),
             Action::Say(FromWorker::Lease { ttl_ms: 0, .. }) => Some("shut".into()),
             Action::Close(conn) => Some(format!("close {conn}")),
