@@ -1,9 +1,10 @@
-"""A stock Hermes Agent behind the real gateway, between the simulated Feishu and a model of ours. Prints `ok` or `FAIL` for each check.
+"""A stock Hermes Agent behind the real gateway, between the simulated Feishu and a model of ours: once at our relay, once as
+an API server that we ask. Prints `ok` or `FAIL` for each check.
 
-Usage: hermes.py HERMES_PYTHON HERMES_GW SIM_FEISHU [MESSAGES]
+Usage: hermes.py HERMES_PYTHON HERMES_GW SIM_FEISHU [MESSAGES [KIND]]
 
-Hermes runs from an isolated home, installs nothing by itself and talks to loopback only. It dials the gateway's relay; in
-between it is killed, told to end, and the gateway's worker and supervisor are killed.
+Hermes runs from an isolated home, installs nothing by itself and talks to loopback only. In between
+it is killed, told to end, and the gateway's worker and supervisor are killed.
 """
 
 import collections
@@ -14,6 +15,7 @@ import pathlib
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ PYTHON, GATEWAY, SIMULATOR = sys.argv[1:4]
 CHATS = 5
 SHARE = (int(sys.argv[4]) if len(sys.argv) > 4 else 225) // 9 // CHATS * CHATS
 APP = ("cli_hermes", "secret", "ou_bot")
-SECRET = "a shared secret of the relay"
+SECRET = "a shared secret of both"
 START = 120
 TOKEN = re.compile(r"\bm(\d+)\b")
 
@@ -103,7 +105,7 @@ def free_port():
 class Hermes:
     """A stock agent with a home of its own."""
 
-    def __init__(self, home, model, port):
+    def __init__(self, home, model, settings):
         self.home, self.log = home, home / "out.log"
         home.mkdir()
         (home / "config.yaml").write_text(json.dumps({
@@ -111,10 +113,7 @@ class Hermes:
                       "context_length": 128000},
             "security": {"allow_lazy_installs": False},
         }))
-        (home / ".env").write_text("\n".join([
-            f"GATEWAY_RELAY_URL=http://127.0.0.1:{port}", "GATEWAY_RELAY_ID=hermes",
-            f"GATEWAY_RELAY_SECRET={SECRET}", "GATEWAY_RELAY_PLATFORMS=feishu",
-            'GATEWAY_RELAY_BOT_IDS={"feishu":{"botId":"cli_hermes"}}', ""]))
+        (home / ".env").write_text(settings)
         self.process = None
 
     def start(self):
@@ -133,15 +132,18 @@ class Hermes:
 
 
 class Bench:
-    def __init__(self, directory):
-        self.dir = directory
+    """One way to speak with the agent, and the checks in their order."""
+
+    def __init__(self, directory, kind):
+        self.dir, self.kind = directory, kind
         self.model = Model()
         self.sim = check.Process([SIMULATOR, "--app", ":".join(APP), "--repush-scale", "0.02"])
         base = self.sim.wait(check.SOON, seen="listening")["base_url"]
         port = free_port()
+        agent, settings = self.ways(port)
         home = directory / "home"
         (directory / "secret").write_text(APP[1])
-        (directory / "relay").write_text(SECRET)
+        (directory / "key").write_text(SECRET)
         (directory / "gw.toml").write_text(f"""
             [gateway]
             state_dir = "s"
@@ -152,17 +154,34 @@ class Bench:
             base_url = "{base}"
             access = {{ direct = "open", groups = "all", chats = ["oc_3", "oc_4"] }}
             [agent.hermes]
-            kind = "relay"
-            listen = "127.0.0.1:{port}"
-            secret_file = "relay"
-            home = "home"
             max_attempts = 20
+            {agent}
         """)
         self.log = directory / "gw.log"
         self.start()
         self.sim.wait(check.SOON, seen="opened")
-        self.hermes = Hermes(home, self.model.url(), port)
+        self.hermes = Hermes(home, self.model.url(), settings)
         self.pushed = []
+
+    def ways(self, port):
+        """The agent's block of our configuration, and its own settings."""
+        if self.kind == "relay":
+            return (f"""
+                kind = "relay"
+                listen = "127.0.0.1:{port}"
+                secret_file = "key"
+                home = "home"
+            """, "\n".join([
+                f"GATEWAY_RELAY_URL=http://127.0.0.1:{port}", "GATEWAY_RELAY_ID=hermes",
+                f"GATEWAY_RELAY_SECRET={SECRET}", "GATEWAY_RELAY_PLATFORMS=feishu",
+                'GATEWAY_RELAY_BOT_IDS={"feishu":{"botId":"cli_hermes"}}', ""]))
+        return (f"""
+                kind = "openai"
+                base_url = "http://127.0.0.1:{port}/v1"
+                model = "hermes-agent"
+                key_file = "key"
+                memory = "hermes"
+            """, f"API_SERVER_ENABLED=true\nAPI_SERVER_KEY={SECRET}\nAPI_SERVER_PORT={port}\n")
 
     def start(self):
         self.gateway = subprocess.Popen([GATEWAY, "supervise", "--config", self.dir / "gw.toml"],
@@ -226,7 +245,7 @@ class Bench:
         self.until("all accepted", 60, lambda: self.status("feishu")["store"]["waiting"] == SHARE)
         assert not self.status("hermes")["gate"]["open"]
 
-    def the_agent_dials_in_and_proves_that_it_listens(self):
+    def the_agent_is_ready(self):
         self.hermes.start()
         self.until("gate open", START, self.is_open)
 
@@ -276,7 +295,7 @@ class Bench:
         assert self.status("feishu")["store"]["parked"] == 0
 
     def a_doubt_is_marked(self):
-        doubts = len(re.findall("offered again: the agent may have seen it", self.log.read_text()))
+        doubts = len(re.findall("again: the (?:agent|server) may have seen it", self.log.read_text()))
         again = sum(times - 1 for times in self.model.asked.values())
         print(f"   offered again {doubts}, of which the model was asked again {again}", flush=True)
         assert again <= doubts, f"{again} turns were repeated, {doubts} told"
@@ -307,9 +326,17 @@ for line in sys.stdin:
         assert stored == ours, (stored, ours)
 
 
-CHECKS = [
+    def each_chat_is_one_session(self):
+        names = set()
+        for path in self.hermes.home.glob("state.db"):
+            with sqlite3.connect(path) as store:
+                names |= {row[0] for row in store.execute("select id from sessions")}
+        assert len({name for name in names if name.startswith("hgw-")}) == CHATS, names
+
+
+COMMON = [
     "what_comes_before_the_agent_waits",
-    "the_agent_dials_in_and_proves_that_it_listens",
+    "the_agent_is_ready",
     "the_agent_is_killed",
     "the_agent_is_told_to_end",
     "the_worker_is_killed",
@@ -317,30 +344,38 @@ CHECKS = [
     "every_message_is_accepted_and_settled",
     "every_message_has_one_answer_in_order",
     "a_doubt_is_marked",
-    "session_keys_are_the_agents_own",
 ]
+CHECKS = {
+    "relay": [*COMMON, "session_keys_are_the_agents_own"],
+    "openai": [*COMMON, "each_chat_is_one_session"],
+}
+
+
+def judge(bench):
+    for name in CHECKS[bench.kind]:
+        text = f"hermes {bench.kind}: {name.replace('_', ' ')}"
+        try:
+            getattr(bench, name)()
+        except Exception as error:
+            print(f"FAIL {text}\n  {type(error).__name__}: {error}", flush=True)
+            for log in (bench.log, bench.hermes.log):
+                if log.exists():
+                    print(f"  --- {log.name}", *log.read_text().splitlines()[-40:], sep="\n")
+            return 1
+        print(f"ok   {text}", flush=True)
+    return 0
 
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="hgw") as directory:
-        bench = Bench(pathlib.Path(directory))
-        try:
-            for name in CHECKS:
-                text = f"hermes relay: {name.replace('_', ' ')}"
-                try:
-                    getattr(bench, name)()
-                except Exception as error:
-                    failed += 1
-                    print(f"FAIL {text}\n  {type(error).__name__}: {error}", flush=True)
-                    for log in (bench.log, bench.hermes.log):
-                        if log.exists():
-                            print(f"  --- {log.name}", *log.read_text().splitlines()[-40:], sep="\n")
-                    break
-                print(f"ok   {text}", flush=True)
-        finally:
-            bench.end()
+    for kind in sys.argv[5:] or CHECKS:
+        with tempfile.TemporaryDirectory(prefix="hgw") as directory:
+            bench = Bench(pathlib.Path(directory), kind)
+            try:
+                failed += judge(bench)
+            finally:
+                bench.end()
     sys.exit(1 if failed else 0)
 
 
