@@ -140,11 +140,11 @@ impl Desk {
                         next = Some(Input::Seen(seen));
                     }
                     Action::Say(frame) => context.say.say(frame).await,
-                    Action::Submit { conn, request, event, reply } => {
+                    Action::Submit { conn, request, ends, reply } => {
                         let replies = self.replies.clone();
                         let submit = async move {
                             let verdict = submit(&replies, reply).await;
-                            Input::Judged { conn, request, event, verdict }
+                            Input::Judged { conn, request, ends, verdict }
                         };
                         self.submitted.push_back(submit.boxed());
                     }

@@ -55,6 +55,15 @@ struct Chat {
     lane: Lane,
 }
 
+/// The key of the answer to a message: the same for every answer, whoever heard it and however often it
+/// was offered, so that a second one becomes no second message.
+pub(super) fn key(platform: &str, chat_id: &str, message_id: &str) -> String {
+    let whole = serde_json::json!([platform, chat_id, message_id]).to_string();
+    let digest = ring::digest::digest(&ring::digest::SHA256, whole.as_bytes());
+    let name: String = protocol::id::hex(digest.as_ref()).chars().take(40).collect();
+    format!("relay:answer:{name}")
+}
+
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -65,15 +74,18 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// An event comes.
-    pub(super) fn add(&mut self, delivery: Box<Delivery>) {
+    /// An event comes; whether it is answered already.
+    pub(super) fn add(&mut self, delivery: Box<Delivery>) -> bool {
         let id = delivery.event_id;
         if let Some(entry) = self.entries.get_mut(&id) {
             // Offered again while we still have it: there is nothing to send twice.
             entry.delivery = delivery;
-            return;
+            return false;
         }
         let source = Source::of(&delivery);
+        if delivery.attempt > 1 && self.knows(&source.chat_id, &source.message_id) {
+            return true;
+        }
         let chat = Chat {
             platform: source.platform.clone(),
             id: source.chat_id.clone(),
@@ -88,6 +100,7 @@ impl Book {
         self.chats.truncate(REMEMBERED);
         let key = source.session_key();
         self.entries.insert(id, Entry { delivery, source, key, state: State::Held });
+        false
     }
 
     /// What may go now: one event of each session. What was offered before waits while `cautious`.
@@ -154,9 +167,9 @@ impl Book {
         let entry = self.entries.get_mut(&id)?;
         entry.state = State::Answering;
         let Delivery { lane, event, .. } = &*entry.delivery;
+        let Source { platform, chat_id, message_id, .. } = &entry.source;
         Some(Reply {
-            // The same for every answer to this event: a second one becomes no second message.
-            key: format!("relay:event:{id}"),
+            key: key(platform, chat_id, message_id),
             lane: lane.clone(),
             reply_to: event.message_id.clone(),
             text: text.to_owned(),
@@ -167,16 +180,24 @@ impl Book {
     pub(super) fn done(&mut self, id: EventId) -> bool {
         let Some(entry) = self.entries.remove(&id) else { return false };
         if entry.delivery.attempt > 1 {
-            self.answered.push_front((entry.source.chat_id, entry.source.message_id));
-            self.answered.truncate(REMEMBERED);
+            self.answered(entry.source.chat_id, entry.source.message_id);
         }
         true
     }
 
+    /// There were two copies of a message, and one is answered.
+    pub(super) fn answered(&mut self, chat_id: String, message_id: String) {
+        self.answered.push_front((chat_id, message_id));
+        self.answered.truncate(REMEMBERED);
+    }
+
+    fn knows(&self, chat_id: &str, message_id: &str) -> bool {
+        self.answered.iter().any(|(chat, message)| chat == chat_id && message == message_id)
+    }
+
     /// Whether this answers a message again that was answered: there were two copies of it.
     pub(super) fn is_answered(&self, send: &Send) -> bool {
-        let Some(reply_to) = &send.reply_to else { return false };
-        self.answered.iter().any(|(chat, message)| *chat == send.chat_id && message == reply_to)
+        send.reply_to.as_ref().is_some_and(|reply_to| self.knows(&send.chat_id, reply_to))
     }
 
     /// Where a message goes that answers nothing.

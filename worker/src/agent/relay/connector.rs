@@ -12,6 +12,8 @@
 //! * *A turn that says nothing* is over when no turn runs any more; without the state file only a limit
 //!   ends it, and then nobody knows: the event is set aside with that doubt.
 
+mod messages;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use protocol::id::{EventId, Instance};
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 
 use super::book::{Book, Entry, State};
-use super::wire::{self, Heard, Op, Send};
+use super::wire::{self, Heard, Op};
 use crate::clock::Instant;
 
 /// How often time is looked at while there is something to look after.
@@ -28,12 +30,17 @@ const BEAT: Duration = Duration::from_millis(500);
 /// How long readiness holds, and how often it and all leases of events are renewed.
 const LEASE_MS: u32 = 30_000;
 const RENEW: Duration = Duration::from_secs(10);
+/// An agent that lost its connection while it waited for a result holds that session for so long, and
+/// its state file does not tell.
+const STUCK: Duration = Duration::from_secs(32);
 /// No turn runs for so long after a loss: the answer was lost with the connection.
 const SETTLED: Duration = Duration::from_secs(2);
 /// No turn runs for so long after an event was taken: its turn said nothing.
 const SILENT: Duration = Duration::from_secs(10);
 /// The agent dials again within 30 s. One that is away for longer hands its events back.
 const AWAY: Duration = Duration::from_secs(60);
+/// An event that a former worker had is offered again within so long.
+const FORMER: Duration = Duration::from_secs(120);
 /// The chats of our probes.
 const PROBE: &str = "hgw-probe-";
 
@@ -59,7 +66,7 @@ pub(super) enum Input {
     /// An event for the agent.
     Deliver(Box<Delivery>),
     /// The verdict on an [`Action::Submit`].
-    Judged { conn: Conn, request: String, event: Option<EventId>, verdict: Option<ReplyVerdict> },
+    Judged { conn: Conn, request: String, ends: Ends, verdict: Option<ReplyVerdict> },
     /// The answer to [`Action::Look`]; `None`: the file tells nothing.
     Seen(Option<Process>),
     /// Time has passed.
@@ -77,8 +84,19 @@ pub(super) enum Action {
     Look,
     /// Tell the supervisor.
     Say(FromWorker),
-    /// Hand a reply in; `event` is settled by it.
-    Submit { conn: Conn, request: String, event: Option<EventId>, reply: Reply },
+    /// Hand a reply in.
+    Submit { conn: Conn, request: String, ends: Ends, reply: Reply },
+}
+
+/// What a reply settles once it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ends {
+    /// The turn of an event that is here.
+    Event(EventId),
+    /// The turn of a message, by chat and id, whose event is not here yet: a former worker sent it.
+    Message(String, String),
+    /// Nothing.
+    Nothing,
 }
 
 /// Its rules.
@@ -125,6 +143,10 @@ pub(super) struct Connector {
     idle_since: Option<Instant>,
     /// An event that was offered before may still be in work.
     cautious: bool,
+    /// Until then a session of the agent may be stuck.
+    stuck_until: Instant,
+    /// Until then an answer may be to an event that is on its way to us again.
+    former_until: Instant,
     progress: Instant,
     beat: Instant,
 }
@@ -139,6 +161,8 @@ impl Connector {
             process: None,
             idle_since: None,
             cautious: true,
+            stuck_until: now,
+            former_until: now + FORMER,
             progress: now,
             beat: now,
         }
@@ -155,9 +179,9 @@ impl Connector {
         match input {
             Input::Heard(conn, heard) => self.heard(conn, heard, now, &mut out),
             Input::Closed(conn) => self.closed(conn, now, &mut out),
-            Input::Deliver(delivery) => self.book.add(delivery),
-            Input::Judged { conn, request, event, verdict } => {
-                self.judged(conn, &request, event, verdict, &mut out);
+            Input::Deliver(delivery) => self.deliver(delivery, &mut out),
+            Input::Judged { conn, request, ends, verdict } => {
+                self.judged(conn, &request, ends, verdict, &mut out);
             }
             Input::Seen(process) => self.seen(process, now, &mut out),
             Input::Tick => self.tick(now, &mut out),
@@ -174,7 +198,7 @@ impl Connector {
         // What an older connection still says is true; only its readiness is nobody's.
         match heard {
             Heard::Outbound { request, platform, op } => match op {
-                Op::Send(send) => self.send(conn, request, platform, send, now, out),
+                Op::Send(send) => self.send(conn, request, platform, &send, now, out),
                 Op::ChatInfo { chat_id } => {
                     let kind = self.book.kind_of(&chat_id);
                     out.push(Action::Line(conn, wire::chat_info(&request, &chat_id, kind)));
@@ -251,80 +275,11 @@ impl Connector {
         FromWorker::Lease { ttl_ms, concurrency: self.rules.concurrency }
     }
 
-    fn send(
-        &mut self,
-        conn: Conn,
-        request: String,
-        platform: Option<String>,
-        send: Send,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let platform = platform.or_else(|| self.live.as_ref()?.platforms.first().cloned());
-        let platform = platform.unwrap_or_default();
-        if send.chat_id.starts_with(PROBE) {
-            out.push(Action::Line(conn, wire::accepted(&request, &send.chat_id)));
-            self.probed(conn, &send.chat_id, now, out);
-            return;
-        }
-        let event = send.is_final.then(|| self.book.answered_by(&platform, &send)).flatten();
-        if let Some(id) = event
-            && refuses_work(&send.text)
-        {
-            out.push(Action::Line(conn, wire::accepted(&request, "held")));
-            self.refuse(id, "the agent is shutting down", out);
-            self.leave("it is shutting down", out);
-            return;
-        }
-        if event.is_none() && send.is_final && self.book.is_answered(&send) {
-            tracing::warn!(chat = send.chat_id, "a second answer to one message; not passed on");
-            out.push(Action::Line(conn, wire::accepted(&request, "answered")));
-            return;
-        }
-        if send.text.trim().is_empty() || request.is_empty() || request.len() > 100 {
-            out.push(Action::Line(conn, wire::failed(&request, "nothing to send")));
-            return;
-        }
-        let reply = event.and_then(|id| self.book.answer(id, &send.text));
-        let reply = reply.or_else(|| {
-            let lane = self.book.lane(&platform, &send, &self.rules.platforms)?;
-            let key = format!("relay:{request}");
-            Some(Reply { key, lane, reply_to: send.reply_to, text: send.text })
-        });
-        let Some(reply) = reply else {
-            out.push(Action::Line(conn, wire::failed(&request, "chat not found")));
-            return;
-        };
-        out.push(Action::Submit { conn, request, event, reply });
-    }
-
-    fn judged(
-        &mut self,
-        conn: Conn,
-        request: &str,
-        event: Option<EventId>,
-        verdict: Option<ReplyVerdict>,
-        out: &mut Vec<Action>,
-    ) {
-        let accepted = matches!(verdict, Some(ReplyVerdict::Accepted(_)));
-        let told = match verdict {
-            Some(ReplyVerdict::Accepted(receipt)) => {
-                wire::accepted(request, &receipt.id.to_string())
-            }
-            Some(ReplyVerdict::Rejected(why)) => wire::failed(request, &why),
-            // The agent sends it again.
-            Some(ReplyVerdict::Refused) | None => {
-                wire::failed(request, "network: the gateway cannot store it now")
-            }
-        };
-        out.push(Action::Line(conn, told));
-        let Some(id) = event else { return };
-        if !accepted {
-            self.refuse(id, "its answer could not be stored", out);
-            return;
-        }
-        if self.book.done(id) {
-            out.push(Action::Say(FromWorker::Ack { event_id: id }));
+    fn deliver(&mut self, delivery: Box<Delivery>, out: &mut Vec<Action>) {
+        let event_id = delivery.event_id;
+        if self.book.add(delivery) {
+            tracing::info!(event_id = event_id.0, "its first copy was answered meanwhile");
+            out.push(Action::Say(FromWorker::Ack { event_id }));
         }
     }
 
@@ -365,7 +320,9 @@ impl Connector {
             self.recognise(process, now, out);
             return;
         }
-        let idle = |since: Duration| self.idle_since.is_some_and(|at| at + since <= now);
+        // What was not stuck any more counts as idle from then on.
+        let idle_since = self.idle_since.map(|at| at.max(self.stuck_until));
+        let idle = |since: Duration| idle_since.is_some_and(|at| at + since <= now);
         if process.is_none() || idle(SETTLED) {
             self.cautious = false;
         }
@@ -401,6 +358,7 @@ impl Connector {
         let same = known && self.process == identity;
         tracing::info!(process = ?identity, same, "the agent listens");
         self.cautious = identity.is_some() && (same || !known);
+        self.stuck_until = if self.cautious { now + STUCK } else { now };
         self.process = identity;
         self.idle_since = None;
         let gone: Vec<EventId> = self
@@ -444,7 +402,7 @@ impl Connector {
             }
         }
         if self.down_since.is_some_and(|at| at + AWAY <= now) && !self.book.entries.is_empty() {
-            self.hand_back(out);
+            self.hand_back(now, out);
         }
         if !self.book.entries.is_empty() {
             if self.live.is_some() {
@@ -460,9 +418,10 @@ impl Connector {
     }
 
     /// Nothing of ours counts against events whose agent is away for long.
-    fn hand_back(&mut self, out: &mut Vec<Action>) {
+    fn hand_back(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.book.entries.values().all(|entry| entry.state != State::Answering) {
             self.book.entries.clear();
+            self.former_until = now + AWAY + FORMER;
             out.push(Action::Say(FromWorker::Paused(Pause::Asked)));
         }
     }
@@ -511,12 +470,6 @@ fn probe(platform: &str, chat: &str) -> String {
         },
     });
     wire::inbound(event, None)
-}
-
-/// What the agent says, in some language, instead of working while it shuts down.
-fn refuses_work(text: &str) -> bool {
-    let start: String = text.chars().take(16).collect();
-    start.starts_with('⏳') && start.contains("Gateway")
 }
 
 /// What is known while nobody is connected.

@@ -4,6 +4,7 @@ use protocol::event::{ChatType, Receipt, ReplyState};
 use protocol::id::OutboundId;
 
 use super::super::source::tests::delivery;
+use super::super::wire::Send;
 use super::*;
 
 const S: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ impl World {
             for action in self.connector.on(input, self.now) {
                 match action {
                     Action::Look => next.push(Input::Seen(self.file.clone())),
-                    Action::Submit { conn, request, event, reply } => {
+                    Action::Submit { conn, request, ends, reply } => {
                         let receipt = Receipt {
                             id: OutboundId(5),
                             key: reply.key.clone(),
@@ -57,8 +58,14 @@ impl World {
                             reason: None,
                         };
                         let verdict = Some(ReplyVerdict::Accepted(receipt));
-                        next.push(Input::Judged { conn, request: request.clone(), event, verdict });
-                        self.out.push(Action::Submit { conn, request, event, reply });
+                        let judged = (request.clone(), ends.clone());
+                        next.push(Input::Judged {
+                            conn,
+                            request: judged.0,
+                            ends: judged.1,
+                            verdict,
+                        });
+                        self.out.push(Action::Submit { conn, request, ends, reply });
                     }
                     other => self.out.push(other),
                 }
@@ -201,8 +208,9 @@ fn an_event_is_kept_until_its_answer_is_stored() {
     world.say(1, "oc_1", "aside", None, None);
     assert!(!world.told().iter().any(|told| told.starts_with("ack")));
     world.say(1, "oc_1", "answer", Some("m1"), None);
-    let reply = &world.replies()[0];
-    assert_eq!((reply.key.as_str(), reply.text.as_str()), ("relay:event:1", "answer"));
+    let replies = world.replies();
+    let last = replies.last().unwrap();
+    assert_eq!((last.text.as_str(), last.reply_to.as_deref()), ("answer", Some("m1")));
     assert_eq!(world.told(), ["ack 1"]);
 }
 
@@ -283,7 +291,9 @@ fn an_agent_that_dialled_again_finishes_what_it_holds() {
     world.pass(20 * S);
     assert!(world.told().is_empty(), "a turn still runs");
     world.file = process(7, 0);
-    world.pass(3 * S);
+    world.pass(8 * S);
+    assert!(world.told().is_empty(), "it may wait for a result that was lost");
+    world.pass(8 * S);
     assert_eq!(world.sent(2), ["m3"], "no copy while the first may be in work");
     assert_eq!(world.told(), ["nack 2"], "its answer was lost with the connection");
 }
@@ -298,12 +308,36 @@ fn a_new_worker_waits_for_the_first_copy_and_its_answer_is_good() {
     world.say(1, "oc_3", "of the first copy", Some("m3"), None);
     assert_eq!(world.told().last().unwrap(), "ack 3");
     world.file = process(7, 0);
+    world.pass(STUCK);
+    assert!(world.sent(1).is_empty());
     world.pass(3 * S);
     assert_eq!(world.sent(1), ["m1"]);
     world.say(1, "oc_1", "answer", Some("m1"), None);
     world.out.clear();
     world.say(1, "oc_1", "of a second copy", Some("m1"), None);
     assert!(world.replies().is_empty(), "nobody is answered twice");
+}
+
+#[test]
+fn a_new_worker_knows_the_answer_to_what_is_not_offered_again_yet() {
+    let mut world = World::open(process(7, 1));
+    world.say(1, "oc_1", "of the first copy", Some("m1"), None);
+    let first = world.replies().remove(0);
+    world.out.clear();
+    world.deliver(1, "oc_1", 2);
+    assert_eq!(world.told(), ["ack 1"], "and the agent is not asked again");
+    // A worker that had it would have given it the same key.
+    let mut other = World::open(None);
+    other.deliver(1, "oc_1", 1);
+    other.say(1, "oc_1", "of the first copy", Some("m1"), None);
+    assert_eq!(other.replies()[0].key, first.key);
+    // Later a second message about it is one.
+    world.pass(FORMER);
+    for _ in 0..2 {
+        world.say(1, "oc_1", "by the way", Some("m7"), None);
+    }
+    let replies = world.replies();
+    assert_ne!(replies[0].key, replies[1].key);
 }
 
 #[test]
@@ -348,6 +382,26 @@ fn an_agent_that_leaves_gets_nothing_more_and_loses_nothing() {
     );
     assert_eq!(world.replies().len(), 0, "the chat need not know");
     assert_eq!(world.told(), ["nack 1", "shut"]);
+}
+
+#[test]
+fn nobody_is_asked_to_send_again_what_we_have() {
+    let mut world = World::open(None);
+    for (id, text) in [
+        (
+            1,
+            "⚠️ Your message was interrupted before processing started (likely by a recent /stop). Please send it again.",
+        ),
+        (
+            2,
+            "⚠️ Your message wasn't processed (the previous turn was still being cleaned up). Please send it again.",
+        ),
+    ] {
+        world.deliver(id, "oc_1", 1);
+        world.say(1, "oc_1", text, Some(&format!("m{id}")), None);
+        assert!(world.replies().is_empty());
+        assert_eq!(world.told(), [format!("nack {id}")]);
+    }
 }
 
 #[test]
