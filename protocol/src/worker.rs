@@ -74,6 +74,8 @@ pub enum Adapter {
     Relay(RelaySettings),
     /// Agent `openai`.
     OpenAi(OpenAiSettings),
+    /// Agent `webhook`.
+    Webhook(WebhookSettings),
 }
 
 /// Settings of platform `local`.
@@ -156,6 +158,19 @@ pub struct OpenAiSettings {
     pub pause_s: u32,
     /// How long a turn may be.
     pub turn_limit_s: u32,
+}
+
+/// Settings of agent `webhook`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// Where events are posted.
+    pub url: String,
+    /// `whsec_…`.
+    pub secret: Secret,
+    /// Posts at once.
+    pub concurrency: u32,
+    /// How long an answer may take, in seconds.
+    pub timeout_s: u32,
 }
 
 /// Who remembers what was said in a conversation.

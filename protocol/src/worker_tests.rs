@@ -105,6 +105,12 @@ fn to_worker() -> Vec<ToWorker> {
         pause_s: 60,
         turn_limit_s: 900,
     };
+    let webhook = WebhookSettings {
+        url: "http://h/w".into(),
+        secret: Secret::new("s"),
+        concurrency: 4,
+        timeout_s: 30,
+    };
     vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
@@ -113,6 +119,7 @@ fn to_worker() -> Vec<ToWorker> {
         configure(Adapter::Exec(exec)),
         configure(Adapter::Relay(relay)),
         configure(Adapter::OpenAi(openai)),
+        configure(Adapter::Webhook(webhook)),
         ToWorker::Verdict { seq: Seq(1), verdict: Verdict::Accepted(EventId(9)) },
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },

@@ -26,3 +26,4 @@ mod socket_agent;
 mod terminal;
 mod tidy;
 mod trying;
+mod webhook_agent;

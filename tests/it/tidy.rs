@@ -192,13 +192,14 @@ fn adapters_know_neither_each_other_nor_the_link() {
             let link = ["protocol::link", "protocol::frame", "protocol::hello", "crate::pump"]
                 .iter()
                 .any(|name| says(line, name));
-            let sibling = ["feishu", "local", "echo", "socket", "exec", "relay", "openai"]
-                .iter()
-                .any(|other| {
-                    *other != own
-                        && (line.contains(&format!("platform::{other}"))
-                            || line.contains(&format!("agent::{other}")))
-                });
+            let sibling =
+                ["feishu", "local", "echo", "socket", "exec", "relay", "openai", "webhook"]
+                    .iter()
+                    .any(|other| {
+                        *other != own
+                            && (line.contains(&format!("platform::{other}"))
+                                || line.contains(&format!("agent::{other}")))
+                    });
             if link || sibling {
                 wrong.push(format!("{}:{number}: {}", source.path, line.trim()));
             }

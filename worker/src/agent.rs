@@ -10,6 +10,7 @@ pub mod openai;
 pub mod relay;
 mod rpc;
 pub mod socket;
+pub mod webhook;
 
 use protocol::event::{Delivery, Receipt, Reply};
 use protocol::id::EventId;

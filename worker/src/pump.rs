@@ -23,6 +23,7 @@ use crate::agent::exec::Exec;
 use crate::agent::openai::OpenAi;
 use crate::agent::relay::Relay;
 use crate::agent::socket::Socket;
+use crate::agent::webhook::Webhook;
 use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
 use crate::platform::feishu::Feishu;
@@ -106,6 +107,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Echo => Box::pin(Echo.run(for_agent)),
         Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
         Adapter::Exec(settings) => Box::pin(Exec::new(settings).run(for_agent)),
+        Adapter::Webhook(settings) => Box::pin(Webhook::new(settings).run(for_agent)),
         Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
         Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
     };

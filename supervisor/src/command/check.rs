@@ -68,6 +68,11 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
             AgentSettings::OpenAi(settings) => {
                 format!("asks the model {} at {}", settings.model, settings.base_url)
             }
+            AgentSettings::Webhook(settings) => {
+                // The rest of it may be a secret.
+                let host = settings.url.split('/').nth(2).unwrap_or_default();
+                format!("posts events to {host}")
+            }
             AgentSettings::Relay { listen, id, .. } => {
                 format!("a Hermes Agent with the id {id} dials ws://{listen}/relay")
             }

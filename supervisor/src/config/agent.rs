@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::{Memory, OpenAiSettings, Secret};
+use protocol::worker::{Memory, OpenAiSettings, Secret, WebhookSettings};
 
 use super::Surroundings;
 use super::block::{Block, Place};
@@ -25,15 +25,18 @@ pub enum AgentKind {
     Relay,
     /// A server of chat completions.
     OpenAi,
+    /// A URL.
+    Webhook,
 }
 
 /// The words for them.
-const KINDS: [(&str, AgentKind); 5] = [
+const KINDS: [(&str, AgentKind); 6] = [
     ("echo", AgentKind::Echo),
     ("socket", AgentKind::Socket),
     ("exec", AgentKind::Exec),
     ("relay", AgentKind::Relay),
     ("openai", AgentKind::OpenAi),
+    ("webhook", AgentKind::Webhook),
 ];
 
 impl AgentKind {
@@ -83,6 +86,8 @@ pub enum AgentSettings {
     },
     /// A server.
     OpenAi(OpenAiSettings),
+    /// A URL.
+    Webhook(WebhookSettings),
 }
 
 /// Reads an agent's block.
@@ -102,10 +107,15 @@ pub(super) fn agent(
         }
         AgentKind::Exec => Some(exec(&mut block, place, secrets, &mut missing)),
         AgentKind::OpenAi => openai(&mut block, place, secrets, &mut missing),
+        AgentKind::Webhook => webhook(&mut block, place, secrets, &mut missing),
         AgentKind::Relay => relay(&name, &mut block, place, secrets, &mut missing),
     });
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
     let mut rules = delivery::Settings::default();
+    if kind == Some(AgentKind::Webhook) {
+        // As many as its schedule has.
+        rules.max_attempts = 10;
+    }
     if kind.is_some() {
         rules.lease = block.number("lease_s", 1..=86_400).map_or(rules.lease, seconds);
         rules.max_attempts = block.number("max_attempts", 1..=100).unwrap_or(rules.max_attempts);
@@ -174,12 +184,7 @@ fn openai(
     missing: &mut Option<String>,
 ) -> Option<AgentSettings> {
     let base_url = required(block, "base_url");
-    if base_url
-        .as_ref()
-        .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
-    {
-        block.problem("base_url must start with https:// or http://");
-    }
+    web_address(block, "base_url", base_url.as_deref());
     let key = match optional_secret(block, place, secrets, "key_file", "key_env") {
         Ok(key) => key,
         Err(reason) => {
@@ -208,6 +213,33 @@ fn openai(
         pause_s,
         turn_limit_s,
     }))
+}
+
+fn webhook(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    missing: &mut Option<String>,
+) -> Option<AgentSettings> {
+    let url = required(block, "url");
+    web_address(block, "url", url.as_deref());
+    let secret = match secret(block, place, secrets, "secret_file", "secret_env") {
+        Ok(secret) => secret,
+        Err(reason) => {
+            *missing = Some(reason);
+            None
+        }
+    };
+    let concurrency = concurrency(block);
+    let timeout_s = block.number("timeout_s", 1..=600).unwrap_or(30);
+    let (url, secret) = (url?, secret?);
+    Some(AgentSettings::Webhook(WebhookSettings { url, secret, concurrency, timeout_s }))
+}
+
+fn web_address(block: &mut Block, key: &str, url: Option<&str>) {
+    if url.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        block.problem(&format!("{key} must start with https:// or http://"));
+    }
 }
 
 /// An address of this machine alone: what is spoken there is not encrypted.

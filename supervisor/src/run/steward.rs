@@ -194,6 +194,7 @@ impl Gateway {
                         concurrency: *concurrency,
                     })
                 }
+                AgentSettings::Webhook(settings) => Adapter::Webhook(settings.clone()),
                 AgentSettings::OpenAi(settings) => Adapter::OpenAi(settings.clone()),
                 AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s } => {
                     let kind = |name: &Instance| (name.clone(), self.platform_of(name));
