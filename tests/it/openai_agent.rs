@@ -1,8 +1,12 @@
 //! A server of chat completions as the agent: what it refuses, breaks and hangs (F20, F98).
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tests::feishu::{Feishu, Observation};
 use tests::openai::{Answer, Server, delta, finish};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, PATIENCE};
 use crate::terminal::Terminal;
 
 async fn world(more: &str) -> (Server, Gateway, Terminal) {
@@ -139,4 +143,56 @@ async fn a_worker_that_is_killed_in_a_turn_costs_no_message() {
     crate::gateway::signal(gateway.instance("model")["pid"].as_u64().unwrap(), "KILL");
     assert_eq!(terminal.shown(), "You said: hello");
     assert_eq!(server.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_chats_at_once_keep_their_order_and_the_servers_limit() {
+    const CHATS: usize = 50;
+    const EACH: usize = 4;
+    let server = Server::start().await.unwrap();
+    server.pace(Duration::from_millis(40));
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_many", "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"cli_many\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n\
+         [agent.model]\nkind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\nconcurrency = 8\n",
+        feishu.base_url(),
+        server.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret").unwrap();
+    gateway.start();
+    feishu.wait_connected("cli_many", 1, PATIENCE).await;
+    for round in 0..EACH {
+        // The order of a chat is the order of acknowledgements.
+        let pushed: Vec<_> = (0..CHATS)
+            .map(|chat| {
+                let (chat, user) = (format!("oc_{chat}"), format!("ou_{chat}"));
+                feishu.push_text("cli_many", &chat, &user, &format!("m{round}"))
+            })
+            .collect();
+        for event in pushed {
+            event.acked_within(PATIENCE).await;
+        }
+    }
+    feishu
+        .wait_count("all replies", PATIENCE, CHATS * EACH, |entry| {
+            matches!(entry.what, Observation::Sent(_))
+        })
+        .await;
+    let mut replies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut first = Vec::new();
+    for (at, sent) in feishu.sent().into_iter().enumerate() {
+        let chat = replies.entry(sent.receive_id.clone()).or_default();
+        if chat.is_empty() {
+            first.push(at);
+        }
+        chat.push(sent.text().unwrap().to_owned());
+    }
+    let expected: Vec<_> = (0..EACH).map(|round| format!("You said: m{round}")).collect();
+    assert_eq!(replies.len(), CHATS);
+    assert!(replies.values().all(|found| *found == expected), "{replies:?}");
+    assert_eq!(server.most_turns(), 8, "as many as the limit allows, and no more");
+    assert!(first.iter().max().unwrap() < &(CHATS * 3), "no chat waits for the end of others");
+    gateway.wait("feishu", "nothing waits", |i| i["store"]["waiting"] == 0);
 }

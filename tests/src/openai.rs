@@ -60,6 +60,9 @@ struct State {
     asked: Vec<Asked>,
     health: u16,
     abandoned: u32,
+    pace: std::time::Duration,
+    turns: usize,
+    most_turns: usize,
 }
 
 /// The server. It ends when it is dropped.
@@ -129,6 +132,16 @@ impl Server {
         self.state().health = status;
     }
 
+    /// How long each turn takes from now on.
+    pub fn pace(&self, pace: std::time::Duration) {
+        self.state().pace = pace;
+    }
+
+    /// The most turns that there were at once.
+    pub fn most_turns(&self) -> usize {
+        self.state().most_turns
+    }
+
     /// Every chat completion that was asked for.
     pub fn asked(&self) -> Vec<Asked> {
         self.state().asked.clone()
@@ -161,12 +174,16 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, grown: &Notify) -> io::R
         return whole(stream.get_mut(), health, "", "{}").await;
     }
     let texts = asked.texts();
-    let answer = {
+    let (answer, pace) = {
         let mut state = lock();
         state.asked.push(asked);
-        state.script.pop_front().unwrap_or(Answer::Usual)
+        state.turns += 1;
+        state.most_turns = state.most_turns.max(state.turns);
+        (state.script.pop_front().unwrap_or(Answer::Usual), state.pace)
     };
     grown.notify_waiters();
+    tokio::time::sleep(pace).await;
+    lock().turns -= 1;
     let said = texts.last().cloned().unwrap_or_default();
     let usual =
         || vec![": keep-alive\n\n".into(), delta("You said: "), delta(&said), finish("stop")];
