@@ -115,3 +115,49 @@ fn a_stubborn_program_and_what_it_started_do_not_outlive_a_killed_supervisor() {
     gateway.kill_supervisor();
     gateway.until("all are gone", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
 }
+
+fn tested(script: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("start.py");
+    let example = root().join("docs");
+    let start = format!("import sys\nsys.path.insert(0, '{}')\n{script}", example.display());
+    std::fs::write(&path, start).unwrap();
+    let output = std::process::Command::new(crate::gateway::PROGRAM)
+        .args(["agent-test", "--", "python3"])
+        .arg(path)
+        .output()
+        .unwrap();
+    (output.status.code(), crate::gateway::stdout(&output))
+}
+
+#[test]
+fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
+    let (code, told) = tested(EXAMPLE);
+    assert_eq!((code, told.contains("WRONG")), (Some(0), false), "{told}");
+    assert!(told.contains("ok    a repeated event gives replies with the same keys"), "{told}");
+    for (script, wrong) in [
+        (
+            "import agent\nprint('hello')\nagent.main()\n",
+            "every line on its standard output is JSON: hello",
+        ),
+        (
+            "import agent, time\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if 'key' in params: params['key'] += str(time.time())\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "a repeated event gives replies with the same keys",
+        ),
+        (
+            "import agent\ndef answer(event): raise ValueError('no')\nagent.answer = answer\nagent.main()\n",
+            "it takes what is sent to it",
+        ),
+        ("pass\n", "it says initialize first"),
+    ] {
+        let (code, told) = tested(script);
+        assert_eq!(code, Some(76), "{told}");
+        assert!(told.contains(&format!("WRONG {wrong}")), "{told}");
+    }
+}

@@ -187,7 +187,7 @@ async fn fifty_chats_at_once_keep_their_order_and_the_servers_limit() {
         if chat.is_empty() {
             first.push(at);
         }
-        chat.push(sent.text().unwrap().to_owned());
+        chat.push(sent.text().unwrap());
     }
     let expected: Vec<_> = (0..EACH).map(|round| format!("You said: m{round}")).collect();
     assert_eq!(replies.len(), CHATS);
