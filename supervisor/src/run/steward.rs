@@ -38,6 +38,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(16);
 /// A worker whose link is over is on its way out, or must be helped.
 const LINKLESS: Duration = Duration::from_secs(3);
+/// From the end of a worker to the end of its link, at most.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const WORKER_GRACE: Duration = Duration::from_secs(4);
 /// Events (or replies) of one worker without a verdict, and their bytes.
 pub(super) const WINDOW: u32 = 256;
@@ -291,20 +293,32 @@ impl Gateway {
         tracing::debug!(instance = %from.instance, generation = from.generation.0, why, "link over");
         slot.link = None;
         slot.outside = None;
-        slot.liveness = Some(Liveness::new(LINKLESS, clock::now()));
+        // Without a process there is nobody to be helped out, and nothing to be woken for.
+        slot.liveness = slot.child.is_some().then(|| Liveness::new(LINKLESS, clock::now()));
         let asked = matches!(slot.life.phase(), Phase::Stopping { cause: Cause::Asked, .. })
             || slot.life.wanted() == Wanted::Down;
         let pause = if asked { Pause::Asked } else { Pause::Lost };
         self.deliver(index, delivery::Input::Paused(pause));
         self.send(index, outbox::Input::Down);
+        self.judge_death(index);
     }
 
-    /// A child is gone with everything it started.
+    /// A child is gone with everything it started. Its last words may still be on the way: they are
+    /// waited for, as they may say what a person must do.
     pub(super) fn buried(&mut self, dead: Dead) {
         let Some((index, generation)) = self.by_pid.remove(&dead.pid) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.child = None;
         slot.liveness = None;
+        slot.dead = Some((dead, generation, clock::now() + LAST_WORDS));
+        if slot.link.as_ref().is_none_or(|link| link.generation != generation) {
+            self.judge_death(index);
+        }
+    }
+
+    fn judge_death(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some((dead, generation, _)) = slot.dead.take() else { return };
         let (cause, at_ms) = (slot.cause(dead.ended), clock::unix_ms());
         let asked = matches!(slot.life.phase(), Phase::Stopping { .. });
         if asked {
@@ -334,6 +348,10 @@ impl Gateway {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.life.deadline().is_some_and(|due| due <= now) {
             self.live(index, Input::Tick);
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.dead.is_some_and(|(_, _, until)| until <= now) {
+            self.judge_death(index);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.child.is_some() && slot.liveness.as_ref().is_some_and(|l| l.deadline() <= now) {
