@@ -246,5 +246,6 @@ fn event(id: u64, attempt: u32, chat: &str) -> Event {
         parts: Vec::new(),
         origin_ms: 1_700_000_000_000,
         received_ms: 1_700_000_000_000,
+        late_by_ms: None,
     }
 }

@@ -167,6 +167,7 @@ pub(super) mod tests {
             attempt: 1,
             received_ms: 0,
             event,
+            late_by_ms: None,
         }
     }
 
