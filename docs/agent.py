@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A complete agent for hermes-gw's `socket` endpoint. Needs nothing but Python's standard library.
+"""A complete agent for hermes-gw's `exec` and `socket` endpoints. Needs nothing but Python's standard library.
 
-    python3 agent.py SOCKET
+    python3 agent.py            started by the gateway: command = ["python3", "agent.py"]
+    python3 agent.py SOCKET     started by you: kind = "socket"
 
 It answers every message with what was said. Replace `answer` by your own agent. What matters:
 
@@ -32,24 +33,26 @@ def answer(event):
 class Gateway:
     """One connection: requests from both sides, one JSON object a line."""
 
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.lines = self.socket.makefile("r", encoding="utf-8")
+    def __init__(self, lines, out):
+        self.lines, self.out = lines, out
         self.writing = threading.Lock()
         self.waiting = {}
         self.events = queue.Queue()
         self.last_id = 0
+        self.ended = False
 
     def send(self, message):
         line = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False) + "\n"
         with self.writing:
-            self.socket.sendall(line.encode())
+            self.out.write(line.encode())
+            self.out.flush()
 
     def call(self, method, **params):
         """Asks the gateway and waits for its answer."""
         reply = queue.Queue()
         with self.writing:
+            if self.ended:
+                raise ConnectionError("the gateway is gone")
             self.last_id += 1
             name = self.last_id
             self.waiting[name] = reply
@@ -78,8 +81,11 @@ class Gateway:
                         print(f"reply {receipt['key']}: {receipt['state']}", file=sys.stderr)
         except OSError:
             pass
+        with self.writing:
+            self.ended = True
+            left = list(self.waiting.values())
         self.events.put(None)
-        for waiting in list(self.waiting.values()):
+        for waiting in left:
             waiting.put(None)
 
     def renew(self):
@@ -122,19 +128,37 @@ class Gateway:
             self.send({"id": request["id"], "error": {"code": 1, "message": str(problem)}})
 
 
-def main(path):
+def over_stdio():
+    """One life: the gateway starts the program again when it ends."""
+    out = sys.stdout.buffer
+    # What else prints must not get between the lines.
+    sys.stdout = sys.stderr
+    try:
+        Gateway(sys.stdin.buffer, out).serve()
+    except OSError as problem:
+        print(problem, file=sys.stderr)
+
+
+def over_socket(path):
+    """Connects again whenever the gateway went away."""
     while True:
         try:
-            Gateway(path).serve()
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
+                Gateway(connection.makefile("rb"), connection.makefile("wb")).serve()
         except (OSError, RuntimeError) as problem:
             print(f"no gateway at {path}: {problem}", file=sys.stderr)
         time.sleep(0.2)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: agent.py SOCKET   (`hermes-gw check` tells which)")
+def main(*arguments):
     try:
-        main(sys.argv[1])
+        over_socket(*arguments) if arguments else over_stdio()
     except KeyboardInterrupt:
         pass
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        sys.exit("usage: agent.py [SOCKET]   (`hermes-gw check` tells which)")
+    main(*sys.argv[1:])

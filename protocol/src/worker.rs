@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
-use crate::id::{EventId, OutboundId, Seq};
+use crate::id::{EventId, Instance, OutboundId, Seq};
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -70,6 +70,14 @@ pub enum Adapter {
     Socket(SocketSettings),
     /// Platform `telegram`.
     Telegram(TelegramSettings),
+    /// Agent `exec`.
+    Exec(ExecSettings),
+    /// Agent `relay`.
+    Relay(RelaySettings),
+    /// Agent `openai`.
+    OpenAi(OpenAiSettings),
+    /// Agent `webhook`.
+    Webhook(WebhookSettings),
 }
 
 /// Settings of platform `local`.
@@ -128,6 +136,83 @@ pub struct SocketSettings {
     pub socket: std::path::PathBuf,
     /// Deliveries that may be on their way to the agent at once.
     pub concurrency: u32,
+}
+
+/// Settings of agent `exec`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExecSettings {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub dir: std::path::PathBuf,
+    /// What its environment has beyond a worker's own.
+    pub variables: Vec<(String, Secret)>,
+    /// Deliveries that may be on their way to it at once.
+    pub concurrency: u32,
+}
+
+/// Settings of agent `relay`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelaySettings {
+    /// Where the agent dials: an address of this machine alone.
+    pub listen: std::net::SocketAddr,
+    /// What the agent calls itself.
+    pub id: String,
+    /// What proves it.
+    pub secret: Secret,
+    /// The agent's own directory, where its state file is.
+    pub home: Option<std::path::PathBuf>,
+    /// The platforms that it hears, and their kinds.
+    pub platforms: Vec<(Instance, String)>,
+    /// Deliveries that may be on their way to it at once.
+    pub concurrency: u32,
+    /// The longest turn, in seconds.
+    pub turn_limit_s: u32,
+}
+
+/// Settings of agent `openai`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OpenAiSettings {
+    /// Up to and with `/v1`, without a final slash.
+    pub base_url: String,
+    /// Where it wants one.
+    pub key: Option<Secret>,
+    /// Which model.
+    pub model: String,
+    /// What it is told before everything else.
+    pub system: Option<String>,
+    /// Who remembers a conversation.
+    pub memory: Memory,
+    /// Turns at once.
+    pub concurrency: u32,
+    /// How long the first sign of an answer may take, in seconds.
+    pub first_s: u32,
+    /// How long a pause within an answer may be.
+    pub pause_s: u32,
+    /// How long a turn may be.
+    pub turn_limit_s: u32,
+}
+
+/// Settings of agent `webhook`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// Where events are posted.
+    pub url: String,
+    /// `whsec_…`.
+    pub secret: Secret,
+    /// Posts at once.
+    pub concurrency: u32,
+    /// How long an answer may take, in seconds.
+    pub timeout_s: u32,
+}
+
+/// Who remembers what was said in a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Memory {
+    /// We do, and send it each time.
+    Ours,
+    /// A Hermes Agent's API server, by a session's name.
+    Hermes,
 }
 
 /// From the supervisor to a worker.
@@ -254,6 +339,21 @@ pub enum FromWorker {
     Bye {
         /// For people.
         reason: String,
+    },
+    /// An event must not be offered again: the agent refuses it for good, or nobody can say whether it
+    /// worked on it.
+    SetAside {
+        /// The event.
+        event_id: EventId,
+        /// Why.
+        reason: String,
+    },
+    /// An event was not taken, through no fault of its own: the attempt does not count.
+    Defer {
+        /// The event.
+        event_id: EventId,
+        /// When to offer it again.
+        after_ms: u64,
     },
 }
 

@@ -85,11 +85,47 @@ fn to_worker() -> Vec<ToWorker> {
         unanswered: Unanswered::Report,
         other_webhook: OtherWebhook::Keep,
     };
+    let exec = ExecSettings {
+        command: vec!["python3".into(), "agent.py".into()],
+        dir: "/d".into(),
+        variables: vec![("KEY".into(), Secret::new("s"))],
+        concurrency: 4,
+    };
+    let relay = RelaySettings {
+        listen: "127.0.0.1:8765".parse().unwrap(),
+        id: "hermes".into(),
+        secret: Secret::new("s"),
+        home: Some("/h".into()),
+        platforms: vec![(Instance::new("work").unwrap(), "feishu".into())],
+        concurrency: 8,
+        turn_limit_s: 1800,
+    };
+    let openai = OpenAiSettings {
+        base_url: "http://h/v1".into(),
+        key: Some(Secret::new("k")),
+        model: "m".into(),
+        system: Some("be kind".into()),
+        memory: Memory::Hermes,
+        concurrency: 4,
+        first_s: 120,
+        pause_s: 60,
+        turn_limit_s: 900,
+    };
+    let webhook = WebhookSettings {
+        url: "http://h/w".into(),
+        secret: Secret::new("s"),
+        concurrency: 4,
+        timeout_s: 30,
+    };
     vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
         configure(Adapter::Echo),
         configure(Adapter::Socket(SocketSettings { socket: "/s".into(), concurrency: 4 })),
+        configure(Adapter::Exec(exec)),
+        configure(Adapter::Relay(relay)),
+        configure(Adapter::OpenAi(openai)),
+        configure(Adapter::Webhook(webhook)),
         ToWorker::Verdict { seq: Seq(1), verdict: Verdict::Accepted(EventId(9)) },
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },
@@ -135,6 +171,8 @@ fn from_worker() -> Vec<FromWorker> {
             event: Box::new(Inbound { kind: InboundKind::Other, ..event() }),
             cursor: None,
         },
+        FromWorker::SetAside { event_id: EventId(1), reason: "silence".into() },
+        FromWorker::Defer { event_id: EventId(1), after_ms: 9 },
     ]
 }
 

@@ -91,6 +91,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  hermes-gw check\n  hermes-gw check --config gw.toml --json"
     )]
     Check,
+    /// Test a program that wants to be an agent: what does it do wrong?
+    #[command(after_help = "Example:\n  hermes-gw agent-test -- python3 agent.py")]
+    AgentTest {
+        /// The program and its arguments
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
     /// Ask and command the running supervisor
     #[command(subcommand)]
     Ctl(Ctl),

@@ -1,5 +1,6 @@
 //! The commands, a file each, and what they share.
 
+mod agent_test;
 mod chat;
 mod check;
 mod ctl;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Try(chat) => trial::run(&common, &chat),
         Command::Chat(chat) => chat::run(&common, &chat),
         Command::Check => check::run(&common),
+        Command::AgentTest { command } => agent_test::run(&command),
         Command::Ctl(ctl) => ctl::run(&common, ctl),
         Command::Worker { .. } => Ok(worker::run(build(), init_log)?),
     }

@@ -3,6 +3,7 @@
 //! A file that cannot be read as a whole stops the supervisor. A block that is wrong is the trouble of
 //! its own instance only: that instance is held with the reason, its siblings serve.
 
+mod agent;
 mod block;
 mod instance;
 
@@ -12,10 +13,9 @@ use std::path::{Path, PathBuf};
 use protocol::id::Instance;
 use protocol::worker::Secret;
 
+pub use self::agent::{AgentKind, AgentSettings};
 use self::block::{Block, Place};
-pub use self::instance::{
-    AgentKind, AgentSettings, Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble,
-};
+pub use self::instance::{Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::paths::Environment;
@@ -119,7 +119,7 @@ impl Config {
                     "[platform.{name}] and [agent.{name}] have the same name; commands could not tell them apart"
                 )));
             }
-            instances.push(instance::agent(instance, block, &place));
+            instances.push(agent::agent(instance, block, &place, secrets));
         }
         instance::route(&mut instances);
         let source = source.map(Path::to_owned);

@@ -43,6 +43,12 @@ pub enum Error {
         /// The worst of them.
         code: Code,
     },
+    /// A program that wants to be an agent breaks rules.
+    #[error("test the program: it breaks {wrong} of the rules")]
+    Nonconforming {
+        /// How many.
+        wrong: u32,
+    },
     /// No place for the state can be told from the environment.
     #[error("choose a state directory: neither HOME nor XDG_STATE_HOME is set")]
     NoHome,
@@ -130,7 +136,7 @@ impl Error {
             Self::Held { .. } | Self::TimedOut { .. } => Code::Temporary,
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Refused(refusal) => return refusal.code,
-            Self::Store(store::Error::Newer { .. }) => Code::Protocol,
+            Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
             Self::Store(store::Error::InUse { .. }) => Code::Temporary,
             Self::Store(store::Error::Foreign { .. }) => Code::Data,
             Self::Store(_) | Self::Poisoned(_) => Code::Io,
@@ -153,6 +159,7 @@ impl Error {
             }
             Self::Blocks { .. } => "mend these blocks; the other instances would serve meanwhile".into(),
             Self::NoHome => "name a directory with --state-dir".into(),
+            Self::Nonconforming { .. } => "docs/socket-agent.md has the rules".into(),
             Self::Create { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {

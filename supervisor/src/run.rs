@@ -271,7 +271,7 @@ impl Gateway {
             self.ask(Pending::Purge);
         }
         self.expire_waiters(now);
-        let workers = self.slots.iter().filter(|slot| slot.child.is_some()).count();
+        let workers = self.slots.iter().filter(|slot| slot.is_alive()).count();
         let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
         if let Some(action) = self.closing.on(idle, workers, now) {
             self.close(action);

@@ -3,8 +3,10 @@
 pub mod bench;
 mod clock;
 pub mod feishu;
+pub mod hermes;
 mod journal;
 mod listening;
+pub mod openai;
 pub mod telegram;
 pub mod torture;
 mod wire;

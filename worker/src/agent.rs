@@ -5,7 +5,12 @@
 //! only what the verdict says.
 
 pub mod echo;
+pub mod exec;
+pub mod openai;
+pub mod relay;
+mod rpc;
 pub mod socket;
+pub mod webhook;
 
 use protocol::event::{Delivery, Receipt, Reply};
 use protocol::id::EventId;
@@ -28,7 +33,8 @@ pub struct Context {
     pub incoming: mpsc::Receiver<ToAgent>,
     /// Takes replies.
     pub replies: Replies,
-    /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Ack`, `Nack`, `Progress`.
+    /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Ack`, `Nack`, `Defer`, `SetAside`,
+    /// `Progress`.
     pub say: Say,
     /// Cancelled when the adapter must return.
     pub stop: CancellationToken,

@@ -29,6 +29,14 @@ pub enum Error {
         /// What the platform said.
         why: String,
     },
+    /// The program that this worker exists for ended.
+    #[error("the program ended: {why}")]
+    Program {
+        /// How.
+        why: String,
+        /// The exit code that stands for it.
+        code: u8,
+    },
     /// The operating system refuses a socket or a limit.
     #[error("{what}: {source}")]
     Os {
@@ -49,6 +57,7 @@ impl Error {
             Self::Config { .. } => 78,
             Self::Credentials { .. } => 77,
             Self::Os { .. } => 71,
+            Self::Program { code, .. } => *code,
         }
     }
 }

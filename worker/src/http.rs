@@ -168,6 +168,53 @@ pub fn base_url(setting: &str) -> Result<String, Error> {
     Ok(setting.trim_end_matches('/').to_owned())
 }
 
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NoAnswer {
+    /// Nothing was sent: there was no connection.
+    pub unsent: bool,
+    /// What went wrong, without the URL.
+    pub why: String,
+}
+
+/// An answer that is read piece by piece.
+#[derive(Debug)]
+pub struct Stream(reqwest::Response);
+
+impl Stream {
+    /// Makes a call, up to its headers.
+    pub async fn open(request: reqwest::RequestBuilder) -> Result<Self, NoAnswer> {
+        let sent = request.send().await;
+        sent.map(Self).map_err(|e| NoAnswer { unsent: e.is_connect(), why: describe(&e) })
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    /// A header that is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers().get(name)?.to_str().ok()
+    }
+
+    /// The next bytes; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, String> {
+        self.0.chunk().await.map_err(|e| describe(&e))
+    }
+
+    /// All bytes, up to a bound, cut there.
+    pub async fn rest(&mut self, most: usize) -> Result<Vec<u8>, String> {
+        let mut body = Vec::new();
+        while body.len() < most
+            && let Some(bytes) = self.chunk().await?
+        {
+            body.extend_from_slice(&bytes);
+        }
+        Ok(body)
+    }
+}
+
 fn system_roots() -> Result<RootCertStore, Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

@@ -39,7 +39,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         let what = what.to_owned();
         move |source| Error::Os { what, source }
     };
-    let finished = parent::watch(stop.clone()).map_err(os("start the leash thread"))?;
+    let leashed = parent::watch(stop.clone()).map_err(os("start the leash thread"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -83,6 +83,6 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
     });
     // Whatever still runs in the runtime does not keep the process.
     runtime.shutdown_background();
-    drop(finished);
+    leashed.finish(matches!(result, Err(Error::Link(_))));
     result
 }

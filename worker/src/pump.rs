@@ -19,7 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::agent::echo::Echo;
+use crate::agent::exec::Exec;
+use crate::agent::openai::OpenAi;
+use crate::agent::relay::Relay;
 use crate::agent::socket::Socket;
+use crate::agent::webhook::Webhook;
 use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
 use crate::platform::feishu::Feishu;
@@ -104,6 +108,10 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Telegram(settings) => Box::pin(Telegram::new(settings).run(for_platform)),
         Adapter::Echo => Box::pin(Echo.run(for_agent)),
         Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
+        Adapter::Exec(settings) => Box::pin(Exec::new(settings).run(for_agent)),
+        Adapter::Webhook(settings) => Box::pin(Webhook::new(settings).run(for_agent)),
+        Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
+        Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
     };
     let unused = (event, note, agent::Replies::new(reply), agent::Say::new(say));
     (Ports { events, notes, outbound, replies, said, incoming, _unused: unused }, adapter)

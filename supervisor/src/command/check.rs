@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use supervisor::Error;
-use supervisor::config::{Body, PlatformSettings, Spec};
+use supervisor::config::{AgentSettings, Body, PlatformSettings, Spec};
 use supervisor::paths::Paths;
 
 use super::{load, print, print_json};
@@ -58,12 +58,27 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
 fn line(spec: &Spec, paths: &Paths) -> Line {
     let text = match &spec.body {
         Err(trouble) => trouble.reason.clone(),
-        Ok(Body::Agent { .. }) if spec.kind.word() == "echo" => "says what it hears".into(),
         Ok(Body::Agent { settings, .. }) => match settings {
-            supervisor::config::AgentSettings::Socket { listen: Some(path), .. } => {
+            AgentSettings::Echo => "says what it hears".into(),
+            AgentSettings::Socket { listen, .. } => {
+                let own = || paths.agent_socket(&spec.name);
+                let path = listen.clone().unwrap_or_else(own);
                 format!("an agent connects to {}", path.display())
             }
-            _ => format!("an agent connects to {}", paths.agent_socket(&spec.name).display()),
+            AgentSettings::OpenAi(settings) => {
+                format!("asks the model {} at {}", settings.model, settings.base_url)
+            }
+            AgentSettings::Webhook(settings) => {
+                // The rest of it may be a secret.
+                let host = settings.url.split('/').nth(2).unwrap_or_default();
+                format!("posts events to {host}")
+            }
+            AgentSettings::Relay { listen, id, .. } => {
+                format!("a Hermes Agent with the id {id} dials ws://{listen}/relay")
+            }
+            AgentSettings::Exec { command, dir, .. } => {
+                format!("runs {} in {}", command.join(" "), dir.display())
+            }
         },
         Ok(Body::Platform { settings, access, agent, .. }) => {
             let what = match settings {

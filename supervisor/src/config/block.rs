@@ -37,6 +37,11 @@ impl Block {
         if self.name.is_empty() { String::new() } else { format!("[{}] ", self.name) }
     }
 
+    /// How many problems there are so far.
+    pub(super) fn problem_count(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Something is wrong that only the caller can see.
     pub(super) fn problem(&mut self, text: &str) {
         self.problems.push(format!("{}{text}", self.prefix()));

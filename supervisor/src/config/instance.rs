@@ -1,13 +1,13 @@
-//! The block of one instance: what kind it is and what its adapter needs.
+//! The block of one instance: what kind it is and, for a platform, what its adapter needs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::{OtherWebhook, Secret, TelegramSettings, Unanswered};
 
 use super::Surroundings;
+use super::agent::{AgentKind, AgentSettings};
 use super::block::{Block, Place};
 use crate::exit::Code;
 use crate::policy::access::{Access, Direct, Groups};
@@ -48,15 +48,6 @@ pub enum PlatformKind {
     Telegram,
 }
 
-/// The agent endpoints there are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AgentKind {
-    /// Says what it hears.
-    Echo,
-    /// A program that connects to a local socket.
-    Socket,
-}
-
 impl Kind {
     /// `platform` or `agent`.
     pub fn role(self) -> &'static str {
@@ -72,8 +63,7 @@ impl Kind {
             Self::Platform(Some(PlatformKind::Local)) => "local",
             Self::Platform(Some(PlatformKind::Feishu)) => "feishu",
             Self::Platform(Some(PlatformKind::Telegram)) => "telegram",
-            Self::Agent(Some(AgentKind::Echo)) => "echo",
-            Self::Agent(Some(AgentKind::Socket)) => "socket",
+            Self::Agent(Some(kind)) => kind.word(),
             Self::Platform(None) | Self::Agent(None) => "unknown",
         }
     }
@@ -129,20 +119,6 @@ pub enum PlatformSettings {
     },
     /// A bot.
     Telegram(TelegramSettings),
-}
-
-/// What an agent's adapter needs.
-#[derive(Debug)]
-pub enum AgentSettings {
-    /// Nothing.
-    Echo,
-    /// A socket.
-    Socket {
-        /// Where; `None`: in the runtime directory.
-        listen: Option<PathBuf>,
-        /// Events that the agent may hold at once.
-        concurrency: u32,
-    },
 }
 
 /// Why an instance cannot be had.
@@ -233,31 +209,6 @@ pub(super) fn platform(
     Spec { name, kind: Kind::Platform(kind), body }
 }
 
-pub(super) fn agent(name: Instance, mut block: Block, place: &Place) -> Spec {
-    const KINDS: [(&str, AgentKind); 2] =
-        [("echo", AgentKind::Echo), ("socket", AgentKind::Socket)];
-    let kind = kind(&name, &mut block, &KINDS);
-    let settings = kind.map(|kind| match kind {
-        AgentKind::Echo => AgentSettings::Echo,
-        AgentKind::Socket => AgentSettings::Socket {
-            listen: block.path("listen", place),
-            concurrency: block.number("concurrency", 1..=1024).unwrap_or(16),
-        },
-    });
-    let seconds = |n: u32| Duration::from_secs(u64::from(n));
-    let mut rules = delivery::Settings::default();
-    if kind.is_some() {
-        rules.lease = block.number("lease_s", 1..=86_400).map_or(rules.lease, seconds);
-        rules.max_attempts = block.number("max_attempts", 1..=100).unwrap_or(rules.max_attempts);
-    }
-    let trouble = finish(block, kind.is_none(), None);
-    let body = match (trouble, settings) {
-        (None, Some(settings)) => Ok(Body::Agent { settings, delivery: rules }),
-        (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
-    };
-    Spec { name, kind: Kind::Agent(kind), body }
-}
-
 /// Gives every platform its agent: the only one there is, or the one it names.
 pub(super) fn route(specs: &mut [Spec]) {
     let agents: Vec<Instance> = specs
@@ -288,10 +239,31 @@ pub(super) fn route(specs: &mut [Spec]) {
             spec.body = Err(Trouble::wrong(reason));
         }
     }
+    one_of_a_kind(specs);
+}
+
+/// A Hermes Agent names accounts by their platform alone: two of one platform would be mixed up.
+fn one_of_a_kind(specs: &mut [Spec]) {
+    let relays: Vec<Instance> = specs
+        .iter()
+        .filter(|spec| spec.kind == Kind::Agent(Some(AgentKind::Relay)))
+        .map(|spec| spec.name.clone())
+        .collect();
+    let mut taken = BTreeSet::new();
+    for spec in specs.iter_mut() {
+        let title = spec.title();
+        let Ok(Body::Platform { agent: Some(agent), .. }) = &spec.body else { continue };
+        if relays.contains(agent) && !taken.insert((agent.clone(), spec.kind.word())) {
+            let kind = spec.kind.word();
+            spec.body = Err(Trouble::wrong(format!(
+                "{title} agent: {agent} hears another {kind} account already, and a Hermes Agent has one of each; give this one an [agent] of its own"
+            )));
+        }
+    }
 }
 
 /// The kind that `kind` names, or the name of the block if it is absent.
-fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
+pub(super) fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
     if let Some(kind) = kinds.iter().find(|(word, _)| *word == name.as_str()) {
         return block.choice("kind", kinds).or(Some(kind.1));
     }
@@ -303,7 +275,7 @@ fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Opt
     kind
 }
 
-fn required(block: &mut Block, key: &'static str) -> Option<String> {
+pub(super) fn required(block: &mut Block, key: &'static str) -> Option<String> {
     let text = block.string(key).filter(|text| !text.is_empty());
     if text.is_none() {
         block.problem(&format!("{key} must be set"));
@@ -311,7 +283,24 @@ fn required(block: &mut Block, key: &'static str) -> Option<String> {
     text
 }
 
-fn secret(
+/// A secret that must be there.
+pub(super) fn secret(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    file: &'static str,
+    variable: &'static str,
+) -> Result<Option<Secret>, String> {
+    let before = block.problem_count();
+    let found = optional_secret(block, place, secrets, file, variable)?;
+    if found.is_none() && block.problem_count() == before {
+        block.problem(&format!("{file} or {variable} must be set"));
+    }
+    Ok(found)
+}
+
+/// A secret in a file or in the environment.
+pub(super) fn optional_secret(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
@@ -325,10 +314,7 @@ fn secret(
             block.problem(&format!("{file} and {variable} exclude one another"));
             Ok(None)
         }
-        (None, None) => {
-            block.problem(&format!("{file} or {variable} must be set"));
-            Ok(None)
-        }
+        (None, None) => Ok(None),
     }
 }
 
@@ -381,7 +367,7 @@ fn rule(block: &mut Block, otherwise: Rule) -> Rule {
 }
 
 /// Every problem of a block. Where the kind is unknown, so are its keys.
-fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
+pub(super) fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
     let missing = missing.map(|reason| format!("{}{reason}", block.prefix()));
     if kind_unknown {
         let problems = block.finish().err().unwrap_or_default();

@@ -104,6 +104,18 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
             "[platform.local]\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n",
             "78 [platform.local] agent must be set, as there are several: a, b",
         ),
+        (
+            "[platform.a]\nkind = \"local\"\n[platform.b]\nkind = \"local\"\n[agent.relay]\nsecret_file = \"s\"\n",
+            "78 [platform.b] agent: relay hears another local account already, and a Hermes Agent has one of each; give this one an [agent] of its own",
+        ),
+        (
+            "[agent.relay]\nsecret_file = \"s\"\nlisten = \"0.0.0.0:8765\"\n",
+            "78 [agent.relay] listen must be a loopback address with a port, like \"127.0.0.1:8765\", not \"0.0.0.0:8765\"",
+        ),
+        (
+            "[agent.exec]\n",
+            "78 [agent.exec] command must be set: the program and its arguments, a list of texts",
+        ),
     ] {
         assert_eq!(trouble(text), told, "{text}");
     }

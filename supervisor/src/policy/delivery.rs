@@ -8,6 +8,8 @@
 //! |---|---|
 //! | acknowledged | settle durably, tell the agent, look at the next of the lane |
 //! | refused (nack), lease over, agent lost | again after a delay; the attempt counts |
+//! | refused for good, or nobody knows whether it was worked on | park, with the payload |
+//! | deferred | again after a delay; the attempt does not count |
 //! | agent pauses, we stop | again at once when the gate opens; the attempt does not count |
 //! | too many counted attempts | park, with the payload; the lane goes on |
 //!
@@ -99,6 +101,20 @@ pub enum Input {
         reason: String,
         /// Its own wish.
         after: Option<Duration>,
+    },
+    /// An event must not be offered again.
+    SetAside {
+        /// The event.
+        id: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The agent did not take an event, through no fault of the event.
+    Defer {
+        /// The event.
+        id: u64,
+        /// When to offer it again.
+        after: Duration,
     },
     /// The agent works on an event.
     Progress(u64),
@@ -196,6 +212,18 @@ impl Delivery {
             }
             Input::Ack(id) => self.acked(id, &mut out),
             Input::Nack { id, reason, after } => self.nacked(id, &reason, after, now, &mut out),
+            Input::SetAside { id, reason } => {
+                if let Some(Stage::Leased { .. }) = self.stages.get(&id) {
+                    self.park(id, reason, &mut out);
+                }
+            }
+            Input::Defer { id, after } => {
+                if let Some(Stage::Leased { .. }) = self.stages.get(&id) {
+                    self.stages.remove(&id);
+                    self.lanes.delay(id, now + after);
+                    out.push(Action::Refund(id));
+                }
+            }
             Input::Progress(id) => {
                 if let Some(Stage::Leased { until, .. }) = self.stages.get_mut(&id) {
                     *until = now + self.settings.lease;
@@ -314,6 +342,10 @@ impl Delivery {
     }
 
     fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if !self.gate.is_open(now) {
+            // So that its deadline, which is over, wakes nobody again.
+            self.gate.shut();
+        }
         let over: Vec<_> = self
             .stages
             .iter()

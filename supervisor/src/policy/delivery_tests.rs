@@ -88,6 +88,28 @@ fn a_silent_agent_loses_its_lease_and_progress_renews_it() {
 }
 
 #[test]
+fn what_is_set_aside_is_parked_at_once_and_an_expired_lease_wakes_nobody() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    let reason = "who knows".to_owned();
+    let parked = Action::Park { id: 1, reason: reason.clone() };
+    assert_eq!(delivery.on(Input::SetAside { id: 1, reason }, now), [parked]);
+    delivery.on(Input::Ended(1), now);
+    delivery.on(Input::Lease { ttl: Duration::ZERO, concurrency: 1 }, now);
+    assert_eq!(delivery.deadline(), None, "a deadline that is over would be looked at for ever");
+}
+
+#[test]
+fn what_is_deferred_waits_and_does_not_count() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    let after = Duration::from_secs(7);
+    assert_eq!(delivery.on(Input::Defer { id: 1, after }, now), [Action::Refund(1)]);
+    assert!(delivery.on(Input::Tick, now + after / 2).is_empty());
+    assert_eq!(delivery.on(Input::Tick, now + after), [Action::Begin(1)]);
+}
+
+#[test]
 fn our_own_sleep_is_no_silence_of_the_agent() {
     let now = start();
     let mut delivery = leased(now, 1);

@@ -145,7 +145,7 @@ impl Gateway {
         desk.inbox.ages.judge(&begun.lane.chat_id, age, asked)
     }
 
-    fn platform_of(&self, instance: &protocol::id::Instance) -> String {
+    pub(super) fn platform_of(&self, instance: &protocol::id::Instance) -> String {
         let slot = self.by_name.get(instance).and_then(|index| self.slots.get(*index));
         slot.map_or_else(String::new, |slot| slot.kind.word().to_owned())
     }

@@ -16,6 +16,7 @@ use crate::policy::delivery::Delivery;
 use crate::policy::lifecycle::{self, Lifecycle, Phase};
 use crate::policy::liveness::Liveness;
 use crate::policy::outbox::{self, Outbox};
+use crate::process::reap::Dead;
 use crate::process::spawn::Child;
 use crate::store::Opened;
 
@@ -30,6 +31,8 @@ pub(super) struct Slot {
     pub(super) life: Lifecycle,
     pub(super) desk: Desk,
     pub(super) child: Option<Running>,
+    /// A child that is gone and not yet judged, and until when its last words are waited for.
+    pub(super) dead: Option<(Dead, Generation, Instant)>,
     pub(super) link: Option<Link>,
     pub(super) liveness: Option<Liveness>,
     pub(super) cursor: Option<Cursor>,
@@ -148,6 +151,7 @@ impl Slot {
             life: Lifecycle::new(settings, Generation(last), seed, now),
             desk,
             child: None,
+            dead: None,
             link: None,
             liveness: None,
             cursor: cursor.map(|(_, cursor)| cursor.clone()),
@@ -162,6 +166,11 @@ impl Slot {
         }
     }
 
+    /// Whether there is a process, or one that is not yet judged.
+    pub(super) fn is_alive(&self) -> bool {
+        self.child.is_some() || self.dead.is_some()
+    }
+
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let desk = match &self.desk {
@@ -170,7 +179,8 @@ impl Slot {
             Desk::Broken(_) => None,
         };
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        [self.life.deadline(), liveness, desk].into_iter().flatten().min()
+        let dead = self.dead.map(|(_, _, until)| until);
+        [self.life.deadline(), liveness, desk, dead].into_iter().flatten().min()
     }
 
     /// Nothing is between two durable states, and nothing that could leave waits.

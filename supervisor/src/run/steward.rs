@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
-use protocol::id::{Generation, Nonce};
+use protocol::id::{Generation, Instance, Nonce};
 use protocol::worker::{
-    Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, SocketSettings,
-    ToWorker,
+    Adapter, Configure, ExecSettings, FeishuSettings, FromWorker, LocalSettings, Outside,
+    RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -38,6 +38,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(16);
 /// A worker whose link is over is on its way out, or must be helped.
 const LINKLESS: Duration = Duration::from_secs(3);
+/// From the end of a worker to the end of its link, at most.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const WORKER_GRACE: Duration = Duration::from_secs(4);
 /// Events (or replies) of one worker without a verdict, and their bytes.
 pub(super) const WINDOW: u32 = 256;
@@ -187,6 +189,28 @@ impl Gateway {
                     socket: listen.clone().unwrap_or_else(|| self.paths.agent_socket(&slot.name)),
                     concurrency: *concurrency,
                 }),
+                AgentSettings::Exec { command, dir, variables, concurrency } => {
+                    Adapter::Exec(ExecSettings {
+                        command: command.clone(),
+                        dir: dir.clone(),
+                        variables: variables.clone(),
+                        concurrency: *concurrency,
+                    })
+                }
+                AgentSettings::Webhook(settings) => Adapter::Webhook(settings.clone()),
+                AgentSettings::OpenAi(settings) => Adapter::OpenAi(settings.clone()),
+                AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s } => {
+                    let kind = |name: &Instance| (name.clone(), self.platform_of(name));
+                    Adapter::Relay(RelaySettings {
+                        listen: *listen,
+                        id: id.clone(),
+                        secret: secret.clone(),
+                        home: home.clone(),
+                        platforms: desk.hears.iter().map(kind).collect(),
+                        concurrency: *concurrency,
+                        turn_limit_s: *turn_limit_s,
+                    })
+                }
             },
         })
     }
@@ -211,6 +235,13 @@ impl Gateway {
             FromWorker::Nack { event_id, reason, after_ms } => {
                 let after = after_ms.map(Duration::from_millis);
                 self.deliver(index, delivery::Input::Nack { id: event_id.0, reason, after });
+            }
+            FromWorker::SetAside { event_id, reason } => {
+                self.deliver(index, delivery::Input::SetAside { id: event_id.0, reason });
+            }
+            FromWorker::Defer { event_id, after_ms } => {
+                let after = Duration::from_millis(after_ms);
+                self.deliver(index, delivery::Input::Defer { id: event_id.0, after });
             }
             FromWorker::Progress { event_id } => {
                 self.deliver(index, delivery::Input::Progress(event_id.0));
@@ -263,20 +294,32 @@ impl Gateway {
         tracing::debug!(instance = %from.instance, generation = from.generation.0, why, "link over");
         slot.link = None;
         slot.outside = None;
-        slot.liveness = Some(Liveness::new(LINKLESS, clock::now()));
+        // Without a process there is nobody to be helped out, and nothing to be woken for.
+        slot.liveness = slot.child.is_some().then(|| Liveness::new(LINKLESS, clock::now()));
         let asked = matches!(slot.life.phase(), Phase::Stopping { cause: Cause::Asked, .. })
             || slot.life.wanted() == Wanted::Down;
         let pause = if asked { Pause::Asked } else { Pause::Lost };
         self.deliver(index, delivery::Input::Paused(pause));
         self.send(index, outbox::Input::Down);
+        self.judge_death(index);
     }
 
-    /// A child is gone with everything it started.
+    /// A child is gone with everything it started. Its last words may still be on the way: they are
+    /// waited for, as they may say what a person must do.
     pub(super) fn buried(&mut self, dead: Dead) {
         let Some((index, generation)) = self.by_pid.remove(&dead.pid) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.child = None;
         slot.liveness = None;
+        slot.dead = Some((dead, generation, clock::now() + LAST_WORDS));
+        if slot.link.as_ref().is_none_or(|link| link.generation != generation) {
+            self.judge_death(index);
+        }
+    }
+
+    fn judge_death(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some((dead, generation, _)) = slot.dead.take() else { return };
         let (cause, at_ms) = (slot.cause(dead.ended), clock::unix_ms());
         let asked = matches!(slot.life.phase(), Phase::Stopping { .. });
         if asked {
@@ -306,6 +349,10 @@ impl Gateway {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.life.deadline().is_some_and(|due| due <= now) {
             self.live(index, Input::Tick);
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.dead.is_some_and(|(_, _, until)| until <= now) {
+            self.judge_death(index);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.child.is_some() && slot.liveness.as_ref().is_some_and(|l| l.deadline() <= now) {

@@ -2,20 +2,15 @@
 //! [`protocol::rpc`].
 //!
 //! One agent at a time. A second one is turned away while the first one's readiness holds, and takes
-//! over otherwise (a hung program must not lock out its successor). What an agent sent before its
-//! acknowledgement of an event is accepted before the acknowledgement is passed on, so that a program
-//! which does not wait for our answers still cannot lose a reply.
-
-mod connection;
-mod session;
+//! over otherwise: a hung program must not lock out its successor.
 
 use std::path::PathBuf;
 
 use protocol::event::Pause;
 use protocol::worker::{FromWorker, Outside, Ready, SocketSettings};
 
-use self::connection::Connection;
-use self::session::{Ended, Session};
+use super::rpc::connection::Connection;
+use super::rpc::session::{Ended, Session};
 use super::{Agent, Context};
 use crate::Error;
 use crate::socket::{Door, Halves};
@@ -67,7 +62,7 @@ impl Agent for Socket {
             tracing::info!(?pid, "an agent connected");
             let connection = Connection::new(halves);
             let mut session = Session::new(connection, self.concurrency);
-            match session.serve(&mut context, &door).await {
+            match session.serve(&mut context, Some(&door), None).await {
                 Ended::Stopped => {
                     session.goodbye().await;
                     return Ok(());

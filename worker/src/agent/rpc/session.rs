@@ -1,4 +1,7 @@
 //! One agent from its first line to its last.
+//!
+//! What an agent sent before its acknowledgement of an event is accepted before the acknowledgement is
+//! passed on, so that a program which does not wait for our answers still cannot lose a reply.
 
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use protocol::rpc::{
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{Connection, Read};
 use crate::agent::{Context, ToAgent};
@@ -24,7 +28,7 @@ const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
 const KEY_MAX: usize = 200;
 
 /// How a session ended.
-pub(super) enum Ended {
+pub(in crate::agent) enum Ended {
     /// We are told to end.
     Stopped,
     /// The agent is gone, and why.
@@ -40,34 +44,55 @@ enum Turn {
 }
 
 /// One agent.
-pub(super) struct Session {
-    connection: Connection,
+pub(in crate::agent) struct Session<R, W> {
+    connection: Connection<R, W>,
     most: u32,
     concurrency: u32,
     initialized: bool,
     ready_until: Option<Instant>,
+    heard: Instant,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
 }
 
-impl Session {
-    pub(super) fn new(connection: Connection, most: u32) -> Self {
+/// Where rivals of the agent come from, if any can.
+async fn knock(door: Option<&Door>) -> std::io::Result<(Halves, Option<u32>)> {
+    match door {
+        Some(door) => door.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
+    pub(in crate::agent) fn new(connection: Connection<R, W>, most: u32) -> Self {
         Self {
             connection,
             most,
             concurrency: most,
             initialized: false,
             ready_until: None,
+            heard: clock::now(),
             turns: FuturesOrdered::new(),
         }
     }
 
-    pub(super) async fn serve(&mut self, context: &mut Context, door: &Door) -> Ended {
+    /// Serves the agent to its end. Rivals come by `door`. One that is silent for `patience` although
+    /// it should speak (to introduce itself, or to renew its readiness) is at its end.
+    pub(in crate::agent) async fn serve(
+        &mut self,
+        context: &mut Context,
+        door: Option<&Door>,
+        patience: Option<Duration>,
+    ) -> Ended {
         loop {
+            let silent = patience.and_then(|patience| self.silent_at(patience));
             tokio::select! {
                 () = context.stop.cancelled() => return Ended::Stopped,
                 Some(turn) = self.turns.next() => self.take(turn, context).await,
                 Some(incoming) = context.incoming.recv() => self.forward(incoming),
-                accepted = door.accept() => {
+                () = tokio::time::sleep_until(silent.unwrap_or(self.heard)), if silent.is_some() => {
+                    return Ended::Gone("it fell silent".into());
+                }
+                accepted = knock(door) => {
                     let Ok(newcomer) = accepted else { continue };
                     if self.ready_until.is_none_or(|until| until <= clock::now()) {
                         return Ended::Replaced(newcomer);
@@ -76,22 +101,34 @@ impl Session {
                     refused.fault(&Value::Null, TAKEN, "another agent is connected and ready");
                     let _ = tokio::time::timeout(Duration::from_secs(1), refused.finish()).await;
                 }
-                read = self.connection.read() => match read {
-                    Read::Line(line) => self.hear(line, context).await,
-                    Read::NotJson(why) => {
-                        self.connection.fault(&Value::Null, PARSE_ERROR, why);
+                read = self.connection.read() => {
+                    self.heard = clock::now();
+                    match read {
+                        Read::Line(line) => self.hear(line, context).await,
+                        Read::NotJson(why) => {
+                            self.connection.fault(&Value::Null, PARSE_ERROR, why);
+                        }
+                        Read::End(why) => {
+                            self.settle_turns(context).await;
+                            return Ended::Gone(why);
+                        }
                     }
-                    Read::End(why) => {
-                        self.settle_turns(context).await;
-                        return Ended::Gone(why);
-                    }
-                },
+                }
             }
         }
     }
 
+    /// When the agent should have spoken at the latest. One that paused may be silent for ever.
+    fn silent_at(&self, patience: Duration) -> Option<Instant> {
+        match (self.initialized, self.ready_until) {
+            (true, None) => None,
+            (true, Some(until)) => Some(until.max(self.heard) + patience),
+            (false, _) => Some(self.heard + patience),
+        }
+    }
+
     /// What is already written for the agent is given a moment to reach it.
-    pub(super) async fn goodbye(&mut self) {
+    pub(in crate::agent) async fn goodbye(&mut self) {
         let _ = tokio::time::timeout(Duration::from_millis(500), self.connection.finish()).await;
     }
 
@@ -177,7 +214,7 @@ impl Session {
                 Ok(Value::Object(serde_json::Map::new()))
             }
             "delivery.progress" => progress(params, context).await,
-            "message.send" => match Self::reply(params) {
+            "message.send" => match reply(params) {
                 Ok(reply) => {
                     let replies = context.replies.clone();
                     let submit =
@@ -219,20 +256,20 @@ impl Session {
         context.say.say(FromWorker::Lease { ttl_ms, concurrency }).await;
         Ok(json(&Leased { lease_ms: ttl_ms }))
     }
+}
 
-    fn reply(params: &str) -> Result<Reply, (i32, String)> {
-        let send: rpc::Send = read_required(params)?;
-        let wrong = |why: &str| (INVALID_PARAMS, why.to_owned());
-        if send.key.is_empty() || send.key.len() > KEY_MAX {
-            return Err(wrong("key must have 1 to 200 bytes"));
-        }
-        if send.text.is_empty() {
-            return Err(wrong("text must not be empty"));
-        }
-        let instance = Instance::new(send.instance).map_err(|e| wrong(&e.to_string()))?;
-        let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
-        Ok(Reply { key: send.key, lane, reply_to: send.reply_to, text: send.text })
+fn reply(params: &str) -> Result<Reply, (i32, String)> {
+    let send: rpc::Send = read_required(params)?;
+    let wrong = |why: &str| (INVALID_PARAMS, why.to_owned());
+    if send.key.is_empty() || send.key.len() > KEY_MAX {
+        return Err(wrong("key must have 1 to 200 bytes"));
     }
+    if send.text.is_empty() {
+        return Err(wrong("text must not be empty"));
+    }
+    let instance = Instance::new(send.instance).map_err(|e| wrong(&e.to_string()))?;
+    let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
+    Ok(Reply { key: send.key, lane, reply_to: send.reply_to, text: send.text })
 }
 
 type Called = Result<Value, (i32, String)>;

@@ -5,17 +5,15 @@ use bytes::{BufMut, BytesMut};
 use futures_util::StreamExt;
 use protocol::rpc::{Fault, LINE_MAX, Line};
 use serde::Serialize;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
-
-use crate::socket::{Halves, Incoming, Outgoing};
 
 const UNREAD_MAX: usize = 16 * 1024 * 1024;
 
 /// One agent's connection.
-pub(super) struct Connection {
-    reader: FramedRead<Incoming, LinesCodec>,
-    writer: Outgoing,
+pub(in crate::agent) struct Connection<R, W> {
+    reader: FramedRead<R, LinesCodec>,
+    writer: W,
     unread: BytesMut,
 }
 
@@ -29,8 +27,8 @@ pub(super) enum Read {
     End(String),
 }
 
-impl Connection {
-    pub(super) fn new((receive, send): Halves) -> Self {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+    pub(in crate::agent) fn new((receive, send): (R, W)) -> Self {
         let reader = FramedRead::new(receive, LinesCodec::new_with_max_length(LINE_MAX));
         Self { reader, writer: send, unread: BytesMut::new() }
     }
@@ -40,7 +38,7 @@ impl Connection {
         loop {
             tokio::select! {
                 line = self.reader.next() => return match line {
-                    None => Read::End("it closed the connection".into()),
+                    None => Read::End("it closed its end".into()),
                     Some(Ok(line)) => match serde_json::from_str(&line) {
                         Ok(line) => Read::Line(line),
                         Err(e) => Read::NotJson(e.to_string()),
@@ -63,7 +61,7 @@ impl Connection {
     }
 
     /// Writes what is left, as far as the agent reads it.
-    pub(super) async fn finish(&mut self) {
+    pub(in crate::agent) async fn finish(&mut self) {
         while !self.unread.is_empty() {
             if !self.writer.write_buf(&mut self.unread).await.is_ok_and(|n| n > 0) {
                 break;
@@ -85,7 +83,12 @@ impl Connection {
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result }));
     }
 
-    pub(super) fn fault(&mut self, id: &serde_json::Value, code: i32, message: impl Into<String>) {
+    pub(in crate::agent) fn fault(
+        &mut self,
+        id: &serde_json::Value,
+        code: i32,
+        message: impl Into<String>,
+    ) {
         let fault = Fault { code, message: message.into(), data: None };
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "error": fault }));
     }

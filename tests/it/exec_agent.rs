@@ -1,0 +1,163 @@
+//! The `exec` endpoint: a program of the user's that lives and dies with its worker (F20, F67).
+
+use std::path::Path;
+
+use crate::gateway::{Gateway, is_alive, root, signal};
+use crate::terminal::Terminal;
+
+/// A gateway whose agent is this program. It finds the documented example in `AGENT`, and writes down
+/// its process number.
+fn gateway(program: &str) -> Gateway {
+    let example = root().join("docs");
+    let start = format!(
+        "import os, runpy, sys, time\n\
+         sys.path.insert(0, '{}')\n\
+         open('pid', 'w').write(str(os.getpid()))\n\
+         {program}",
+        example.display()
+    );
+    let gateway = Gateway::new(
+        "[platform.local]\n[agent.mine]\nkind = \"exec\"\ncommand = [\"python3\", \"start.py\"]\n",
+    );
+    std::fs::write(gateway.path("start.py"), start).unwrap();
+    let mut gateway = gateway;
+    gateway.start();
+    gateway
+}
+
+const EXAMPLE: &str = "import agent; agent.main()\n";
+
+fn program(gateway: &Gateway, former: u64) -> u64 {
+    let path = gateway.path("pid");
+    gateway.until("another program", || {
+        let pid = std::fs::read_to_string(Path::new(&path)).ok()?.parse().ok()?;
+        (pid != former).then_some(pid)
+    })
+}
+
+#[test]
+fn a_program_of_the_user_answers_and_is_started_again_when_it_is_killed() {
+    let gateway = gateway(EXAMPLE);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("m1", "hello");
+    assert_eq!(terminal.shown(), "You said: hello");
+    let first = program(&gateway, 0);
+    signal(first, "KILL");
+    let back = gateway.wait("mine", "back", |i| i["generation"] == 2 && i["gate"]["open"] == true);
+    assert!(back["exits"][0]["cause"].as_str().unwrap().contains("signal: 9"), "{back}");
+    terminal.typed("m2", "again");
+    assert_eq!(terminal.shown(), "You said: again");
+    assert_ne!(program(&gateway, first), first);
+    gateway.wait("mine", "settled", |i| i["gate"]["acknowledged"] == 2);
+}
+
+#[test]
+fn an_event_that_a_program_died_with_comes_again_and_says_so() {
+    let gateway = gateway(
+        "import agent\n\
+         def answer(event):\n\
+         \x20   if event['attempt'] == 1: os.abort()\n\
+         \x20   return f\"attempt {event['attempt']}\"\n\
+         agent.answer = answer\n\
+         agent.main()\n",
+    );
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("m1", "hello");
+    assert_eq!(terminal.shown(), "attempt 2");
+}
+
+#[test]
+fn a_program_that_says_that_a_person_must_act_is_not_started_again() {
+    let told = gateway("sys.exit(78)\n");
+    let held = told.wait("mine", "held", |i| i["phase"] == "held");
+    assert!(held["reason"].as_str().unwrap().contains("exit status: 78"), "{held}");
+
+    let missing = Gateway::running(
+        "[platform.local]\n[agent.mine]\nkind = \"exec\"\ncommand = [\"/nowhere/agent\"]\n",
+    );
+    let held = missing.wait("mine", "held", |i| i["phase"] == "held");
+    assert!(held["reason"].as_str().unwrap().contains("/nowhere/agent"), "{held}");
+}
+
+#[test]
+fn a_program_that_ends_at_once_does_not_spin() {
+    let gateway = gateway("sys.exit(0)\n");
+    let backoff = gateway.wait("mine", "backoff", |i| i["phase"] == "backoff");
+    assert!(backoff["exits"][0]["cause"].as_str().unwrap().contains("exit status: 0"), "{backoff}");
+}
+
+/// Neither the end of its input nor a polite signal ends these two.
+const STUBBORN: &str = "import signal, subprocess\n\
+     signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+     child = subprocess.Popen(['sleep', '1000'], stdin=subprocess.DEVNULL)\n\
+     open('child', 'w').write(str(child.pid))\n\
+     time.sleep(1000)\n";
+
+fn stubborn(gateway: &Gateway) -> [u64; 2] {
+    let child = gateway.path("child");
+    let child =
+        gateway.until("its child", || std::fs::read_to_string(&child).ok()?.parse::<u64>().ok());
+    [program(gateway, 0), child]
+}
+
+#[test]
+fn a_stubborn_program_and_what_it_started_end_with_a_restart() {
+    let gateway = gateway(STUBBORN);
+    let pids = stubborn(&gateway);
+    assert!(gateway.run(&["ctl", "kill", "mine"]).status.success());
+    gateway.until("all are gone", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+}
+
+#[test]
+fn a_stubborn_program_and_what_it_started_do_not_outlive_a_killed_supervisor() {
+    let mut gateway = gateway(STUBBORN);
+    let pids = stubborn(&gateway);
+    gateway.kill_supervisor();
+    gateway.until("all are gone", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+}
+
+fn tested(script: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("start.py");
+    let example = root().join("docs");
+    let start = format!("import sys\nsys.path.insert(0, '{}')\n{script}", example.display());
+    std::fs::write(&path, start).unwrap();
+    let output = std::process::Command::new(crate::gateway::PROGRAM)
+        .args(["agent-test", "--", "python3"])
+        .arg(path)
+        .output()
+        .unwrap();
+    (output.status.code(), crate::gateway::stdout(&output))
+}
+
+#[test]
+fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
+    let (code, told) = tested(EXAMPLE);
+    assert_eq!((code, told.contains("WRONG")), (Some(0), false), "{told}");
+    assert!(told.contains("ok    a repeated event gives replies with the same keys"), "{told}");
+    for (script, wrong) in [
+        (
+            "import agent\nprint('hello')\nagent.main()\n",
+            "every line on its standard output is JSON: hello",
+        ),
+        (
+            "import agent, time\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if 'key' in params: params['key'] += str(time.time())\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "a repeated event gives replies with the same keys",
+        ),
+        (
+            "import agent\ndef answer(event): raise ValueError('no')\nagent.answer = answer\nagent.main()\n",
+            "it takes what is sent to it",
+        ),
+        ("pass\n", "it says initialize first"),
+    ] {
+        let (code, told) = tested(script);
+        assert_eq!(code, Some(76), "{told}");
+        assert!(told.contains(&format!("WRONG {wrong}")), "{told}");
+    }
+}

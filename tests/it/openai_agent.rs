@@ -1,0 +1,198 @@
+//! A server of chat completions as the agent: what it refuses, breaks and hangs (F20, F98).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tests::feishu::{Feishu, Observation};
+use tests::openai::{Answer, Server, delta, finish};
+
+use crate::gateway::{Gateway, PATIENCE};
+use crate::terminal::Terminal;
+
+async fn world(more: &str) -> (Server, Gateway, Terminal) {
+    let server = Server::start().await.unwrap();
+    let mut gateway = Gateway::new(&format!(
+        "[platform.local]\n[agent.model]\nkind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\n\
+         key_file = \"key\"\n{more}\n",
+        server.base_url()
+    ));
+    std::fs::write(gateway.path("key"), "a key").unwrap();
+    gateway.start();
+    let terminal = Terminal::join(&gateway);
+    gateway.wait("model", "gate open", |i| i["gate"]["open"] == true);
+    (server, gateway, terminal)
+}
+
+fn acknowledged(gateway: &Gateway, count: u64) {
+    gateway.wait("model", "settled", |i| i["gate"]["acknowledged"] == count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_and_is_no_other_ones() {
+    let (server, gateway, mut terminal) = world("system = \"be kind\"").await;
+    terminal.typed("t1", "one");
+    assert_eq!(terminal.shown(), "You said: one");
+    acknowledged(&gateway, 1);
+    terminal.typed("t2", "two");
+    assert_eq!(terminal.shown(), "You said: two");
+    let asked = server.asked();
+    assert_eq!(asked[1].texts(), ["be kind", "one", "You said: one", "two"]);
+    assert_eq!(asked[0].header("authorization"), Some("Bearer a key"));
+    assert_eq!((&asked[0].body["model"], &asked[0].body["stream"]), (&"m".into(), &true.into()));
+    assert_eq!(asked[0].header("x-hermes-session-id"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_remembers_is_told_which_conversation_it_is() {
+    let (server, gateway, mut terminal) = world("memory = \"hermes\"").await;
+    terminal.typed("t1", "one");
+    terminal.shown();
+    acknowledged(&gateway, 1);
+    terminal.typed("t2", "two");
+    terminal.shown();
+    let asked = server.asked();
+    assert_eq!(asked[1].texts(), ["two"]);
+    let session = asked[0].header("x-hermes-session-id").unwrap();
+    assert!(session.starts_with("hgw-"));
+    assert_eq!(asked[1].header("x-hermes-session-id"), Some(session));
+    assert_eq!(asked[1].header("x-hermes-session-key"), Some(session));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_dies_is_asked_again_and_answered_once() {
+    let (server, gateway, mut terminal) =
+        world("max_attempts = 20\nfirst_s = 1\npause_s = 1").await;
+    let half = || vec![delta("half an ans")];
+    server.script([
+        Answer::Broken(half()),
+        Answer::Stream(half()),
+        Answer::Stream(vec![delta("half"), finish("abort")]),
+    ]);
+    terminal.typed("t1", "hello");
+    assert_eq!(terminal.shown(), "You said: hello", "and nothing of the halves");
+    acknowledged(&gateway, 1);
+    assert_eq!(server.asked().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_is_left_even_if_its_connection_is_kept_alive() {
+    let (server, gateway, mut terminal) = world("first_s = 1\npause_s = 1\nconcurrency = 8").await;
+    server.script([Answer::KeptAlive(vec![delta("half")]), Answer::Silent(vec![])]);
+    terminal.typed("t1", "hello");
+    assert_eq!(terminal.shown(), "You said: hello");
+    acknowledged(&gateway, 1);
+    gateway.until("both were closed", || (server.abandoned() == 2).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_server_shuts_the_gate_and_costs_no_attempt() {
+    let (server, gateway, mut terminal) = world("max_attempts = 1").await;
+    let mut events = gateway.events();
+    server.script([
+        Answer::Whole(429, "retry-after: 0.2\r\n", "{\"error\":\"slow down\"}".into()),
+        Answer::Whole(200, "", "<html>a proxy's page".into()),
+    ]);
+    terminal.typed("t1", "hello");
+    events.wait(|event| event["event"] == "gate" && event["now"] == "shut");
+    assert_eq!(terminal.shown(), "You said: hello");
+    acknowledged(&gateway, 1);
+    assert_eq!(gateway.instance("local")["store"]["parked"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_told_and_an_event_waits_for_the_right_one() {
+    let (server, gateway, mut terminal) = world("max_attempts = 1").await;
+    server.health(401);
+    server.script([Answer::Whole(401, "", "{\"error\":{\"message\":\"no such key\"}}".into())]);
+    terminal.typed("t1", "hello");
+    let told = gateway.wait("model", "shut", |i| {
+        i["gate"]["open"] == false && i["remedy"].as_str().is_some_and(|text| text.contains("key"))
+    });
+    assert_eq!(told["connected"], false);
+    server.health(200);
+    assert_eq!(terminal.shown(), "You said: hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_will_never_take_is_set_aside_and_the_lane_goes_on() {
+    let (server, gateway, mut terminal) = world("").await;
+    terminal.typed("t0", "before");
+    terminal.shown();
+    acknowledged(&gateway, 1);
+    let long = "{\"error\":{\"message\":\"maximum context length is 4096 tokens\"}}";
+    server.script([
+        Answer::Whole(400, "", "{\"error\":{\"message\":\"bad words\"}}".into()),
+        Answer::Whole(400, "", long.into()),
+    ]);
+    terminal.typed("t1", "poison");
+    terminal.typed("t2", "next");
+    assert_eq!(terminal.shown(), "You said: next");
+    let told = gateway.wait("local", "parked", |i| i["store"]["parked"] == 1);
+    assert_eq!(told["store"]["waiting"], 0);
+    let asked = server.asked();
+    assert_eq!(asked[2].texts().len(), 3, "with what was said before");
+    assert_eq!(asked[3].texts(), ["next"], "with half of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_in_a_turn_costs_no_message() {
+    let (server, gateway, mut terminal) = world("").await;
+    server.script([Answer::Silent(vec![delta("half")])]);
+    terminal.typed("t1", "hello");
+    server.wait_asked(1).await;
+    crate::gateway::signal(gateway.instance("model")["pid"].as_u64().unwrap(), "KILL");
+    assert_eq!(terminal.shown(), "You said: hello");
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_chats_at_once_keep_their_order_and_the_servers_limit() {
+    const CHATS: usize = 50;
+    const EACH: usize = 4;
+    let server = Server::start().await.unwrap();
+    server.pace(Duration::from_millis(40));
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_many", "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"cli_many\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n\
+         [agent.model]\nkind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\nconcurrency = 8\n",
+        feishu.base_url(),
+        server.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret").unwrap();
+    gateway.start();
+    feishu.wait_connected("cli_many", 1, PATIENCE).await;
+    for round in 0..EACH {
+        // The order of a chat is the order of acknowledgements.
+        let pushed: Vec<_> = (0..CHATS)
+            .map(|chat| {
+                let (chat, user) = (format!("oc_{chat}"), format!("ou_{chat}"));
+                feishu.push_text("cli_many", &chat, &user, &format!("m{round}"))
+            })
+            .collect();
+        for event in pushed {
+            event.acked_within(PATIENCE).await;
+        }
+    }
+    feishu
+        .wait_count("all replies", PATIENCE, CHATS * EACH, |entry| {
+            matches!(entry.what, Observation::Sent(_))
+        })
+        .await;
+    let mut replies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut first = Vec::new();
+    for (at, sent) in feishu.sent().into_iter().enumerate() {
+        let chat = replies.entry(sent.receive_id.clone()).or_default();
+        if chat.is_empty() {
+            first.push(at);
+        }
+        chat.push(sent.text().unwrap());
+    }
+    let expected: Vec<_> = (0..EACH).map(|round| format!("You said: m{round}")).collect();
+    assert_eq!(replies.len(), CHATS);
+    assert!(replies.values().all(|found| *found == expected), "{replies:?}");
+    assert_eq!(server.most_turns(), 8, "as many as the limit allows, and no more");
+    assert!(first.iter().max().unwrap() < &(CHATS * 3), "no chat waits for the end of others");
+    gateway.wait("feishu", "nothing waits", |i| i["store"]["waiting"] == 0);
+}

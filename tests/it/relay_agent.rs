@@ -1,0 +1,176 @@
+//! The relay, dialled by a simulated Hermes Agent (F20, F98). The stock one is in `tests/conformance`.
+
+use serde_json::{Value, json};
+use tests::hermes::{Hermes, Said, bearer};
+
+use crate::gateway::{Gateway, stderr};
+use crate::terminal::Terminal;
+
+const SECRET: &str = "shared";
+
+struct World {
+    gateway: Gateway,
+    url: String,
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl World {
+    fn new() -> Self {
+        let port = free_port();
+        let gateway = Gateway::new(&format!(
+            "[platform.local]\n[agent.hermes]\nkind = \"relay\"\nlisten = \"127.0.0.1:{port}\"\n\
+             secret_file = \"secret\"\nhome = \"home\"\n"
+        ));
+        std::fs::write(gateway.path("secret"), SECRET).unwrap();
+        std::fs::create_dir(gateway.path("home")).unwrap();
+        let mut gateway = gateway;
+        gateway.start();
+        gateway.wait("hermes", "listening", |i| i["phase"] == "ready");
+        Self { gateway, url: format!("ws://127.0.0.1:{port}/relay") }
+    }
+
+    /// What the agent's state file says from now on.
+    fn process(&self, pid: u32, active: u32) {
+        let state = json!({ "pid": pid, "start_time": 1, "active_agents": active });
+        let path = self.gateway.path("home").join("gateway_state.json");
+        let beside = path.with_extension("new");
+        std::fs::write(&beside, state.to_string()).unwrap();
+        std::fs::rename(beside, path).unwrap();
+    }
+
+    async fn dial(&self, name: &str) -> Hermes {
+        Hermes::dial(&self.url, &bearer("hermes", SECRET, 0), name).await.unwrap()
+    }
+
+    fn wait_open(&self, open: bool) {
+        self.gateway.wait("hermes", "gate", |i| i["gate"]["open"] == open);
+    }
+
+    fn acknowledged(&self, count: u64) {
+        self.gateway.wait("hermes", "settled", |i| i["gate"]["acknowledged"] == count);
+    }
+}
+
+async fn closed(hermes: &mut Hermes) -> Option<u16> {
+    loop {
+        if let Said::Closed(code) = hermes.hear().await {
+            return code;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_goes_to_an_agent_that_listens_and_its_answer_comes_back() {
+    let world = World::new();
+    let mut terminal = Terminal::join(&world.gateway);
+    terminal.typed("t1", "hello");
+    let mut hermes = world.dial("a").await;
+    let descriptor = hermes.hello("local").await;
+    assert_eq!(
+        (&descriptor["platform"], &descriptor["contract_version"]),
+        (&json!("local"), &json!(1))
+    );
+    assert_eq!(descriptor["supported_ops"], json!(["send"]));
+    let event = hermes.event().await;
+    assert_eq!((&event["text"], &event["message_id"]), (&json!("hello"), &json!("t1")));
+    assert_eq!(event["source"]["chat_type"], "dm");
+    assert_eq!(world.gateway.instance("hermes")["gate"]["acknowledged"], 0, "taken is not done");
+    let result = hermes.answer(&event, "good day").await;
+    assert_eq!(result["success"], true, "{result}");
+    assert_eq!(terminal.shown(), "good day");
+    world.acknowledged(1);
+    // What is not offered is refused at once, or the agent would wait half a minute.
+    let action = json!({ "op": "typing", "chat_id": "home" });
+    hermes.say(json!({ "type": "outbound", "requestId": "x", "action": action })).await;
+    assert_eq!(hermes.result("x").await["error"], "unsupported op");
+    let action = json!({ "op": "get_chat_info", "chat_id": "home" });
+    hermes.say(json!({ "type": "outbound", "requestId": "y", "action": action })).await;
+    assert_eq!(hermes.result("y").await["chat_info"]["type"], "dm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_comes_in_without_the_secret() {
+    let world = World::new();
+    for (id, secret, until, code) in
+        [("hermes", "wrong", 0, 4401), ("other", SECRET, 0, 4401), ("hermes", SECRET, 1, 1013)]
+    {
+        let mut stranger = Hermes::dial(&world.url, &bearer(id, secret, until), "s").await.unwrap();
+        assert_eq!(closed(&mut stranger).await, Some(code), "{id} {secret} {until}");
+    }
+    let elsewhere = world.url.replace("/relay", "/other");
+    let refused = Hermes::dial(&elsewhere, &bearer("hermes", SECRET, 0), "s").await;
+    assert!(refused.unwrap_err().to_string().contains("400"));
+    assert_eq!(world.gateway.instance("hermes")["connected"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_an_agent_says_wrong_the_next_line_works() {
+    let world = World::new();
+    let mut terminal = Terminal::join(&world.gateway);
+    terminal.typed("t1", "hello");
+    let mut hermes = world.dial("a").await;
+    hermes.raw("no JSON\n[1]\n\n{\"type\":\"la").await;
+    hermes.raw("ter\"}\n{\"type\":\"inbound_ack\"}\n{\"type\":\"outbound\"}\n").await;
+    hermes.raw("{\"type\":\"inbound_ack\",\"bufferId\":\"77.1.1\"}\n").await;
+    hermes.hello("local").await;
+    let event = hermes.event().await;
+    hermes.answer(&event, "good day").await;
+    assert_eq!(terminal.shown(), "good day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_restarted_gets_its_event_again_and_one_that_dialled_again_does_not() {
+    let world = World::new();
+    world.process(7, 1);
+    let mut terminal = Terminal::join(&world.gateway);
+    let mut first = world.dial("a").await;
+    first.hello("local").await;
+    terminal.typed("t1", "hello");
+    let event = first.event().await;
+    // Its reader died and it dials again: the newer connection counts.
+    let mut second = world.dial("b").await;
+    second.hello("local").await;
+    assert_eq!(closed(&mut first).await, Some(1000));
+    let probe = second.until("inbound").await;
+    let source = &probe["event"]["source"];
+    second.send(&source["platform"], &source["chat_id"], &Value::Null, "help").await;
+    world.wait_open(true);
+    second.answer(&event, "of the turn that went on").await;
+    assert_eq!(terminal.shown(), "of the turn that went on");
+    world.acknowledged(1);
+
+    terminal.typed("t2", "and now");
+    second.event().await;
+    drop(second);
+    world.wait_open(false);
+    world.process(8, 0);
+    let mut third = world.dial("c").await;
+    third.hello("local").await;
+    let event = third.event().await;
+    assert_eq!(event["message_id"], "t2");
+    third.answer(&event, "again").await;
+    assert_eq!(terminal.shown(), "again");
+    world.acknowledged(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_about_to_leave_is_let_go() {
+    let world = World::new();
+    let mut terminal = Terminal::join(&world.gateway);
+    let mut hermes = world.dial("a").await;
+    hermes.hello("local").await;
+    terminal.typed("t1", "hello");
+    let event = hermes.event().await;
+    hermes.say(json!({ "type": "going_idle" })).await;
+    hermes.until("going_idle_ack").await;
+    world.wait_open(false);
+    hermes.answer(&event, "last words").await;
+    assert_eq!(terminal.shown(), "last words");
+    // When the worker ends it closes politely.
+    let told = world.gateway.run(&["ctl", "kill", "hermes"]);
+    assert!(told.status.success(), "{}", stderr(&told));
+    assert_eq!(closed(&mut hermes).await, Some(1000));
+}

@@ -1,0 +1,49 @@
+//! A terminal at platform `local`, spoken for by a test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Gateway, PATIENCE};
+
+/// A terminal in one conversation.
+pub(crate) struct Terminal(BufReader<UnixStream>);
+
+impl Terminal {
+    pub(crate) fn join(gateway: &Gateway) -> Self {
+        gateway.wait_ready("local");
+        let stream = UnixStream::connect(gateway.state().join("chat-local.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut terminal = Self(BufReader::new(stream));
+        terminal.say(&json!({ "type": "join", "chat": "home", "user": "ann" }));
+        terminal.until("joined");
+        terminal
+    }
+
+    fn say(&mut self, line: &Value) {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    fn until(&mut self, kind: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the terminal is closed");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line["type"] == kind {
+                return line;
+            }
+        }
+    }
+
+    /// Types something and waits until it is accepted.
+    pub(crate) fn typed(&mut self, id: &str, text: &str) {
+        self.say(&json!({ "type": "say", "id": id, "text": text }));
+        assert_eq!(self.until("accepted")["id"], id);
+    }
+
+    /// The next message that is shown.
+    pub(crate) fn shown(&mut self) -> String {
+        self.until("message")["text"].as_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,133 @@
+//! A URL as the agent: what is posted, and what an answer means (F20). The official library judges the
+//! signatures in `tests/conformance`.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+
+use serde_json::Value;
+
+use crate::gateway::{Gateway, PATIENCE};
+use crate::terminal::Terminal;
+
+const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+struct Posted {
+    headers: Vec<(String, String)>,
+    body: Value,
+}
+
+impl Posted {
+    fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(found, _)| found == name);
+        found.map(|(_, value)| value.as_str()).unwrap()
+    }
+}
+
+/// Answers one post after the other as its script says, then with 204.
+fn receiver(script: &[&'static str]) -> (String, mpsc::Receiver<Posted>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook?token=hidden", listener.local_addr().unwrap());
+    let (tell, posted) = mpsc::channel();
+    let mut script: VecDeque<_> = script.iter().copied().collect();
+    // Ends when the test no longer listens, or with its process.
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let answer = script.pop_front().unwrap_or("204 No Content\r\n\r\n");
+            if tell.send(serve(stream, answer)).is_err() {
+                return;
+            }
+        }
+    });
+    (url, posted)
+}
+
+fn serve(stream: TcpStream, answer: &str) -> Posted {
+    let mut stream = BufReader::new(stream);
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.trim().split_once(": ") {
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse();
+    let mut body = vec![0; length.unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    write!(stream.get_mut(), "HTTP/1.1 {answer}").unwrap();
+    Posted { headers, body: serde_json::from_slice(&body).unwrap() }
+}
+
+fn gateway(url: &str) -> Gateway {
+    let mut gateway = Gateway::new(&format!(
+        "[platform.local]\n[agent.flow]\nkind = \"webhook\"\nurl = \"{url}\"\nsecret_file = \"key\"\n"
+    ));
+    std::fs::write(gateway.path("key"), SECRET).unwrap();
+    gateway.start();
+    gateway
+}
+
+#[test]
+fn an_event_is_posted_and_the_answer_replies() {
+    let (url, posted) = receiver(&["200 OK\r\ncontent-length: 15\r\n\r\n{\"text\":\"pong\"}"]);
+    let gateway = gateway(&url);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("t1", "ping");
+    assert_eq!(terminal.shown(), "pong");
+    let first = posted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first.body["type"], "message.received");
+    assert_eq!(first.body["data"]["text"], "ping");
+    assert!(first.body["timestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(first.header("webhook-id").starts_with("msg_"));
+    assert!(first.header("webhook-signature").starts_with("v1,"));
+    terminal.typed("t2", "no answer");
+    let second = posted.recv_timeout(PATIENCE).unwrap();
+    assert_ne!(second.header("webhook-id"), first.header("webhook-id"));
+    gateway.wait("flow", "settled", |i| i["gate"]["acknowledged"] == 2);
+    assert!(!gateway.status().unwrap().to_string().contains("hidden"), "a URL can be a secret");
+}
+
+#[test]
+fn a_failure_is_tried_again_under_the_same_id() {
+    let (url, posted) = receiver(&["500 X\r\ncontent-length: 0\r\n\r\n"]);
+    let gateway = gateway(&url);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("t1", "ping");
+    let first = posted.recv_timeout(PATIENCE).unwrap();
+    let second = posted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
+    assert_ne!(first.header("webhook-timestamp"), second.header("webhook-timestamp"));
+    assert_eq!(second.body["data"]["attempt"], 2);
+    gateway.wait("flow", "settled", |i| i["gate"]["acknowledged"] == 1);
+}
+
+#[test]
+fn a_receiver_that_is_gone_gets_no_more_and_nothing_is_lost() {
+    let (url, posted) = receiver(&["410 Gone\r\ncontent-length: 0\r\n\r\n"]);
+    let gateway = gateway(&url);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("t1", "ping");
+    posted.recv_timeout(PATIENCE).unwrap();
+    let told = gateway.wait("flow", "shut", |i| i["gate"]["open"] == false);
+    assert_eq!(told["connected"], false);
+    assert!(gateway.run(&["ctl", "restart", "flow"]).status.success());
+    assert_eq!(posted.recv_timeout(PATIENCE).unwrap().body["data"]["attempt"], 2);
+    gateway.wait("flow", "settled", |i| i["gate"]["acknowledged"] == 1);
+}
+
+#[test]
+fn a_secret_that_is_none_holds_the_instance() {
+    let gateway = Gateway::new(
+        "[platform.local]\n[agent.flow]\nkind = \"webhook\"\nurl = \"http://h/\"\nsecret_file = \"key\"\n",
+    );
+    std::fs::write(gateway.path("key"), "no secret").unwrap();
+    let mut gateway = gateway;
+    gateway.start();
+    let held = gateway.wait("flow", "held", |i| i["phase"] == "held");
+    assert!(held["reason"].as_str().unwrap().contains("whsec_"), "{held}");
+}

@@ -1,0 +1,124 @@
+//! Agent `exec`: a program that we start, which speaks the method set of [`protocol::rpc`] on its
+//! standard input and output.
+//!
+//! One run of the program is one life of this worker: when the program ends, so does the worker, and
+//! the supervisor's rules for restarts apply to both. The program belongs to the worker's process
+//! group, which is ended as a whole. A program that stays silent although it should have renewed its
+//! readiness hangs, and is ended too. Standard error is the gateway's own.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::rpc::connection::Connection;
+use super::rpc::session::{Ended, Session};
+use super::{Agent, Context};
+use crate::Error;
+
+/// How long the program may be silent when it should speak.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// From the end of its input to the end of the program. Less than our own last breath.
+const GRACE: Duration = Duration::from_millis(800);
+/// Exit codes by which a program tells what would help: README has the table. Not 75, by which a
+/// program would be started again and again without a pause.
+const MEANT: [u8; 6] = [64, 66, 69, 73, 77, 78];
+/// For every other end: a crash.
+const CRASH: u8 = 70;
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Exec {
+    settings: ExecSettings,
+}
+
+impl Exec {
+    /// With its settings.
+    pub fn new(settings: ExecSettings) -> Self {
+        Self { settings }
+    }
+
+    fn start(&self) -> Result<(Child, ChildStdout, ChildStdin), Error> {
+        let mut words = self.settings.command.iter();
+        let program = words.next().map_or("", String::as_str);
+        let mut command = Command::new(program);
+        command.args(words).current_dir(&self.settings.dir).kill_on_drop(true);
+        for (name, value) in &self.settings.variables {
+            command.env(name, value.expose());
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let what = format!("start {program}");
+        let mut child = command.spawn().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+                Error::Config { what: what.clone(), why: source.to_string() }
+            }
+            _ => Error::Os { what: what.clone(), source },
+        })?;
+        match (child.stdout.take(), child.stdin.take()) {
+            (Some(output), Some(input)) => Ok((child, output, input)),
+            _ => Err(Error::Os { what, source: std::io::Error::other("it has no pipes") }),
+        }
+    }
+}
+
+impl Agent for Exec {
+    async fn run(self, mut context: Context) -> Result<(), Error> {
+        let (mut child, output, input) = self.start()?;
+        let program = self.settings.command.join(" ");
+        let pid = child.id();
+        tracing::info!(?pid, program, "started");
+        context.say.say(FromWorker::Ready(Ready { account: program, idempotent_ms: None })).await;
+        let reason = "the program has not introduced itself yet".to_owned();
+        context.say.say(FromWorker::Outside(Outside::Down { reason, remedy: None })).await;
+        let connection = Connection::new((output, input));
+        let mut session = Session::new(connection, self.settings.concurrency);
+        match session.serve(&mut context, None, Some(PATIENCE)).await {
+            Ended::Stopped => {
+                session.goodbye().await;
+                drop(session);
+                let _ = end(&mut child).await;
+                Ok(())
+            }
+            Ended::Gone(reason) => {
+                drop(session);
+                Err(ended(&reason, end(&mut child).await))
+            }
+            Ended::Replaced(_) => Err(Error::Unexpected("a rival without a door")),
+        }
+    }
+}
+
+/// Waits for a program whose input has ended, and then no longer. `None`: it had to be killed.
+async fn end(child: &mut Child) -> Option<ExitStatus> {
+    if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+        return status.ok();
+    }
+    let _ = child.kill().await;
+    None
+}
+
+fn ended(reason: &str, status: Option<ExitStatus>) -> Error {
+    let own = status.and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+    let code = own.filter(|code| MEANT.contains(code)).unwrap_or(CRASH);
+    let why = match status {
+        Some(status) => format!("{reason}, {status}"),
+        None => format!("{reason}, and was killed"),
+    };
+    Error::Program { why, code }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_may_tell_what_would_help_and_anything_else_is_a_crash() {
+        let code = |raw: i32| ended("it left", Some(ExitStatus::from_raw(raw))).exit_code();
+        assert_eq!((code(78 << 8), code(69 << 8)), (78, 69));
+        assert_eq!((code(0), code(1 << 8), code(75 << 8), code(9)), (70, 70, 70, 70));
+        assert_eq!(ended("it left", None).exit_code(), 70);
+    }
+}

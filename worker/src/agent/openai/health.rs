@@ -1,0 +1,143 @@
+//! Whether the server takes requests, and when to look again. Pure, but for the spread of pauses.
+//!
+//! A server that sends one away is left alone for as long as it wishes, else for a growing while. Only
+//! a finished turn proves that it works again: a look at it may succeed where requests do not.
+
+use std::time::Duration;
+
+use protocol::worker::Outside;
+
+use crate::clock::{self, Instant};
+
+/// Between two looks at a server that works.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Pauses after failures in a row.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+];
+
+/// Why it takes nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Shut {
+    pub(super) reason: String,
+    /// Its own wish.
+    pub(super) wish: Option<Duration>,
+    pub(super) remedy: Option<String>,
+}
+
+impl Shut {
+    /// The same for `ctl status`.
+    pub(super) fn outside(&self) -> Outside {
+        Outside::Down { reason: self.reason.clone(), remedy: self.remedy.clone() }
+    }
+}
+
+/// What is known of the server.
+#[derive(Debug)]
+pub(super) struct Health {
+    open: bool,
+    failures: usize,
+    due: Instant,
+    looking: bool,
+    told: Option<bool>,
+}
+
+impl Health {
+    /// Nothing is known: look at once.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { open: false, failures: 0, due: now, looking: false, told: None }
+    }
+
+    /// When to look at it.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.looking).then_some(self.due)
+    }
+
+    /// A look is under way.
+    pub(super) fn looking(&mut self) {
+        self.looking = true;
+    }
+
+    /// Whether it takes requests.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// A turn came to its end.
+    pub(super) fn worked(&mut self) {
+        self.failures = 0;
+    }
+
+    /// A look came to its end; whether there is news.
+    pub(super) fn looked(&mut self, shut: Option<&Shut>, now: Instant) -> bool {
+        self.looking = false;
+        match shut {
+            // It was sent away meanwhile: the pause counts.
+            None if self.due > now => return false,
+            None => {
+                self.open = true;
+                self.due = now + AGAIN;
+            }
+            Some(shut) => {
+                self.shut(shut, now);
+            }
+        }
+        self.told.replace(self.open) != Some(self.open)
+    }
+
+    /// It takes nothing: for how long.
+    pub(super) fn shut(&mut self, shut: &Shut, now: Instant) -> Duration {
+        let step = PAUSES.get(self.failures).or(PAUSES.last()).copied().unwrap_or(AGAIN);
+        // Several requests that were under way fail together, and count as one.
+        let first = std::mem::replace(&mut self.open, false) || self.due <= now;
+        self.told = Some(false);
+        let until = now + shut.wish.unwrap_or_else(|| step + clock::jitter(step / 4));
+        if first {
+            self.failures += 1;
+            self.due = until;
+        } else {
+            self.due = self.due.max(until);
+        }
+        self.due.duration_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shut(wish: Option<u64>) -> Shut {
+        let wish = wish.map(Duration::from_secs);
+        Shut { reason: "no".into(), wish, remedy: None }
+    }
+
+    #[test]
+    fn its_wish_is_obeyed_and_pauses_grow_until_a_turn_works() {
+        let now = clock::now();
+        let mut health = Health::new(now);
+        assert_eq!(health.due(), Some(now));
+        health.looking();
+        assert_eq!(health.due(), None);
+        assert!(health.looked(None, now) && health.is_open());
+        assert_eq!(health.shut(&shut(Some(40)), now), Duration::from_secs(40));
+        assert!(!health.is_open());
+        assert!(!health.looked(None, now), "a look that was under way changes nothing");
+        assert!(!health.is_open());
+        let mut at = now + Duration::from_secs(40);
+        for step in [2, 5, 15, 60, 60] {
+            assert!(health.looked(None, at) && health.is_open());
+            let pause = health.shut(&shut(None), at);
+            // Of those that fail together only the first counts.
+            assert!(health.shut(&shut(None), at) >= pause);
+            assert!(pause >= Duration::from_secs(step) && pause <= Duration::from_secs(step) * 2);
+            at = health.due().unwrap();
+        }
+        health.worked();
+        health.looked(None, at);
+        assert!(health.shut(&shut(None), at) < Duration::from_secs(12));
+    }
+}

@@ -1,0 +1,188 @@
+//! Requests to the server: a turn, and a look at its health. Nothing is tried again here.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use protocol::id::Lane;
+use protocol::worker::{Memory, OpenAiSettings};
+use serde_json::{Value, json};
+
+use super::health::Shut;
+use super::sse::{Read, Sse};
+use super::status::{self, Failure};
+use super::turn::{End, Sign, Turn, error_of};
+use crate::Error;
+use crate::clock;
+use crate::http::{Http, NoAnswer, Stream};
+
+/// For a look.
+const LOOK: Duration = Duration::from_secs(5);
+/// For the body of a refusal.
+const ERROR: Duration = Duration::from_secs(5);
+const ERROR_MAX: usize = 64 * 1024;
+const WHOLE_MAX: usize = 4 * 1024 * 1024;
+
+/// How a turn ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// With an answer.
+    Answer(String),
+    /// Without one, and why.
+    Nothing(String),
+    /// Not at all.
+    Failed(Failure),
+}
+
+/// Makes requests.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    http: Http,
+    settings: OpenAiSettings,
+}
+
+impl Client {
+    pub(super) fn new(settings: OpenAiSettings) -> Result<Self, Error> {
+        Ok(Self { http: Http::new(&settings.base_url)?, settings })
+    }
+
+    fn request(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let request = request.header("accept-encoding", "identity");
+        match &self.settings.key {
+            Some(key) => request.bearer_auth(key.expose()),
+            None => request,
+        }
+    }
+
+    /// Whether it takes requests.
+    pub(super) async fn look(&self) -> Result<(), Shut> {
+        let base = &self.settings.base_url;
+        let url = match self.settings.memory {
+            Memory::Ours => format!("{base}/models"),
+            Memory::Hermes => format!("{}/health/detailed", base.trim_end_matches("/v1")),
+        };
+        let request = self.request(self.http.client().get(url)).timeout(LOOK);
+        let shut = |reason: String, remedy: Option<&str>| {
+            let remedy = remedy.map(str::to_owned);
+            Err(Shut { reason, wish: None, remedy })
+        };
+        match self.http.call(request).await {
+            Err(why) => shut(format!("ask the server: {why}"), None),
+            // A server without a list of its models may serve them all the same.
+            Ok(answer) if answer.status < 300 || answer.status == 404 => Ok(()),
+            Ok(answer) if [401, 403].contains(&answer.status) => {
+                let remedy = "check the key of this agent";
+                shut(format!("ask the server: HTTP {}", answer.status), Some(remedy))
+            }
+            Ok(answer) => shut(format!("ask the server: HTTP {}", answer.status), None),
+        }
+    }
+
+    /// One turn, to its end.
+    pub(super) async fn turn(&self, lane: &Lane, messages: Vec<Value>) -> Outcome {
+        let seconds = |n: u32| Duration::from_secs(u64::from(n));
+        let limit = seconds(self.settings.turn_limit_s);
+        match tokio::time::timeout(limit, self.asked(lane, messages)).await {
+            Ok(outcome) => outcome,
+            Err(_) => broken(format!("the turn was not over after {} s", limit.as_secs())),
+        }
+    }
+
+    async fn asked(&self, lane: &Lane, messages: Vec<Value>) -> Outcome {
+        let first = Duration::from_secs(u64::from(self.settings.first_s));
+        let body = json!({ "model": self.settings.model, "messages": messages, "stream": true });
+        let url = format!("{}/chat/completions", self.settings.base_url);
+        // The limits are ours: the client's own would cut a long answer.
+        let whole = Duration::from_secs(u64::from(self.settings.turn_limit_s));
+        let mut request = self.request(self.http.fresh().post(url)).timeout(whole).json(&body);
+        if self.settings.memory == Memory::Hermes {
+            let name = session(lane);
+            request = request.header("x-hermes-session-id", &name);
+            request = request.header("x-hermes-session-key", name);
+        }
+        let mut stream = match tokio::time::timeout(first, Stream::open(request)).await {
+            Err(_) => return broken(format!("no answer within {} s", first.as_secs())),
+            Ok(Err(NoAnswer { unsent: true, why })) => {
+                return Outcome::Failed(Failure::Busy(format!("reach the server: {why}"), None));
+            }
+            Ok(Err(NoAnswer { unsent: false, why })) => return broken(why),
+            Ok(Ok(stream)) => stream,
+        };
+        if !(200..300).contains(&stream.status()) {
+            return Outcome::Failed(refused(&mut stream).await);
+        }
+        let kind = stream.header("content-type").unwrap_or_default().to_ascii_lowercase();
+        if kind.starts_with("application/json") {
+            return match tokio::time::timeout(first, stream.rest(WHOLE_MAX)).await {
+                Ok(Ok(body)) => ended(Turn::whole(&body)),
+                Ok(Err(why)) => broken(why),
+                Err(_) => broken(format!("no whole answer within {} s", first.as_secs())),
+            };
+        }
+        if !kind.starts_with("text/event-stream") {
+            let why = format!("it answers with {kind:?}, as a proxy would");
+            return Outcome::Failed(Failure::Busy(why, None));
+        }
+        self.streamed(stream, first).await
+    }
+
+    async fn streamed(&self, mut stream: Stream, first: Duration) -> Outcome {
+        let pause = Duration::from_secs(u64::from(self.settings.pause_s));
+        let (mut sse, mut turn) = (Sse::default(), Turn::default());
+        // Only what is said moves it: a connection can be kept alive for ever.
+        let mut silent_at = clock::now() + first;
+        loop {
+            let bytes = match tokio::time::timeout_at(silent_at, stream.chunk()).await {
+                Err(_) => return broken("it fell silent in the middle of the answer".into()),
+                Ok(Ok(Some(bytes))) => bytes,
+                Ok(Ok(None)) => return ended(turn.end()),
+                Ok(Err(why)) => {
+                    // A connection that breaks behind the last word breaks nothing.
+                    return match turn.end() {
+                        End::Broken(_) => broken(why),
+                        end => ended(end),
+                    };
+                }
+            };
+            let Ok(read) = sse.feed(&bytes) else {
+                return broken("it sends an event without an end".into());
+            };
+            for read in read {
+                let Read::Event { name, data } = read else { continue };
+                match turn.event(&name, &data) {
+                    Sign::Content => silent_at = clock::now() + pause,
+                    Sign::Alive => {}
+                    Sign::Over => return ended(turn.end()),
+                }
+            }
+        }
+    }
+}
+
+fn broken(why: String) -> Outcome {
+    Outcome::Failed(Failure::Broken(why))
+}
+
+fn ended(end: End) -> Outcome {
+    match end {
+        End::Answer(text) => Outcome::Answer(text),
+        End::Nothing(why) => Outcome::Nothing(why),
+        End::Broken(why) => broken(why),
+    }
+}
+
+async fn refused(stream: &mut Stream) -> Failure {
+    let body = tokio::time::timeout(ERROR, stream.rest(ERROR_MAX)).await;
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    let error = serde_json::from_slice(&body).ok().and_then(|value| error_of(&value));
+    let ms = u64::try_from(clock::unix_ms()).unwrap_or(0);
+    let now = UNIX_EPOCH + Duration::from_millis(ms);
+    status::judge(stream.status(), error, stream.header("retry-after"), now)
+}
+
+/// The name of a lane's conversation: the same for ever, and safe in a header whatever the ids are.
+fn session(lane: &Lane) -> String {
+    let Lane { instance, chat_id, thread_id } = lane;
+    let whole = json!([instance, chat_id, thread_id]).to_string();
+    let digest = ring::digest::digest(&ring::digest::SHA256, whole.as_bytes());
+    let name: String = protocol::id::hex(digest.as_ref()).chars().take(32).collect();
+    format!("hgw-{name}")
+}

@@ -1,0 +1,85 @@
+//! What the status of an answer means for the event and for the endpoint. Pure.
+
+use std::time::{Duration, SystemTime};
+
+/// The longest pause that an endpoint is granted.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// What a failed call means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Failure {
+    /// This event will never be taken.
+    Never(String),
+    /// The conversation is too long for the model.
+    TooLong(String),
+    /// The key, the model or the address is wrong: nothing will be taken until a person acts.
+    Setup(String),
+    /// The endpoint takes nothing now; its own wish.
+    Busy(String, Option<Duration>),
+    /// The turn died half way.
+    Broken(String),
+}
+
+/// Judges a status that is no success; `error` is what the body says.
+pub(super) fn judge(
+    status: u16,
+    error: Option<String>,
+    retry_after: Option<&str>,
+    now: SystemTime,
+) -> Failure {
+    let told = match error {
+        Some(error) => format!("HTTP {status}: {error}"),
+        None => format!("HTTP {status}"),
+    };
+    match status {
+        401 | 403 | 404 | 405 => Failure::Setup(told),
+        408 | 409 | 425 | 429 | 500..=599 => {
+            Failure::Busy(told, retry_after.and_then(|text| pause(text, now)))
+        }
+        _ if is_too_long(&told) => Failure::TooLong(told),
+        _ => Failure::Never(told),
+    }
+}
+
+fn is_too_long(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["context_length", "context length", "exceed_context", "context size", "maximum context"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// `Retry-After`: seconds, also with a fraction, or a date.
+fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let pause = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(pause.min(PAUSE_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_at_fault() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let judged = |status, retry: Option<&str>| judge(status, None, retry, now);
+        let busy = |status, secs: Option<u64>| {
+            Failure::Busy(format!("HTTP {status}"), secs.map(Duration::from_secs))
+        };
+        assert_eq!(judged(429, Some("7")), busy(429, Some(7)));
+        assert_eq!(judged(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), busy(503, Some(7)));
+        assert_eq!(judged(503, Some("Sun, 06 Nov 1994 08:49:00 GMT")), busy(503, Some(0)));
+        assert_eq!(judged(429, Some("99999")), busy(429, Some(600)));
+        for nonsense in [None, Some("soon"), Some("-1"), Some("NaN"), Some("")] {
+            assert_eq!(judged(500, nonsense), busy(500, None), "{nonsense:?}");
+        }
+        assert_eq!(judged(401, None), Failure::Setup("HTTP 401".into()));
+        assert_eq!(judged(422, None), Failure::Never("HTTP 422".into()));
+        assert_eq!(judged(302, None), Failure::Never("HTTP 302".into()));
+        let long = judge(400, Some("maximum context length is 4096".into()), None, now);
+        assert!(matches!(long, Failure::TooLong(_)));
+    }
+}

@@ -1,0 +1,243 @@
+//! What a chat completion says so far, and whether it is whole. Pure.
+//!
+//! A stream is whole when it told a reason to finish. One that ends without any, or with a reason like
+//! `abort` or `error`, died half way, although its HTTP status was good. An error may come as an event.
+
+use serde_json::Value;
+
+/// The largest answer.
+const TEXT_MAX: usize = 512 * 1024;
+/// Events in a row that are no JSON.
+const NOISE_MAX: u32 = 5;
+
+/// How it ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// A whole answer.
+    Answer(String),
+    /// A whole answer that says nothing, and why.
+    Nothing(String),
+    /// It died half way.
+    Broken(String),
+}
+
+/// What an event means for the limits on silence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sign {
+    /// Something was said or done.
+    Content,
+    /// Only the connection lives.
+    Alive,
+    /// Nothing more is to be read.
+    Over,
+}
+
+/// A turn.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    text: String,
+    refusal: String,
+    finish: Option<String>,
+    error: Option<String>,
+    noise: u32,
+    is_done: bool,
+}
+
+impl Turn {
+    /// Takes an event of a stream.
+    pub(super) fn event(&mut self, name: &str, data: &str) -> Sign {
+        if !name.is_empty() {
+            // A tool of the agent at work.
+            return Sign::Content;
+        }
+        if data.trim() == "[DONE]" {
+            self.is_done = true;
+            return Sign::Over;
+        }
+        let Ok(value) = serde_json::from_str::<Value>(data) else {
+            self.noise += 1;
+            if self.noise < NOISE_MAX {
+                return Sign::Alive;
+            }
+            self.error = Some("it sends what is no JSON".into());
+            return Sign::Over;
+        };
+        self.noise = 0;
+        if let Some(error) = error_of(&value) {
+            self.error = Some(error);
+            return Sign::Over;
+        }
+        let Some(choice) = first(&value) else { return Sign::Alive };
+        let sign = self.add(choice.get("delta").unwrap_or(&Value::Null));
+        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+            self.finish = Some(reason.to_owned());
+        }
+        if self.text.len() > TEXT_MAX {
+            self.text.truncate(self.text.floor_char_boundary(TEXT_MAX));
+            self.text.push_str(" […]");
+            self.finish = Some("length".into());
+            return Sign::Over;
+        }
+        sign
+    }
+
+    fn add(&mut self, message: &Value) -> Sign {
+        let part = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.text.push_str(part("content"));
+        self.refusal.push_str(part("refusal"));
+        let said = ["content", "refusal", "reasoning", "reasoning_content"];
+        let tools = message.get("tool_calls").is_some_and(|calls| !calls.is_null());
+        let something = tools || said.iter().any(|name| !part(name).is_empty());
+        if something { Sign::Content } else { Sign::Alive }
+    }
+
+    /// Takes an answer that came in one piece.
+    pub(super) fn whole(body: &[u8]) -> End {
+        let Ok(value) = serde_json::from_slice::<Value>(body) else {
+            return End::Broken("it answers with what is no JSON".into());
+        };
+        let mut turn = Self { error: error_of(&value), is_done: true, ..Self::default() };
+        if let Some(choice) = first(&value) {
+            turn.add(choice.get("message").unwrap_or(&Value::Null));
+            let reason = choice.get("finish_reason").and_then(Value::as_str);
+            turn.finish = Some(reason.unwrap_or("stop").to_owned());
+        } else if turn.error.is_none() {
+            return End::Broken("it answers without a choice".into());
+        }
+        turn.end()
+    }
+
+    /// The stream is over.
+    pub(super) fn end(self) -> End {
+        if let Some(error) = self.error {
+            return End::Broken(error);
+        }
+        let reason = match (self.finish.as_deref(), self.is_done) {
+            (Some(reason), _) => reason,
+            (None, true) => "stop",
+            (None, false) => return End::Broken("the stream ended in the middle".into()),
+        };
+        let known = ["stop", "length", "tool_calls", "function_call", "content_filter"];
+        if !known.contains(&reason) {
+            return End::Broken(format!("it gave up: {reason}"));
+        }
+        let text = if self.text.trim().is_empty() { self.refusal } else { self.text };
+        match (text.trim().is_empty(), reason) {
+            (false, _) => End::Answer(text),
+            (true, "tool_calls" | "function_call") => {
+                End::Nothing("it wants tools, and none are offered".into())
+            }
+            (true, reason) => End::Nothing(format!("it said nothing ({reason})")),
+        }
+    }
+}
+
+fn first(value: &Value) -> Option<&Value> {
+    let choices = value.get("choices")?.as_array()?;
+    let index = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
+    choices.iter().find(index)
+}
+
+/// The error that an answer carries, in whatever shape; its words, without what could be a page.
+pub(super) fn error_of(value: &Value) -> Option<String> {
+    let error = value.get("error").filter(|error| !error.is_null());
+    let found = error.or_else(|| value.get("detail")).or_else(|| {
+        let alone = value.get("choices").is_none();
+        alone.then(|| value.get("message")).flatten()
+    })?;
+    let text = match found {
+        Value::String(text) => text.clone(),
+        Value::Object(_) => match found.get("message").and_then(Value::as_str) {
+            Some(text) => text.to_owned(),
+            None => found.to_string(),
+        },
+        other => other.to_string(),
+    };
+    let cut = text.floor_char_boundary(200);
+    text.get(..cut).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn delta(text: &str) -> String {
+        json!({ "choices": [{ "index": 0, "delta": { "content": text } }] }).to_string()
+    }
+
+    fn finish(reason: &str) -> String {
+        json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] }).to_string()
+    }
+
+    fn streamed(events: &[String]) -> End {
+        let mut turn = Turn::default();
+        for event in events {
+            if turn.event("", event) == Sign::Over {
+                break;
+            }
+        }
+        turn.end()
+    }
+
+    #[test]
+    fn an_answer_is_whole_only_with_a_reason_to_finish() {
+        let done = || "[DONE]".to_owned();
+        let two = || vec![delta("good "), delta("day")];
+        let answer = End::Answer("good day".into());
+        assert_eq!(streamed(&[two(), vec![finish("stop")]].concat()), answer);
+        assert_eq!(streamed(&[two(), vec![done()]].concat()), answer);
+        assert!(matches!(streamed(&two()), End::Broken(_)));
+        for reason in ["abort", "error", "whatever"] {
+            let broken = streamed(&[two(), vec![finish(reason), done()]].concat());
+            assert!(matches!(broken, End::Broken(_)), "{reason}");
+        }
+        assert!(matches!(streamed(&[finish("tool_calls")]), End::Nothing(_)));
+        let usage = json!({ "choices": [], "usage": {} }).to_string();
+        assert_eq!(streamed(&[two(), vec![usage, finish("length")]].concat()), answer);
+    }
+
+    #[test]
+    fn an_error_in_the_middle_is_one() {
+        for error in [
+            json!({ "error": { "message": "engine died" } }),
+            json!({ "error": "engine died" }),
+            json!({ "detail": "engine died" }),
+            json!({ "message": "engine died" }),
+        ] {
+            let broken = streamed(&[delta("good"), error.to_string(), finish("stop")]);
+            assert_eq!(broken, End::Broken("engine died".into()));
+        }
+        let noise = vec!["no JSON".to_owned(); 5];
+        assert!(matches!(streamed(&noise), End::Broken(_)));
+        assert_eq!(
+            streamed(&[noise[..4].to_vec(), vec![delta("x"), finish("stop")]].concat()),
+            End::Answer("x".into())
+        );
+    }
+
+    #[test]
+    fn an_answer_in_one_piece() {
+        let whole =
+            json!({ "choices": [{ "message": { "content": "x" }, "finish_reason": "stop" }] });
+        assert_eq!(Turn::whole(whole.to_string().as_bytes()), End::Answer("x".into()));
+        assert!(matches!(Turn::whole(b"<html>"), End::Broken(_)));
+        assert!(matches!(Turn::whole(b"{}"), End::Broken(_)));
+    }
+
+    #[test]
+    fn a_huge_answer_is_cut() {
+        let many: Vec<_> = (0..20).map(|_| delta(&"断".repeat(20_000))).collect();
+        let End::Answer(text) = streamed(&many) else { panic!() };
+        assert!(text.len() <= TEXT_MAX + 10 && text.ends_with("[…]"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_events_make_it_panic(events in prop::collection::vec("\\PC{0,40}|\\{\"choices\":\\[[0-9{}\":a-z]{0,9}\\]\\}", 0..9)) {
+            let _ = streamed(&events);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Agent `relay`: a Hermes Agent that dials in as to a relay connector, contract version 1.
+//!
+//! We listen on this machine alone; who knows the secret is the agent. What is sent and what the
+//! agent's words mean is decided in `connector`; here are the sockets, the clock and the agent's state
+//! file. Nothing here waits for the agent: it may be deaf for half a minute at a time.
+
+mod book;
+mod connector;
+mod door;
+mod source;
+mod token;
+mod wire;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::FuturesOrdered;
+use protocol::event::Reply;
+use protocol::worker::{FromWorker, Ready, RelaySettings, ReplyVerdict};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::connector::{Action, Conn, Connector, Input, Process, Rules};
+use self::door::{Keeper, Line, News};
+use super::{Agent, Context, Replies, ToAgent};
+use crate::Error;
+use crate::clock;
+
+/// Connections at once; an agent leaves some of them open when its reader dies.
+const CONNECTIONS: usize = 16;
+/// Lines that an agent may leave unread.
+const UNREAD: usize = 512;
+/// An answer must come within 30 s, or the agent gives its message up.
+const STORE: Duration = Duration::from_secs(20);
+const STORE_AGAIN: Duration = Duration::from_millis(500);
+/// A larger state file is none.
+const STATE_MAX: u64 = 1024 * 1024;
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Relay {
+    settings: RelaySettings,
+}
+
+impl Relay {
+    /// With its settings.
+    pub fn new(settings: RelaySettings) -> Self {
+        Self { settings }
+    }
+}
+
+impl Agent for Relay {
+    async fn run(self, mut context: Context) -> Result<(), Error> {
+        let RelaySettings { listen, id, secret, home, platforms, concurrency, turn_limit_s } =
+            self.settings;
+        let what = format!("listen at {listen}");
+        let listener =
+            TcpListener::bind(listen).await.map_err(|source| Error::Os { what, source })?;
+        let account = format!("{id} at ws://{listen}/relay");
+        context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
+        context.say.say(FromWorker::Outside(connector::down())).await;
+        let turn = Duration::from_secs(u64::from(turn_limit_s));
+        let nonce = format!("{:x}", clock::unix_ms());
+        let rules = Rules { platforms, concurrency, turn, nonce };
+        let (tell, mut news) = mpsc::channel(UNREAD);
+        let mut desk = Desk {
+            connector: Connector::new(rules, clock::now()),
+            lines: HashMap::new(),
+            submitted: FuturesOrdered::new(),
+            home,
+            replies: context.replies.clone(),
+        };
+        let keeper = Arc::new(Keeper { id, secret });
+        let mut sockets = JoinSet::new();
+        let mut last: Conn = 0;
+        loop {
+            let due = desk.connector.deadline();
+            let input = tokio::select! {
+                () = context.stop.cancelled() => break,
+                Some(incoming) = context.incoming.recv() => match incoming {
+                    ToAgent::Deliver(delivery) => Input::Deliver(delivery),
+                    ToAgent::Settled(_) | ToAgent::Receipt(_) => continue,
+                },
+                Some((conn, said)) = news.recv() => match said {
+                    News::Heard(heard) => Input::Heard(conn, heard),
+                    News::Closed => {
+                        desk.lines.remove(&conn);
+                        Input::Closed(conn)
+                    }
+                },
+                Some(judged) = desk.submitted.next() => judged,
+                accepted = listener.accept(), if sockets.len() < CONNECTIONS => {
+                    if let Ok((stream, peer)) = accepted {
+                        last += 1;
+                        let (write, lines) = mpsc::channel(UNREAD);
+                        desk.lines.insert(last, write);
+                        let keeper = keeper.clone();
+                        sockets.spawn(door::serve(last, stream, peer, keeper, lines, tell.clone()));
+                    }
+                    continue;
+                }
+                Some(_) = sockets.join_next() => continue,
+                () = tokio::time::sleep_until(due.unwrap_or_else(clock::now)), if due.is_some() => {
+                    Input::Tick
+                }
+            };
+            desk.perform(input, &context).await;
+        }
+        // The end of its lines tells each socket to close politely.
+        desk.lines.clear();
+        let all = async { while sockets.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(door::GOODBYE, all).await;
+        Ok(())
+    }
+}
+
+struct Desk {
+    connector: Connector,
+    lines: HashMap<Conn, mpsc::Sender<Line>>,
+    submitted: FuturesOrdered<BoxFuture<'static, Input>>,
+    home: Option<std::path::PathBuf>,
+    replies: Replies,
+}
+
+impl Desk {
+    async fn perform(&mut self, input: Input, context: &Context) {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            for action in self.connector.on(input, clock::now()) {
+                match action {
+                    Action::Line(conn, line) => self.write(conn, Line::Text(line)),
+                    Action::Close(conn) => self.write(conn, Line::Close),
+                    Action::Look => {
+                        let seen = self.home.as_deref().and_then(look);
+                        next = Some(Input::Seen(seen));
+                    }
+                    Action::Say(frame) => context.say.say(frame).await,
+                    Action::Submit { conn, request, ends, reply } => {
+                        let replies = self.replies.clone();
+                        let submit = async move {
+                            let verdict = submit(&replies, reply).await;
+                            Input::Judged { conn, request, ends, verdict }
+                        };
+                        self.submitted.push_back(submit.boxed());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an agent does not read is bounded: then its connection ends.
+    fn write(&mut self, conn: Conn, line: Line) {
+        let full = self.lines.get(&conn).is_some_and(|lines| {
+            matches!(lines.try_send(line), Err(mpsc::error::TrySendError::Full(_)))
+        });
+        if full {
+            tracing::warn!("the agent does not read; its connection is ended");
+            self.lines.remove(&conn);
+        }
+    }
+}
+
+/// Hands a reply in, again and again while the store is busy.
+async fn submit(replies: &Replies, reply: Reply) -> Option<ReplyVerdict> {
+    let until = clock::now() + STORE;
+    loop {
+        match replies.submit(reply.clone()).await {
+            Some(ReplyVerdict::Refused) if clock::now() < until => {
+                tokio::time::sleep(STORE_AGAIN).await;
+            }
+            verdict => return verdict,
+        }
+    }
+}
+
+/// What the agent's state file tells. It is small and local: reading it takes no time worth a thread.
+fn look(home: &Path) -> Option<Process> {
+    let path = home.join("gateway_state.json");
+    let size = std::fs::metadata(&path).ok()?.len();
+    let text = (size <= STATE_MAX).then(|| std::fs::read(&path).ok()).flatten()?;
+    process(&text)
+}
+
+fn process(text: &[u8]) -> Option<Process> {
+    let state: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let (pid, start) = (state.get("pid")?.as_u64()?, state.get("start_time")?);
+    let active = state.get("active_agents").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    (!start.is_null()).then(|| Process { identity: format!("{pid} {start}"), active })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_file_that_tells_nothing_is_none() {
+        let told = br#"{"pid":7,"start_time":12.5,"active_agents":2,"later":1}"#;
+        let expected = Process { identity: "7 12.5".into(), active: 2 };
+        assert_eq!(process(told), Some(expected));
+        for nothing in [&b"{"[..], b"[]", br#"{"pid":7}"#, br#"{"pid":7,"start_time":null}"#] {
+            assert_eq!(process(nothing), None);
+        }
+    }
+}

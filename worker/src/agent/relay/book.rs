@@ -1,0 +1,229 @@
+//! The events that this worker has, which of them the agent has, and which of its words answers which. Pure.
+//!
+//! No line of the contract names the event that a message answers. With one event a session at the
+//! agent, this rule holds: a final message answers the event whose message it replies to, or whose
+//! thread's root; one that replies to nothing answers the only event of its thread.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::event::{Delivery, Reply};
+use protocol::id::{EventId, Instance, Lane};
+
+use super::connector::Conn;
+use super::source::Source;
+use super::wire::Send;
+use crate::clock::Instant;
+
+/// Chats and answered messages that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// How far an event has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// With us.
+    Held,
+    /// Written, `taken` once the agent said so. `gap`: the connection was lost since.
+    Sent { since: Instant, taken: Option<Instant>, gap: bool },
+    /// Its answer is on the way to the store.
+    Answering,
+}
+
+/// An event.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) delivery: Box<Delivery>,
+    pub(super) source: Source,
+    /// The agent's session.
+    pub(super) key: String,
+    pub(super) state: State,
+}
+
+impl Entry {
+    /// The name under which the agent acknowledges it.
+    pub(super) fn buffer(&self, conn: Conn) -> String {
+        format!("{}.{}.{conn}", self.delivery.event_id, self.delivery.attempt)
+    }
+}
+
+#[derive(Debug)]
+struct Chat {
+    platform: String,
+    id: String,
+    /// The agent's thread, which is not always the lane's.
+    thread: Option<String>,
+    kind: &'static str,
+    lane: Lane,
+}
+
+/// The key of the answer to a message: the same for every answer, whoever heard it and however often it
+/// was offered, so that a second one becomes no second message.
+pub(super) fn key(platform: &str, chat_id: &str, message_id: &str) -> String {
+    let whole = serde_json::json!([platform, chat_id, message_id]).to_string();
+    let digest = ring::digest::digest(&ring::digest::SHA256, whole.as_bytes());
+    let name: String = protocol::id::hex(digest.as_ref()).chars().take(40).collect();
+    format!("relay:answer:{name}")
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) entries: BTreeMap<EventId, Entry>,
+    chats: VecDeque<Chat>,
+    /// Messages, with their chats, that were offered more than once and are answered.
+    answered: VecDeque<(String, String)>,
+}
+
+impl Book {
+    /// An event comes; whether it is answered already.
+    pub(super) fn add(&mut self, delivery: Box<Delivery>) -> bool {
+        let id = delivery.event_id;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            // Offered again while we still have it: there is nothing to send twice.
+            entry.delivery = delivery;
+            return false;
+        }
+        let source = Source::of(&delivery);
+        if delivery.attempt > 1 && self.knows(&source.chat_id, &source.message_id) {
+            return true;
+        }
+        let chat = Chat {
+            platform: source.platform.clone(),
+            id: source.chat_id.clone(),
+            thread: source.thread_id.clone(),
+            kind: source.chat_type,
+            lane: delivery.lane.clone(),
+        };
+        self.chats.retain(|known| {
+            (&known.platform, &known.id, &known.thread) != (&chat.platform, &chat.id, &chat.thread)
+        });
+        self.chats.push_front(chat);
+        self.chats.truncate(REMEMBERED);
+        let key = source.session_key();
+        self.entries.insert(id, Entry { delivery, source, key, state: State::Held });
+        false
+    }
+
+    /// What may go now: one event of each session. What was offered before waits while `cautious`.
+    pub(super) fn due(&mut self, cautious: bool) -> impl Iterator<Item = &mut Entry> {
+        let busy = self.entries.values().filter(|entry| entry.state != State::Held);
+        let mut keys: BTreeSet<String> = busy.map(|entry| entry.key.clone()).collect();
+        self.entries.values_mut().filter(move |entry| {
+            let waits = cautious && entry.delivery.attempt > 1;
+            entry.state == State::Held && !waits && keys.insert(entry.key.clone())
+        })
+    }
+
+    /// The agent has it in memory.
+    pub(super) fn taken(&mut self, conn: Conn, buffer: &str, now: Instant) {
+        let id = buffer.split('.').next().and_then(|id| id.parse().ok()).map(EventId);
+        let Some(entry) = id.and_then(|id| self.entries.get_mut(&id)) else { return };
+        let own = entry.buffer(conn) == buffer;
+        if let State::Sent { taken, .. } = &mut entry.state
+            && own
+        {
+            taken.get_or_insert(now);
+        }
+    }
+
+    /// The connection is lost, and perhaps an answer with it.
+    pub(super) fn gap(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let State::Sent { gap, .. } = &mut entry.state {
+                *gap = true;
+            }
+        }
+    }
+
+    /// The event whose turn ends with this message.
+    pub(super) fn answered_by(&self, platform: &str, send: &Send) -> Option<EventId> {
+        let mut here = self.entries.iter().filter(|(_, entry)| {
+            entry.state != State::Answering
+                && entry.source.platform == platform
+                && entry.source.chat_id == send.chat_id
+        });
+        if let Some(reply_to) = &send.reply_to {
+            // Also of one that is with us: its first copy may be in work still.
+            let found = here.find(|(_, entry)| {
+                let source = &entry.source;
+                let sent = entry.state != State::Held || entry.delivery.attempt > 1;
+                let anchored = source.thread_id.is_some()
+                    && source.thread_id == send.thread_id
+                    && source.reply_to.as_ref() == Some(reply_to);
+                sent && (source.message_id == *reply_to || anchored)
+            });
+            return found.map(|(id, _)| *id);
+        }
+        let mut same = here.filter(|(_, entry)| {
+            entry.state != State::Held
+                && entry.source.thread_id.is_some()
+                && entry.source.thread_id == send.thread_id
+        });
+        let found = same.next().map(|(id, _)| *id);
+        if same.next().is_some() { None } else { found }
+    }
+
+    /// The answer to an event, on its way from now on.
+    pub(super) fn answer(&mut self, id: EventId, text: &str) -> Option<Reply> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.state = State::Answering;
+        let Delivery { lane, event, .. } = &*entry.delivery;
+        let Source { platform, chat_id, message_id, .. } = &entry.source;
+        Some(Reply {
+            key: key(platform, chat_id, message_id),
+            lane: lane.clone(),
+            reply_to: event.message_id.clone(),
+            text: text.to_owned(),
+        })
+    }
+
+    /// An event is over; whether it was here.
+    pub(super) fn done(&mut self, id: EventId) -> bool {
+        let Some(entry) = self.entries.remove(&id) else { return false };
+        if entry.delivery.attempt > 1 {
+            self.answered(entry.source.chat_id, entry.source.message_id);
+        }
+        true
+    }
+
+    /// There were two copies of a message, and one is answered.
+    pub(super) fn answered(&mut self, chat_id: String, message_id: String) {
+        self.answered.push_front((chat_id, message_id));
+        self.answered.truncate(REMEMBERED);
+    }
+
+    fn knows(&self, chat_id: &str, message_id: &str) -> bool {
+        self.answered.iter().any(|(chat, message)| chat == chat_id && message == message_id)
+    }
+
+    /// Whether this answers a message again that was answered: there were two copies of it.
+    pub(super) fn is_answered(&self, send: &Send) -> bool {
+        send.reply_to.as_ref().is_some_and(|reply_to| self.knows(&send.chat_id, reply_to))
+    }
+
+    /// Where a message goes that answers nothing.
+    pub(super) fn lane(
+        &self,
+        platform: &str,
+        send: &Send,
+        platforms: &[(Instance, String)],
+    ) -> Option<Lane> {
+        let mut known =
+            self.chats.iter().filter(|chat| chat.platform == platform && chat.id == send.chat_id);
+        if let Some(chat) = known.clone().find(|chat| chat.thread == send.thread_id) {
+            return Some(chat.lane.clone());
+        }
+        let configured = || platforms.iter().find(|(_, kind)| kind == platform);
+        let instance = match known.next() {
+            Some(chat) => chat.lane.instance.clone(),
+            None => configured()?.0.clone(),
+        };
+        let (chat_id, thread_id) = (send.chat_id.clone(), send.thread_id.clone());
+        (!chat_id.is_empty()).then_some(Lane { instance, chat_id, thread_id })
+    }
+
+    /// What sort of chat it is, by the agent's word.
+    pub(super) fn kind_of(&self, chat_id: &str) -> &'static str {
+        let known = self.chats.iter().find(|chat| chat.id == chat_id);
+        known.map_or("group", |chat| chat.kind)
+    }
+}

@@ -1,0 +1,486 @@
+//! What to send to the agent and when, and what its words mean for our events. Pure.
+//!
+//! The contract lacks what a gateway needs to know, so it is found out:
+//!
+//! * *Is it ready?* It takes events and drops them in its first second. A harmless command in a chat
+//!   that does not exist is repeated until it is answered; the names of these chats are never used again.
+//! * *Is a turn over?* Its acknowledgement means "in memory", so an event is kept until a final message
+//!   matches it. One event a session at a time, since what waits in the agent becomes one merged turn.
+//! * *Did it restart?* Then what it held is gone and is offered again; if it merely dialled again, its
+//!   turns still run, and a second copy would be answered twice. Its state file tells the process and
+//!   how many turns run; where that cannot be read, a new connection counts as a restart.
+//! * *A turn that says nothing* is over when no turn runs any more; without the state file only a limit
+//!   ends it, and then nobody knows: the event is set aside with that doubt.
+
+mod messages;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use protocol::event::{Delivery, Pause, Reply};
+use protocol::id::{EventId, Instance};
+use protocol::worker::{FromWorker, Outside, ReplyVerdict};
+
+use super::book::{Book, Entry, State};
+use super::wire::{self, Heard, Op};
+use crate::clock::Instant;
+
+/// How often time is looked at while there is something to look after.
+const BEAT: Duration = Duration::from_millis(500);
+/// How long readiness holds, and how often it and all leases of events are renewed.
+const LEASE_MS: u32 = 30_000;
+const RENEW: Duration = Duration::from_secs(10);
+/// An agent that lost its connection while it waited for a result holds that session for so long, and
+/// its state file does not tell.
+const STUCK: Duration = Duration::from_secs(32);
+/// No turn runs for so long after a loss: the answer was lost with the connection.
+const SETTLED: Duration = Duration::from_secs(2);
+/// No turn runs for so long after an event was taken: its turn said nothing.
+const SILENT: Duration = Duration::from_secs(10);
+/// The agent dials again within 30 s. One that is away for longer hands its events back.
+const AWAY: Duration = Duration::from_secs(60);
+/// An event that a former worker had is offered again within so long.
+const FORMER: Duration = Duration::from_secs(120);
+/// The chats of our probes.
+const PROBE: &str = "hgw-probe-";
+
+/// A connection.
+pub(super) type Conn = u64;
+
+/// What the agent's state file tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Process {
+    /// Number and start time, together never used again.
+    pub(super) identity: String,
+    /// Turns that run.
+    pub(super) active: u64,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// An authenticated connection says something.
+    Heard(Conn, Heard),
+    /// A connection is over.
+    Closed(Conn),
+    /// An event for the agent.
+    Deliver(Box<Delivery>),
+    /// The verdict on an [`Action::Submit`].
+    Judged { conn: Conn, request: String, ends: Ends, verdict: Option<ReplyVerdict> },
+    /// The answer to [`Action::Look`]; `None`: the file tells nothing.
+    Seen(Option<Process>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq)]
+pub(super) enum Action {
+    /// Write a line to a connection.
+    Line(Conn, String),
+    /// Close a connection politely.
+    Close(Conn),
+    /// Read the agent's state file.
+    Look,
+    /// Tell the supervisor.
+    Say(FromWorker),
+    /// Hand a reply in.
+    Submit { conn: Conn, request: String, ends: Ends, reply: Reply },
+}
+
+/// What a reply settles once it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ends {
+    /// The turn of an event that is here.
+    Event(EventId),
+    /// The turn of a message, by chat and id, whose event is not here yet: a former worker sent it.
+    Message(String, String),
+    /// Nothing.
+    Nothing,
+}
+
+/// Its rules.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// The platforms that are heard, and their kinds.
+    pub(super) platforms: Vec<(Instance, String)>,
+    /// Events that the agent may have at once.
+    pub(super) concurrency: u32,
+    /// The longest turn.
+    pub(super) turn: Duration,
+    /// Makes the names of probes ours and no former worker's.
+    pub(super) nonce: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Asking whether it listens.
+    Probing { next: Instant, count: u32 },
+    /// It listens; which process is it?
+    Recognising,
+    /// Events may go.
+    Open { renew: Instant },
+    /// It is about to leave, or refuses work.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Live {
+    conn: Conn,
+    platforms: BTreeSet<String>,
+    phase: Phase,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Connector {
+    rules: Rules,
+    live: Option<Live>,
+    down_since: Option<Instant>,
+    book: Book,
+    process: Option<String>,
+    /// Since when no turn runs, as far as the state file tells.
+    idle_since: Option<Instant>,
+    /// An event that was offered before may still be in work.
+    cautious: bool,
+    /// Until then a session of the agent may be stuck.
+    stuck_until: Instant,
+    /// Until then an answer may be to an event that is on its way to us again.
+    former_until: Instant,
+    progress: Instant,
+    beat: Instant,
+}
+
+impl Connector {
+    pub(super) fn new(rules: Rules, now: Instant) -> Self {
+        Self {
+            rules,
+            live: None,
+            down_since: None,
+            book: Book::default(),
+            process: None,
+            idle_since: None,
+            cautious: true,
+            stuck_until: now,
+            former_until: now + FORMER,
+            progress: now,
+            beat: now,
+        }
+    }
+
+    /// When time is to be looked at again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.live.is_some() || !self.book.entries.is_empty()).then_some(self.beat + BEAT)
+    }
+
+    /// What follows from `input`.
+    pub(super) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Heard(conn, heard) => self.heard(conn, heard, now, &mut out),
+            Input::Closed(conn) => self.closed(conn, now, &mut out),
+            Input::Deliver(delivery) => self.deliver(delivery, &mut out),
+            Input::Judged { conn, request, ends, verdict } => {
+                self.judged(conn, &request, ends, verdict, &mut out);
+            }
+            Input::Seen(process) => self.seen(process, now, &mut out),
+            Input::Tick => self.tick(now, &mut out),
+        }
+        self.flush(now, &mut out);
+        out
+    }
+
+    fn heard(&mut self, conn: Conn, heard: Heard, now: Instant, out: &mut Vec<Action>) {
+        if let Heard::Hello(platform) = heard {
+            self.hello(conn, platform, now, out);
+            return;
+        }
+        // What an older connection still says is true; only its readiness is nobody's.
+        match heard {
+            Heard::Outbound { request, platform, op } => match op {
+                Op::Send(send) => self.send(conn, request, platform, &send, now, out),
+                Op::ChatInfo { chat_id } => {
+                    let kind = self.book.kind_of(&chat_id);
+                    out.push(Action::Line(conn, wire::chat_info(&request, &chat_id, kind)));
+                }
+                Op::Unknown(name) => {
+                    tracing::debug!(op = name, "the agent wants what is not offered");
+                    out.push(Action::Line(conn, wire::failed(&request, "unsupported op")));
+                }
+            },
+            Heard::Taken(buffer_id) => self.book.taken(conn, &buffer_id, now),
+            Heard::GoingIdle => {
+                out.push(Action::Line(conn, wire::going_idle_ack()));
+                if self.live.as_ref().is_some_and(|live| live.conn == conn) {
+                    self.leave("it is about to leave", out);
+                }
+            }
+            Heard::Hello(_) | Heard::Other => {}
+        }
+    }
+
+    /// The newest connection with a hello is the one: a reader that died leaves an old one open.
+    fn hello(&mut self, conn: Conn, platform: String, now: Instant, out: &mut Vec<Action>) {
+        out.push(Action::Line(conn, wire::descriptor(&platform)));
+        if !self.rules.platforms.iter().any(|(_, kind)| *kind == platform) {
+            tracing::warn!(platform, "the agent fronts a platform that it does not hear here");
+        }
+        let fresh = Phase::Probing { next: now, count: 0 };
+        match &mut self.live {
+            Some(live) if live.conn == conn => {
+                live.platforms.insert(platform);
+                if live.phase == Phase::Leaving {
+                    live.phase = fresh;
+                }
+            }
+            former => {
+                let platforms = BTreeSet::from([platform]);
+                let former = former.replace(Live { conn, platforms, phase: fresh });
+                if let Some(former) = former {
+                    out.push(Action::Close(former.conn));
+                    self.lost(out);
+                }
+            }
+        }
+        self.down_since = None;
+        self.tick(now, out);
+    }
+
+    fn closed(&mut self, conn: Conn, now: Instant, out: &mut Vec<Action>) {
+        if self.live.as_ref().is_some_and(|live| live.conn == conn) {
+            self.live = None;
+            self.down_since = Some(now);
+            self.lost(out);
+            out.push(Action::Say(FromWorker::Outside(down())));
+        }
+    }
+
+    /// The gate shuts; what the agent holds stays with it.
+    fn lost(&mut self, out: &mut Vec<Action>) {
+        out.push(Action::Say(self.lease(0)));
+        self.book.gap();
+    }
+
+    fn leave(&mut self, why: &str, out: &mut Vec<Action>) {
+        if let Some(live) = &mut self.live {
+            tracing::info!(why, "no more events for the agent until it says hello again");
+            live.phase = Phase::Leaving;
+            out.push(Action::Say(self.lease(0)));
+            let reason = format!("the agent takes no work: {why}");
+            out.push(Action::Say(FromWorker::Outside(Outside::Down { reason, remedy: None })));
+        }
+    }
+
+    fn lease(&self, ttl_ms: u32) -> FromWorker {
+        FromWorker::Lease { ttl_ms, concurrency: self.rules.concurrency }
+    }
+
+    fn deliver(&mut self, delivery: Box<Delivery>, out: &mut Vec<Action>) {
+        let event_id = delivery.event_id;
+        if self.book.add(delivery) {
+            tracing::info!(event_id = event_id.0, "its first copy was answered meanwhile");
+            out.push(Action::Say(FromWorker::Ack { event_id }));
+        }
+    }
+
+    /// Hands an event back, to be offered again at once; the attempt counts.
+    fn refuse(&mut self, id: EventId, why: &str, out: &mut Vec<Action>) {
+        if self.book.entries.remove(&id).is_some() {
+            let (reason, after_ms) = (why.to_owned(), Some(0));
+            out.push(Action::Say(FromWorker::Nack { event_id: id, reason, after_ms }));
+        }
+    }
+
+    /// The answer to a probe of this very connection proves that the agent listens.
+    fn probed(&mut self, conn: Conn, chat: &str, now: Instant, out: &mut Vec<Action>) {
+        let own = self.probe_prefix(conn);
+        let Some(live) = &mut self.live else { return };
+        if matches!(live.phase, Phase::Probing { .. })
+            && live.conn == conn
+            && chat.starts_with(&own)
+        {
+            live.phase = Phase::Recognising;
+            out.push(Action::Look);
+            self.beat = now;
+        }
+    }
+
+    fn probe_prefix(&self, conn: Conn) -> String {
+        format!("{PROBE}{}-{conn}-", self.rules.nonce)
+    }
+
+    fn seen(&mut self, process: Option<Process>, now: Instant, out: &mut Vec<Action>) {
+        match &process {
+            Some(Process { active: 0, .. }) => {
+                self.idle_since.get_or_insert(now);
+            }
+            _ => self.idle_since = None,
+        }
+        if self.live.as_ref().is_some_and(|live| live.phase == Phase::Recognising) {
+            self.recognise(process, now, out);
+            return;
+        }
+        // What was not stuck any more counts as idle from then on.
+        let idle_since = self.idle_since.map(|at| at.max(self.stuck_until));
+        let idle = |since: Duration| idle_since.is_some_and(|at| at + since <= now);
+        if process.is_none() || idle(SETTLED) {
+            self.cautious = false;
+        }
+        if self.live.is_none() {
+            return;
+        }
+        let (mut lost, mut silent) = (Vec::new(), Vec::new());
+        for (id, entry) in &self.book.entries {
+            match entry.state {
+                State::Sent { gap: true, .. } if idle(SETTLED) => lost.push(*id),
+                State::Sent { taken: Some(at), gap: false, .. }
+                    if idle(SILENT) && at + SILENT <= now =>
+                {
+                    silent.push(*id);
+                }
+                _ => {}
+            }
+        }
+        for id in lost {
+            self.refuse(id, "its answer was lost with the connection", out);
+        }
+        for id in silent {
+            tracing::info!(event_id = id.0, "the turn ended without an answer");
+            self.book.entries.remove(&id);
+            out.push(Action::Say(FromWorker::Ack { event_id: id }));
+        }
+    }
+
+    /// The same process works on; any other has lost what it had.
+    fn recognise(&mut self, process: Option<Process>, now: Instant, out: &mut Vec<Action>) {
+        let identity = process.map(|process| process.identity);
+        let known = self.process.is_some() && identity.is_some();
+        let same = known && self.process == identity;
+        tracing::info!(process = ?identity, same, "the agent listens");
+        self.cautious = identity.is_some() && (same || !known);
+        self.stuck_until = if self.cautious { now + STUCK } else { now };
+        self.process = identity;
+        self.idle_since = None;
+        let gone: Vec<EventId> = self
+            .book
+            .entries
+            .iter()
+            .filter(|(_, entry)| match entry.state {
+                State::Held | State::Answering => false,
+                State::Sent { taken, .. } => !(same && taken.is_some()),
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.refuse(id, "the agent lost it: it restarted, or its connection broke", out);
+        }
+        if let Some(live) = &mut self.live {
+            live.phase = Phase::Open { renew: now + RENEW };
+        }
+        out.push(Action::Say(FromWorker::Outside(Outside::Up)));
+        out.push(Action::Say(self.lease(LEASE_MS)));
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.beat = now;
+        let (lease, nonce) = (self.lease(LEASE_MS), self.rules.nonce.clone());
+        if let Some(live) = &mut self.live {
+            match &mut live.phase {
+                Phase::Probing { next, count } if *next <= now => {
+                    *count += 1;
+                    *next = now + BEAT;
+                    let chat = format!("{PROBE}{nonce}-{}-{count}", live.conn);
+                    let platform = live.platforms.first().map_or("", String::as_str);
+                    out.push(Action::Line(live.conn, probe(platform, &chat)));
+                }
+                Phase::Open { renew } if *renew <= now => {
+                    *renew = now + RENEW;
+                    out.push(Action::Say(lease));
+                }
+                Phase::Recognising => out.push(Action::Look),
+                Phase::Probing { .. } | Phase::Open { .. } | Phase::Leaving => {}
+            }
+        }
+        if self.down_since.is_some_and(|at| at + AWAY <= now) && !self.book.entries.is_empty() {
+            self.hand_back(now, out);
+        }
+        if !self.book.entries.is_empty() {
+            if self.live.is_some() {
+                out.push(Action::Look);
+                self.limit(now, out);
+            }
+            if self.progress + RENEW <= now {
+                self.progress = now;
+                let held = self.book.entries.keys();
+                out.extend(held.map(|id| Action::Say(FromWorker::Progress { event_id: *id })));
+            }
+        }
+    }
+
+    /// Nothing of ours counts against events whose agent is away for long.
+    fn hand_back(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.book.entries.values().all(|entry| entry.state != State::Answering) {
+            self.book.entries.clear();
+            self.former_until = now + AWAY + FORMER;
+            out.push(Action::Say(FromWorker::Paused(Pause::Asked)));
+        }
+    }
+
+    fn limit(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let turn = self.rules.turn;
+        let over =
+            |entry: &Entry| matches!(entry.state, State::Sent { since, .. } if since + turn <= now);
+        let over: Vec<_> =
+            self.book.entries.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
+        for id in over {
+            self.book.entries.remove(&id);
+            let reason = format!(
+                "its turn said nothing for {} s; whether the agent worked on it is not known",
+                turn.as_secs()
+            );
+            out.push(Action::Say(FromWorker::SetAside { event_id: id, reason }));
+        }
+    }
+
+    /// Sends what may go: one event of each session.
+    fn flush(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Some(Live { conn, phase: Phase::Open { .. }, .. }) = &self.live else { return };
+        for entry in self.book.due(self.cautious) {
+            let (event_id, attempt) = (entry.delivery.event_id.0, entry.delivery.attempt);
+            if attempt > 1 {
+                tracing::warn!(event_id, attempt, "offered again: the agent may have seen it");
+            }
+            tracing::debug!(event_id, attempt, session = entry.key, "to the agent");
+            let event = entry.source.event(&entry.delivery);
+            let line = wire::inbound(event, Some(&entry.buffer(*conn)));
+            out.push(Action::Line(*conn, line));
+            entry.state = State::Sent { since: now, taken: None, gap: false };
+        }
+    }
+}
+
+fn probe(platform: &str, chat: &str) -> String {
+    let event = serde_json::json!({
+        "text": "/help",
+        "message_type": "command",
+        "message_id": chat,
+        "source": {
+            "platform": platform, "chat_id": chat, "chat_type": "dm", "user_id": chat,
+            "message_id": chat, "is_bot": false,
+        },
+    });
+    wire::inbound(event, None)
+}
+
+/// What is known while nobody is connected.
+pub(super) fn down() -> Outside {
+    Outside::Down {
+        reason: "no agent is connected".to_owned(),
+        remedy: Some("set GATEWAY_RELAY_URL, _ID, _SECRET and _PLATFORMS in the agent's .env, then start it; \
+                      one that was started earlier dials again within minutes".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "connector_tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! What the agent wants said: the answer to an event, other words, or its word that it did not work.
+
+use protocol::event::Reply;
+use protocol::worker::{FromWorker, ReplyVerdict};
+
+use super::super::book;
+use super::super::wire::{self, Send};
+use super::{Action, Conn, Connector, Ends, PROBE};
+use crate::clock::Instant;
+
+impl Connector {
+    /// A message of the agent.
+    pub(super) fn send(
+        &mut self,
+        conn: Conn,
+        request: String,
+        platform: Option<String>,
+        send: &Send,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let platform = platform.or_else(|| self.live.as_ref()?.platforms.first().cloned());
+        let platform = platform.unwrap_or_default();
+        if send.chat_id.starts_with(PROBE) {
+            out.push(Action::Line(conn, wire::accepted(&request, &send.chat_id)));
+            self.probed(conn, &send.chat_id, now, out);
+            return;
+        }
+        let event = send.is_final.then(|| self.book.answered_by(&platform, send)).flatten();
+        if let Some(id) = event
+            && refuses_work(&send.text)
+        {
+            out.push(Action::Line(conn, wire::accepted(&request, "held")));
+            self.refuse(id, "the agent is shutting down", out);
+            self.leave("it is shutting down", out);
+            return;
+        }
+        if let Some(id) = event
+            && says_unprocessed(&send.text)
+        {
+            out.push(Action::Line(conn, wire::accepted(&request, "held")));
+            self.book.entries.remove(&id);
+            let reason = "the agent says that it did not begin".to_owned();
+            out.push(Action::Say(FromWorker::Nack { event_id: id, reason, after_ms: None }));
+            return;
+        }
+        if event.is_none() && send.is_final && self.book.is_answered(send) {
+            tracing::warn!(chat = send.chat_id, "a second answer to one message; not passed on");
+            out.push(Action::Line(conn, wire::accepted(&request, "answered")));
+            return;
+        }
+        if send.text.trim().is_empty() || request.is_empty() || request.len() > 100 {
+            out.push(Action::Line(conn, wire::failed(&request, "nothing to send")));
+            return;
+        }
+        let answer =
+            event.and_then(|id| Some((Ends::Event(id), self.book.answer(id, &send.text)?)));
+        let words = || {
+            let lane = self.book.lane(&platform, send, &self.rules.platforms)?;
+            let own = (format!("relay:{request}"), Ends::Nothing);
+            let (key, ends) = self.of_a_former_copy(&platform, send, now).unwrap_or(own);
+            let (reply_to, text) = (send.reply_to.clone(), send.text.clone());
+            Some((ends, Reply { key, lane, reply_to, text }))
+        };
+        let Some((ends, reply)) = answer.or_else(words) else {
+            out.push(Action::Line(conn, wire::failed(&request, "chat not found")));
+            return;
+        };
+        out.push(Action::Submit { conn, request, ends, reply });
+    }
+
+    /// The answer to an event that a former worker sent, and that is not offered again yet: it gets the
+    /// key that the answer to the second copy would get.
+    fn of_a_former_copy(
+        &self,
+        platform: &str,
+        send: &Send,
+        now: Instant,
+    ) -> Option<(String, Ends)> {
+        // In a thread the target is its root, which many answers share.
+        let message =
+            send.reply_to.as_ref().filter(|_| send.is_final && send.thread_id.is_none())?;
+        (now < self.former_until).then(|| {
+            let key = book::key(platform, &send.chat_id, message);
+            (key, Ends::Message(send.chat_id.clone(), message.clone()))
+        })
+    }
+
+    /// The store has a message, or not.
+    pub(super) fn judged(
+        &mut self,
+        conn: Conn,
+        request: &str,
+        ends: Ends,
+        verdict: Option<ReplyVerdict>,
+        out: &mut Vec<Action>,
+    ) {
+        let accepted = matches!(verdict, Some(ReplyVerdict::Accepted(_)));
+        let told = match verdict {
+            Some(ReplyVerdict::Accepted(receipt)) => {
+                wire::accepted(request, &receipt.id.to_string())
+            }
+            Some(ReplyVerdict::Rejected(why)) => wire::failed(request, &why),
+            // The agent sends it again.
+            Some(ReplyVerdict::Refused) | None => {
+                wire::failed(request, "network: the gateway cannot store it now")
+            }
+        };
+        out.push(Action::Line(conn, told));
+        match ends {
+            Ends::Event(id) if !accepted => self.refuse(id, "its answer could not be stored", out),
+            Ends::Event(id) if self.book.done(id) => {
+                out.push(Action::Say(FromWorker::Ack { event_id: id }));
+            }
+            Ends::Message(chat, message) if accepted => self.book.answered(chat, message),
+            Ends::Event(_) | Ends::Message(..) | Ends::Nothing => {}
+        }
+    }
+}
+
+/// What the agent says, in some language, instead of working while it shuts down.
+fn refuses_work(text: &str) -> bool {
+    let start: String = text.chars().take(16).collect();
+    start.starts_with('⏳') && start.contains("Gateway")
+}
+
+/// What the agent says instead of an answer when a turn ended before it began, as when it is told to end:
+/// the person is asked to send the message again, which is our work.
+fn says_unprocessed(text: &str) -> bool {
+    text.starts_with("⚠️ Your message w") && text.ends_with("Please send it again.")
+}

@@ -1,0 +1,443 @@
+//! The connector against an agent played by hand, with time at will (F20, F98).
+
+use protocol::event::{ChatType, Receipt, ReplyState};
+use protocol::id::OutboundId;
+
+use super::super::source::tests::delivery;
+use super::super::wire::Send;
+use super::*;
+
+const S: Duration = Duration::from_secs(1);
+
+struct World {
+    connector: Connector,
+    now: Instant,
+    /// What the state file tells.
+    file: Option<Process>,
+    out: Vec<Action>,
+    requests: u32,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "read where there may be none")]
+fn process(pid: u64, active: u64) -> Option<Process> {
+    Some(Process { identity: format!("{pid} 1"), active })
+}
+
+impl World {
+    fn new(file: Option<Process>) -> Self {
+        let rules = Rules {
+            platforms: vec![(Instance::new("feishu").unwrap(), "feishu".into())],
+            concurrency: 8,
+            turn: 1800 * S,
+            nonce: "n".into(),
+        };
+        let now = crate::clock::now();
+        let connector = Connector::new(rules, now);
+        Self { connector, now, file, out: Vec::new(), requests: 0 }
+    }
+
+    /// A world whose agent listens on connection 1.
+    fn open(file: Option<Process>) -> Self {
+        let mut world = Self::new(file);
+        world.connect(1);
+        world
+    }
+
+    fn on(&mut self, input: Input) {
+        let mut next = vec![input];
+        while let Some(input) = next.pop() {
+            for action in self.connector.on(input, self.now) {
+                match action {
+                    Action::Look => next.push(Input::Seen(self.file.clone())),
+                    Action::Submit { conn, request, ends, reply } => {
+                        let receipt = Receipt {
+                            id: OutboundId(5),
+                            key: reply.key.clone(),
+                            state: ReplyState::Waiting,
+                            message_ids: vec![],
+                            reason: None,
+                        };
+                        let verdict = Some(ReplyVerdict::Accepted(receipt));
+                        let judged = (request.clone(), ends.clone());
+                        next.push(Input::Judged {
+                            conn,
+                            request: judged.0,
+                            ends: judged.1,
+                            verdict,
+                        });
+                        self.out.push(Action::Submit { conn, request, ends, reply });
+                    }
+                    other => self.out.push(other),
+                }
+            }
+        }
+    }
+
+    /// Time passes, beat by beat.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.connector.deadline().filter(|due| *due <= until) {
+            self.now = due.max(self.now);
+            self.on(Input::Tick);
+        }
+        self.now = until;
+    }
+
+    fn connect(&mut self, conn: Conn) {
+        self.on(Input::Heard(conn, Heard::Hello("feishu".into())));
+        let probe = self.probe(conn);
+        self.say(conn, &probe, "help", None, None);
+        self.out.clear();
+    }
+
+    /// The chat of the last probe.
+    fn probe(&self, conn: Conn) -> String {
+        let chat = self.events(conn).into_iter().rev().find_map(|event| {
+            let chat = event["source"]["chat_id"].as_str()?.to_owned();
+            chat.starts_with(PROBE).then_some(chat)
+        });
+        chat.expect("a probe")
+    }
+
+    fn events(&self, on: Conn) -> Vec<serde_json::Value> {
+        let lines = self.out.iter().filter_map(|action| match action {
+            Action::Line(conn, line) if *conn == on => serde_json::from_str(line).ok(),
+            _ => None,
+        });
+        lines
+            .filter_map(|mut line: serde_json::Value| {
+                (line["type"] == "inbound").then(|| line["event"].take())
+            })
+            .collect()
+    }
+
+    /// The messages that were written since the last look, by id.
+    fn sent(&mut self, conn: Conn) -> Vec<String> {
+        let events = self.events(conn);
+        let ids = events.iter().map(|event| event["message_id"].as_str().unwrap().to_owned());
+        let ids = ids.filter(|id| !id.starts_with(PROBE)).collect();
+        self.out.retain(|action| !matches!(action, Action::Line(..)));
+        ids
+    }
+
+    fn deliver(&mut self, id: u64, chat: &str, attempt: u32) {
+        let mut delivery = delivery(id, "feishu", chat);
+        delivery.attempt = attempt;
+        self.on(Input::Deliver(Box::new(delivery)));
+    }
+
+    fn take(&mut self, conn: Conn, id: u64, attempt: u32) {
+        self.on(Input::Heard(conn, Heard::Taken(format!("{id}.{attempt}.{conn}"))));
+    }
+
+    fn say(&mut self, conn: Conn, chat: &str, text: &str, to: Option<&str>, thread: Option<&str>) {
+        self.requests += 1;
+        let send = Send {
+            chat_id: chat.into(),
+            text: text.into(),
+            reply_to: to.map(str::to_owned),
+            thread_id: thread.map(str::to_owned),
+            is_final: true,
+        };
+        let request = format!("r{}", self.requests);
+        let platform = Some("feishu".to_owned());
+        self.on(Input::Heard(conn, Heard::Outbound { request, platform, op: Op::Send(send) }));
+    }
+
+    fn replies(&mut self) -> Vec<Reply> {
+        let (replies, rest) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition::<Vec<_>, _>(|action| matches!(action, Action::Submit { .. }));
+        self.out = rest;
+        let replies = replies.into_iter().map(|action| match action {
+            Action::Submit { reply, .. } => reply,
+            _ => unreachable!(),
+        });
+        replies.collect()
+    }
+
+    /// What the supervisor was told since the last look, but for renewals.
+    fn told(&mut self) -> Vec<String> {
+        let told = std::mem::take(&mut self.out).into_iter().filter_map(|action| match action {
+            Action::Say(FromWorker::Ack { event_id }) => Some(format!("ack {event_id}")),
+            Action::Say(FromWorker::Nack { event_id, .. }) => Some(format!("nack {event_id}")),
+            Action::Say(FromWorker::SetAside { event_id, .. }) => Some(format!("doubt {event_id}")),
+            Action::Say(FromWorker::Paused(pause)) => Some(format!("{pause:?}")),
+            Action::Say(FromWorker::Lease { ttl_ms: 0, .. }) => Some("shut".into()),
+            Action::Close(conn) => Some(format!("close {conn}")),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn is_open(&self) -> bool {
+        self.connector.live.as_ref().is_some_and(|live| matches!(live.phase, Phase::Open { .. }))
+    }
+}
+
+#[test]
+fn nothing_goes_before_the_agent_proves_that_it_listens() {
+    let mut world = World::new(None);
+    world.on(Input::Heard(1, Heard::Hello("feishu".into())));
+    let first = world.probe(1);
+    world.pass(2 * S);
+    let second = world.probe(1);
+    assert_ne!(first, second, "the name of a probe is never used again");
+    world.deliver(1, "oc_1", 1);
+    assert!(world.sent(1).is_empty());
+    // An answer to another connection's probe proves nothing.
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    assert_eq!(world.told(), ["close 1", "shut"]);
+    world.say(1, &second, "help", None, None);
+    world.say(2, &second, "help", None, None);
+    assert!(!world.is_open());
+    world.pass(S);
+    let own = world.probe(2);
+    world.say(2, &own, "help", None, None);
+    assert!(world.is_open() && world.replies().is_empty(), "and its answer goes nowhere");
+    assert_eq!(world.sent(2), ["m1"]);
+}
+
+#[test]
+fn an_event_is_kept_until_its_answer_is_stored() {
+    let mut world = World::open(None);
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    assert!(world.told().is_empty(), "taken is not done");
+    world.say(1, "oc_2", "elsewhere", Some("m9"), None);
+    world.say(1, "oc_1", "aside", None, None);
+    assert!(!world.told().iter().any(|told| told.starts_with("ack")));
+    world.say(1, "oc_1", "answer", Some("m1"), None);
+    let replies = world.replies();
+    let last = replies.last().unwrap();
+    assert_eq!((last.text.as_str(), last.reply_to.as_deref()), ("answer", Some("m1")));
+    assert_eq!(world.told(), ["ack 1"]);
+}
+
+#[test]
+fn a_session_has_one_event_at_a_time_and_sessions_do_not_wait() {
+    let mut world = World::open(None);
+    for (id, chat) in [(1, "oc_1"), (2, "oc_1"), (3, "oc_2")] {
+        world.deliver(id, chat, 1);
+    }
+    assert_eq!(world.sent(1), ["m1", "m3"]);
+    world.say(1, "oc_1", "answer", Some("m1"), None);
+    assert_eq!(world.sent(1), ["m2"]);
+}
+
+#[test]
+fn in_a_thread_an_answer_without_a_target_is_its_events() {
+    let mut world = World::open(None);
+    let mut topic = delivery(1, "feishu", "oc_1");
+    topic.event.chat_type = ChatType::Group;
+    topic.event.thread_id = Some("omt_1".into());
+    topic.event.reply_to = Some("om_root".into());
+    topic.lane.thread_id = Some("omt_1".into());
+    let mut other = topic.clone();
+    (other.event_id, other.event.thread_id) = (EventId(2), Some("omt_2".into()));
+    other.event.message_id = Some("m2".into());
+    world.on(Input::Deliver(Box::new(topic.clone())));
+    world.on(Input::Deliver(Box::new(other)));
+    world.say(1, "oc_1", "second", None, Some("omt_2"));
+    world.say(1, "oc_1", "first", Some("om_root"), Some("omt_1"));
+    assert_eq!(
+        world.replies().iter().map(|r| r.text.as_str()).collect::<Vec<_>>(),
+        ["second", "first"]
+    );
+    assert_eq!(world.told(), ["ack 2", "ack 1"]);
+    // Later words to that thread find its lane.
+    world.say(1, "oc_1", "more", None, Some("omt_1"));
+    assert_eq!(world.replies()[0].lane, topic.lane);
+}
+
+#[test]
+fn an_agent_that_restarted_gets_its_events_again() {
+    for file in [None, process(7, 0)] {
+        let mut world = World::open(file.clone());
+        world.deliver(1, "oc_1", 1);
+        world.take(1, 1, 1);
+        world.on(Input::Closed(1));
+        assert_eq!(world.told(), ["shut"], "what it holds stays with it for now");
+        world.file = file.and(process(8, 0));
+        world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+        assert!(world.told().is_empty());
+        world.pass(S);
+        let probe = world.probe(2);
+        world.say(2, &probe, "help", None, None);
+        assert_eq!(world.told(), ["nack 1"]);
+        world.deliver(1, "oc_1", 2);
+        assert_eq!(world.sent(2), ["m1"]);
+    }
+}
+
+#[test]
+fn an_agent_that_dialled_again_finishes_what_it_holds() {
+    let mut world = World::open(process(7, 1));
+    for (id, chat) in [(1, "oc_1"), (2, "oc_2"), (3, "oc_3")] {
+        world.deliver(id, chat, 1);
+    }
+    world.take(1, 1, 1);
+    world.take(1, 2, 1);
+    world.on(Input::Closed(1));
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    let probe = world.probe(2);
+    world.out.clear();
+    world.say(2, &probe, "help", None, None);
+    assert_eq!(world.told(), ["nack 3"], "what it never took");
+    world.deliver(3, "oc_3", 2);
+    world.say(2, "oc_1", "answer", Some("m1"), None);
+    assert_eq!(world.replies().len(), 1);
+    assert_eq!(world.told(), ["ack 1"]);
+    world.pass(20 * S);
+    assert!(world.told().is_empty(), "a turn still runs");
+    world.file = process(7, 0);
+    world.pass(8 * S);
+    assert!(world.told().is_empty(), "it may wait for a result that was lost");
+    world.pass(8 * S);
+    assert_eq!(world.sent(2), ["m3"], "no copy while the first may be in work");
+    assert_eq!(world.told(), ["nack 2"], "its answer was lost with the connection");
+}
+
+#[test]
+fn a_new_worker_waits_for_the_first_copy_and_its_answer_is_good() {
+    let mut world = World::open(process(7, 2));
+    world.deliver(1, "oc_1", 2);
+    world.deliver(2, "oc_2", 1);
+    world.deliver(3, "oc_3", 2);
+    assert_eq!(world.sent(1), ["m2"]);
+    world.say(1, "oc_3", "of the first copy", Some("m3"), None);
+    assert_eq!(world.told().last().unwrap(), "ack 3");
+    world.file = process(7, 0);
+    world.pass(STUCK);
+    assert!(world.sent(1).is_empty());
+    world.pass(3 * S);
+    assert_eq!(world.sent(1), ["m1"]);
+    world.say(1, "oc_1", "answer", Some("m1"), None);
+    world.out.clear();
+    world.say(1, "oc_1", "of a second copy", Some("m1"), None);
+    assert!(world.replies().is_empty(), "nobody is answered twice");
+}
+
+#[test]
+fn a_new_worker_knows_the_answer_to_what_is_not_offered_again_yet() {
+    let mut world = World::open(process(7, 1));
+    world.say(1, "oc_1", "of the first copy", Some("m1"), None);
+    let first = world.replies().remove(0);
+    world.out.clear();
+    world.deliver(1, "oc_1", 2);
+    assert_eq!(world.told(), ["ack 1"], "and the agent is not asked again");
+    // A worker that had it would have given it the same key.
+    let mut other = World::open(None);
+    other.deliver(1, "oc_1", 1);
+    other.say(1, "oc_1", "of the first copy", Some("m1"), None);
+    assert_eq!(other.replies()[0].key, first.key);
+    // Later a second message about it is one.
+    world.pass(FORMER);
+    for _ in 0..2 {
+        world.say(1, "oc_1", "by the way", Some("m7"), None);
+    }
+    let replies = world.replies();
+    assert_ne!(replies[0].key, replies[1].key);
+}
+
+#[test]
+fn a_turn_that_says_nothing_ends_and_one_that_cannot_be_seen_is_doubted() {
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.pass(60 * S);
+    assert!(world.told().is_empty());
+    world.file = process(7, 0);
+    world.pass(12 * S);
+    assert_eq!(world.told(), ["ack 1"]);
+
+    let mut world = World::open(None);
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.pass(1799 * S);
+    assert!(world.told().is_empty());
+    world.pass(2 * S);
+    assert_eq!(world.told(), ["doubt 1"]);
+}
+
+#[test]
+fn an_agent_that_leaves_gets_nothing_more_and_loses_nothing() {
+    let mut world = World::open(None);
+    world.deliver(1, "oc_1", 1);
+    world.on(Input::Heard(1, Heard::GoingIdle));
+    assert_eq!(world.told(), ["shut"]);
+    world.deliver(2, "oc_2", 1);
+    assert!(world.sent(1).is_empty());
+    world.say(1, "oc_1", "last words", Some("m1"), None);
+    assert_eq!(world.told(), ["ack 1"]);
+
+    let mut world = World::open(None);
+    world.deliver(1, "oc_1", 1);
+    world.say(
+        1,
+        "oc_1",
+        "⏳ Gateway is shutting down and is not accepting new work",
+        Some("m1"),
+        None,
+    );
+    assert_eq!(world.replies().len(), 0, "the chat need not know");
+    assert_eq!(world.told(), ["nack 1", "shut"]);
+}
+
+#[test]
+fn nobody_is_asked_to_send_again_what_we_have() {
+    let mut world = World::open(None);
+    for (id, text) in [
+        (
+            1,
+            "⚠️ Your message was interrupted before processing started (likely by a recent /stop). Please send it again.",
+        ),
+        (
+            2,
+            "⚠️ Your message wasn't processed (the previous turn was still being cleaned up). Please send it again.",
+        ),
+    ] {
+        world.deliver(id, "oc_1", 1);
+        world.say(1, "oc_1", text, Some(&format!("m{id}")), None);
+        assert!(world.replies().is_empty());
+        assert_eq!(world.told(), [format!("nack {id}")]);
+    }
+}
+
+#[test]
+fn one_that_is_away_for_long_hands_everything_back() {
+    let mut world = World::open(None);
+    world.deliver(1, "oc_1", 1);
+    world.on(Input::Closed(1));
+    world.told();
+    world.pass(59 * S);
+    assert!(world.told().is_empty());
+    world.pass(2 * S);
+    assert_eq!(world.told(), ["Asked"]);
+}
+
+#[test]
+fn words_to_a_chat_that_was_never_heard_of_find_their_platform() {
+    let mut world = World::open(None);
+    world.say(1, "oc_new", "a reminder", None, None);
+    let reply = &world.replies()[0];
+    assert_eq!((reply.lane.instance.as_str(), reply.key.as_str()), ("feishu", "relay:r2"));
+    let unknown = Heard::Outbound {
+        request: "r".into(),
+        platform: Some("discord".into()),
+        op: Op::Send(Send {
+            chat_id: "c".into(),
+            text: "t".into(),
+            reply_to: None,
+            thread_id: None,
+            is_final: true,
+        }),
+    };
+    world.on(Input::Heard(1, unknown));
+    assert!(world.replies().is_empty());
+    let told = world
+        .out
+        .iter()
+        .any(|action| matches!(action, Action::Line(1, line) if line.contains("chat not found")));
+    assert!(told);
+}

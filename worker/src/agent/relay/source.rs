@@ -1,0 +1,220 @@
+//! An event as the agent's own adapters would present it. Pure.
+//!
+//! The agent keeps its history under a key that it computes from the source of an event. Whoever moves
+//! from its own adapters to this gateway keeps that history if every part of the source is what they
+//! would have put there: for Feishu the tenant's user id before the `open_id`, the `union_id` beside it, and
+//! the root of a quoted message as its thread; for Telegram the General topic of a forum as topic 1.
+
+use protocol::event::{ChatType, Delivery, Mention, SenderKind};
+use serde_json::{Value, json};
+
+/// Where an event comes from, as the agent sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Source {
+    pub(super) platform: String,
+    pub(super) chat_id: String,
+    pub(super) chat_type: &'static str,
+    pub(super) thread_id: Option<String>,
+    pub(super) user_id: Option<String>,
+    pub(super) user_id_alt: Option<String>,
+    pub(super) user_name: Option<String>,
+    /// The name of the message; one of our own where the platform has none.
+    pub(super) message_id: String,
+    /// The message that it answers or whose thread it is in.
+    pub(super) reply_to: Option<String>,
+}
+
+impl Source {
+    /// Where `delivery` comes from.
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        let event = &delivery.event;
+        let own = Some(event.sender.user_id.clone()).filter(|id| !id.is_empty());
+        let mut source = Self {
+            platform: delivery.platform.clone(),
+            chat_id: event.chat_id.clone(),
+            chat_type: match event.chat_type {
+                ChatType::Direct => "dm",
+                ChatType::Group => "group",
+                ChatType::Channel => "channel",
+            },
+            thread_id: event.thread_id.clone(),
+            user_id: own,
+            user_id_alt: None,
+            user_name: event.sender.name.clone(),
+            message_id: event
+                .message_id
+                .clone()
+                .unwrap_or_else(|| format!("hgw-{}", delivery.event_id)),
+            reply_to: event.reply_to.clone(),
+        };
+        let raw: Value = serde_json::from_slice(&event.raw).unwrap_or_default();
+        match delivery.platform.as_str() {
+            "feishu" => source.as_feishu(&raw),
+            "telegram" => source.as_telegram(&raw),
+            _ => {}
+        }
+        source
+    }
+
+    fn as_feishu(&mut self, raw: &Value) {
+        let ids = |name: &str| text(raw, &format!("/event/sender/sender_id/{name}"));
+        self.user_id = ids("user_id").or(self.user_id.take());
+        self.user_id_alt = ids("union_id");
+        let root = text(raw, "/event/message/root_id");
+        self.thread_id = self.thread_id.take().or_else(|| root.clone());
+        self.reply_to = self.reply_to.take().or(root);
+    }
+
+    fn as_telegram(&mut self, raw: &Value) {
+        let forum = ["/message", "/edited_message", "/channel_post"]
+            .iter()
+            .any(|at| raw.pointer(&format!("{at}/chat/is_forum")) == Some(&Value::Bool(true)));
+        if forum && self.thread_id.is_none() {
+            self.thread_id = Some("1".to_owned());
+        }
+        if self.chat_type == "channel" && self.user_id.is_none() {
+            self.user_id = Some(self.chat_id.clone());
+        }
+    }
+
+    /// The key under which the agent keeps this conversation, if it is configured as it comes.
+    pub(super) fn session_key(&self) -> String {
+        let mut key = format!("agent:main:{}:{}", self.platform, self.chat_type);
+        let user = self.user_id_alt.as_ref().or(self.user_id.as_ref());
+        let chat = Some(&self.chat_id).filter(|chat| !chat.is_empty());
+        let parts = if self.chat_type == "dm" {
+            [chat.or(user), self.thread_id.as_ref(), None]
+        } else {
+            let user = user.filter(|_| self.thread_id.is_none());
+            [chat, self.thread_id.as_ref(), user]
+        };
+        for part in parts.into_iter().flatten() {
+            key.push(':');
+            key.push_str(part);
+        }
+        key
+    }
+
+    /// The event. Members that only newer agents read are there, too.
+    pub(super) fn event(&self, delivery: &Delivery) -> Value {
+        let event = &delivery.event;
+        let text = command(event.mention, &event.text);
+        json!({
+            "text": text,
+            "message_type": if text.starts_with('/') { "command" } else { "text" },
+            "message_id": self.message_id,
+            "reply_to_message_id": self.reply_to,
+            "message_is_edit": false,
+            "source": {
+                "platform": self.platform,
+                "chat_id": self.chat_id,
+                "chat_type": self.chat_type,
+                "chat_name": null,
+                "user_id": self.user_id,
+                "user_id_alt": self.user_id_alt,
+                "user_name": self.user_name,
+                "user_display_name": self.user_name,
+                "thread_id": self.thread_id,
+                "message_id": self.message_id,
+                "is_bot": event.sender.kind == SenderKind::Bot,
+            },
+        })
+    }
+}
+
+/// A command to the bot that begins by naming it, without the name; any other text as it is.
+fn command(mention: Mention, text: &str) -> &str {
+    let named = (mention == Mention::Me).then(|| text.strip_prefix('@')).flatten();
+    let rest = named.and_then(|text| text.split_once(char::is_whitespace));
+    match rest.map(|(_, rest)| rest.trim_start()) {
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => text,
+    }
+}
+
+fn text(value: &Value, at: &str) -> Option<String> {
+    value.pointer(at)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use protocol::event::{Inbound, InboundKind, Sender};
+    use protocol::id::{EventId, Instance};
+
+    use super::*;
+
+    /// A text in a direct chat, heard for the first time.
+    pub(in super::super) fn delivery(id: u64, platform: &str, chat: &str) -> Delivery {
+        let event = Inbound {
+            kind: InboundKind::Message,
+            keys: vec![format!("message:m{id}")],
+            origin_ms: 0,
+            chat_id: chat.into(),
+            chat_type: ChatType::Direct,
+            thread_id: None,
+            message_id: Some(format!("m{id}")),
+            reply_to: None,
+            sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
+            mention: Mention::None,
+            text: "hello".into(),
+            parts: Vec::new(),
+            raw: Vec::new(),
+        };
+        Delivery {
+            event_id: EventId(id),
+            lane: event.lane(Instance::new(platform).unwrap()),
+            platform: platform.into(),
+            attempt: 1,
+            received_ms: 0,
+            event,
+            late_by_ms: None,
+        }
+    }
+
+    fn key(delivery: &Delivery) -> String {
+        Source::of(delivery).session_key()
+    }
+
+    #[test]
+    fn the_key_is_the_agents_own() {
+        let mut feishu = delivery(1, "feishu", "oc_1");
+        let ids = json!({ "open_id": "ou_1", "union_id": "on_1", "user_id": "u1" });
+        let raw = |root: Value| {
+            let message = json!({ "root_id": root });
+            json!({ "event": { "sender": { "sender_id": ids }, "message": message } })
+                .to_string()
+                .into_bytes()
+        };
+        feishu.event.raw = raw(json!(null));
+        assert_eq!(key(&feishu), "agent:main:feishu:dm:oc_1");
+        assert_eq!(Source::of(&feishu).user_id.as_deref(), Some("u1"));
+        feishu.event.chat_type = ChatType::Group;
+        assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:on_1");
+        feishu.event.raw = raw(json!("om_root"));
+        assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:om_root", "a quoted reply");
+        feishu.event.thread_id = Some("omt_5".into());
+        assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:omt_5");
+
+        let mut telegram = delivery(1, "telegram", "-1005");
+        telegram.event.sender.user_id = "2001".into();
+        telegram.event.chat_type = ChatType::Group;
+        assert_eq!(key(&telegram), "agent:main:telegram:group:-1005:2001");
+        telegram.event.raw = br#"{"message":{"chat":{"is_forum":true}}}"#.to_vec();
+        assert_eq!(key(&telegram), "agent:main:telegram:group:-1005:1", "the General topic");
+        telegram.event.raw = Vec::new();
+        telegram.event.chat_type = ChatType::Channel;
+        telegram.event.sender.user_id = String::new();
+        assert_eq!(key(&telegram), "agent:main:telegram:channel:-1005:-1005");
+    }
+
+    #[test]
+    fn a_command_is_one_even_behind_the_bots_name() {
+        assert_eq!(command(Mention::Me, "@Bot  /help me"), "/help me");
+        assert_eq!(command(Mention::Me, "@Bot hello /x"), "@Bot hello /x");
+        assert_eq!(command(Mention::Other, "@Ann /help"), "@Ann /help");
+        assert_eq!(command(Mention::Me, "/help"), "/help");
+        let mut delivery = delivery(1, "feishu", "oc_1");
+        delivery.event.text = "/stop".into();
+        assert_eq!(Source::of(&delivery).event(&delivery)["message_type"], "command");
+    }
+}

@@ -1,0 +1,153 @@
+//! Agent `webhook`: each event is posted to a URL, signed as Standard Webhooks says. An answer of 2xx
+//! acknowledges it, and its body may carry the reply.
+//!
+//! Whatever else happens is a failed attempt, and the next one follows the documented schedule; the
+//! attempts are counted by the supervisor, which sets the event aside behind the last. The receiver knows
+//! a repetition by its `webhook-id`, which no restart and no other store changes.
+
+mod call;
+mod sign;
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::FuturesUnordered;
+use protocol::event::{Delivery, Reply};
+use protocol::id::EventId;
+use protocol::worker::{FromWorker, Outside, Ready, ReplyVerdict, WebhookSettings};
+
+use self::call::{Client, Outcome};
+use self::sign::Signer;
+use super::{Agent, Context, Replies, ToAgent};
+use crate::Error;
+use crate::clock;
+
+/// How long readiness holds, and how often it and all leases are renewed.
+const LEASE_MS: u32 = 30_000;
+const RENEW: Duration = Duration::from_secs(10);
+/// From one attempt to the next.
+const SCHEDULE: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+    Duration::from_secs(14 * 3600),
+    Duration::from_secs(20 * 3600),
+    Duration::from_secs(24 * 3600),
+];
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Webhook {
+    settings: WebhookSettings,
+}
+
+impl Webhook {
+    /// With its settings.
+    pub fn new(settings: WebhookSettings) -> Self {
+        Self { settings }
+    }
+}
+
+impl Agent for Webhook {
+    async fn run(self, mut context: Context) -> Result<(), Error> {
+        let WebhookSettings { url, secret, concurrency, timeout_s } = self.settings;
+        let signer = Signer::new(secret.expose()).ok_or_else(|| Error::Config {
+            what: "read the secret".into(),
+            why: "it must be whsec_ and the base64 of 24 to 64 bytes".into(),
+        })?;
+        let timeout = Duration::from_secs(u64::from(timeout_s));
+        let client = Client::new(&url, signer, timeout)?;
+        // The rest of it may be a secret.
+        let parsed = url::Url::parse(&url).ok();
+        let host = parsed.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+        let account = format!("posts to {host}");
+        context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
+        let mut renewal = tokio::time::interval(RENEW);
+        let mut held = Vec::new();
+        let mut is_gone = false;
+        let mut work: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                _ = renewal.tick() => {
+                    if !is_gone {
+                        let lease = FromWorker::Lease { ttl_ms: LEASE_MS, concurrency };
+                        context.say.say(lease).await;
+                    }
+                    for event_id in held.iter().copied() {
+                        context.say.say(FromWorker::Progress { event_id }).await;
+                    }
+                }
+                Some(incoming) = context.incoming.recv() => {
+                    let ToAgent::Deliver(delivery) = incoming else { continue };
+                    if !held.contains(&delivery.event_id) {
+                        held.push(delivery.event_id);
+                        work.push(post(client.clone(), context.replies.clone(), delivery).boxed());
+                    }
+                }
+                Some(Done { event_id, frame, gone }) = work.next() => {
+                    held.retain(|id| *id != event_id);
+                    if let Some(reason) = gone {
+                        is_gone = true;
+                        let remedy = Some("give this agent another url, then restart it".to_owned());
+                        let lease = FromWorker::Lease { ttl_ms: 0, concurrency };
+                        context.say.say(lease).await;
+                        context.say.say(FromWorker::Outside(Outside::Down { reason, remedy })).await;
+                    }
+                    context.say.say(frame).await;
+                }
+            }
+        }
+    }
+}
+
+struct Done {
+    event_id: EventId,
+    frame: FromWorker,
+    /// The receiver wants no events any more.
+    gone: Option<String>,
+}
+
+async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done {
+    let event_id = delivery.event_id;
+    let (attempt, lane) = (delivery.attempt, delivery.lane.clone());
+    let reply_to = delivery.event.message_id.clone();
+    let (frame, gone) = match client.post(*delivery).await {
+        Outcome::Taken(None) => (FromWorker::Ack { event_id }, None),
+        Outcome::Taken(Some(text)) => {
+            let key = format!("webhook:{event_id}");
+            let reply = Reply { key, lane, reply_to, text };
+            let frame = match replies.submit(reply).await {
+                Some(ReplyVerdict::Accepted(_)) => FromWorker::Ack { event_id },
+                Some(ReplyVerdict::Rejected(reason)) => FromWorker::SetAside { event_id, reason },
+                Some(ReplyVerdict::Refused) | None => {
+                    FromWorker::Defer { event_id, after_ms: 1000 }
+                }
+            };
+            (frame, None)
+        }
+        Outcome::Gone(reason) => {
+            // Whenever the gate opens again.
+            (FromWorker::Defer { event_id, after_ms: 0 }, Some(reason))
+        }
+        Outcome::Failed { reason, wish } => {
+            let step = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
+            let step = SCHEDULE.get(step).or(SCHEDULE.last()).copied().unwrap_or(RENEW);
+            let pause = wish.unwrap_or_default().max(step + clock::jitter(step / 10));
+            tracing::warn!(
+                event_id = event_id.0,
+                attempt,
+                reason,
+                pause_s = pause.as_secs(),
+                "not taken"
+            );
+            let after_ms = u64::try_from(pause.as_millis()).ok();
+            (FromWorker::Nack { event_id, reason, after_ms }, None)
+        }
+    };
+    Done { event_id, frame, gone }
+}
