@@ -1,5 +1,7 @@
 //! Which process is meant, beyond doubt: a number alone may belong to a stranger tomorrow.
 
+use std::os::unix::fs::MetadataExt;
+
 use serde::{Deserialize, Serialize};
 
 /// A process of one boot of one machine.
@@ -52,6 +54,26 @@ pub fn children(pid: u32) -> Vec<Identity> {
         .filter(|child| parent(*child) == Some(pid))
         .filter_map(|child| of(child).ok())
         .collect()
+}
+
+/// What a process is, for people: the command line if it is this program, else only its name, since
+/// the arguments of a stranger may hold secrets.
+pub fn command(pid: u32) -> Option<String> {
+    const MOST: usize = 256;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let program =
+        std::path::Path::new(words.first()?.as_ref()).file_name()?.to_string_lossy().into_owned();
+    let exe =
+        |who: &str| std::fs::metadata(format!("/proc/{who}/exe")).ok().map(|m| (m.dev(), m.ino()));
+    let ours = exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own));
+    let mut text = program;
+    for word in words.iter().skip(1).filter(|word| ours && !word.is_empty()) {
+        text.push(' ');
+        text.push_str(word);
+    }
+    text.truncate(text.floor_char_boundary(MOST));
+    Some(text)
 }
 
 /// A field of a stat line, counted from 1. The second one, the name, may hold anything, also spaces

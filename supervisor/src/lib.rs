@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod exit;
 pub mod identity;
+pub mod journal;
 pub mod link;
 pub mod lock;
 pub mod paths;

@@ -15,5 +15,6 @@ pub mod lanes;
 pub mod lifecycle;
 pub mod liveness;
 pub mod outbox;
+pub mod repeats;
 #[cfg(test)]
 mod sim;

@@ -16,6 +16,7 @@ mod tickets;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use protocol::control::Notice;
 use protocol::hello::BuildId;
 use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,11 +28,13 @@ use self::tickets::{Pending, Tickets};
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::link::{self, Input};
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
+use crate::policy::repeats::Repeats;
 use crate::process::reap;
 use crate::process::spawn::UsersMask;
 use crate::socket::Socket;
@@ -43,6 +46,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const OVERSLEPT: Duration = Duration::from_secs(2);
 /// The longest the loop waits, so that it notices its own pauses.
 const TICK: Duration = Duration::from_secs(1);
+/// How long what repeats itself is counted before its number is noted.
+const REPEATS: Duration = Duration::from_secs(60);
 const INPUTS: usize = 1024;
 const CONNECTIONS: usize = 512;
 /// Inputs taken before the policies' deadlines are looked at again.
@@ -66,6 +71,8 @@ pub struct Gateway {
     listeners: Vec<link::Listener>,
     waiters: Vec<Waiter>,
     leaving: Vec<link::Reply>,
+    journal: Journal,
+    repeats: Repeats<Notice>,
     purge_at: Instant,
     fatal: Option<Error>,
 }
@@ -83,6 +90,8 @@ pub struct Parts {
     pub store: (Store, Opened),
     /// Its answers.
     pub answers: mpsc::Receiver<Vec<Done>>,
+    /// What changes is noted there.
+    pub journal: Journal,
     /// The file mode mask that children get.
     pub mask: UsersMask,
     /// This build.
@@ -95,7 +104,8 @@ pub struct Parts {
 
 /// Serves until somebody asks the supervisor to leave.
 pub async fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { paths, config, lock, store, answers, mask, build, started_ms, released } = parts;
+    let Parts { paths, config, lock, store, answers, journal, mask, build, started_ms, released } =
+        parts;
     let os = |what| move |source| Error::Os { what, source };
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
     let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
@@ -104,7 +114,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let socket = Socket::listen(&paths.socket())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let mut answers = answers;
-    let mut gateway = Gateway::new(paths, config, store, mask, started_ms)?;
+    let mut gateway = Gateway::new(paths, config, store, journal, mask, started_ms)?;
     let mut links = tokio::task::JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
@@ -163,6 +173,7 @@ impl Gateway {
         paths: Paths,
         config: Config,
         (store, opened): (Store, Opened),
+        journal: Journal,
         mask: UsersMask,
         started_ms: i64,
     ) -> Result<Self, Error> {
@@ -204,6 +215,8 @@ impl Gateway {
             listeners: Vec::new(),
             waiters: Vec::new(),
             leaving: Vec::new(),
+            journal,
+            repeats: Repeats::new(REPEATS),
             purge_at: now + steward::PURGE_FIRST,
             fatal: None,
         })
@@ -217,6 +230,8 @@ impl Gateway {
             instances = self.slots.len(),
             "serving"
         );
+        let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+        self.announce_supervisor("started", Some(version.into()));
         for index in 0..self.slots.len() {
             self.live(index, lifecycle::Input::Start);
         }
@@ -254,7 +269,8 @@ impl Gateway {
     fn deadline(&self) -> Instant {
         let slots = self.slots.iter().filter_map(Slot::deadline);
         let waiters = self.waiters.iter().map(|waiter| waiter.until);
-        let rest = [self.closing.deadline(), self.tickets.deadline()].into_iter().flatten();
+        let rest = [self.closing.deadline(), self.tickets.deadline(), self.repeats.deadline()];
+        let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
     }
 
@@ -271,6 +287,8 @@ impl Gateway {
             self.ask(Pending::Purge);
         }
         self.expire_waiters(now);
+        let counted = self.repeats.due(now);
+        self.note_repeated(counted);
         let workers = self.slots.iter().filter(|slot| slot.child.is_some()).count();
         let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
         if let Some(action) = self.closing.on(idle, workers, now) {
@@ -289,14 +307,17 @@ impl Gateway {
     /// Somebody asks the supervisor to leave; the second time it is forced.
     fn ask_to_leave(&mut self, why: &str) {
         tracing::info!(why, "asked to leave");
+        let was = self.closing.stage();
         if let Some(action) = self.closing.ask(clock::now()) {
+            let now = if was == Stage::Serving { "stopping" } else { "forced" };
+            self.announce_supervisor(now, Some(why.into()));
             self.close(action);
         }
     }
 
     fn close(&mut self, action: closing::Action) {
         match action {
-            closing::Action::Drain => self.announce_supervisor("stopping"),
+            closing::Action::Drain => {}
             closing::Action::End | closing::Action::Kill => {
                 let force = match action {
                     closing::Action::Kill => lifecycle::Force::Yes,
@@ -325,14 +346,17 @@ impl Gateway {
             self.take_back(index);
         }
         let fatal = self.fatal.take();
+        self.announce_supervisor("left", fatal.as_ref().map(ToString::to_string));
+        let counted = self.repeats.rest();
+        self.note_repeated(counted);
         // Whoever waits for our end waits for the end of the connection, after the lock is free.
         let leaving = std::mem::take(&mut self.leaving);
         let closing = self.store.finish();
         while answers.recv().await.is_some() {}
         let closed = closing.join();
+        self.journal.finish();
         drop(socket);
         drop(lock);
-        tracing::info!("left");
         drop(leaving);
         match fatal {
             Some(e) => Err(e),

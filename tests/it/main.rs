@@ -14,6 +14,7 @@ mod cli;
 mod gateway;
 mod isolation;
 mod late;
+mod journal;
 mod leash;
 mod line;
 mod links;

@@ -10,6 +10,7 @@ use protocol::control::{Request, Stop};
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::identity;
+use supervisor::journal::Journal;
 use supervisor::lock::{self, Holder, Lock, Refused};
 use supervisor::paths::Paths;
 use supervisor::process::spawn::{close_mask, is_managed};
@@ -54,6 +55,8 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             socket: paths.socket(),
         };
         lock.sign(&holder).map_err(create)?;
+        let os = |source| Error::Os { what: "start the journal's thread", source };
+        let journal = Journal::open(&paths.state_dir).map_err(os)?;
         let (tell, answers) = mpsc::channel(ANSWERS);
         let store = Store::open(&paths.state_dir, started_ms, tell)?;
         let released = CancellationToken::new();
@@ -61,8 +64,18 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             watch_leash(released.clone())?;
         }
         let build = build();
-        let parts =
-            Parts { paths, config, lock, store, answers, mask, build, started_ms, released };
+        let parts = Parts {
+            paths,
+            config,
+            lock,
+            store,
+            answers,
+            journal,
+            mask,
+            build,
+            started_ms,
+            released,
+        };
         run::run(parts).await
     })
 }

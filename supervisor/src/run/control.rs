@@ -55,7 +55,7 @@ impl Gateway {
             Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
             Request::Act(verb, act) => self.act(verb, &act, peer, reply),
             Request::Stop(stop) => {
-                tracing::info!(force = stop.force, pid = ?peer.pid, uid = peer.uid, "told to stop");
+                self.announce_asked(None, if stop.force { "stop --force" } else { "stop" }, peer);
                 self.leaving.push(reply);
                 let now = clock::now();
                 let action = match (stop.force, self.closing.stage()) {
@@ -65,6 +65,8 @@ impl Gateway {
                     (false, _) => None,
                 };
                 if let Some(action) = action {
+                    let now = if stop.force { "forced" } else { "stopping" };
+                    self.announce_supervisor(now, Some("asked over the socket".into()));
                     self.close(action);
                 }
             }
@@ -96,12 +98,10 @@ impl Gateway {
                 _ => None,
             };
             let former = found.life.generation();
-            tracing::info!(
-                instance = %found.name, ?verb, force = act.force, pid = ?peer.pid, uid = peer.uid,
-                "told by an operator"
-            );
             let done = already.map(|word| found.done(word, Code::Ok, Duration::ZERO));
             targets.push((Target { slot, former, done }, already.is_some()));
+            let wish = format!("{}{}", verb.word(), if act.force { " --force" } else { "" });
+            self.announce_asked(Some(slot), &wish, peer);
         }
         let input = match verb {
             Verb::Start => Input::Start,
