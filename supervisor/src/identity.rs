@@ -35,8 +35,7 @@ pub fn is_alive(identity: &Identity) -> bool {
 
 /// Whether it has ended and only waits to be collected.
 pub fn is_zombie(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    field::<char>(&stat, 3) == Some('Z')
+    name_and_state(pid).is_some_and(|(_, state)| state == 'Z')
 }
 
 /// The parent of a process.
@@ -47,13 +46,37 @@ pub fn parent(pid: u32) -> Option<u32> {
 
 /// The processes whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<Identity> {
+    let family = parents();
+    let of_pid = family.into_iter().filter(|(_, parent)| *parent == pid);
+    of_pid.filter_map(|(child, _)| of(child).ok()).collect()
+}
+
+/// The processes whose parent, or parent's parent, and so on, is `pid`.
+pub fn descendants(pid: u32) -> Vec<Identity> {
+    let family = parents();
+    let mut numbers = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = numbers.get(next).copied() {
+        next += 1;
+        let own = family.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child);
+        let new: Vec<_> = own.filter(|child| !numbers.contains(child)).collect();
+        numbers.extend(new);
+    }
+    numbers.into_iter().skip(1).filter_map(|child| of(child).ok()).collect()
+}
+
+/// Every process with its parent.
+fn parents() -> Vec<(u32, u32)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|child| parent(*child) == Some(pid))
-        .filter_map(|child| of(child).ok())
-        .collect()
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|pid| Some((pid, parent(pid)?))).collect()
+}
+
+/// What a process is called, and the letter of its state.
+pub fn name_and_state(pid: u32) -> Option<(String, char)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, name) = stat.rsplit_once(')')?.0.split_once('(')?;
+    Some((name.to_owned(), field(&stat, 3)?))
 }
 
 /// What a process is, for people: the command line if it is this program, else only its name, since

@@ -35,8 +35,9 @@ use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
 use crate::policy::repeats::Repeats;
-use crate::process::reap;
+use crate::process::cgroup::Delegated;
 use crate::process::spawn::UsersMask;
+use crate::process::{kin, reap};
 use crate::socket::Socket;
 use crate::store::{Done, Opened, Store};
 
@@ -60,6 +61,7 @@ pub struct Gateway {
     config_source: Option<String>,
     log: String,
     mask: UsersMask,
+    cgroups: Option<Delegated>,
     started_ms: i64,
     store_id: String,
     slots: Vec<Slot>,
@@ -107,6 +109,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let Parts { paths, config, lock, store, answers, journal, mask, build, started_ms, released } =
         parts;
     let os = |what| move |source| Error::Os { what, source };
+    kin::adopt_orphans().map_err(os("become the parent of orphans"))?;
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
     let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
     let mut int = signal(SignalKind::interrupt()).map_err(os("listen to signals"))?;
@@ -157,8 +160,15 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
                 break;
             }
         }
-        for dead in reap::reap() {
+        let dead = reap::reap(|pid| gateway.by_pid.contains_key(&pid));
+        let some_died = !dead.is_empty();
+        for dead in dead {
             gateway.buried(dead);
+        }
+        if some_died {
+            for index in 0..gateway.slots.len() {
+                gateway.look_at_fallen(index, None);
+            }
         }
         gateway.tick();
         if gateway.closing.stage() == Stage::Gone || gateway.fatal.is_some() {
@@ -204,6 +214,7 @@ impl Gateway {
             config_source: config.source.map(|path| path.display().to_string()),
             log: config.log,
             mask,
+            cgroups: Delegated::find(),
             started_ms,
             store_id: opened.store_id,
             slots,
@@ -228,6 +239,7 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             state_dir = %self.paths.state_dir.display(),
             instances = self.slots.len(),
+            cgroup = self.cgroups.as_ref().map(|own| own.path().display().to_string()),
             "serving"
         );
         let version = concat!("version ", env!("CARGO_PKG_VERSION"));
@@ -289,7 +301,8 @@ impl Gateway {
         self.expire_waiters(now);
         let counted = self.repeats.due(now);
         self.note_repeated(counted);
-        let workers = self.slots.iter().filter(|slot| slot.child.is_some()).count();
+        let there = |slot: &&Slot| slot.child.is_some() || slot.fallen.is_some();
+        let workers = self.slots.iter().filter(there).count();
         let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
         if let Some(action) = self.closing.on(idle, workers, now) {
             self.close(action);

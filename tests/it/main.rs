@@ -23,4 +23,5 @@ mod parked;
 mod socket_agent;
 mod telegram;
 mod tidy;
+mod trees;
 mod trying;

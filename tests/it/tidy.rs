@@ -120,7 +120,9 @@ fn every_library_has_its_place() {
         ("nix::", |path| {
             path.starts_with("supervisor/src/process/") || path == "supervisor/src/lock.rs"
         }),
-        ("rustix::", |path| path.starts_with("supervisor/src/process/")),
+        ("rustix::", |path| {
+            path.starts_with("supervisor/src/process/") || path == "worker/src/family.rs"
+        }),
         ("reqwest", |path| path.starts_with("worker/")),
         ("pulldown_cmark", |path| path == "worker/src/platform/telegram/markup.rs"),
         ("tungstenite", |path| path.starts_with("worker/")),

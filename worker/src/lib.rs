@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod clock;
 pub mod error;
+mod family;
 pub mod http;
 mod json;
 pub mod parent;
@@ -83,6 +84,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
     });
     // Whatever still runs in the runtime does not keep the process.
     runtime.shutdown_background();
+    family::end();
     drop(finished);
     result
 }

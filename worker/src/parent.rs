@@ -12,7 +12,7 @@ use std::time::Duration;
 use protocol::hello::Leash;
 use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::{Error, family};
 
 /// From the end of the leash to the end of the process, at most.
 const LAST_BREATH: Duration = Duration::from_millis(1500);
@@ -41,6 +41,7 @@ pub fn watch(stop: CancellationToken) -> std::io::Result<mpsc::Sender<()>> {
         while stdin.read(&mut sink).is_ok_and(|n| n > 0) {}
         stop.cancel();
         if done.recv_timeout(LAST_BREATH) == Err(mpsc::RecvTimeoutError::Timeout) {
+            family::end();
             std::process::exit(69);
         }
     })?;

@@ -1,17 +1,18 @@
 //! `ctl kill --force`: ends a supervisor that may hang or be stopped, and everything it started.
 //!
 //! Only what is proven ours is signalled: the process that the kernel names as the holder of this
-//! state directory's lock, and the processes whose parent it was at that moment. Each is held by a
-//! pidfd, and its start time and boot are compared before it is signalled.
+//! state directory's lock, and what descends from its workers. Each is held by a pidfd, and its start
+//! time and boot are compared before it is signalled. All are stopped first: what is stopped starts
+//! nothing, so the family is complete once a look finds nobody new.
 
 use std::time::{Duration, Instant};
 
 use supervisor::clock;
 use supervisor::error::Error;
-use supervisor::identity;
 use supervisor::lock::{self, Lock, Refused};
 use supervisor::paths::Paths;
-use supervisor::process::tree::{self, Held};
+use supervisor::process::kin;
+use supervisor::process::tree::Held;
 
 use super::ctl::stopped;
 use crate::args::Common;
@@ -35,18 +36,20 @@ pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(
     let Some(supervisor) = Held::hold(&holder.identity) else {
         return Err(Error::Survivors(format!("kill pid {number}: it left by itself; try again")));
     };
-    // Looked at twice: one that runs may make a child until the moment it is killed, and its
-    // children keep their parent's number only as long as it is not collected.
-    let mut family = identity::children(number);
-    supervisor.kill();
-    family.extend(identity::children(number));
-    let mut family: Vec<Held> = family.iter().filter_map(Held::hold).collect();
-    for child in &family {
-        // Each child of a supervisor leads a group of its own.
-        tree::kill_all(child.pid());
-        child.kill();
+    supervisor.stop();
+    let mut family: Vec<Held> = vec![supervisor];
+    loop {
+        let found = kin::family(number);
+        let new: Vec<_> =
+            found.iter().filter(|one| !family.iter().any(|held| held.is(one))).collect();
+        let held: Vec<_> = new.into_iter().filter_map(Held::hold).collect();
+        if held.is_empty() {
+            break;
+        }
+        held.iter().for_each(Held::stop);
+        family.extend(held);
     }
-    family.push(supervisor);
+    family.iter().for_each(Held::kill);
     let until = since + within;
     loop {
         family.retain(Held::is_running);

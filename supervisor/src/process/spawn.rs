@@ -1,6 +1,8 @@
 //! Making a child. What is done for it, in this order: a pipe as its standard input (the leash), no
-//! standard output, an environment of a few named variables, a session and process group of its own,
-//! the user's own umask, then `/proc/self/exe`, so that a replaced file on disk cannot mix versions.
+//! standard output, an environment of a few named variables and its mark, a control group of its own
+//! where there are such, a session and process group of its own, a signal that wakes it should it be
+//! stopped when we die, the user's own umask, then `/proc/self/exe`, so that a replaced file on disk
+//! cannot mix versions.
 //!
 //! Every descriptor of ours is close-on-exec; the child gets only those three.
 #![expect(unsafe_code, reason = "the code between fork and exec")]
@@ -9,8 +11,13 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use protocol::hello::Leash;
+use protocol::hello::{Leash, MARK};
+
+use super::cgroup::{Cgroup, Delegated};
+use super::kin::Remains;
+use super::tree;
 
 /// What a child inherits of our environment: no secret is among them.
 const VARIABLES: [&str; 9] = [
@@ -30,6 +37,8 @@ const VARIABLES: [&str; 9] = [
 pub struct Child {
     pid: u32,
     leash: Option<ChildStdin>,
+    mark: String,
+    cgroup: Option<Cgroup>,
 }
 
 impl Child {
@@ -38,9 +47,23 @@ impl Child {
         self.pid
     }
 
-    /// Lets the leash go.
-    pub fn release(&mut self) {
+    /// Asks it and its group to end. A stopped process hears it too.
+    pub fn end(&self) {
+        tree::end(self.pid);
+    }
+
+    /// Lets the leash go, and kills it and what it has started, as far as that can be known now.
+    pub fn kill(&mut self) {
         self.leash = None;
+        tree::kill_all(self.pid);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+    }
+
+    /// It was reaped: what it may have left.
+    pub fn remains(self) -> Remains {
+        Remains::new(self.mark, self.cgroup)
     }
 }
 
@@ -58,8 +81,13 @@ pub fn is_managed() -> bool {
     std::env::var_os("INVOCATION_ID").is_some() && nix::unistd::getppid().as_raw() == 1
 }
 
-/// Makes the child that `leash` describes.
-pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
+/// Makes the child that `leash` describes. `mark` names it and what it starts.
+pub fn spawn(
+    leash: &Leash,
+    mask: UsersMask,
+    mark: String,
+    cgroups: Option<&Delegated>,
+) -> io::Result<Child> {
     let line = serde_json::to_string(leash)? + "\n";
     let mut command = Command::new("/proc/self/exe");
     command.arg("worker").arg(leash.instance.as_str());
@@ -69,11 +97,21 @@ pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
             command.env(name, value);
         }
     }
+    command.env(MARK, &mark);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    // SAFETY: setsid and umask are async-signal-safe (signal-safety(7)) and touch no memory.
+    let name = format!("{}-{}", leash.instance, leash.generation);
+    let cgroup = cgroups.and_then(|cgroups| cgroups.make(&name).ok());
+    let door = cgroup.as_ref().and_then(|cgroup| cgroup.door().ok());
+    // SAFETY: write, setsid, prctl and umask are single system calls and touch no memory.
     unsafe {
         command.pre_exec(move || {
+            if let Some(door) = &door {
+                // Outside of its group it is still in a session of its own.
+                let _ = nix::unistd::write(door, b"0");
+            }
             nix::unistd::setsid()?;
+            // The signal comes when the thread that forks ends: it is the one of the event loop.
+            nix::sys::prctl::set_pdeathsig(Signal::SIGCONT)?;
             umask(mask.0);
             Ok(())
         });
@@ -82,5 +120,5 @@ pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
     let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no standard input"))?;
     // The pipe holds 64 KiB: a line of this size never waits.
     stdin.write_all(line.as_bytes())?;
-    Ok(Child { pid: child.id(), leash: Some(stdin) })
+    Ok(Child { pid: child.id(), leash: Some(stdin), mark, cgroup })
 }

@@ -322,6 +322,12 @@ impl Slot {
     }
 
     fn trouble(&self) -> (Option<String>, Option<String>) {
+        if let Some(stuck) = &self.stuck {
+            let reason = format!("killed, and still there: {stuck}");
+            let remedy =
+                "see what it waits for in /proc/PID/stack; the next start waits for its end";
+            return (Some(reason), Some(remedy.into()));
+        }
         match (self.life.phase(), &self.outside) {
             (Phase::Held { reason, remedy, .. }, _) => (Some(reason.clone()), Some(remedy.clone())),
             (_, Some(Outside::Down { reason, remedy })) => (Some(reason.clone()), remedy.clone()),

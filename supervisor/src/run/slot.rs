@@ -13,9 +13,10 @@ use crate::exit::Ended;
 use crate::link::Handle;
 use crate::policy::access::{Access, Denial};
 use crate::policy::delivery::Delivery;
-use crate::policy::lifecycle::{self, Lifecycle, Phase};
+use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
 use crate::policy::liveness::Liveness;
 use crate::policy::outbox::{self, Outbox};
+use crate::process::kin::Remains;
 use crate::process::spawn::Child;
 use crate::store::Opened;
 
@@ -30,6 +31,10 @@ pub(super) struct Slot {
     pub(super) life: Lifecycle,
     pub(super) desk: Desk,
     pub(super) child: Option<Running>,
+    /// What a child that has ended left behind.
+    pub(super) fallen: Option<Fallen>,
+    /// What does not end although it was killed.
+    pub(super) stuck: Option<String>,
     pub(super) link: Option<Link>,
     pub(super) liveness: Option<Liveness>,
     pub(super) cursor: Option<Cursor>,
@@ -49,6 +54,18 @@ pub(super) struct Running {
     pub(super) child: Child,
     pub(super) generation: Generation,
     pub(super) nonce: Option<Nonce>,
+    pub(super) killed: bool,
+}
+
+/// A child that has ended before everything that it started.
+#[derive(Debug)]
+pub(super) struct Fallen {
+    pub(super) generation: Generation,
+    pub(super) verdict: Verdict,
+    pub(super) remains: Remains,
+    /// When to look again; then after twice that time.
+    pub(super) look_at: Instant,
+    pub(super) after: Duration,
 }
 
 /// A worker's link.
@@ -148,6 +165,8 @@ impl Slot {
             life: Lifecycle::new(settings, Generation(last), seed, now),
             desk,
             child: None,
+            fallen: None,
+            stuck: None,
             link: None,
             liveness: None,
             cursor: cursor.map(|(_, cursor)| cursor.clone()),
@@ -170,7 +189,8 @@ impl Slot {
             Desk::Broken(_) => None,
         };
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        [self.life.deadline(), liveness, desk].into_iter().flatten().min()
+        let fallen = self.fallen.as_ref().map(|fallen| fallen.look_at);
+        [self.life.deadline(), liveness, fallen, desk].into_iter().flatten().min()
     }
 
     /// Nothing is between two durable states, and nothing that could leave waits.

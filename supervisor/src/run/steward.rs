@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
-use protocol::id::{Generation, Nonce};
+use protocol::id::{Generation, Nonce, hex};
 use protocol::worker::{
     Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, SocketSettings,
     ToWorker,
@@ -13,7 +13,7 @@ use protocol::worker::{
 use tokio::sync::oneshot;
 
 use super::Gateway;
-use super::slot::{Desk, Link, Running};
+use super::slot::{Desk, Fallen, Link, Running};
 use super::tickets::Pending;
 use crate::clock;
 use crate::config::{AgentSettings, PlatformSettings};
@@ -23,7 +23,7 @@ use crate::policy::lifecycle::{Action, Cause, Input, Phase, Verdict, Wanted};
 use crate::policy::liveness::Liveness;
 use crate::policy::{delivery, outbox};
 use crate::process::reap::Dead;
-use crate::process::{spawn, tree};
+use crate::process::{kin, spawn};
 use crate::socket::Peer;
 use crate::store::{Answer, Exit, Op};
 
@@ -41,6 +41,9 @@ const LINKLESS: Duration = Duration::from_secs(3);
 const WORKER_GRACE: Duration = Duration::from_secs(4);
 /// Events (or replies) of one worker without a verdict, and their bytes.
 pub(super) const WINDOW: u32 = 256;
+/// When to look first whether what a dead worker left is gone, and the longest wait until the next look.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_LATE: Duration = Duration::from_secs(1);
 /// Lanes looked for at once.
 const SCAN: usize = 256;
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -79,17 +82,19 @@ impl Gateway {
                 generation,
                 nonce: nonce.to_hex(),
             };
-            Ok((spawn::spawn(&leash, self.mask)?, nonce))
+            let mark = format!("{}.{generation}.{}", slot.name, hex(&clock::random::<8>()?));
+            Ok((spawn::spawn(&leash, self.mask, mark, self.cgroups.as_ref())?, nonce))
         });
         match made {
             Ok((child, nonce)) => {
                 self.by_pid.insert(child.pid(), (index, generation));
-                slot.child = Some(Running { child, generation, nonce: Some(nonce) });
+                slot.child = Some(Running { child, generation, nonce: Some(nonce), killed: false });
                 slot.starts += 1;
                 slot.last_words = None;
                 slot.outside = None;
                 slot.heartbeat = None;
                 slot.liveness = None;
+                slot.stuck = None;
                 None
             }
             Err(e) => {
@@ -111,7 +116,7 @@ impl Gateway {
         if let Some(running) = &slot.child
             && running.generation == generation
         {
-            tree::end(running.child.pid());
+            running.child.end();
         }
     }
 
@@ -120,8 +125,16 @@ impl Gateway {
         if let Some(running) = &mut slot.child
             && running.generation == generation
         {
-            running.child.release();
-            tree::kill_all(running.child.pid());
+            if running.killed {
+                let still = kin::look(running.child.pid());
+                slot.stuck = still.map(|left| left.to_string());
+            }
+            running.killed = true;
+            running.child.kill();
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Some(stuck) = &slot.stuck {
+            tracing::error!(instance = %slot.name, generation = generation.0, stuck, "killed, and still there");
         }
     }
 
@@ -271,11 +284,11 @@ impl Gateway {
         self.send(index, outbox::Input::Down);
     }
 
-    /// A child is gone with everything it started.
+    /// A child is gone, and perhaps not everything that it started.
     pub(super) fn buried(&mut self, dead: Dead) {
         let Some((index, generation)) = self.by_pid.remove(&dead.pid) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.child = None;
+        let Some(running) = slot.child.take() else { return };
         slot.liveness = None;
         let (cause, at_ms) = (slot.cause(dead.ended), clock::unix_ms());
         let asked = matches!(slot.life.phase(), Phase::Stopping { .. });
@@ -299,10 +312,48 @@ impl Gateway {
             signal,
             cause,
         }));
-        self.live(index, Input::Exited(generation, verdict));
+        let remains = running.child.remains();
+        let left = remains.sweep(|pid| self.by_pid.contains_key(&pid));
+        if left.is_empty() {
+            return self.live(index, Input::Exited(generation, verdict));
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let (look_at, after) = (clock::now() + LOOK, LOOK);
+        slot.fallen = Some(Fallen { generation, verdict, remains, look_at, after });
+        self.live(index, Input::Fallen(generation));
+    }
+
+    /// Looks whether everything that a dead child had started is gone. `now`: looks only if it is
+    /// time to.
+    pub(super) fn look_at_fallen(&mut self, index: usize, now: Option<Instant>) {
+        let by_pid = &self.by_pid;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(fallen) = &mut slot.fallen else { return };
+        if now.is_some_and(|now| now < fallen.look_at) {
+            return;
+        }
+        let left = fallen.remains.sweep(|pid| by_pid.contains_key(&pid));
+        if let Some(first) = left.first() {
+            if fallen.after >= LOOK_LATE {
+                if slot.stuck.is_none() {
+                    tracing::error!(
+                        instance = %slot.name, stuck = %first, "killed, and still there"
+                    );
+                }
+                slot.stuck = Some(first.to_string());
+            }
+            fallen.after = (fallen.after * 2).min(LOOK_LATE);
+            fallen.look_at = clock::now() + fallen.after;
+            return;
+        }
+        if let Some(Fallen { generation, verdict, .. }) = slot.fallen.take() {
+            slot.stuck = None;
+            self.live(index, Input::Exited(generation, verdict));
+        }
     }
 
     pub(super) fn tick_slot(&mut self, index: usize, now: Instant) {
+        self.look_at_fallen(index, Some(now));
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.life.deadline().is_some_and(|due| due <= now) {
             self.live(index, Input::Tick);
