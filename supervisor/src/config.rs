@@ -8,6 +8,7 @@ mod instance;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::Secret;
@@ -22,6 +23,8 @@ use crate::paths::Environment;
 
 /// The configuration that applies if there is no file.
 pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
+/// Within what container managers grant by default, which is ten seconds.
+const STOP_S: u32 = 8;
 /// A file with every key, its default and its meaning.
 pub const REFERENCE: &str = include_str!("../assets/config.toml");
 
@@ -36,6 +39,8 @@ pub struct Config {
     pub runtime_dir: Option<PathBuf>,
     /// `gateway.log`.
     pub log: String,
+    /// `gateway.stop_s`.
+    pub stop: Duration,
     /// Platforms and agents, in the order of their names.
     pub instances: Vec<Spec>,
 }
@@ -98,6 +103,7 @@ impl Config {
         let (state_dir, runtime_dir) =
             (gateway.path("state_dir", &place), gateway.path("runtime_dir", &place));
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
+        let stop = gateway.number("stop_s", 2..=3600).unwrap_or(STOP_S);
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
         top.absorb(gateway);
@@ -123,7 +129,8 @@ impl Config {
         }
         instance::route(&mut instances);
         let source = source.map(Path::to_owned);
-        Ok(Self { source, state_dir, runtime_dir, log, instances })
+        let stop = Duration::from_secs(stop.into());
+        Ok(Self { source, state_dir, runtime_dir, log, stop, instances })
     }
 
     /// Every instance's trouble as one error; `Ok` if there is none.

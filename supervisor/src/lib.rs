@@ -12,6 +12,7 @@ pub mod identity;
 pub mod journal;
 pub mod link;
 pub mod lock;
+pub mod notify;
 pub mod paths;
 pub mod policy;
 pub mod process;

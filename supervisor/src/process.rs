@@ -3,5 +3,6 @@
 pub mod cgroup;
 pub mod kin;
 pub mod reap;
+pub mod signals;
 pub mod spawn;
 pub mod tree;

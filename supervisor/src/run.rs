@@ -16,7 +16,7 @@ mod tickets;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use protocol::control::Notice;
+use protocol::control::{Asker, Notice};
 use protocol::hello::BuildId;
 use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,21 +28,26 @@ use self::tickets::{Pending, Tickets};
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
+use crate::identity;
 use crate::journal::Journal;
 use crate::link::{self, Input};
 use crate::lock::Lock;
+use crate::notify::{self, Manager};
 use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
 use crate::policy::repeats::Repeats;
 use crate::process::cgroup::Delegated;
+use crate::process::signals::{Asked, Signals, Wish};
 use crate::process::spawn::UsersMask;
 use crate::process::{kin, reap};
 use crate::socket::Socket;
 use crate::store::{Done, Opened, Store};
 
-/// How long what is under way may take to end when we leave.
-const DRAIN: Duration = Duration::from_secs(5);
+/// What is left of the service manager's limit when we have left.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+/// A store that has not answered for so long does not get on.
+const STUCK: Duration = Duration::from_secs(20);
 /// A wake-up that comes later than this after its time means that we ourselves did not run.
 const OVERSLEPT: Duration = Duration::from_secs(2);
 /// The longest the loop waits, so that it notices its own pauses.
@@ -75,6 +80,10 @@ pub struct Gateway {
     leaving: Vec<link::Reply>,
     journal: Journal,
     repeats: Repeats<Notice>,
+    manager: Manager,
+    stop: Duration,
+    /// A stranger told us to leave, so whoever manages us should start us anew.
+    come_back: bool,
     purge_at: Instant,
     fatal: Option<Error>,
 }
@@ -94,6 +103,10 @@ pub struct Parts {
     pub answers: mpsc::Receiver<Vec<Done>>,
     /// What changes is noted there.
     pub journal: Journal,
+    /// Who started us, if it listens.
+    pub manager: Manager,
+    /// The signals, blocked since before the first thread.
+    pub signals: Signals,
     /// The file mode mask that children get.
     pub mask: UsersMask,
     /// This build.
@@ -106,18 +119,27 @@ pub struct Parts {
 
 /// Serves until somebody asks the supervisor to leave.
 pub async fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { paths, config, lock, store, answers, journal, mask, build, started_ms, released } =
-        parts;
+    let Parts {
+        paths,
+        config,
+        lock,
+        store,
+        answers,
+        journal,
+        manager,
+        mut signals,
+        mask,
+        build,
+        started_ms,
+        released,
+    } = parts;
     let os = |what| move |source| Error::Os { what, source };
     kin::adopt_orphans().map_err(os("become the parent of orphans"))?;
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
-    let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
-    let mut int = signal(SignalKind::interrupt()).map_err(os("listen to signals"))?;
-    let mut hup = signal(SignalKind::hangup()).map_err(os("listen to signals"))?;
     let socket = Socket::listen(&paths.socket())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let mut answers = answers;
-    let mut gateway = Gateway::new(paths, config, store, journal, mask, started_ms)?;
+    let mut gateway = Gateway::new(paths, config, store, (journal, manager), mask, started_ms)?;
     let mut links = tokio::task::JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
@@ -128,13 +150,14 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         tokio::select! {
             biased;
             _ = child.recv() => {}
-            _ = term.recv() => gateway.ask_to_leave("SIGTERM"),
-            _ = int.recv() => gateway.ask_to_leave("SIGINT"),
-            // A terminal that closes must not end a gateway that somebody left running.
-            _ = hup.recv() => tracing::warn!("SIGHUP: nothing is reloaded; restart to apply changes"),
+            asked = signals.next() => match asked.map_err(os("listen to signals"))? {
+                asked if asked.wish == Wish::Leave => gateway.told_to_leave(asked),
+                // A terminal that closes must not end a gateway that somebody left running.
+                _ => tracing::warn!("SIGHUP: nothing is reloaded; restart to apply changes"),
+            },
             () = &mut released, if !let_go => {
                 let_go = true;
-                gateway.ask_to_leave("whoever started it let go");
+                gateway.ask_to_leave("whoever started it let go", None);
             }
             Some(batch) = answers.recv() => gateway.answered(batch),
             Some(input) = inputs.recv() => gateway.hear(input),
@@ -183,7 +206,7 @@ impl Gateway {
         paths: Paths,
         config: Config,
         (store, opened): (Store, Opened),
-        journal: Journal,
+        (journal, manager): (Journal, Manager),
         mask: UsersMask,
         started_ms: i64,
     ) -> Result<Self, Error> {
@@ -220,7 +243,7 @@ impl Gateway {
             slots,
             by_name,
             by_pid: HashMap::new(),
-            closing: Closing::new(DRAIN),
+            closing: Closing::default(),
             store,
             tickets: Tickets::default(),
             listeners: Vec::new(),
@@ -228,6 +251,9 @@ impl Gateway {
             leaving: Vec::new(),
             journal,
             repeats: Repeats::new(REPEATS),
+            manager,
+            stop: config.stop,
+            come_back: false,
             purge_at: now + steward::PURGE_FIRST,
             fatal: None,
         })
@@ -243,11 +269,12 @@ impl Gateway {
             "serving"
         );
         let version = concat!("version ", env!("CARGO_PKG_VERSION"));
-        self.announce_supervisor("started", Some(version.into()));
+        self.announce_supervisor("started", Some(version.into()), None);
         for index in 0..self.slots.len() {
             self.live(index, lifecycle::Input::Start);
         }
         self.tick();
+        self.manager.ready();
     }
 
     fn hear(&mut self, input: Input) {
@@ -281,7 +308,12 @@ impl Gateway {
     fn deadline(&self) -> Instant {
         let slots = self.slots.iter().filter_map(Slot::deadline);
         let waiters = self.waiters.iter().map(|waiter| waiter.until);
-        let rest = [self.closing.deadline(), self.tickets.deadline(), self.repeats.deadline()];
+        let rest = [
+            self.closing.deadline(),
+            self.tickets.deadline(),
+            self.repeats.deadline(),
+            self.manager.deadline(),
+        ];
         let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
     }
@@ -307,6 +339,7 @@ impl Gateway {
         if let Some(action) = self.closing.on(idle, workers, now) {
             self.close(action);
         }
+        self.report_to_manager(now);
     }
 
     fn overslept(&mut self, pause: Duration) {
@@ -317,20 +350,51 @@ impl Gateway {
         }
     }
 
+    /// A signal tells the supervisor to leave.
+    fn told_to_leave(&mut self, asked: Asked) {
+        // A service manager takes a clean end for the wish to stay down. Only it may wish so.
+        if self.closing.stage() == Stage::Serving {
+            self.come_back = notify::is_systemd() && !asked.is_from_above();
+        }
+        let command = identity::command(asked.pid);
+        let by = Asker { uid: asked.uid, pid: Some(asked.pid), command };
+        self.ask_to_leave(asked.name, Some(by));
+    }
+
     /// Somebody asks the supervisor to leave; the second time it is forced.
-    fn ask_to_leave(&mut self, why: &str) {
-        tracing::info!(why, "asked to leave");
+    fn ask_to_leave(&mut self, why: &str, by: Option<Asker>) {
         let was = self.closing.stage();
-        if let Some(action) = self.closing.ask(clock::now()) {
+        if let Some(action) = self.closing.ask(self.stop_budget(), clock::now()) {
             let now = if was == Stage::Serving { "stopping" } else { "forced" };
-            self.announce_supervisor(now, Some(why.into()));
+            self.announce_supervisor(now, Some(why.into()), by);
             self.close(action);
         }
     }
 
+    /// How long a stop may take: as configured, and within what the service manager grants.
+    fn stop_budget(&self) -> Duration {
+        let granted = self.manager.stop_limit();
+        granted.map_or(self.stop, |limit| self.stop.min(limit.saturating_sub(STOP_MARGIN)))
+    }
+
+    /// What the service manager shows of us, and whether we are alive: the loop turns, and the store
+    /// answers.
+    fn report_to_manager(&mut self, now: Instant) {
+        let well = self.slots.iter().filter(|slot| slot.is_connected()).count();
+        let mut text =
+            format!("{}: {well} of {} instances connected", self.state(), self.slots.len());
+        let since = self.tickets.oldest();
+        if since.is_some_and(|since| since + STUCK < now) {
+            text = "the store does not answer".into();
+        } else {
+            self.manager.alive(now);
+        }
+        self.manager.status(&text);
+    }
+
     fn close(&mut self, action: closing::Action) {
         match action {
-            closing::Action::Drain => {}
+            closing::Action::Drain => self.manager.stopping(),
             closing::Action::End | closing::Action::Kill => {
                 let force = match action {
                     closing::Action::Kill => lifecycle::Force::Yes,
@@ -359,7 +423,7 @@ impl Gateway {
             self.take_back(index);
         }
         let fatal = self.fatal.take();
-        self.announce_supervisor("left", fatal.as_ref().map(ToString::to_string));
+        self.announce_supervisor("left", fatal.as_ref().map(ToString::to_string), None);
         let counted = self.repeats.rest();
         self.note_repeated(counted);
         // Whoever waits for our end waits for the end of the connection, after the lock is free.
@@ -373,6 +437,7 @@ impl Gateway {
         drop(leaving);
         match fatal {
             Some(e) => Err(e),
+            None if self.come_back => closed.map_err(Error::from).and(Err(Error::ToldByStranger)),
             None => Ok(closed?),
         }
     }

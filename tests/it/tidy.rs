@@ -154,7 +154,7 @@ fn only_the_program_knows_the_worker() {
 
 #[test]
 fn mechanisms_do_not_know_one_another() {
-    let mechanisms = ["process", "store", "socket", "lock", "link", "config", "journal"];
+    let mechanisms = ["process", "store", "socket", "lock", "link", "config", "journal", "notify"];
     let mut wrong = Vec::new();
     for source in sources() {
         let own = mechanisms.iter().find(|name| {

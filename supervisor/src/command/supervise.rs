@@ -12,8 +12,10 @@ use supervisor::error::Error;
 use supervisor::identity;
 use supervisor::journal::Journal;
 use supervisor::lock::{self, Holder, Lock, Refused};
+use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
-use supervisor::process::spawn::{close_mask, is_managed};
+use supervisor::process::signals::{Asked, Signals, Wish};
+use supervisor::process::spawn::close_mask;
 use supervisor::run::{self, Parts};
 use supervisor::store::Store;
 use tokio::sync::mpsc;
@@ -27,12 +29,17 @@ use crate::args::{Common, Supervise};
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// How long a holder that was asked to leave may take.
 const REPLACE: Duration = Duration::from_secs(60);
+/// What a service manager is asked for, again and again, while we wait; and once while the store opens.
+const EXTEND: Duration = Duration::from_secs(10);
+const OPEN: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_millis(20);
 /// Batches of answers that may wait for the run loop.
 const ANSWERS: usize = 16;
 
 pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let started_ms = clock::unix_ms();
+    let os = |what| move |source| Error::Os { what, source };
+    let mut signals = Signals::take().map_err(os("listen to signals"))?;
     let mut config = load(common)?;
     if let Some(level) = level(common) {
         level.clone_into(&mut config.log);
@@ -45,18 +52,21 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     make(&paths.state_dir)?;
     make(&paths.runtime_dir)?;
     super::runtime()?.block_on(async {
-        let mut lock = take(&paths, options).await?;
+        let mut manager = Manager::from_environment(clock::now());
+        let taken = take(&paths, options, &mut manager, &mut signals).await?;
+        let Some(mut lock) = taken else { return Ok(()) };
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = Holder {
             identity: identity::own().map_err(create)?,
             version: env!("CARGO_PKG_VERSION").into(),
             started_ms,
-            manager: manager().into(),
+            manager: if notify::is_systemd() { "systemd" } else { "none" }.into(),
             socket: paths.socket(),
         };
         lock.sign(&holder).map_err(create)?;
-        let os = |source| Error::Os { what: "start the journal's thread", source };
-        let journal = Journal::open(&paths.state_dir).map_err(os)?;
+        let journal = Journal::open(&paths.state_dir).map_err(os("start the journal's thread"))?;
+        // A store that was damaged is mended before we serve, however long that takes.
+        manager.extend(OPEN);
         let (tell, answers) = mpsc::channel(ANSWERS);
         let store = Store::open(&paths.state_dir, started_ms, tell)?;
         let released = CancellationToken::new();
@@ -71,6 +81,8 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             store,
             answers,
             journal,
+            manager,
+            signals,
             mask,
             build,
             started_ms,
@@ -78,10 +90,6 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         };
         run::run(parts).await
     })
-}
-
-fn manager() -> &'static str {
-    if is_managed() { "systemd" } else { "none" }
 }
 
 /// Makes a directory that only its owner can use. An existing one is closed to others if it is empty
@@ -102,14 +110,20 @@ fn make(path: &Path) -> Result<(), Error> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)
 }
 
-/// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace.
-async fn take(paths: &Paths, options: Supervise) -> Result<Lock, Error> {
+/// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace. `None`:
+/// told to leave meanwhile.
+async fn take(
+    paths: &Paths,
+    options: Supervise,
+    manager: &mut Manager,
+    signals: &mut Signals,
+) -> Result<Option<Lock>, Error> {
     let path = paths.lock();
     let mut asked = false;
     let since = clock::now();
     loop {
         let holder = match Lock::take(&path) {
-            Ok(lock) => return Ok(lock),
+            Ok(lock) => return Ok(Some(lock)),
             Err(Refused::Io(source)) => {
                 return Err(Error::Create { what: "take the lock", path, source });
             }
@@ -132,7 +146,22 @@ async fn take(paths: &Paths, options: Supervise) -> Result<Lock, Error> {
         } else if !options.wait && (alive || waited > AFTERMATH) {
             return Err(held());
         }
-        tokio::time::sleep(RETRY).await;
+        if options.wait {
+            let who = holder.as_ref().map_or(String::new(), ToString::to_string);
+            manager.status(&format!("waiting for the supervisor that runs: {who}"));
+            manager.extend(EXTEND);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            asked = signals.next() => match asked {
+                Ok(Asked { wish: Wish::Reload, .. }) => {}
+                Ok(asked) if notify::is_systemd() && !asked.is_from_above() => {
+                    return Err(Error::ToldByStranger);
+                }
+                Ok(_) => return Ok(None),
+                Err(source) => return Err(Error::Os { what: "listen to signals", source }),
+            },
+        }
     }
 }
 

@@ -76,11 +76,6 @@ pub fn close_mask() -> UsersMask {
     UsersMask(umask(Mode::from_bits_truncate(0o077)))
 }
 
-/// Whether this process was started by the system's service manager.
-pub fn is_managed() -> bool {
-    std::env::var_os("INVOCATION_ID").is_some() && nix::unistd::getppid().as_raw() == 1
-}
-
 /// Makes the child that `leash` describes. `mark` names it and what it starts.
 pub fn spawn(
     leash: &Leash,

@@ -115,9 +115,16 @@ impl Gateway {
     }
 
     /// The supervisor itself.
-    pub(super) fn announce_supervisor(&mut self, now: &str, reason: Option<String>) {
-        tracing::info!(now, reason, "supervisor");
-        self.tell(Notice { pid: Some(std::process::id()), reason, ..notice("supervisor", now) });
+    pub(super) fn announce_supervisor(
+        &mut self,
+        now: &str,
+        reason: Option<String>,
+        by: Option<Asker>,
+    ) {
+        let (pid, command) = by.as_ref().map(|by| (by.pid, by.command.clone())).unzip();
+        tracing::info!(now, reason, by = pid.flatten(), command = command.flatten(), "supervisor");
+        let pid = Some(std::process::id());
+        self.tell(Notice { pid, reason, by, ..notice("supervisor", now) });
     }
 
     /// Sends notices to a listener from now on, and says so first.

@@ -59,14 +59,14 @@ impl Gateway {
                 self.leaving.push(reply);
                 let now = clock::now();
                 let action = match (stop.force, self.closing.stage()) {
-                    (true, _) => self.closing.force(),
-                    (false, Stage::Serving) => self.closing.ask(now),
+                    (true, _) => self.closing.force(now),
+                    (false, Stage::Serving) => self.closing.ask(self.stop_budget(), now),
                     // Already on the way: a second polite wish does not make it impolite.
                     (false, _) => None,
                 };
                 if let Some(action) = action {
                     let now = if stop.force { "forced" } else { "stopping" };
-                    self.announce_supervisor(now, Some("asked over the socket".into()));
+                    self.announce_supervisor(now, Some("asked over the socket".into()), None);
                     self.close(action);
                 }
             }

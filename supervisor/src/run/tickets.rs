@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 
+use crate::clock;
 use crate::link::Reply;
 use crate::store::{SendEnd, Ticket};
 
@@ -40,7 +41,7 @@ pub(super) enum Pending {
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     next: u64,
-    waiting: HashMap<Ticket, Pending>,
+    waiting: HashMap<Ticket, (Instant, Pending)>,
     again: Vec<(Instant, Pending)>,
 }
 
@@ -53,12 +54,17 @@ impl Tickets {
 
     /// A request of this name is under way.
     pub(super) fn hold(&mut self, ticket: Ticket, pending: Pending) {
-        self.waiting.insert(ticket, pending);
+        self.waiting.insert(ticket, (clock::now(), pending));
     }
 
     /// The request that has this name.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
-        self.waiting.remove(&ticket)
+        self.waiting.remove(&ticket).map(|(_, pending)| pending)
+    }
+
+    /// Since when the store owes its oldest answer.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.waiting.values().map(|(since, _)| *since).min()
     }
 
     /// The disk was full: to be made again later.
