@@ -31,12 +31,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at `path`. The caller holds the instance lock, so a socket that stands there is a
-    /// leftover; anything else is not ours to remove.
+    /// Listens at `path`. A socket that nobody listens at is a leftover; one that somebody does, of
+    /// another state directory with the same runtime directory, and anything else, is not ours to
+    /// remove.
     pub fn listen(path: &Path) -> Result<Self, Error> {
         let create = |source| Error::Create { what: "make the socket", path: path.into(), source };
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
+                let answer = std::os::unix::net::UnixStream::connect(path);
+                if !answer.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                    let why = "another supervisor listens there: name another runtime_dir";
+                    return Err(create(io::Error::new(io::ErrorKind::AddrInUse, why)));
+                }
                 std::fs::remove_file(path).map_err(create)?;
             }
             Ok(_) => {

@@ -9,6 +9,7 @@
 )]
 
 mod backup;
+mod accounts;
 mod bad_input;
 mod cli;
 mod gateway;

@@ -28,6 +28,23 @@ fn a_second_supervisor_is_refused_and_told_by_whom() {
 }
 
 #[test]
+fn the_socket_of_another_state_directory_is_not_displaced() {
+    let gateway = Gateway::running(&format!("[gateway]\nruntime_dir = \"{{dir}}/s\"\n{CONFIG}"));
+    let other = gateway.path("other");
+    let socket = gateway.socket();
+    let inode = std::fs::metadata(&socket).unwrap().ino();
+    let config = gateway.path("config.toml");
+    let second = std::process::Command::new(crate::gateway::PROGRAM)
+        .args(["supervise", "--config", config.to_str().unwrap()])
+        .args(["--state-dir", other.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(73), "{}", stderr(&second));
+    assert!(stderr(&second).contains("name another runtime_dir"), "{}", stderr(&second));
+    assert_eq!(std::fs::metadata(&socket).unwrap().ino(), inode);
+}
+
+#[test]
 fn a_stopped_supervisor_is_not_displaced() {
     let gateway = Gateway::running(CONFIG);
     signal(gateway.pid().into(), "STOP");

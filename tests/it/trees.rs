@@ -1,5 +1,5 @@
 //! What a worker has started dies with it on every path, and what cannot be killed troubles only its
-//! own instance (F47, F55, F67).
+//! own instance (F47, F67).
 //!
 //! The workers here are the real ones; a preloaded library gives those of platform `local` a family: a
 //! child that ignores TERM, a grandchild in a session of its own, and one that has also left its

@@ -50,11 +50,11 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     // Whatever we make is ours alone; children get the user's own mask back.
     let mask = close_mask();
     make(&paths.state_dir)?;
-    make(&paths.runtime_dir)?;
     super::runtime()?.block_on(async {
         let mut manager = Manager::from_environment(clock::now());
         let taken = take(&paths, options, &mut manager, &mut signals).await?;
         let Some(mut lock) = taken else { return Ok(()) };
+        make(&paths.runtime_dir)?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = Holder {
             identity: identity::own().map_err(create)?,

@@ -131,6 +131,18 @@ pub enum PlatformSettings {
     Telegram(TelegramSettings),
 }
 
+impl PlatformSettings {
+    /// What the platform knows the account by, so that two who use the same one can be told. `None`:
+    /// there is no account.
+    pub fn account(&self) -> Option<String> {
+        match self {
+            // Its socket tells.
+            Self::Local => None,
+            Self::Feishu { app_id, base_url, .. } => Some(format!("feishu {base_url} {app_id}")),
+        }
+    }
+}
+
 /// What an agent's adapter needs.
 #[derive(Debug)]
 pub enum AgentSettings {

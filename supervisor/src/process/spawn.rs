@@ -1,5 +1,5 @@
-//! Making a child. What is done for it, in this order: a pipe as its standard input (the leash), no
-//! standard output, an environment of a few named variables and its mark, a control group of its own
+//! Making a child. What is done for it, in this order: a pipe as its standard input (the leash), the
+//! lock of its account or nothing as its standard output (a descriptor that cannot be written to), an environment of a few named variables and its mark, a control group of its own
 //! where there are such, a session and process group of its own, a signal that wakes it should it be
 //! stopped when we die, the user's own umask, then `/proc/self/exe`, so that a replaced file on disk
 //! cannot mix versions.
@@ -7,6 +7,7 @@
 //! Every descriptor of ours is close-on-exec; the child gets only those three.
 #![expect(unsafe_code, reason = "the code between fork and exec")]
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
@@ -81,6 +82,7 @@ pub fn spawn(
     leash: &Leash,
     mask: UsersMask,
     mark: String,
+    lock: Option<File>,
     cgroups: Option<&Delegated>,
 ) -> io::Result<Child> {
     let line = serde_json::to_string(leash)? + "\n";
@@ -93,7 +95,8 @@ pub fn spawn(
         }
     }
     command.env(MARK, &mark);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command.stdin(Stdio::piped()).stdout(lock.map_or_else(Stdio::null, Stdio::from));
+    command.stderr(Stdio::inherit());
     let name = format!("{}-{}", leash.instance, leash.generation);
     let cgroup = cgroups.and_then(|cgroups| cgroups.make(&name).ok());
     let door = cgroup.as_ref().and_then(|cgroup| cgroup.door().ok());

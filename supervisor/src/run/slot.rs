@@ -9,6 +9,7 @@ use protocol::worker::{Cursor, Heartbeat, Outside};
 
 use crate::clock;
 use crate::config::{AgentSettings, Body, Inbox, Kind, PlatformSettings, Spec, Trouble};
+use crate::credential::Credential;
 use crate::exit::Ended;
 use crate::link::Handle;
 use crate::policy::access::{Access, Denial};
@@ -35,6 +36,10 @@ pub(super) struct Slot {
     pub(super) fallen: Option<Fallen>,
     /// What does not end although it was killed.
     pub(super) stuck: Option<String>,
+    /// The account is ours while the instance is wanted.
+    pub(super) credential: Option<Credential>,
+    /// Somebody else uses the account: when to look again.
+    pub(super) contested: Option<Instant>,
     pub(super) link: Option<Link>,
     pub(super) liveness: Option<Liveness>,
     pub(super) cursor: Option<Cursor>,
@@ -167,6 +172,8 @@ impl Slot {
             child: None,
             fallen: None,
             stuck: None,
+            credential: None,
+            contested: None,
             link: None,
             liveness: None,
             cursor: cursor.map(|(_, cursor)| cursor.clone()),
@@ -190,7 +197,7 @@ impl Slot {
         };
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
         let fallen = self.fallen.as_ref().map(|fallen| fallen.look_at);
-        [self.life.deadline(), liveness, fallen, desk].into_iter().flatten().min()
+        [self.life.deadline(), liveness, fallen, self.contested, desk].into_iter().flatten().min()
     }
 
     /// Nothing is between two durable states, and nothing that could leave waits.

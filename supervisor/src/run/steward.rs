@@ -17,9 +17,10 @@ use super::slot::{Desk, Fallen, Link, Running};
 use super::tickets::Pending;
 use crate::clock;
 use crate::config::{AgentSettings, PlatformSettings};
+use crate::credential::{Credential, Refused, User};
 use crate::exit::{self, Ended};
 use crate::link::{Handle, Who};
-use crate::policy::lifecycle::{Action, Cause, Input, Phase, Verdict, Wanted};
+use crate::policy::lifecycle::{Action, Cause, Force, Input, Phase, Verdict, Wanted};
 use crate::policy::liveness::Liveness;
 use crate::policy::{delivery, outbox};
 use crate::process::reap::Dead;
@@ -44,6 +45,8 @@ pub(super) const WINDOW: u32 = 256;
 /// When to look first whether what a dead worker left is gone, and the longest wait until the next look.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOK_LATE: Duration = Duration::from_secs(1);
+/// How often to look whether an account that somebody else uses is free.
+const CONTESTED: Duration = Duration::from_secs(2);
 /// Lanes looked for at once.
 const SCAN: usize = 256;
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -74,6 +77,20 @@ impl Gateway {
             let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));
         }
+        if let Err(refused) = self.take_account(index) {
+            let verdict = Verdict::Held {
+                reason: match refused {
+                    Refused::Used(Some(user)) => format!("credential in use by {user}"),
+                    Refused::Used(None) => "credential in use by another gateway".into(),
+                    Refused::Io(e) => format!("cannot lock the credential: {e}"),
+                },
+                remedy:
+                    "stop the other one, or remove this instance; it is looked for again by itself"
+                        .into(),
+            };
+            return Some(Input::SpawnFailed(generation, verdict));
+        }
+        let slot = self.slots.get_mut(index)?;
         let made = clock::random().and_then(|bytes| {
             let nonce = Nonce(bytes);
             let leash = Leash {
@@ -83,7 +100,8 @@ impl Gateway {
                 nonce: nonce.to_hex(),
             };
             let mark = format!("{}.{generation}.{}", slot.name, hex(&clock::random::<8>()?));
-            Ok((spawn::spawn(&leash, self.mask, mark, self.cgroups.as_ref())?, nonce))
+            let lock = slot.credential.as_ref().map(Credential::share).transpose()?;
+            Ok((spawn::spawn(&leash, self.mask, mark, lock, self.cgroups.as_ref())?, nonce))
         });
         match made {
             Ok((child, nonce)) => {
@@ -103,6 +121,44 @@ impl Gateway {
                 slot.bury(generation, cause, clock::unix_ms());
                 Some(Input::SpawnFailed(generation, Verdict::Counted))
             }
+        }
+    }
+
+    /// Takes the account that this instance logs in with, unless it is ours already.
+    fn take_account(&mut self, index: usize) -> Result<(), Refused> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
+        let Desk::Platform(desk) = &slot.desk else { return Ok(()) };
+        let Some(account) = desk.settings.account() else { return Ok(()) };
+        if slot.credential.is_none() {
+            let user = User {
+                pid: std::process::id(),
+                state_dir: self.paths.state_dir.clone(),
+                instance: slot.name.to_string(),
+            };
+            slot.contested = Some(clock::now() + CONTESTED);
+            slot.credential = Some(Credential::take(&account, &user)?);
+        }
+        slot.contested = None;
+        Ok(())
+    }
+
+    /// An instance that nobody wants leaves its account to others. One that could not have it looks
+    /// again, without a generation for each look.
+    fn look_at_account(&mut self, index: usize, now: Instant) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match slot.life.phase() {
+            Phase::Down => (slot.credential, slot.contested) = (None, None),
+            Phase::Held { .. } if slot.contested.is_none() => slot.credential = None,
+            Phase::Held { .. } if slot.contested.is_some_and(|at| at <= now) => {
+                if self.take_account(index).is_ok() {
+                    self.live(index, Input::Restart(Force::No));
+                }
+            }
+            Phase::Held { .. } => {}
+            Phase::Starting { .. }
+            | Phase::Ready { .. }
+            | Phase::Stopping { .. }
+            | Phase::Backoff { .. } => slot.contested = None,
         }
     }
 
@@ -354,6 +410,7 @@ impl Gateway {
 
     pub(super) fn tick_slot(&mut self, index: usize, now: Instant) {
         self.look_at_fallen(index, Some(now));
+        self.look_at_account(index, now);
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.life.deadline().is_some_and(|due| due <= now) {
             self.live(index, Input::Tick);
