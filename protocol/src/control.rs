@@ -52,6 +52,8 @@ pub enum Request {
     Backup(Backup),
     /// `parked.replay` and `parked.drop`: [`Decided`].
     Decide(Decision, Vec<ParkedId>),
+    /// `reload`: the configuration is read anew: [`Reloaded`].
+    Reload,
 }
 
 /// Parameters of `backup`.
@@ -177,6 +179,7 @@ impl Request {
                 ("parked.replay", serde_json::json!({ "ids": ids }))
             }
             Self::Decide(Decision::Drop, ids) => ("parked.drop", serde_json::json!({ "ids": ids })),
+            Self::Reload => ("reload", serde_json::Value::Null),
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -205,6 +208,7 @@ impl Request {
             },
             "parked.replay" => Self::Decide(Decision::Replay, ids(params)?),
             "parked.drop" => Self::Decide(Decision::Drop, ids(params)?),
+            "reload" => Self::Reload,
             other => {
                 return Err(Refusal {
                     code: 64,
@@ -297,6 +301,21 @@ pub struct Done {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+}
+
+/// What became of `reload`: instances by what happens to them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// `reloaded` or `unchanged`.
+    pub result: String,
+    /// New ones, started.
+    pub added: Vec<String>,
+    /// Those that are not configured any more, ended.
+    pub removed: Vec<String>,
+    /// Those whose block has changed, started anew.
+    pub changed: Vec<String>,
 }
 
 /// How the supervisor is.
@@ -508,7 +527,7 @@ pub struct GateStatus {
 /// Something changed. Unknown events are to be ignored. A line of the journal has the same shape.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// `phase`, `outside`, `gate`, `parked`, `asked`, `supervisor`, `subscribed`; in the journal also
+    /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `supervisor`, `subscribed`; in the journal also
     /// `journal`.
     pub event: String,
     /// When, in Unix milliseconds.
@@ -589,6 +608,7 @@ mod tests {
             Request::Backup(Backup { path: "/b/store.db".into() }),
             Request::ParkedShow(ParkedId::Event(EventId(17))),
             Request::Decide(Decision::Drop, vec![ParkedId::Event(EventId(1))]),
+            Request::Reload,
         ] {
             assert_eq!(parse(&request.to_line(7)), Ok(request));
         }

@@ -75,9 +75,12 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway in the foreground
-    #[command(after_help = "TERM and INT drain and leave; a second one forces.\n\n\
+    #[command(
+        after_help = "TERM and INT drain and leave; a second one forces. HUP reads the configuration \
+        anew.\n\n\
         Examples:\n  hermes-gw supervise\n  hermes-gw supervise --config gw.toml\n  \
-        hermes-gw supervise --replace    take over from the one that runs")]
+        hermes-gw supervise --replace    take over from the one that runs"
+    )]
     Supervise(Supervise),
     /// Try it: supervisor and chat in this terminal, with a temporary state
     #[command(after_help = "Examples:\n  hermes-gw try\n  echo hello | hermes-gw try")]
@@ -146,6 +149,8 @@ pub(crate) enum Ctl {
         hermes-gw ctl kill               the supervisor drains and leaves\n  \
         hermes-gw ctl kill --force       at once, also a supervisor that hangs or is stopped")]
     Kill(Force),
+    /// Read the configuration anew; only instances whose block has changed are started anew
+    Reload,
     /// Print what changes, as it changes, one JSON object a line
     Events,
     /// Copy the store into a new file, while it is in use

@@ -144,7 +144,7 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
                 .into(),
         },
         Some(Code::Usage | Code::Config) => {
-            held("mend this instance's block of the configuration, then `hermes-gw ctl restart` it")
+            held("mend this instance's block of the configuration, then `hermes-gw ctl reload`")
         }
         Some(Code::NoInput) => {
             held("put the missing file in place, then `hermes-gw ctl restart` it")

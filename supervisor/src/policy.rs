@@ -7,6 +7,7 @@
 pub mod access;
 pub mod age;
 pub mod backoff;
+pub mod changes;
 pub mod closing;
 pub mod delivery;
 pub mod gate;

@@ -9,11 +9,13 @@ mod dispatch;
 mod ingest;
 mod outbound;
 mod parked;
+mod reload;
 mod slot;
 mod steward;
 mod tickets;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use protocol::control::{Asker, Notice};
@@ -23,6 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::control::Waiter;
+pub use self::reload::Reader;
+use self::reload::Reload;
 use self::slot::{Desk, Slot};
 use self::tickets::{Pending, Tickets};
 use crate::clock;
@@ -69,6 +73,9 @@ pub struct Gateway {
     cgroups: Option<Delegated>,
     started_ms: i64,
     store_id: String,
+    /// What the configuration says of state and runtime directory: they cannot change.
+    dirs: (Option<PathBuf>, Option<PathBuf>),
+    reload: Reload,
     slots: Vec<Slot>,
     by_name: HashMap<Instance, usize>,
     by_pid: HashMap<u32, (usize, protocol::id::Generation)>,
@@ -95,6 +102,8 @@ pub struct Parts {
     pub paths: Paths,
     /// What is configured.
     pub config: Config,
+    /// Reads it anew.
+    pub reader: Reader,
     /// The instance lock, held from before the store was opened until everything is gone.
     pub lock: Lock,
     /// The store, and what was found in it.
@@ -122,6 +131,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let Parts {
         paths,
         config,
+        reader,
         lock,
         store,
         answers,
@@ -138,8 +148,10 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
     let socket = Socket::listen(&paths.socket())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
+    let (result, mut reloads) = mpsc::channel(1);
     let mut answers = answers;
-    let mut gateway = Gateway::new(paths, config, store, (journal, manager), mask, started_ms)?;
+    let mut gateway =
+        Gateway::new(paths, config, store, (reader, result), (journal, manager), mask, started_ms)?;
     let mut links = tokio::task::JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
@@ -153,12 +165,13 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             asked = signals.next() => match asked.map_err(os("listen to signals"))? {
                 asked if asked.wish == Wish::Leave => gateway.told_to_leave(asked),
                 // A terminal that closes must not end a gateway that somebody left running.
-                _ => tracing::warn!("SIGHUP: nothing is reloaded; restart to apply changes"),
+                _ => gateway.wish_reload(None),
             },
             () = &mut released, if !let_go => {
                 let_go = true;
                 gateway.ask_to_leave("whoever started it let go", None);
             }
+            Some(read) = reloads.recv() => gateway.reloaded(read),
             Some(batch) = answers.recv() => gateway.answered(batch),
             Some(input) = inputs.recv() => gateway.hear(input),
             accepted = socket.accept(), if links.len() < CONNECTIONS => match accepted {
@@ -206,6 +219,7 @@ impl Gateway {
         paths: Paths,
         config: Config,
         (store, opened): (Store, Opened),
+        (reader, result): (Reader, mpsc::Sender<Result<Config, Error>>),
         (journal, manager): (Journal, Manager),
         mask: UsersMask,
         started_ms: i64,
@@ -239,7 +253,9 @@ impl Gateway {
             mask,
             cgroups: Delegated::find(),
             started_ms,
-            store_id: opened.store_id,
+            store_id: opened.store_id.clone(),
+            dirs: (config.state_dir, config.runtime_dir),
+            reload: Reload::new(reader, opened, result),
             slots,
             by_name,
             by_pid: HashMap::new(),
@@ -313,6 +329,7 @@ impl Gateway {
             self.tickets.deadline(),
             self.repeats.deadline(),
             self.manager.deadline(),
+            self.reload.deadline(),
         ];
         let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
@@ -331,6 +348,7 @@ impl Gateway {
             self.ask(Pending::Purge);
         }
         self.expire_waiters(now);
+        self.tick_reload(now);
         let counted = self.repeats.due(now);
         self.note_repeated(counted);
         let there = |slot: &&Slot| slot.child.is_some() || slot.fallen.is_some();
@@ -380,9 +398,10 @@ impl Gateway {
     /// What the service manager shows of us, and whether we are alive: the loop turns, and the store
     /// answers.
     fn report_to_manager(&mut self, now: Instant) {
-        let well = self.slots.iter().filter(|slot| slot.is_connected()).count();
-        let mut text =
-            format!("{}: {well} of {} instances connected", self.state(), self.slots.len());
+        let configured = self.slots.iter().filter(|slot| !slot.removed);
+        let well = configured.clone().filter(|slot| slot.is_connected()).count();
+        let all = configured.count();
+        let mut text = format!("{}: {well} of {all} instances connected", self.state());
         let since = self.tickets.oldest();
         if since.is_some_and(|since| since + STUCK < now) {
             text = "the store does not answer".into();

@@ -5,17 +5,15 @@ use tests::feishu::{Feishu, Observation};
 use crate::gateway::{Gateway, PATIENCE};
 
 fn gateway(feishu: &Feishu, instances: &[&str]) -> Gateway {
-    let blocks: String = instances
-        .iter()
-        .map(|name| {
-            format!(
-                "[platform.{name}]\nkind = \"feishu\"\napp_id = \"cli_shared\"\n\
-                 app_secret_file = \"secret\"\nbase_url = \"{}\"\n\
-                 access = {{ direct = \"open\" }}\n",
-                feishu.base_url()
-            )
-        })
-        .collect();
+    let block = |name: &&str| {
+        format!(
+            "[platform.{name}]\nkind = \"feishu\"\napp_id = \"cli_shared\"\n\
+             app_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+             access = {{ direct = \"open\" }}\n",
+            feishu.base_url()
+        )
+    };
+    let blocks = instances.iter().map(block).collect::<Vec<_>>().concat();
     let mut gateway = Gateway::new(&format!("{blocks}[platform.local]\n[agent.echo]\n"));
     std::fs::write(gateway.path("secret"), "secret").unwrap();
     gateway.start();

@@ -21,6 +21,7 @@ mod line;
 mod links;
 mod owner;
 mod parked;
+mod reload;
 mod socket_agent;
 mod telegram;
 mod tidy;

@@ -123,7 +123,8 @@ fn every_library_has_its_place() {
                 || ["supervisor/src/lock.rs", "supervisor/src/credential.rs"].contains(&path)
         }),
         ("rustix::", |path| {
-            path.starts_with("supervisor/src/process/") || path == "worker/src/family.rs"
+            path.starts_with("supervisor/src/process/")
+                || ["supervisor/src/clock.rs", "worker/src/family.rs"].contains(&path)
         }),
         ("reqwest", |path| path.starts_with("worker/")),
         ("pulldown_cmark", |path| path == "worker/src/platform/telegram/markup.rs"),

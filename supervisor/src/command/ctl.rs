@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::control::{
-    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Request, Status, Stop, Verb,
+    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, Status, Stop, Verb,
 };
 use supervisor::error::Error;
 use supervisor::exit::Code;
@@ -26,6 +26,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a backup may take.
 const BACKUP: Duration = Duration::from_secs(3600);
+/// How long the instances that a new configuration touches may take to end.
+const RELOAD: Duration = Duration::from_secs(60);
 
 /// A connection to a supervisor.
 pub(super) struct Client {
@@ -125,6 +127,7 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
         Ctl::Status => runtime()?.block_on(status(common, &socket)),
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
+        Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
         Ctl::Events => runtime()?.block_on(events(&socket)),
         Ctl::Start(options) => {
             runtime()?.block_on(act(common, &socket, Verb::Start, options, false))
@@ -170,6 +173,17 @@ async fn events(socket: &Path) -> Result<(), Error> {
     client.say(&Request::Events).await?;
     while let Some(line) = client.line().await {
         print(&line);
+    }
+    Ok(())
+}
+
+async fn reload(common: &Common, socket: &Path) -> Result<(), Error> {
+    let mut client = Client::dial(socket).await?;
+    let told: Reloaded = client.ask(&Request::Reload, RELOAD).await?;
+    if common.json {
+        print_json(&told);
+    } else if !common.quiet {
+        print(&show::reloaded(&told));
     }
     Ok(())
 }

@@ -4,10 +4,12 @@ use std::fs::DirBuilder;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::control::{Request, Stop};
 use supervisor::clock;
+use supervisor::config::Config;
 use supervisor::error::Error;
 use supervisor::identity;
 use supervisor::journal::Journal;
@@ -16,7 +18,7 @@ use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
 use supervisor::process::signals::{Asked, Signals, Wish};
 use supervisor::process::spawn::close_mask;
-use supervisor::run::{self, Parts};
+use supervisor::run::{self, Parts, Reader};
 use supervisor::store::Store;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -40,10 +42,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let started_ms = clock::unix_ms();
     let os = |what| move |source| Error::Os { what, source };
     let mut signals = Signals::take().map_err(os("listen to signals"))?;
-    let mut config = load(common)?;
-    if let Some(level) = level(common) {
-        level.clone_into(&mut config.log);
-    }
+    let config = reload(common)?;
     init_log(&config.log);
     let paths = super::paths(common, Some(&config))?;
     paths.check()?;
@@ -74,9 +73,14 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             watch_leash(released.clone())?;
         }
         let build = build();
+        let reader = Reader(Arc::new({
+            let common = common.clone();
+            move || reload(&common)
+        }));
         let parts = Parts {
             paths,
             config,
+            reader,
             lock,
             store,
             answers,
@@ -90,6 +94,14 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         };
         run::run(parts).await
     })
+}
+
+fn reload(common: &Common) -> Result<Config, Error> {
+    let mut config = load(common)?;
+    if let Some(level) = level(common) {
+        level.clone_into(&mut config.log);
+    }
+    Ok(config)
 }
 
 /// Makes a directory that only its owner can use. An existing one is closed to others if it is empty

@@ -18,7 +18,7 @@ const FEISHU: &str = "https://open.feishu.cn";
 const TELEGRAM: &str = "https://api.telegram.org";
 
 /// One configured account or endpoint.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spec {
     /// Its name.
     pub name: Instance,
@@ -80,7 +80,7 @@ impl Kind {
 }
 
 /// What an instance needs.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// A platform.
     Platform {
@@ -114,7 +114,7 @@ pub struct Inbox {
 }
 
 /// What a platform's adapter needs.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlatformSettings {
     /// Nothing.
     Local,
@@ -144,7 +144,7 @@ impl PlatformSettings {
 }
 
 /// What an agent's adapter needs.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AgentSettings {
     /// Nothing.
     Echo,

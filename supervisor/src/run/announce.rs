@@ -114,6 +114,12 @@ impl Gateway {
         self.tell(Notice { by: Some(by), ..notice });
     }
 
+    /// The configuration was read anew.
+    pub(super) fn announce_config(&mut self, now: &str, reason: Option<String>) {
+        tracing::info!(now, reason, "configuration");
+        self.tell(Notice { reason, ..notice("config", now) });
+    }
+
     /// The supervisor itself.
     pub(super) fn announce_supervisor(
         &mut self,

@@ -53,6 +53,11 @@ impl Gateway {
             Request::ParkedList(page) => self.list_parked(page, reply),
             Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),
             Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
+            Request::Reload if self.closing.stage() == Stage::Serving => {
+                self.announce_asked(None, "reload", peer);
+                self.wish_reload(Some(reply));
+            }
+            Request::Reload => reply.refuse(stopping()),
             Request::Act(verb, act) => self.act(verb, &act, peer, reply),
             Request::Stop(stop) => {
                 self.announce_asked(None, if stop.force { "stop --force" } else { "stop" }, peer);
@@ -75,12 +80,7 @@ impl Gateway {
 
     fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Reply) {
         if self.closing.stage() != Stage::Serving {
-            reply.refuse(Refusal {
-                code: Code::Temporary.number(),
-                message: "the supervisor is stopping".into(),
-                hint: None,
-            });
-            return;
+            return reply.refuse(stopping());
         }
         let slots = match self.named(&act.instances) {
             Ok(slots) => slots,
@@ -135,13 +135,16 @@ impl Gateway {
     /// The slots of these names; of all if there are none.
     fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
         if names.is_empty() {
-            return Ok((0..self.slots.len()).collect());
+            let there = self.slots.iter().enumerate().filter(|(_, slot)| !slot.removed);
+            return Ok(there.map(|(index, _)| index).collect());
         }
-        let find = |name: &String| self.slots.iter().position(|slot| slot.name.as_str() == name);
+        let is = |slot: &Slot, name: &str| !slot.removed && slot.name.as_str() == name;
+        let find = |name: &String| self.slots.iter().position(|slot| is(slot, name));
         let mut found = Vec::new();
         for name in names {
             let Some(index) = find(name) else {
-                let known: Vec<_> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
+                let known = self.slots.iter().filter(|slot| !slot.removed);
+                let known: Vec<_> = known.map(|slot| slot.name.as_str()).collect();
                 let nearest = known
                     .iter()
                     .min_by_key(|known| strsim::damerau_levenshtein(known, name))
@@ -261,7 +264,8 @@ impl Gateway {
             }
         };
         let now = clock::now();
-        let instances = self.slots.iter().map(|slot| slot.status(&counts, now)).collect();
+        let instances = self.slots.iter().filter(|slot| !slot.removed);
+        let instances = instances.map(|slot| slot.status(&counts, now)).collect();
         reply.answer(&Status {
             schema: SCHEMA,
             state: self.state().into(),
@@ -279,6 +283,11 @@ impl Gateway {
             instances,
         });
     }
+}
+
+fn stopping() -> Refusal {
+    let message = "the supervisor is stopping".into();
+    Refusal { code: Code::Temporary.number(), message, hint: None }
 }
 
 impl Waiter {

@@ -29,6 +29,9 @@ const EXITS: usize = 5;
 pub(super) struct Slot {
     pub(super) name: Instance,
     pub(super) kind: Kind,
+    pub(super) spec: Spec,
+    /// It is not configured any more. Its place is kept, since others are known by theirs.
+    pub(super) removed: bool,
     pub(super) life: Lifecycle,
     pub(super) desk: Desk,
     pub(super) child: Option<Running>,
@@ -135,40 +138,12 @@ impl Slot {
             cause: exit.cause.clone(),
         });
         let cursor = opened.cursors.iter().find(|(name, _)| *name == spec.name);
-        let desk = match spec.body {
-            Ok(Body::Platform { settings, access, inbox, agent }) => {
-                Desk::Platform(Box::new(PlatformDesk {
-                    settings,
-                    access,
-                    inbox,
-                    agent_name: agent,
-                    agent: None,
-                    outbox: Outbox::new(outbox::Settings::default()),
-                    last_inbound_ms: None,
-                    accepted: 0,
-                    duplicates: 0,
-                    denied: 0,
-                    refused: 0,
-                    strangers: VecDeque::new(),
-                    sent: 0,
-                    failed: 0,
-                    unknown: 0,
-                }))
-            }
-            Ok(Body::Agent { settings, delivery }) => Desk::Agent(Box::new(AgentDesk {
-                settings,
-                delivery: Delivery::new(delivery),
-                hears: Vec::new(),
-                acknowledged: 0,
-                was_open: false,
-            })),
-            Err(trouble) => Desk::Broken(trouble),
-        };
         let settings = lifecycle::Settings::default();
         Self {
             kind: spec.kind,
+            removed: false,
             life: Lifecycle::new(settings, Generation(last), seed, now),
-            desk,
+            desk: Desk::new(&spec),
             child: None,
             fallen: None,
             stuck: None,
@@ -184,7 +159,38 @@ impl Slot {
             exits: exits.collect(),
             starts: 0,
             announced: None,
-            name: spec.name,
+            name: spec.name.clone(),
+            spec,
+        }
+    }
+
+    /// What it is from now on. It is down and idle.
+    pub(super) fn become_another(&mut self, spec: Spec) {
+        let mut desk = Desk::new(&spec);
+        match (&mut desk, &self.desk) {
+            (Desk::Platform(new), Desk::Platform(old)) => {
+                new.last_inbound_ms = old.last_inbound_ms;
+                (new.accepted, new.duplicates, new.denied) =
+                    (old.accepted, old.duplicates, old.denied);
+                new.refused = old.refused;
+                (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);
+            }
+            (Desk::Agent(new), Desk::Agent(old)) => new.acknowledged = old.acknowledged,
+            _ => {}
+        }
+        self.desk = desk;
+        self.kind = spec.kind;
+        self.account = None;
+        self.removed = false;
+        self.spec = spec;
+    }
+
+    /// Nothing of it is between two durable states.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.desk {
+            Desk::Platform(desk) => desk.outbox.in_flight() == 0,
+            Desk::Agent(desk) => desk.delivery.is_idle(),
+            Desk::Broken(_) => true,
         }
     }
 
@@ -253,10 +259,49 @@ impl Slot {
     }
 }
 
+impl Desk {
+    fn new(spec: &Spec) -> Self {
+        match &spec.body {
+            Ok(Body::Platform { settings, access, inbox, agent }) => {
+                Self::Platform(Box::new(PlatformDesk {
+                    settings: settings.clone(),
+                    access: access.clone(),
+                    inbox: inbox.clone(),
+                    agent_name: agent.clone(),
+                    agent: None,
+                    outbox: Outbox::new(outbox::Settings::default()),
+                    last_inbound_ms: None,
+                    accepted: 0,
+                    duplicates: 0,
+                    denied: 0,
+                    refused: 0,
+                    strangers: VecDeque::new(),
+                    sent: 0,
+                    failed: 0,
+                    unknown: 0,
+                }))
+            }
+            Ok(Body::Agent { settings, delivery }) => Self::Agent(Box::new(AgentDesk {
+                settings: settings.clone(),
+                delivery: Delivery::new(*delivery),
+                hears: Vec::new(),
+                acknowledged: 0,
+                was_open: false,
+            })),
+            Err(trouble) => Self::Broken(trouble.clone()),
+        }
+    }
+}
+
 /// Tells every platform its agent's slot and every agent its platforms.
 pub(super) fn connect(slots: &mut [Slot], by_name: &HashMap<Instance, usize>) {
-    let mut heard: Vec<(usize, Instance)> = Vec::new();
     for slot in slots.iter_mut() {
+        if let Desk::Agent(desk) = &mut slot.desk {
+            desk.hears.clear();
+        }
+    }
+    let mut heard: Vec<(usize, Instance)> = Vec::new();
+    for slot in slots.iter_mut().filter(|slot| !slot.removed) {
         let Desk::Platform(desk) = &mut slot.desk else { continue };
         desk.agent = desk.agent_name.as_ref().and_then(|name| by_name.get(name)).copied();
         heard.extend(desk.agent.map(|agent| (agent, slot.name.clone())));

@@ -72,7 +72,7 @@ impl Gateway {
         let slot = self.slots.get_mut(index)?;
         if let Desk::Broken(trouble) = &slot.desk {
             let reason = trouble.reason.clone();
-            let remedy = "mend this block of the configuration, then start the supervisor anew; \
+            let remedy = "mend this block of the configuration, then `hermes-gw ctl reload`; \
                           `hermes-gw check` explains it";
             let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));

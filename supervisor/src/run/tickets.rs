@@ -37,6 +37,30 @@ pub(super) enum Pending {
     Purge,
 }
 
+impl Pending {
+    fn slot(&self) -> Option<usize> {
+        match self {
+            Self::Accept { slot, .. }
+            | Self::AcceptReply { slot, .. }
+            | Self::Heads { slot, .. }
+            | Self::Next { slot, .. }
+            | Self::Begin { slot, .. }
+            | Self::Settle { slot, .. }
+            | Self::Park { slot, .. }
+            | Self::ReplyHeads { slot, .. }
+            | Self::NextReply { slot, .. }
+            | Self::BeginSend { slot, .. }
+            | Self::FinishSend { slot, .. } => Some(*slot),
+            Self::Backup { .. }
+            | Self::Counts { .. }
+            | Self::ListParked { .. }
+            | Self::ShowParked { .. }
+            | Self::Decide { .. }
+            | Self::Purge => None,
+        }
+    }
+}
+
 /// Those that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
@@ -82,6 +106,13 @@ impl Tickets {
     /// When the next one's time comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.again.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Whether anything under way, or to be made again, is for this slot.
+    pub(super) fn concern(&self, index: usize) -> bool {
+        let waiting = self.waiting.values().map(|(_, pending)| pending);
+        let again = self.again.iter().map(|(_, pending)| pending);
+        waiting.chain(again).any(|pending| pending.slot() == Some(index))
     }
 
     /// Nothing is under way.

@@ -1,6 +1,6 @@
 //! Status and results as people read them.
 
-use protocol::control::{Done, InstanceStatus, Status};
+use protocol::control::{Done, InstanceStatus, Reloaded, Status};
 use serde::Serialize;
 use supervisor::text::span;
 
@@ -118,6 +118,18 @@ pub(super) fn done(done: &Done) -> String {
         line.push_str(&format!("\nhint: {remedy}"));
     }
     line
+}
+
+/// What a new configuration leads to.
+pub(super) fn reloaded(told: &Reloaded) -> String {
+    let lists = [("added", &told.added), ("removed", &told.removed), ("changed", &told.changed)];
+    let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+    let lists: Vec<_> = lists.map(|(word, names)| format!("{word} {}", names.join(", "))).collect();
+    if lists.is_empty() {
+        "configuration: unchanged".to_owned()
+    } else {
+        format!("configuration: reloaded: {}", lists.join("; "))
+    }
 }
 
 /// What became of the supervisor itself.
