@@ -443,6 +443,12 @@ pub struct InstanceStatus {
     pub account: Option<String>,
     /// Whether its outer connection works, as its receiving side proves.
     pub connected: bool,
+    /// What of this machine its process has confined itself to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined: Option<String>,
+    /// Memory that its process alone uses, in bytes, at its last sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
     /// Its incarnation.
     pub generation: u64,
     /// Its process.

@@ -255,6 +255,11 @@ pub enum FromWorker {
         /// For people.
         reason: String,
     },
+    /// What the worker has confined itself to. Said once a link.
+    Confined {
+        /// For people.
+        to: String,
+    },
 }
 
 /// What a worker found when it became ready.

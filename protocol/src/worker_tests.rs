@@ -135,6 +135,7 @@ fn from_worker() -> Vec<FromWorker> {
             event: Box::new(Inbound { kind: InboundKind::Other, ..event() }),
             cursor: None,
         },
+        FromWorker::Confined { to: "files".into() },
     ]
 }
 

@@ -25,6 +25,8 @@ use crate::paths::Environment;
 pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
 /// Within what container managers grant by default, which is ten seconds.
 const STOP_S: u32 = 8;
+/// A hundred times what an idle worker uses.
+const MEMORY_MB: u32 = 512;
 /// A file with every key, its default and its meaning.
 pub const REFERENCE: &str = include_str!("../assets/config.toml");
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub log: String,
     /// `gateway.stop_s`.
     pub stop: Duration,
+    /// `gateway.memory_mb`, in bytes.
+    pub memory: u64,
     /// Platforms and agents, in the order of their names.
     pub instances: Vec<Spec>,
 }
@@ -104,6 +108,7 @@ impl Config {
             (gateway.path("state_dir", &place), gateway.path("runtime_dir", &place));
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
         let stop = gateway.number("stop_s", 2..=3600).unwrap_or(STOP_S);
+        let memory = gateway.number("memory_mb", 1..=1_048_576).unwrap_or(MEMORY_MB);
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
         top.absorb(gateway);
@@ -130,7 +135,8 @@ impl Config {
         instance::route(&mut instances);
         let source = source.map(Path::to_owned);
         let stop = Duration::from_secs(stop.into());
-        Ok(Self { source, state_dir, runtime_dir, log, stop, instances })
+        let memory = u64::from(memory) << 20;
+        Ok(Self { source, state_dir, runtime_dir, log, stop, memory, instances })
     }
 
     /// Every instance's trouble as one error; `Ok` if there is none.

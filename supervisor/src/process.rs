@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod kin;
+pub mod limits;
 pub mod reap;
 pub mod signals;
 pub mod spawn;

@@ -42,8 +42,9 @@ use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
 use crate::policy::repeats::Repeats;
 use crate::process::cgroup::Delegated;
+use crate::process::limits::{self, Limits};
 use crate::process::signals::{Asked, Signals, Wish};
-use crate::process::spawn::UsersMask;
+use crate::process::spawn::{UsersMask, Ways};
 use crate::process::{kin, reap};
 use crate::socket::Socket;
 use crate::store::{Done, Opened, Store};
@@ -60,6 +61,8 @@ const TICK: Duration = Duration::from_secs(1);
 const REPEATS: Duration = Duration::from_secs(60);
 const INPUTS: usize = 1024;
 const CONNECTIONS: usize = 512;
+/// How long nobody is let in after that has failed.
+const DEAF: Duration = Duration::from_millis(200);
 /// Inputs taken before the policies' deadlines are looked at again.
 const BATCH: usize = 256;
 
@@ -69,8 +72,9 @@ pub struct Gateway {
     paths: Paths,
     config_source: Option<String>,
     log: String,
-    mask: UsersMask,
-    cgroups: Option<Delegated>,
+    ways: Ways,
+    /// A worker that uses more is replaced.
+    memory: u64,
     started_ms: i64,
     store_id: String,
     /// What the configuration says of state and runtime directory: they cannot change.
@@ -118,6 +122,8 @@ pub struct Parts {
     pub signals: Signals,
     /// The file mode mask that children get.
     pub mask: UsersMask,
+    /// The limits that children get.
+    pub limits: Limits,
     /// This build.
     pub build: BuildId,
     /// When this process started.
@@ -139,6 +145,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         manager,
         mut signals,
         mask,
+        limits,
         build,
         started_ms,
         released,
@@ -150,11 +157,21 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let (result, mut reloads) = mpsc::channel(1);
     let mut answers = answers;
-    let mut gateway =
-        Gateway::new(paths, config, store, (reader, result), (journal, manager), mask, started_ms)?;
+    let mut gateway = Gateway::new(
+        paths,
+        config,
+        store,
+        (reader, result),
+        (journal, manager),
+        (mask, limits),
+        started_ms,
+    )?;
     let mut links = tokio::task::JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
+    let mut deaf_until = clock::now();
+    // The rest is for the store, for children and for files that are read.
+    let connections = CONNECTIONS.min(limits::descriptors() / 2);
     gateway.start();
     loop {
         let now = clock::now();
@@ -174,11 +191,15 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             Some(read) = reloads.recv() => gateway.reloaded(read),
             Some(batch) = answers.recv() => gateway.answered(batch),
             Some(input) = inputs.recv() => gateway.hear(input),
-            accepted = socket.accept(), if links.len() < CONNECTIONS => match accepted {
+            accepted = socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
                 Ok((stream, peer)) => {
                     links.spawn(link::serve(stream, peer, build, tell.clone()));
                 }
-                Err(e) => tracing::warn!(error = %e, "cannot accept a connection"),
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept a connection");
+                    // Out of descriptors, most likely: the next try would fail the same way.
+                    deaf_until = now + DEAF;
+                }
             },
             Some(_) = links.join_next() => {}
             () = tokio::time::sleep_until(due.into()) => {}
@@ -221,7 +242,7 @@ impl Gateway {
         (store, opened): (Store, Opened),
         (reader, result): (Reader, mpsc::Sender<Result<Config, Error>>),
         (journal, manager): (Journal, Manager),
-        mask: UsersMask,
+        (mask, limits): (UsersMask, Limits),
         started_ms: i64,
     ) -> Result<Self, Error> {
         let now = clock::now();
@@ -250,8 +271,8 @@ impl Gateway {
             paths,
             config_source: config.source.map(|path| path.display().to_string()),
             log: config.log,
-            mask,
-            cgroups: Delegated::find(),
+            ways: Ways { mask, limits, cgroups: Delegated::find() },
+            memory: config.memory,
             started_ms,
             store_id: opened.store_id.clone(),
             dirs: (config.state_dir, config.runtime_dir),
@@ -281,7 +302,7 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             state_dir = %self.paths.state_dir.display(),
             instances = self.slots.len(),
-            cgroup = self.cgroups.as_ref().map(|own| own.path().display().to_string()),
+            cgroup = self.ways.cgroups.as_ref().map(|own| own.path().display().to_string()),
             "serving"
         );
         let version = concat!("version ", env!("CARGO_PKG_VERSION"));

@@ -17,6 +17,7 @@ mod isolation;
 mod late;
 mod journal;
 mod leash;
+mod limits;
 mod line;
 mod links;
 mod owner;

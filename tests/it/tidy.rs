@@ -124,7 +124,8 @@ fn every_library_has_its_place() {
         }),
         ("rustix::", |path| {
             path.starts_with("supervisor/src/process/")
-                || ["supervisor/src/clock.rs", "worker/src/family.rs"].contains(&path)
+                || ["supervisor/src/clock.rs", "worker/src/confine.rs", "worker/src/family.rs"]
+                    .contains(&path)
         }),
         ("reqwest", |path| path.starts_with("worker/")),
         ("pulldown_cmark", |path| path == "worker/src/platform/telegram/markup.rs"),

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod clock;
+mod confine;
 pub mod error;
 mod family;
 pub mod http;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use protocol::hello::{BuildId, Hello};
 use protocol::id::Nonce;
 use protocol::link;
-use protocol::worker::{Configure, ToWorker};
+use protocol::worker::{Configure, FromWorker, ToWorker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,7 @@ const HELLO: Duration = Duration::from_secs(10);
 
 /// The whole life of a worker process. `log` is told the filter to log with.
 pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
+    confine::close_memory();
     let leash = parent::leash()?;
     let stop = CancellationToken::new();
     let os = |what: &str| {
@@ -73,6 +75,8 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         .await
         .map_err(|_| Error::Link(protocol::Error::Io(std::io::ErrorKind::TimedOut.into())))??;
         log(&configure.log);
+        let confined = confine::confine(&configure.adapter).to_owned();
+        sender.send(&FromWorker::Confined { to: confined }).await?;
         let told: Configure = configure;
         let by_signal = stop.clone();
         tokio::spawn(async move {

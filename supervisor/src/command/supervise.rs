@@ -16,6 +16,7 @@ use supervisor::journal::Journal;
 use supervisor::lock::{self, Holder, Lock, Refused};
 use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
+use supervisor::process::limits;
 use supervisor::process::signals::{Asked, Signals, Wish};
 use supervisor::process::spawn::close_mask;
 use supervisor::run::{self, Parts, Reader};
@@ -42,6 +43,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let started_ms = clock::unix_ms();
     let os = |what| move |source| Error::Os { what, source };
     let mut signals = Signals::take().map_err(os("listen to signals"))?;
+    let limits = limits::set().map_err(os("set limits"))?;
     let config = reload(common)?;
     init_log(&config.log);
     let paths = super::paths(common, Some(&config))?;
@@ -88,6 +90,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             manager,
             signals,
             mask,
+            limits,
             build,
             started_ms,
             released,

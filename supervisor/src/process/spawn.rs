@@ -1,7 +1,7 @@
 //! Making a child. What is done for it, in this order: a pipe as its standard input (the leash), the
 //! lock of its account or nothing as its standard output (a descriptor that cannot be written to), an environment of a few named variables and its mark, a control group of its own
 //! where there are such, a session and process group of its own, a signal that wakes it should it be
-//! stopped when we die, the user's own umask, then `/proc/self/exe`, so that a replaced file on disk
+//! stopped when we die, the user's own umask and limit of descriptors, then `/proc/self/exe`, so that a replaced file on disk
 //! cannot mix versions.
 //!
 //! Every descriptor of ours is close-on-exec; the child gets only those three.
@@ -18,6 +18,7 @@ use protocol::hello::{Leash, MARK};
 
 use super::cgroup::{Cgroup, Delegated};
 use super::kin::Remains;
+use super::limits::Limits;
 use super::tree;
 
 /// What a child inherits of our environment: no secret is among them.
@@ -77,14 +78,19 @@ pub fn close_mask() -> UsersMask {
     UsersMask(umask(Mode::from_bits_truncate(0o077)))
 }
 
+/// What all children are given.
+#[derive(Debug)]
+pub struct Ways {
+    /// The user's own mask.
+    pub mask: UsersMask,
+    /// What they may use.
+    pub limits: Limits,
+    /// Where their control groups are made.
+    pub cgroups: Option<Delegated>,
+}
+
 /// Makes the child that `leash` describes. `mark` names it and what it starts.
-pub fn spawn(
-    leash: &Leash,
-    mask: UsersMask,
-    mark: String,
-    lock: Option<File>,
-    cgroups: Option<&Delegated>,
-) -> io::Result<Child> {
+pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io::Result<Child> {
     let line = serde_json::to_string(leash)? + "\n";
     let mut command = Command::new("/proc/self/exe");
     command.arg("worker").arg(leash.instance.as_str());
@@ -98,9 +104,10 @@ pub fn spawn(
     command.stdin(Stdio::piped()).stdout(lock.map_or_else(Stdio::null, Stdio::from));
     command.stderr(Stdio::inherit());
     let name = format!("{}-{}", leash.instance, leash.generation);
-    let cgroup = cgroups.and_then(|cgroups| cgroups.make(&name).ok());
+    let cgroup = ways.cgroups.as_ref().and_then(|cgroups| cgroups.make(&name).ok());
     let door = cgroup.as_ref().and_then(|cgroup| cgroup.door().ok());
-    // SAFETY: write, setsid, prctl and umask are single system calls and touch no memory.
+    let (mask, limits) = (ways.mask, ways.limits);
+    // SAFETY: write, setsid, prctl, umask and setrlimit are single system calls and touch no memory.
     unsafe {
         command.pre_exec(move || {
             if let Some(door) = &door {
@@ -111,6 +118,7 @@ pub fn spawn(
             // The signal comes when the thread that forks ends: it is the one of the event loop.
             nix::sys::prctl::set_pdeathsig(Signal::SIGCONT)?;
             umask(mask.0);
+            limits.apply()?;
             Ok(())
         });
     }

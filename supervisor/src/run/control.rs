@@ -398,6 +398,8 @@ impl Slot {
             remedy,
             account: self.account.clone(),
             connected: self.is_connected(),
+            confined: self.child.is_some().then(|| self.confined.clone()).flatten(),
+            memory: self.child.is_some().then_some(self.memory).flatten(),
             generation: self.life.generation().0,
             pid: self.child.as_ref().map(|running| running.child.pid()),
             restarts: self.starts.saturating_sub(1),

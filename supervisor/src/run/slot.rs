@@ -50,6 +50,10 @@ pub(super) struct Slot {
     pub(super) outside: Option<Outside>,
     pub(super) heartbeat: Option<(Heartbeat, i64)>,
     pub(super) last_words: Option<String>,
+    pub(super) confined: Option<String>,
+    pub(super) memory: Option<u64>,
+    /// Why it is being replaced, if that is its memory.
+    pub(super) too_large: Option<String>,
     pub(super) exits: VecDeque<ExitStatus>,
     pub(super) starts: u64,
     /// What was last announced, so that a change is told once.
@@ -156,6 +160,9 @@ impl Slot {
             outside: None,
             heartbeat: None,
             last_words: None,
+            confined: None,
+            memory: None,
+            too_large: None,
             exits: exits.collect(),
             starts: 0,
             announced: None,
@@ -237,7 +244,7 @@ impl Slot {
 
     /// How a child ended, with its last words.
     pub(super) fn cause(&self, ended: Ended) -> String {
-        match &self.last_words {
+        match self.too_large.as_ref().or(self.last_words.as_ref()) {
             Some(words) => format!("{ended}: {words}"),
             None => ended.to_string(),
         }

@@ -24,7 +24,7 @@ use crate::policy::lifecycle::{Action, Cause, Force, Input, Phase, Verdict, Want
 use crate::policy::liveness::Liveness;
 use crate::policy::{delivery, outbox};
 use crate::process::reap::Dead;
-use crate::process::{kin, spawn};
+use crate::process::{kin, limits, spawn};
 use crate::socket::Peer;
 use crate::store::{Answer, Exit, Op};
 
@@ -101,7 +101,7 @@ impl Gateway {
             };
             let mark = format!("{}.{generation}.{}", slot.name, hex(&clock::random::<8>()?));
             let lock = slot.credential.as_ref().map(Credential::share).transpose()?;
-            Ok((spawn::spawn(&leash, self.mask, mark, lock, self.cgroups.as_ref())?, nonce))
+            Ok((spawn::spawn(&leash, &self.ways, mark, lock)?, nonce))
         });
         match made {
             Ok((child, nonce)) => {
@@ -111,6 +111,7 @@ impl Gateway {
                 slot.last_words = None;
                 slot.outside = None;
                 slot.heartbeat = None;
+                (slot.memory, slot.too_large, slot.confined) = (None, None, None);
                 slot.liveness = None;
                 slot.stuck = None;
                 None
@@ -292,6 +293,7 @@ impl Gateway {
                 }
                 slot.heartbeat = Some((beat, clock::unix_ms()));
                 self.live(index, Input::Working(from.generation));
+                self.weigh(index, from.generation);
             }
             FromWorker::Ready(ready) if newest => {
                 slot.account = Some(ready.account);
@@ -313,12 +315,29 @@ impl Gateway {
             FromWorker::Paused(pause) if newest => {
                 self.deliver(index, delivery::Input::Paused(pause));
             }
+            FromWorker::Confined { to } if newest => slot.confined = Some(to),
             FromWorker::Bye { .. }
+            | FromWorker::Confined { .. }
             | FromWorker::Heartbeat(_)
             | FromWorker::Ready(_)
             | FromWorker::Outside(_)
             | FromWorker::Lease { .. }
             | FromWorker::Paused(_) => {}
+        }
+    }
+
+    /// A worker that has grown too large is replaced before the kernel does it: politely, so that
+    /// nothing is lost.
+    fn weigh(&mut self, index: usize, generation: Generation) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(running) = &slot.child else { return };
+        slot.memory = limits::memory(running.child.pid());
+        let limit = self.memory;
+        if let Some(memory) = slot.memory.filter(|memory| *memory > limit) {
+            let (mib, most) = (memory >> 20, limit >> 20);
+            tracing::warn!(instance = %slot.name, generation = generation.0, mib, most, "grew too large");
+            slot.too_large = Some(format!("replaced: it used {mib} MiB of memory, at most {most}"));
+            self.live(index, Input::Stale(generation));
         }
     }
 
