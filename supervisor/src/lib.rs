@@ -19,6 +19,7 @@ pub mod policy;
 pub mod process;
 pub mod run;
 pub mod socket;
+pub mod starts;
 pub mod store;
 pub mod text;
 

@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::identity;
 use crate::journal::Journal;
 use crate::link::{self, Input};
-use crate::lock::Lock;
+use crate::lock::{Left, Lock};
 use crate::notify::{self, Manager};
 use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
@@ -47,6 +47,7 @@ use crate::process::signals::{Asked, Signals, Wish};
 use crate::process::spawn::{UsersMask, Ways};
 use crate::process::{kin, reap};
 use crate::socket::Socket;
+use crate::starts::Starts;
 use crate::store::{Done, Opened, Store};
 
 /// What is left of the service manager's limit when we have left.
@@ -90,6 +91,7 @@ pub struct Gateway {
     waiters: Vec<Waiter>,
     leaving: Vec<link::Reply>,
     journal: Journal,
+    starts: Starts,
     repeats: Repeats<Notice>,
     manager: Manager,
     stop: Duration,
@@ -267,6 +269,7 @@ impl Gateway {
                 "the store was damaged: it was set aside and what could be read of it was saved"
             );
         }
+        let state_dir = paths.state_dir.clone();
         Ok(Self {
             paths,
             config_source: config.source.map(|path| path.display().to_string()),
@@ -287,6 +290,7 @@ impl Gateway {
             waiters: Vec::new(),
             leaving: Vec::new(),
             journal,
+            starts: Starts::open(&state_dir),
             repeats: Repeats::new(REPEATS),
             manager,
             stop: config.stop,
@@ -457,7 +461,7 @@ impl Gateway {
         mut self,
         socket: Socket,
         mut answers: mpsc::Receiver<Vec<Done>>,
-        lock: Lock,
+        mut lock: Lock,
     ) -> Result<(), Error> {
         for index in 0..self.slots.len() {
             self.take_back(index);
@@ -473,6 +477,10 @@ impl Gateway {
         let closed = closing.join();
         self.journal.finish();
         drop(socket);
+        let error = fatal.as_ref().map(ToString::to_string);
+        let left = Left { at_ms: clock::unix_ms(), error };
+        // For people: who finds no last word says that it crashed.
+        let _ = lock.sign_off(&self.paths.lock(), left);
         drop(lock);
         drop(leaving);
         match fatal {

@@ -8,14 +8,14 @@
     reason = "all of this binary is tests"
 )]
 
-mod backup;
 mod accounts;
+mod backup;
 mod bad_input;
 mod cli;
 mod gateway;
 mod isolation;
-mod late;
 mod journal;
+mod late;
 mod leash;
 mod limits;
 mod line;

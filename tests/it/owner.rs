@@ -209,6 +209,33 @@ fn status_without_a_supervisor_is_69_with_a_hint() {
     );
 }
 
+/// F74: asked from the live process, and where there is none, told from what the kernel says.
+#[test]
+fn status_tells_stopped_crashed_and_hung_apart() {
+    let told = |gateway: &Gateway| {
+        let output = gateway.run(&["ctl", "status", "--json"]);
+        assert_eq!(output.status.code(), Some(69));
+        let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        (told["state"].as_str().unwrap().to_owned(), told)
+    };
+    let mut gateway = Gateway::new(CONFIG);
+    assert_eq!(told(&gateway).0, "stopped", "never started");
+    gateway.start();
+    let pid = gateway.pid();
+    gateway.kill_supervisor();
+    let (state, all) = told(&gateway);
+    assert_eq!((state.as_str(), &all["pid"]), ("crashed", &pid.into()));
+    gateway.start();
+    signal(gateway.pid().into(), "STOP");
+    assert_eq!(told(&gateway).0, "unreachable");
+    signal(gateway.pid().into(), "CONT");
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    let (state, all) = told(&gateway);
+    assert_eq!(state, "stopped");
+    assert!(all["left_ms"].as_i64() > all["started_ms"].as_i64(), "{all}");
+}
+
 #[test]
 fn everything_is_its_owners_alone_from_birth() {
     let mut gateway = Gateway::new(CONFIG);

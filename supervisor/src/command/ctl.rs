@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::control::{
-    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, Status, Stop, Verb,
+    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Verb,
 };
 use supervisor::error::Error;
 use supervisor::exit::Code;
+use supervisor::lock::{self, Holder, Lock};
+use supervisor::paths::Paths;
 use supervisor::socket::Stream;
-use supervisor::{clock, socket};
+use supervisor::{clock, socket, text};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
@@ -124,9 +126,12 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             }
             runtime()?.block_on(stop(common, &socket, &options.act))
         }
-        Ctl::Status => runtime()?.block_on(status(common, &socket)),
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
+        Ctl::Status => match runtime()?.block_on(status(common, &socket)) {
+            Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, socket, &why)),
+            told => told,
+        },
         Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
         Ctl::Events => runtime()?.block_on(events(&socket)),
         Ctl::Start(options) => {
@@ -166,6 +171,38 @@ async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error
         print(&format!("{}: {} KiB", done.path.display(), done.bytes.div_ceil(1024)));
     }
     Ok(())
+}
+
+/// Nobody answers: whether it was stopped, crashed, or is there and hangs.
+fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
+    let holder = lock::holder(&paths.lock());
+    // Dropped at once: who starts at this very moment tries again.
+    let is_free = !matches!(Lock::take(&paths.lock()), Err(lock::Refused::Held(_)));
+    let (state, why) = match &holder {
+        _ if !paths.lock().exists() => ("stopped", "none has run there yet".to_owned()),
+        Some(Holder { left: Some(left), .. }) if is_free => {
+            let error = left.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            ("stopped", format!("none runs there: it left at {}{error}", text::utc(left.at_ms)))
+        }
+        Some(holder) if is_free => {
+            ("crashed", format!("none runs there: it ended without a word ({holder})"))
+        }
+        None if is_free => ("stopped", why.to_owned()),
+        Some(holder) => ("unreachable", format!("it does not answer ({holder})")),
+        None => ("unreachable", why.to_owned()),
+    };
+    if common.json {
+        print_json(&show::Absent {
+            schema: SCHEMA,
+            state,
+            reason: &why,
+            pid: holder.as_ref().map(|holder| holder.identity.pid),
+            started_ms: holder.as_ref().map(|holder| holder.started_ms),
+            left_ms: holder.as_ref().and_then(|holder| Some(holder.left.as_ref()?.at_ms)),
+            state_dir: paths.state_dir.display().to_string(),
+        });
+    }
+    Error::Unreachable { socket, why }
 }
 
 async fn events(socket: &Path) -> Result<(), Error> {

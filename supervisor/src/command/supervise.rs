@@ -63,6 +63,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             started_ms,
             manager: if notify::is_systemd() { "systemd" } else { "none" }.into(),
             socket: paths.socket(),
+            left: None,
         };
         lock.sign(&holder).map_err(create)?;
         let journal = Journal::open(&paths.state_dir).map_err(os("start the journal's thread"))?;

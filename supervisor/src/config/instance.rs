@@ -143,6 +143,18 @@ impl PlatformSettings {
     }
 }
 
+impl PlatformKind {
+    /// A connection that is up makes progress within that time, whatever users do. `None`: only users
+    /// make progress there.
+    pub fn progress_limit(self) -> Option<Duration> {
+        match self {
+            Self::Local => None,
+            // The worker itself gives up after 13 s without a frame.
+            Self::Feishu => Some(Duration::from_secs(60)),
+        }
+    }
+}
+
 /// What an agent's adapter needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AgentSettings {

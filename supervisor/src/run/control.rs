@@ -100,6 +100,9 @@ impl Gateway {
             let former = found.life.generation();
             let done = already.map(|word| found.done(word, Code::Ok, Duration::ZERO));
             targets.push((Target { slot, former, done }, already.is_some()));
+            // A person has acted.
+            let name = self.slots.get(slot).map(|slot| slot.name.to_string());
+            self.starts.forgive(&name.unwrap_or_default());
             let wish = format!("{}{}", verb.word(), if act.force { " --force" } else { "" });
             self.announce_asked(Some(slot), &wish, peer);
         }

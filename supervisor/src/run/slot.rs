@@ -15,7 +15,7 @@ use crate::link::Handle;
 use crate::policy::access::{Access, Denial};
 use crate::policy::delivery::Delivery;
 use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
-use crate::policy::liveness::Liveness;
+use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::outbox::{self, Outbox};
 use crate::process::kin::Remains;
 use crate::process::spawn::Child;
@@ -45,6 +45,7 @@ pub(super) struct Slot {
     pub(super) contested: Option<Instant>,
     pub(super) link: Option<Link>,
     pub(super) liveness: Option<Liveness>,
+    pub(super) progress: Option<Progress>,
     pub(super) cursor: Option<Cursor>,
     pub(super) account: Option<String>,
     pub(super) outside: Option<Outside>,
@@ -52,8 +53,8 @@ pub(super) struct Slot {
     pub(super) last_words: Option<String>,
     pub(super) confined: Option<String>,
     pub(super) memory: Option<u64>,
-    /// Why it is being replaced, if that is its memory.
-    pub(super) too_large: Option<String>,
+    /// Why we replace it, if that is no crash.
+    pub(super) replaced: Option<String>,
     pub(super) exits: VecDeque<ExitStatus>,
     pub(super) starts: u64,
     /// What was last announced, so that a change is told once.
@@ -155,6 +156,7 @@ impl Slot {
             contested: None,
             link: None,
             liveness: None,
+            progress: None,
             cursor: cursor.map(|(_, cursor)| cursor.clone()),
             account: None,
             outside: None,
@@ -162,7 +164,7 @@ impl Slot {
             last_words: None,
             confined: None,
             memory: None,
-            too_large: None,
+            replaced: None,
             exits: exits.collect(),
             starts: 0,
             announced: None,
@@ -244,7 +246,7 @@ impl Slot {
 
     /// How a child ended, with its last words.
     pub(super) fn cause(&self, ended: Ended) -> String {
-        match self.too_large.as_ref().or(self.last_words.as_ref()) {
+        match self.replaced.as_ref().or(self.last_words.as_ref()) {
             Some(words) => format!("{ended}: {words}"),
             None => ended.to_string(),
         }

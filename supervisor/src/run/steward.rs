@@ -7,8 +7,8 @@ use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Nonce, hex};
 use protocol::worker::{
-    Adapter, Configure, FeishuSettings, FromWorker, LocalSettings, Outside, SocketSettings,
-    ToWorker,
+    Adapter, Configure, FeishuSettings, FromWorker, Heartbeat, LocalSettings, Outside,
+    SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -16,16 +16,17 @@ use super::Gateway;
 use super::slot::{Desk, Fallen, Link, Running};
 use super::tickets::Pending;
 use crate::clock;
-use crate::config::{AgentSettings, PlatformSettings};
+use crate::config::{AgentSettings, Kind, PlatformSettings};
 use crate::credential::{Credential, Refused, User};
 use crate::exit::{self, Ended};
 use crate::link::{Handle, Who};
 use crate::policy::lifecycle::{Action, Cause, Force, Input, Phase, Verdict, Wanted};
-use crate::policy::liveness::Liveness;
+use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::{delivery, outbox};
 use crate::process::reap::Dead;
 use crate::process::{kin, limits, spawn};
 use crate::socket::Peer;
+use crate::starts;
 use crate::store::{Answer, Exit, Op};
 
 pub(super) const PURGE_FIRST: Duration = Duration::from_secs(60);
@@ -91,6 +92,19 @@ impl Gateway {
             return Some(Input::SpawnFailed(generation, verdict));
         }
         let slot = self.slots.get_mut(index)?;
+        // Who has no account logs in nowhere.
+        if slot.credential.is_some() && !self.starts.may(slot.name.as_str(), clock::unix_ms()) {
+            let reason = format!(
+                "started {} times within {} min, also by supervisors before this one",
+                starts::MOST,
+                starts::WITHIN_MS / 60_000
+            );
+            let remedy = "see its last exits in `ctl status` and the journal, then `ctl restart`";
+            return Some(Input::SpawnFailed(
+                generation,
+                Verdict::Held { reason, remedy: remedy.into() },
+            ));
+        }
         let made = clock::random().and_then(|bytes| {
             let nonce = Nonce(bytes);
             let leash = Leash {
@@ -111,7 +125,8 @@ impl Gateway {
                 slot.last_words = None;
                 slot.outside = None;
                 slot.heartbeat = None;
-                (slot.memory, slot.too_large, slot.confined) = (None, None, None);
+                (slot.memory, slot.replaced, slot.confined) = (None, None, None);
+                slot.progress = None;
                 slot.liveness = None;
                 slot.stuck = None;
                 None
@@ -294,6 +309,7 @@ impl Gateway {
                 slot.heartbeat = Some((beat, clock::unix_ms()));
                 self.live(index, Input::Working(from.generation));
                 self.weigh(index, from.generation);
+                self.look_at_progress(index, from.generation, &beat);
             }
             FromWorker::Ready(ready) if newest => {
                 slot.account = Some(ready.account);
@@ -326,6 +342,24 @@ impl Gateway {
         }
     }
 
+    /// A worker whose receiving connection stands still, and that does not notice, is replaced.
+    fn look_at_progress(&mut self, index: usize, generation: Generation, beat: &Heartbeat) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Kind::Platform(Some(kind)) = slot.kind else { return };
+        let Some(limit) = kind.progress_limit() else { return };
+        if !slot.is_connected() {
+            // It is at it.
+            slot.progress = None;
+            return;
+        }
+        let progress = slot.progress.get_or_insert(Progress::new(limit, HEARTBEAT));
+        if progress.on(beat.progress_age_ms.map(Duration::from_millis), clock::now()) {
+            tracing::warn!(instance = %slot.name, generation = generation.0, "its connection stands still");
+            slot.replaced = Some("replaced: its connection stood still".into());
+            self.live(index, Input::Stale(generation));
+        }
+    }
+
     /// A worker that has grown too large is replaced before the kernel does it: politely, so that
     /// nothing is lost.
     fn weigh(&mut self, index: usize, generation: Generation) {
@@ -336,7 +370,7 @@ impl Gateway {
         if let Some(memory) = slot.memory.filter(|memory| *memory > limit) {
             let (mib, most) = (memory >> 20, limit >> 20);
             tracing::warn!(instance = %slot.name, generation = generation.0, mib, most, "grew too large");
-            slot.too_large = Some(format!("replaced: it used {mib} MiB of memory, at most {most}"));
+            slot.replaced = Some(format!("replaced: it used {mib} MiB of memory, at most {most}"));
             self.live(index, Input::Stale(generation));
         }
     }

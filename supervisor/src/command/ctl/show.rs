@@ -132,6 +132,22 @@ pub(super) fn reloaded(told: &Reloaded) -> String {
     }
 }
 
+/// The status of one that does not answer.
+#[derive(Serialize)]
+pub(super) struct Absent<'a> {
+    pub(super) schema: u32,
+    /// `stopped`, `crashed` or `unreachable`.
+    pub(super) state: &'a str,
+    pub(super) reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) started_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) left_ms: Option<i64>,
+    pub(super) state_dir: String,
+}
+
 /// What became of the supervisor itself.
 #[derive(Serialize)]
 struct Stopped<'a> {
