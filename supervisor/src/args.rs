@@ -106,11 +106,15 @@ pub(crate) enum Command {
 }
 
 /// Options of `supervise`.
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Supervise {
     /// Ask a supervisor that already runs to leave, and take its place
     #[arg(long, conflicts_with = "wait")]
     pub(crate) replace: bool,
+    /// With --replace: kill one that has not left after nine seconds, with everything it started
+    #[arg(long, requires = "replace")]
+    pub(crate) force: bool,
     /// Wait until a supervisor that already runs has left
     #[arg(long)]
     pub(crate) wait: bool,

@@ -25,6 +25,7 @@ mod parked;
 mod reload;
 mod socket_agent;
 mod telegram;
+mod storm;
 mod tidy;
 mod trees;
 mod trying;

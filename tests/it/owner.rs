@@ -74,6 +74,23 @@ fn replace_asks_the_holder_to_leave_and_takes_its_place() {
 }
 
 #[test]
+fn replace_with_force_ends_one_that_hangs() {
+    let mut gateway = Gateway::running(CONFIG);
+    let worker = pid(&gateway, "local");
+    signal(gateway.pid().into(), "STOP");
+    let mut command = gateway.command();
+    command.args(["supervise", "--replace", "--force", "-q"]);
+    let mut successor = command.stdin(Stdio::null()).spawn().unwrap();
+    assert_eq!(gateway.left(), None, "by a signal");
+    gateway.until("the successor serves", || {
+        (gateway.status()?["pid"] == successor.id()).then_some(())
+    });
+    assert!(!is_alive(worker));
+    signal(successor.id().into(), "TERM");
+    assert_eq!(successor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn whatever_was_left_behind_a_start_succeeds() {
     let mut gateway = Gateway::running(CONFIG);
     let mut sleeper = std::process::Command::new("sleep").arg("600").spawn().unwrap();

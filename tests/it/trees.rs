@@ -3,7 +3,7 @@
 //!
 //! The workers here are the real ones; a preloaded library gives those of platform `local` a family: a
 //! child that ignores TERM, a grandchild in a session of its own, and one that has also left its
-//! parents. Only root can preload it, in a mount namespace of the test's own.
+//! parents. Those of platform `other` hang, their event loop with them, once they get SIGUSR1. Only root can preload it, in a mount namespace of the test's own.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +26,12 @@ static void live(int worker, const char *what) {
     close(open(path, O_CREAT | O_WRONLY, 0600));
     for (;;) pause();
 }
+static void hang(int number) {
+    (void)number;
+    for (;;) pause();
+}
 __attribute__((constructor)) static void begin(int argc, char **argv) {
+    if (argc > 2 && !strcmp(argv[1], "worker") && !strcmp(argv[2], "other")) signal(SIGUSR1, hang);
     if (argc < 3 || strcmp(argv[1], "worker") || strcmp(argv[2], "local")) return;
     int worker = getpid();
     if (fork()) return;
@@ -175,6 +180,25 @@ fn a_child_that_is_not_ours_is_left_alone() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(is_alive(stranger));
     signal(stranger, "KILL");
+}
+
+/// Neither the word over the link nor TERM reaches an event loop that hangs.
+#[test]
+fn a_worker_that_hangs_is_replaced_in_time() {
+    let Some(gateway) = running(":") else { return };
+    for force in [false, true] {
+        let before = gateway.wait_ready("other");
+        signal(before["pid"].as_u64().unwrap(), "USR1");
+        let mut args = vec!["ctl", "restart", "other", "--json"];
+        args.extend(force.then_some("--force"));
+        let output = gateway.run(&args);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        eprintln!("force {force}: ready after {} ms", told["results"][0]["took_ms"]);
+        let after = gateway.wait_ready("other");
+        assert_eq!(after["exits"][0]["cause"], "signal 9 (KILL)");
+        assert_eq!(after["generation"], before["generation"].as_u64().unwrap() + 1);
+    }
 }
 
 /// A process that the kernel does not let go: frozen by a control group of version 1, it is in state D

@@ -21,10 +21,20 @@ const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(), Error> {
     let since = clock::now();
+    let ended = end(paths, within)?;
+    let took = clock::now().duration_since(since).as_millis();
+    let word = if ended.is_some() { "killed" } else { "already_down" };
+    stopped(common, word, ended, u64::try_from(took).unwrap_or(u64::MAX));
+    Ok(())
+}
+
+/// Ends the supervisor that holds the lock and all that descends from its workers, and tells which it
+/// was; `None`: nobody holds it.
+pub(super) fn end(paths: &Paths, within: Duration) -> Result<Option<u32>, Error> {
+    let since = clock::now();
     let path = paths.lock();
     if is_free(paths)? {
-        stopped(common, "already_down", None, 0);
-        return Ok(());
+        return Ok(None);
     }
     let Some(holder) = lock::proven_holder(&path) else {
         return Err(Error::Survivors(format!(
@@ -66,9 +76,7 @@ pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(
         wait(LOOK);
     }
     remove_socket(paths);
-    let took = clock::now().duration_since(since).as_millis();
-    stopped(common, "killed", Some(number), u64::try_from(took).unwrap_or(u64::MAX));
-    Ok(())
+    Ok(Some(number))
 }
 
 fn is_free(paths: &Paths) -> Result<bool, Error> {

@@ -11,7 +11,7 @@ use protocol::control::{Request, Stop};
 use supervisor::clock;
 use supervisor::config::Config;
 use supervisor::error::Error;
-use supervisor::identity;
+use supervisor::identity::{self, Identity};
 use supervisor::journal::Journal;
 use supervisor::lock::{self, Holder, Lock, Refused};
 use supervisor::notify::{self, Manager};
@@ -25,11 +25,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::ctl::Client;
-use super::{build, init_log, level, load};
+use super::{build, force, init_log, level, load};
 use crate::args::{Common, Supervise};
 
 /// How long the lock may stay taken although its holder is gone: a child between fork and exec.
 const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long it may take if it is killed then.
+const FORCE: Duration = Duration::from_secs(9);
 /// How long a holder that was asked to leave may take.
 const REPLACE: Duration = Duration::from_secs(60);
 /// What a service manager is asked for, again and again, while we wait; and once while the store opens.
@@ -135,7 +137,7 @@ async fn take(
     signals: &mut Signals,
 ) -> Result<Option<Lock>, Error> {
     let path = paths.lock();
-    let mut asked = false;
+    let mut asked: Option<Identity> = None;
     let since = clock::now();
     loop {
         let holder = match Lock::take(&path) {
@@ -152,11 +154,22 @@ async fn take(
             Error::Held { state_dir: paths.state_dir.clone(), holder }
         };
         if options.replace {
-            if !asked && alive {
-                ask_to_leave(&path).await.map_err(|_| held())?;
-                asked = true;
+            let who = holder.as_ref().map(|holder| holder.identity.clone());
+            match (&asked, who) {
+                (None, Some(who)) if alive => {
+                    let heard = ask_to_leave(&path).await;
+                    if heard.is_err() && !options.force {
+                        return Err(held());
+                    }
+                    asked = Some(who);
+                }
+                // Somebody else has taken its place: to ask that one, too, would never end.
+                (Some(former), Some(who)) if *former != who && alive => return Err(held()),
+                (_, _) => {}
             }
-            if waited > REPLACE {
+            if options.force && waited > FORCE {
+                force::end(paths, REPLACE)?;
+            } else if waited > REPLACE {
                 return Err(held());
             }
         } else if !options.wait && (alive || waited > AFTERMATH) {
