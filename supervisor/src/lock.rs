@@ -75,7 +75,15 @@ impl Lock {
     pub fn take(path: &Path) -> Result<Self, Refused> {
         let file = open(path).map_err(Refused::Io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
+            Ok(()) => match open(path).map(|other| other.try_lock()) {
+                Ok(Err(TryLockError::WouldBlock)) => Ok(Self { file }),
+                Ok(Err(TryLockError::Error(e))) | Err(e) => Err(Refused::Io(e)),
+                // Some network and shared file systems grant every lock.
+                Ok(Ok(())) => {
+                    let why = "this file system keeps no locks: the state needs a local one";
+                    Err(Refused::Io(std::io::Error::new(std::io::ErrorKind::Unsupported, why)))
+                }
+            },
             Err(TryLockError::WouldBlock) => Err(Refused::Held(holder(path).map(Box::new))),
             Err(TryLockError::Error(e)) => Err(Refused::Io(e)),
         }

@@ -22,6 +22,7 @@ mod line;
 mod links;
 mod owner;
 mod parked;
+mod places;
 mod reload;
 mod socket_agent;
 mod telegram;

@@ -120,7 +120,12 @@ fn every_library_has_its_place() {
         ("rusqlite", |path| path.starts_with("supervisor/src/store/")),
         ("nix::", |path| {
             path.starts_with("supervisor/src/process/")
-                || ["supervisor/src/lock.rs", "supervisor/src/credential.rs"].contains(&path)
+                || [
+                    "supervisor/src/lock.rs",
+                    "supervisor/src/credential.rs",
+                    "supervisor/src/socket.rs",
+                ]
+                .contains(&path)
         }),
         ("rustix::", |path| {
             path.starts_with("supervisor/src/process/")

@@ -246,6 +246,27 @@ def the_matrix():
     check("ctl kill: stays down, and not failed", stays("inactive"), show())
 
 
+def a_reload():
+    ctl("start", UNIT)
+    before = serving()
+    pids = {i["name"]: i["pid"] for i in status()["instances"]}
+    machine.write("/run/gw/config.toml", CONFIG + "lease_s = 7\n")
+    check("systemctl reload", ctl("reload", UNIT).returncode == 0)
+    until("the changed instance is another process", lambda: {i["name"]: i["pid"] for i in status()["instances"]}["slow"]
+          not in (pids["slow"], None))
+    shown = serving()
+    now = {i["name"]: i["pid"] for i in status()["instances"]}
+    check("the supervisor and the others are the same", shown["MainPID"] == before["MainPID"]
+          and all(now[name] == pids[name] for name in pids if name != "slow"), (pids, now))
+    machine.write("/run/gw/config.toml", "[platform\n")
+    ctl("reload", UNIT)
+    until("it says so", lambda: "was not reloaded" in machine.run("journalctl", "--no-pager", "-u", UNIT).stdout)
+    shown = serving()
+    check("a wrong file changes nothing", shown["MainPID"] == before["MainPID"], shown)
+    machine.write("/run/gw/config.toml", CONFIG)
+    ctl("stop", UNIT)
+
+
 def a_wrong_configuration():
     machine.write("/run/gw/config.toml", "[platform\n")
     ctl("start", UNIT)
@@ -339,7 +360,7 @@ try:
     complaints = machine.run("systemd-analyze", "--user", "verify", user).stderr
     check("and the one for users", "hermes-gw.service:" not in complaints, complaints)
     drop_in("")
-    for part in (starts_and_stops, the_matrix, a_wrong_configuration, the_watchdog, the_stop_limit, two_managers):
+    for part in (starts_and_stops, the_matrix, a_reload, a_wrong_configuration, the_watchdog, the_stop_limit, two_managers):
         print(f"-- {part.__name__.replace('_', ' ')}", flush=True)
         part()
 finally:

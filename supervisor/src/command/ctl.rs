@@ -188,7 +188,7 @@ fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
             ("crashed", format!("none runs there: it ended without a word ({holder})"))
         }
         None if is_free => ("stopped", why.to_owned()),
-        Some(holder) => ("unreachable", format!("it does not answer ({holder})")),
+        Some(holder) => ("unreachable", format!("{why} ({holder})")),
         None => ("unreachable", why.to_owned()),
     };
     if common.json {
