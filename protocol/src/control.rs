@@ -284,7 +284,8 @@ pub struct Done {
     /// Which.
     pub instance: String,
     /// The finished state: `started`, `already_up`, `restarted`, `killed`, `already_down`, `held`,
-    /// `timed_out`, or `requested` where nobody waited.
+    /// `timed_out`, `requested` where nobody waited, or `queued` where an agent asked for what would end
+    /// its own turn.
     pub result: String,
     /// 0, or the exit code of a tool that asked only for this one.
     pub code: u8,

@@ -44,6 +44,13 @@ pub fn parent(pid: u32) -> Option<u32> {
     field(&stat, 4)
 }
 
+/// The parent of a process, its parent, and so on, up to process 1.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    // Nobody nests deeper by honest means.
+    const MOST: usize = 64;
+    std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).take(MOST)
+}
+
 /// The processes whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<Identity> {
     let family = parents();

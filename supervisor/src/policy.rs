@@ -16,6 +16,7 @@ pub mod lanes;
 pub mod lifecycle;
 pub mod liveness;
 pub mod outbox;
+pub mod own_hand;
 pub mod repeats;
 #[cfg(test)]
 mod sim;

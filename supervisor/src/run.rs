@@ -13,6 +13,7 @@ mod reload;
 mod slot;
 mod steward;
 mod tickets;
+mod within;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub use self::reload::Reader;
 use self::reload::Reload;
 use self::slot::{Desk, Slot};
 use self::tickets::{Pending, Tickets};
+use self::within::Queued;
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
@@ -40,6 +42,7 @@ use crate::notify::{self, Manager};
 use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
+use crate::policy::own_hand::OwnHand;
 use crate::policy::repeats::Repeats;
 use crate::process::cgroup::Delegated;
 use crate::process::limits::{self, Limits};
@@ -89,6 +92,8 @@ pub struct Gateway {
     tickets: Tickets,
     listeners: Vec<link::Listener>,
     waiters: Vec<Waiter>,
+    own_hand: OwnHand,
+    queued: Vec<Queued>,
     leaving: Vec<link::Reply>,
     journal: Journal,
     starts: Starts,
@@ -288,6 +293,8 @@ impl Gateway {
             tickets: Tickets::default(),
             listeners: Vec::new(),
             waiters: Vec::new(),
+            own_hand: OwnHand::default(),
+            queued: Vec::new(),
             leaving: Vec::new(),
             journal,
             starts: Starts::open(&state_dir),
@@ -349,6 +356,7 @@ impl Gateway {
     fn deadline(&self) -> Instant {
         let slots = self.slots.iter().filter_map(Slot::deadline);
         let waiters = self.waiters.iter().map(|waiter| waiter.until);
+        let waiters = waiters.chain(self.queued.iter().map(Queued::deadline));
         let rest = [
             self.closing.deadline(),
             self.tickets.deadline(),
@@ -374,6 +382,7 @@ impl Gateway {
         }
         self.expire_waiters(now);
         self.tick_reload(now);
+        self.tick_queued(now);
         let counted = self.repeats.due(now);
         self.note_repeated(counted);
         let there = |slot: &&Slot| slot.child.is_some() || slot.fallen.is_some();

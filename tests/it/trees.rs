@@ -1,5 +1,5 @@
 //! What a worker has started dies with it on every path, and what cannot be killed troubles only its
-//! own instance (F47, F67).
+//! own instance (F47, F63, F67).
 //!
 //! The workers here are the real ones; a preloaded library gives those of platform `local` a family: a
 //! child that ignores TERM, a grandchild in a session of its own, and one that has also left its
@@ -30,12 +30,17 @@ static void hang(int number) {
     (void)number;
     for (;;) pause();
 }
+static void obey(int number) {
+    (void)number;
+    if (system("sh \"$HOME/command\"")) return;
+}
 __attribute__((constructor)) static void begin(int argc, char **argv) {
     if (argc > 2 && !strcmp(argv[1], "worker") && !strcmp(argv[2], "other")) signal(SIGUSR1, hang);
     if (argc < 3 || strcmp(argv[1], "worker") || strcmp(argv[2], "local")) return;
     int worker = getpid();
     if (fork()) return;
     signal(SIGTERM, SIG_IGN);
+    signal(SIGUSR2, obey);
     if (!fork()) { setsid(); live(worker, "session"); }
     if (!fork()) { setsid(); if (!fork()) live(worker, "orphan"); _exit(0); }
     live(worker, "child");
@@ -199,6 +204,52 @@ fn a_worker_that_hangs_is_replaced_in_time() {
         assert_eq!(after["exits"][0]["cause"], "signal 9 (KILL)");
         assert_eq!(after["generation"], before["generation"].as_u64().unwrap() + 1);
     }
+}
+
+/// A tool that a worker's family runs would end with what it ends: it refuses, or is not needed.
+#[test]
+fn what_comes_from_within_is_done_by_the_supervisor_or_not_at_all() {
+    let Some(gateway) = running(":") else { return };
+    let orphan = |members: &[u64], worker: u64| {
+        let is = |pid: &u64| gateway.path(&format!("{worker}.orphan.{pid}")).exists();
+        *members.iter().find(|pid| is(pid)).unwrap()
+    };
+    let tell = |args: &str| {
+        let (worker, members) = family(&gateway);
+        let (told, code) = (gateway.path("told"), gateway.path("code"));
+        let _ = std::fs::remove_file(&code);
+        let ours = gateway.command();
+        let words: Vec<_> = ours.get_args().map(|word| word.to_str().unwrap()).collect();
+        let command = format!(
+            "{} {} {args} > {told} 2>&1\necho $? > {code}.new\nmv {code}.new {code}\n",
+            crate::gateway::PROGRAM,
+            words.join(" "),
+            told = told.display(),
+            code = code.display(),
+        );
+        std::fs::write(gateway.path("command"), command).unwrap();
+        // One that has left its parents long ago.
+        signal(orphan(&members, worker), "USR2");
+    };
+    let obey = |args: &str| {
+        tell(args);
+        gateway.until("it has been told", || {
+            let code = std::fs::read_to_string(gateway.path("code")).ok()?.trim().to_owned();
+            Some((code, std::fs::read_to_string(gateway.path("told")).unwrap()))
+        })
+    };
+    let (code, told) = obey("ctl kill --force");
+    assert!(code == "75" && told.contains("would end with it"), "{code} {told}");
+    let (code, told) = obey("supervise --replace");
+    assert!(code == "64" && told.contains("would end with the old one"), "{code} {told}");
+    let before = gateway.instance("local")["generation"].as_u64();
+    // Its asker ends with the worker, perhaps before it has read the answer.
+    tell("ctl restart local");
+    gateway.wait("local", "is another", |i| {
+        i["phase"] == "ready" && i["generation"].as_u64() > before
+    });
+    let (code, told) = obey("ctl kill");
+    assert!(code == "75" && told.contains("one in 60 s is enough"), "{code} {told}");
 }
 
 /// A process that the kernel does not let go: frozen by a control group of version 1, it is in state D

@@ -105,9 +105,15 @@ impl Client {
         }
     }
 
-    /// Waits until the supervisor has gone.
-    async fn closed(&mut self) {
-        while self.line().await.is_some() {}
+    /// Waits until the supervisor has gone, or has said what becomes of it.
+    async fn closed(&mut self) -> Result<Option<Acted>, Error> {
+        let Some(line) = self.line().await else { return Ok(None) };
+        let answer: Answer = serde_json::from_str(&line)
+            .map_err(|e| Error::Unreachable { socket: self.path.clone(), why: e.to_string() })?;
+        match answer.error {
+            Some(refusal) => Err(Error::Refused(refusal)),
+            None => Ok(answer.result.and_then(|result| serde_json::from_str(result.get()).ok())),
+        }
     }
 }
 
@@ -268,8 +274,13 @@ async fn stop(common: &Common, socket: &Path, options: &args::Act) -> Result<(),
         show::stopped(common, "requested", Some(status.pid), 0);
         return Ok(());
     }
-    if tokio::time::timeout(options.timeout, client.closed()).await.is_err() {
-        return Err(Error::TimedOut { what: format!("stop the supervisor (pid {})", status.pid) });
+    let told = tokio::time::timeout(options.timeout, client.closed()).await;
+    let told = told.map_err(|_| Error::TimedOut {
+        what: format!("stop the supervisor (pid {})", status.pid),
+    })?;
+    if told?.is_some() {
+        show::stopped(common, "queued", Some(status.pid), 0);
+        return Ok(());
     }
     let took = u64::try_from(clock::now().duration_since(since).as_millis()).unwrap_or(u64::MAX);
     show::stopped(common, "killed", Some(status.pid), took);

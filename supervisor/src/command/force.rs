@@ -7,8 +7,11 @@
 
 use std::time::{Duration, Instant};
 
+use protocol::control::Refusal;
 use supervisor::clock;
 use supervisor::error::Error;
+use supervisor::exit::Code;
+use supervisor::identity;
 use supervisor::lock::{self, Lock, Refused};
 use supervisor::paths::Paths;
 use supervisor::process::kin;
@@ -20,12 +23,27 @@ use crate::args::Common;
 const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(), Error> {
+    if is_within(paths) {
+        return Err(Error::Refused(Refusal {
+            code: Code::Temporary.number(),
+            message: "kill the gateway from within: this command would end with it".into(),
+            hint: Some("`hermes-gw ctl kill` waits for the end of this turn".into()),
+        }));
+    }
     let since = clock::now();
     let ended = end(paths, within)?;
     let took = clock::now().duration_since(since).as_millis();
     let word = if ended.is_some() { "killed" } else { "already_down" };
     stopped(common, word, ended, u64::try_from(took).unwrap_or(u64::MAX));
     Ok(())
+}
+
+/// Whether this process descends from the supervisor that holds the lock, and would end with it.
+pub(super) fn is_within(paths: &Paths) -> bool {
+    let holder = lock::proven_holder(&paths.lock());
+    holder.is_some_and(|holder| {
+        identity::ancestors(std::process::id()).any(|pid| pid == holder.identity.pid)
+    })
 }
 
 /// Ends the supervisor that holds the lock and all that descends from its workers, and tells which it

@@ -50,6 +50,13 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     init_log(&config.log);
     let paths = super::paths(common, Some(&config))?;
     paths.check()?;
+    if options.replace && force::is_within(&paths) {
+        return Err(Error::Usage {
+            message: "replace the gateway from within: the new one would end with the old one"
+                .into(),
+            hint: "`hermes-gw ctl restart` gives new workers, once this turn is over".into(),
+        });
+    }
     // Whatever we make is ours alone; children get the user's own mask back.
     let mask = close_mask();
     make(&paths.state_dir)?;

@@ -100,7 +100,8 @@ pub fn look(pid: u32) -> Option<Left> {
     (state != 'Z' && state != 'X').then_some(Left { pid, name, state })
 }
 
-fn mark(pid: u32) -> Option<String> {
+/// The mark that a process bears, if it descends from a worker and we may look.
+pub fn mark(pid: u32) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     environment.split(|byte| *byte == 0).find_map(|variable| {
         let value = variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;

@@ -49,6 +49,11 @@ impl Child {
         self.pid
     }
 
+    /// What it and all that it starts bear in their environment.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// Asks it and its group to end. A stopped process hears it too.
     pub fn end(&self) {
         tree::end(self.pid);

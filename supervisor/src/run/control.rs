@@ -58,33 +58,48 @@ impl Gateway {
                 self.wish_reload(Some(reply));
             }
             Request::Reload => reply.refuse(stopping()),
-            Request::Act(verb, act) => self.act(verb, &act, peer, reply),
-            Request::Stop(stop) => {
-                self.announce_asked(None, if stop.force { "stop --force" } else { "stop" }, peer);
-                self.leaving.push(reply);
-                let now = clock::now();
-                let action = match (stop.force, self.closing.stage()) {
-                    (true, _) => self.closing.force(now),
-                    (false, Stage::Serving) => self.closing.ask(self.stop_budget(), now),
-                    // Already on the way: a second polite wish does not make it impolite.
-                    (false, _) => None,
-                };
-                if let Some(action) = action {
-                    let now = if stop.force { "forced" } else { "stopping" };
-                    self.announce_supervisor(now, Some("asked over the socket".into()), None);
-                    self.close(action);
+            Request::Act(verb, act) => {
+                let request = Request::Act(verb, act);
+                let Some(reply) = self.defer(&request, peer, reply) else { return };
+                if let Request::Act(verb, act) = request {
+                    self.act(verb, &act, peer, Some(reply));
                 }
+            }
+            Request::Stop(stop) => {
+                let Some(reply) = self.defer(&Request::Stop(stop), peer, reply) else { return };
+                self.stop_asked(stop.force, peer, Some(reply));
             }
         }
     }
 
-    fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Reply) {
-        if self.closing.stage() != Stage::Serving {
-            return reply.refuse(stopping());
+    /// Somebody tells the supervisor to leave.
+    pub(super) fn stop_asked(&mut self, force: bool, peer: Peer, reply: Option<Reply>) {
+        self.announce_asked(None, if force { "stop --force" } else { "stop" }, peer);
+        self.leaving.extend(reply);
+        let now = clock::now();
+        let action = match (force, self.closing.stage()) {
+            (true, _) => self.closing.force(now),
+            (false, Stage::Serving) => self.closing.ask(self.stop_budget(), now),
+            // Already on the way: a second polite wish does not make it impolite.
+            (false, _) => None,
+        };
+        if let Some(action) = action {
+            let word = if force { "forced" } else { "stopping" };
+            self.announce_supervisor(word, Some("asked over the socket".into()), None);
+            self.close(action);
         }
-        let slots = match self.named(&act.instances) {
+    }
+
+    /// Somebody gives a command. Without a reply nobody waits for what becomes of it.
+    pub(super) fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Option<Reply>) {
+        let named = if self.closing.stage() == Stage::Serving {
+            self.named(&act.instances)
+        } else {
+            Err(stopping())
+        };
+        let slots = match named {
             Ok(slots) => slots,
-            Err(refusal) => return reply.refuse(refusal),
+            Err(refusal) => return reply.into_iter().for_each(|r| r.refuse(refusal.clone())),
         };
         let force = if act.force { Force::Yes } else { Force::No };
         let now = clock::now();
@@ -126,7 +141,7 @@ impl Gateway {
             }
         }
         let targets = targets.into_iter().map(|(target, _)| target).collect();
-        let waiter = Waiter { verb, since: now, until: now + wait, targets, reply: Some(reply) };
+        let waiter = Waiter { verb, since: now, until: now + wait, targets, reply };
         self.waiters.push(waiter);
         if wait.is_zero() {
             self.expire_waiters(now);
@@ -136,7 +151,7 @@ impl Gateway {
     }
 
     /// The slots of these names; of all if there are none.
-    fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
+    pub(super) fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
         if names.is_empty() {
             let there = self.slots.iter().enumerate().filter(|(_, slot)| !slot.removed);
             return Ok(there.map(|(index, _)| index).collect());

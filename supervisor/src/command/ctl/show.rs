@@ -108,6 +108,7 @@ pub(super) fn done(done: &Done) -> String {
         "already_up" => format!("{name}: already up{pid}"),
         "already_down" => format!("{name}: already down"),
         "requested" => format!("{name}: requested, {} now", done.phase),
+        "queued" => format!("{name}: when this turn is over"),
         "timed_out" => format!("{name}: still {} after {took}{pid}", done.phase),
         other => format!("{name}: {other}"),
     };
@@ -168,6 +169,7 @@ pub(crate) fn stopped(common: &Common, result: &str, pid: Option<u32>, took_ms: 
         print(&match result {
             "killed" => format!("supervisor: stopped in {took}{pid}"),
             "requested" => format!("supervisor: asked to stop{pid}"),
+            "queued" => format!("supervisor: stops when this turn is over{pid}"),
             _ => "supervisor: already down".to_owned(),
         });
     }
