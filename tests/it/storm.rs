@@ -181,7 +181,9 @@ async fn a_worker_in_trouble_troubles_no_other() {
                 let _ = gateway.run(&["ctl", "restart", victim, "--force"]);
             }
         }
-        feishu.push_text("cli_calm", "oc_calm", "ou_user", &format!("message {said}"));
+        let push = feishu.push_text("cli_calm", "oc_calm", "ou_user", &format!("message {said}"));
+        // The platform itself promises no order of what it sends at the same moment.
+        push.pushed_within(1, PATIENCE).await;
         said += 1;
         pause(Duration::from_millis(random.u64(0..60)));
         if random.u8(0..8) == 0 {

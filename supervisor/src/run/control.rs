@@ -12,6 +12,7 @@ use protocol::worker::Outside;
 use super::Gateway;
 use super::slot::{Desk, Slot};
 use super::tickets::Pending;
+use super::within::Command;
 use crate::clock;
 use crate::exit::Code;
 use crate::link::Reply;
@@ -59,14 +60,12 @@ impl Gateway {
             }
             Request::Reload => reply.refuse(stopping()),
             Request::Act(verb, act) => {
-                let request = Request::Act(verb, act);
-                let Some(reply) = self.defer(&request, peer, reply) else { return };
-                if let Request::Act(verb, act) = request {
-                    self.act(verb, &act, peer, Some(reply));
-                }
+                let command = Command::Act(verb, act.clone());
+                let Some(reply) = self.defer(&command, peer, reply) else { return };
+                self.act(verb, &act, peer, Some(reply));
             }
             Request::Stop(stop) => {
-                let Some(reply) = self.defer(&Request::Stop(stop), peer, reply) else { return };
+                let Some(reply) = self.defer(&Command::Stop(stop), peer, reply) else { return };
                 self.stop_asked(stop.force, peer, Some(reply));
             }
         }

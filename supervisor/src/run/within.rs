@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use protocol::control::{Acted, Done, Refusal, Request, SCHEMA};
+use protocol::control::{Act, Acted, Done, Refusal, SCHEMA, Stop, Verb};
 
 use super::Gateway;
 use super::slot::Desk;
@@ -15,10 +15,19 @@ use crate::policy::own_hand::{Answer, REST};
 use crate::process::kin;
 use crate::socket::Peer;
 
+/// What may end its own asker.
+#[derive(Clone, Debug)]
+pub(super) enum Command {
+    /// For instances.
+    Act(Verb, Act),
+    /// For the supervisor.
+    Stop(Stop),
+}
+
 /// A command on its way.
 #[derive(Debug)]
 pub(super) struct Queued {
-    request: Request,
+    command: Command,
     peer: Peer,
     /// The slot of the worker that its asker comes from.
     from: usize,
@@ -33,10 +42,10 @@ impl Queued {
 
 impl Gateway {
     /// Queues or refuses a command from within. Gives the reply back if it comes from outside.
-    pub(super) fn defer(&mut self, request: &Request, peer: Peer, reply: Reply) -> Option<Reply> {
+    pub(super) fn defer(&mut self, command: &Command, peer: Peer, reply: Reply) -> Option<Reply> {
         let Some(from) = peer.pid.and_then(|pid| self.worker_of(pid)) else { return Some(reply) };
-        let names = match request {
-            Request::Act(_, act) => match self.named(&act.instances) {
+        let names = match command {
+            Command::Act(_, act) => match self.named(&act.instances) {
                 Ok(slots) => {
                     let slots = slots.iter().filter_map(|index| self.slots.get(*index));
                     slots.map(|slot| slot.name.to_string()).collect()
@@ -46,12 +55,11 @@ impl Gateway {
                     return None;
                 }
             },
-            Request::Stop(_) => vec!["supervisor".to_owned()],
-            Request::Status | Request::Events | Request::Reload => return Some(reply),
+            Command::Stop(_) => vec!["supervisor".to_owned()],
         };
-        let wish = match request {
-            Request::Act(verb, _) => verb.word(),
-            _ => "stop",
+        let wish = match command {
+            Command::Act(verb, _) => verb.word(),
+            Command::Stop(_) => "stop",
         };
         match self.own_hand.asks(clock::now()) {
             Answer::Refused { ago } => {
@@ -78,7 +86,7 @@ impl Gateway {
                 };
                 let results = names.into_iter().map(done).collect();
                 reply.answer(&Acted { schema: SCHEMA, results });
-                self.queued.push(Queued { request: request.clone(), peer, from, until });
+                self.queued.push(Queued { command: command.clone(), peer, from, until });
             }
         }
         None
@@ -98,11 +106,10 @@ impl Gateway {
                 ready.push(queued);
             }
         }
-        for Queued { request, peer, .. } in ready {
-            match request {
-                Request::Act(verb, act) => self.act(verb, &act, peer, None),
-                Request::Stop(stop) => self.stop_asked(stop.force, peer, None),
-                Request::Status | Request::Events | Request::Reload => {}
+        for Queued { command, peer, .. } in ready {
+            match command {
+                Command::Act(verb, act) => self.act(verb, &act, peer, None),
+                Command::Stop(stop) => self.stop_asked(stop.force, peer, None),
             }
         }
     }
