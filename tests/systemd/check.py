@@ -188,7 +188,7 @@ def starts_and_stops():
     done = ctl("start", UNIT)
     check("systemctl start returns when it serves", done.returncode == 0, done.stderr)
     shown = serving()
-    check("it tells how it is", shown["StatusText"].startswith("serving: "), shown)
+    check("it tells how it is", until("serving", lambda: show()["StatusText"].startswith("serving: ")))
     groups = members(shown)
     pids = {str(i["pid"]) for i in status()["instances"]}
     own = {pid for name, procs in groups.items() if name != "." for pid in procs}
