@@ -86,9 +86,11 @@ impl Tickets {
         self.waiting.remove(&ticket).map(|(_, pending)| pending)
     }
 
-    /// Since when the store owes its oldest answer.
+    /// Since when the store owes its oldest answer. A copy of a large store may take its time.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.waiting.values().map(|(since, _)| *since).min()
+        let waiting = self.waiting.values();
+        let waiting = waiting.filter(|(_, pending)| !matches!(pending, Pending::Backup { .. }));
+        waiting.map(|(since, _)| *since).min()
     }
 
     /// The disk was full: to be made again later.
