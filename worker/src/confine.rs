@@ -57,7 +57,7 @@ fn needs(adapter: &Adapter) -> Needs {
         Adapter::Local(settings) => settings.socket.parent().map(Path::to_owned),
         Adapter::Socket(settings) => settings.socket.parent().map(Path::to_owned),
         Adapter::Echo => None,
-        Adapter::Feishu(_) => {
+        Adapter::Feishu(_) | Adapter::Telegram(_) => {
             read.extend(NETWORK.iter().map(PathBuf::from));
             let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
             read.extend(named.map(PathBuf::from));

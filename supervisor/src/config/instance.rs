@@ -139,6 +139,11 @@ impl PlatformSettings {
             // Its socket tells.
             Self::Local => None,
             Self::Feishu { app_id, base_url, .. } => Some(format!("feishu {base_url} {app_id}")),
+            // What stands before the colon is the bot's own number, and no secret.
+            Self::Telegram(settings) => {
+                let bot = settings.token.expose().split(':').next().unwrap_or_default();
+                Some(format!("telegram {} {bot}", settings.base_url))
+            }
         }
     }
 }
@@ -151,6 +156,8 @@ impl PlatformKind {
             Self::Local => None,
             // The worker itself gives up after 13 s without a frame.
             Self::Feishu => Some(Duration::from_secs(60)),
+            // A poll that brings nothing ends within a minute.
+            Self::Telegram => Some(Duration::from_secs(180)),
         }
     }
 }
