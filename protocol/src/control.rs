@@ -52,6 +52,8 @@ pub enum Request {
     Backup(Backup),
     /// `parked.replay` and `parked.drop`: [`Decided`].
     Decide(Decision, Vec<ParkedId>),
+    /// `reload`: the configuration is read anew: [`Reloaded`].
+    Reload,
 }
 
 /// Parameters of `backup`.
@@ -117,6 +119,17 @@ pub enum Verb {
     Kill,
 }
 
+impl Verb {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Restart => "restart",
+            Self::Kill => "kill",
+        }
+    }
+}
+
 /// Parameters of `start`, `restart` and `kill`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -166,6 +179,7 @@ impl Request {
                 ("parked.replay", serde_json::json!({ "ids": ids }))
             }
             Self::Decide(Decision::Drop, ids) => ("parked.drop", serde_json::json!({ "ids": ids })),
+            Self::Reload => ("reload", serde_json::Value::Null),
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -194,6 +208,7 @@ impl Request {
             },
             "parked.replay" => Self::Decide(Decision::Replay, ids(params)?),
             "parked.drop" => Self::Decide(Decision::Drop, ids(params)?),
+            "reload" => Self::Reload,
             other => {
                 return Err(Refusal {
                     code: 64,
@@ -269,7 +284,8 @@ pub struct Done {
     /// Which.
     pub instance: String,
     /// The finished state: `started`, `already_up`, `restarted`, `killed`, `already_down`, `held`,
-    /// `timed_out`, or `requested` where nobody waited.
+    /// `timed_out`, `requested` where nobody waited, or `queued` where an agent asked for what would end
+    /// its own turn.
     pub result: String,
     /// 0, or the exit code of a tool that asked only for this one.
     pub code: u8,
@@ -286,6 +302,21 @@ pub struct Done {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+}
+
+/// What became of `reload`: instances by what happens to them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// `reloaded` or `unchanged`.
+    pub result: String,
+    /// New ones, started.
+    pub added: Vec<String>,
+    /// Those that are not configured any more, ended.
+    pub removed: Vec<String>,
+    /// Those whose block has changed, started anew.
+    pub changed: Vec<String>,
 }
 
 /// How the supervisor is.
@@ -413,6 +444,12 @@ pub struct InstanceStatus {
     pub account: Option<String>,
     /// Whether its outer connection works, as its receiving side proves.
     pub connected: bool,
+    /// What of this machine its process has confined itself to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined: Option<String>,
+    /// Memory that its process alone uses, in bytes, at its last sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
     /// Its incarnation.
     pub generation: u64,
     /// Its process.
@@ -494,17 +531,18 @@ pub struct GateStatus {
     pub acknowledged: u64,
 }
 
-/// Something changed. Unknown events are to be ignored.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// Something changed. Unknown events are to be ignored. A line of the journal has the same shape.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// `phase`, `outside`, `gate`, `parked`, `supervisor`, `subscribed`.
+    /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `supervisor`, `subscribed`; in the journal also
+    /// `journal`.
     pub event: String,
     /// When, in Unix milliseconds.
     pub at_ms: i64,
     /// Which instance, where it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,
-    /// What it is now: a phase, `up`, `down`, `open`, `shut`.
+    /// What it is now: a phase, `up`, `down`, `open`, `shut`; what was asked for.
     pub now: String,
     /// Which incarnation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -515,6 +553,43 @@ pub struct Notice {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Asker>,
+    /// In the journal: how often the same happened again before this line was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<u64>,
+}
+
+impl Notice {
+    /// Without details.
+    pub fn new(event: &str, now: &str, at_ms: i64) -> Self {
+        Self {
+            event: event.to_owned(),
+            at_ms,
+            instance: None,
+            now: now.to_owned(),
+            generation: None,
+            pid: None,
+            reason: None,
+            by: None,
+            repeated: None,
+        }
+    }
+}
+
+/// Who asked for something, as the system tells it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Asker {
+    /// Which user.
+    pub uid: u32,
+    /// Which process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// What it is: the whole command line of a tool of ours, the name of any other program, since the
+    /// arguments of a stranger may hold secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 #[cfg(test)]
@@ -540,6 +615,7 @@ mod tests {
             Request::Backup(Backup { path: "/b/store.db".into() }),
             Request::ParkedShow(ParkedId::Event(EventId(17))),
             Request::Decide(Decision::Drop, vec![ParkedId::Event(EventId(1))]),
+            Request::Reload,
         ] {
             assert_eq!(parse(&request.to_line(7)), Ok(request));
         }

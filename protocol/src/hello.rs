@@ -21,6 +21,8 @@ pub const PREAMBLE_LEN: usize = 24;
 pub const FIRST_BYTE: u8 = 0x89;
 const MAGIC: [u8; 4] = [FIRST_BYTE, b'H', b'G', b'W'];
 const WORKER: u8 = 1;
+/// The environment variable that a worker hands down to everything it starts: whose it is.
+pub const MARK: &str = "HERMES_GW_WORKER";
 
 /// The 16 bytes that name a build, for the log of a refused link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -355,6 +355,11 @@ pub enum FromWorker {
         /// When to offer it again.
         after_ms: u64,
     },
+    /// What the worker has confined itself to. Said once a link.
+    Confined {
+        /// For people.
+        to: String,
+    },
 }
 
 /// What a worker found when it became ready.

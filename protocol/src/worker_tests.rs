@@ -173,6 +173,7 @@ fn from_worker() -> Vec<FromWorker> {
         },
         FromWorker::SetAside { event_id: EventId(1), reason: "silence".into() },
         FromWorker::Defer { event_id: EventId(1), after_ms: 9 },
+        FromWorker::Confined { to: "files".into() },
     ]
 }
 

@@ -75,9 +75,12 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway in the foreground
-    #[command(after_help = "TERM and INT drain and leave; a second one forces.\n\n\
+    #[command(
+        after_help = "TERM and INT drain and leave; a second one forces. HUP reads the configuration \
+        anew.\n\n\
         Examples:\n  hermes-gw supervise\n  hermes-gw supervise --config gw.toml\n  \
-        hermes-gw supervise --replace    take over from the one that runs")]
+        hermes-gw supervise --replace    take over from the one that runs"
+    )]
     Supervise(Supervise),
     /// Try it: supervisor and chat in this terminal, with a temporary state
     #[command(after_help = "Examples:\n  hermes-gw try\n  echo hello | hermes-gw try")]
@@ -110,11 +113,15 @@ pub(crate) enum Command {
 }
 
 /// Options of `supervise`.
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Supervise {
     /// Ask a supervisor that already runs to leave, and take its place
     #[arg(long, conflicts_with = "wait")]
     pub(crate) replace: bool,
+    /// With --replace: kill one that has not left after nine seconds, with everything it started
+    #[arg(long, requires = "replace")]
+    pub(crate) force: bool,
     /// Wait until a supervisor that already runs has left
     #[arg(long)]
     pub(crate) wait: bool,
@@ -153,6 +160,8 @@ pub(crate) enum Ctl {
         hermes-gw ctl kill               the supervisor drains and leaves\n  \
         hermes-gw ctl kill --force       at once, also a supervisor that hangs or is stopped")]
     Kill(Force),
+    /// Read the configuration anew; only instances whose block has changed are started anew
+    Reload,
     /// Print what changes, as it changes, one JSON object a line
     Events,
     /// Copy the store into a new file, while it is in use

@@ -21,3 +21,10 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
     Ok(bytes)
 }
+
+/// The monotonic clock as other programs of this machine read it, in microseconds.
+pub fn monotonic_usec() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let parts = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    parts.0.unwrap_or(0) * 1_000_000 + parts.1.unwrap_or(0) / 1000
+}

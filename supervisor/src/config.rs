@@ -9,6 +9,7 @@ mod instance;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::Secret;
@@ -22,6 +23,10 @@ use crate::paths::Environment;
 
 /// The configuration that applies if there is no file.
 pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
+/// Within what container managers grant by default, which is ten seconds.
+const STOP_S: u32 = 8;
+/// A hundred times what an idle worker uses.
+const MEMORY_MB: u32 = 512;
 /// A file with every key, its default and its meaning.
 pub const REFERENCE: &str = include_str!("../assets/config.toml");
 
@@ -36,6 +41,10 @@ pub struct Config {
     pub runtime_dir: Option<PathBuf>,
     /// `gateway.log`.
     pub log: String,
+    /// `gateway.stop_s`.
+    pub stop: Duration,
+    /// `gateway.memory_mb`, in bytes.
+    pub memory: u64,
     /// Platforms and agents, in the order of their names.
     pub instances: Vec<Spec>,
 }
@@ -98,6 +107,8 @@ impl Config {
         let (state_dir, runtime_dir) =
             (gateway.path("state_dir", &place), gateway.path("runtime_dir", &place));
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
+        let stop = gateway.number("stop_s", 2..=3600).unwrap_or(STOP_S);
+        let memory = gateway.number("memory_mb", 1..=1_048_576).unwrap_or(MEMORY_MB);
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
         top.absorb(gateway);
@@ -123,7 +134,9 @@ impl Config {
         }
         instance::route(&mut instances);
         let source = source.map(Path::to_owned);
-        Ok(Self { source, state_dir, runtime_dir, log, instances })
+        let stop = Duration::from_secs(stop.into());
+        let memory = u64::from(memory) << 20;
+        Ok(Self { source, state_dir, runtime_dir, log, stop, memory, instances })
     }
 
     /// Every instance's trouble as one error; `Ok` if there is none.

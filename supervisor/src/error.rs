@@ -82,6 +82,9 @@ pub enum Error {
         /// Who it is.
         holder: String,
     },
+    /// Somebody who does not manage us told us to leave.
+    #[error("serve on: told to leave by somebody who is not the service manager")]
+    ToldByStranger,
     /// Nobody runs, or nobody answers.
     #[error("ask the supervisor at {}: {why}", socket.display())]
     Unreachable {
@@ -133,7 +136,7 @@ impl Error {
             Self::Config { .. } => Code::Config,
             Self::Blocks { code, .. } | Self::Unfulfilled(code) => *code,
             Self::NoHome | Self::Create { .. } | Self::PathTooLong { .. } => Code::CannotCreate,
-            Self::Held { .. } | Self::TimedOut { .. } => Code::Temporary,
+            Self::Held { .. } | Self::TimedOut { .. } | Self::ToldByStranger => Code::Temporary,
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Refused(refusal) => return refusal.code,
             Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
@@ -178,6 +181,11 @@ impl Error {
                     .into()
             }
             Self::Refused(refusal) => return refusal.hint.clone(),
+            Self::ToldByStranger => {
+                "the service manager starts it anew; `hermes-gw ctl kill` or the manager's own command \
+                 keep it down"
+                    .into()
+            }
             Self::TimedOut { .. } => "`hermes-gw ctl status` tells how things stand".into(),
             Self::Store(store::Error::Newer { .. }) => {
                 "run the newer program, or restore a backup made by this one".into()

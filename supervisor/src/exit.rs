@@ -136,10 +136,15 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
     };
     let Ended::Exit(number) = ended else { return Verdict::Counted };
     match Code::of(number) {
-        Some(Code::Unavailable) => Verdict::Uncounted,
-        Some(Code::Temporary) => Verdict::AtOnce,
+        // An outage is no crash, and neither is the wish to be started anew.
+        Some(Code::Unavailable | Code::Temporary) => Verdict::Uncounted,
+        Some(Code::Protocol) => Verdict::HeldIfAgain {
+            reason: last_words.map_or_else(|| ended.to_string(), str::to_owned),
+            remedy: "start the supervisor anew; if that does not help, report it with the log"
+                .into(),
+        },
         Some(Code::Usage | Code::Config) => {
-            held("mend this instance's block of the configuration, then `hermes-gw ctl restart` it")
+            held("mend this instance's block of the configuration, then `hermes-gw ctl reload`")
         }
         Some(Code::NoInput) => {
             held("put the missing file in place, then `hermes-gw ctl restart` it")
@@ -150,8 +155,9 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
         Some(Code::NoPermission) => {
             held("check this instance's credentials, then `hermes-gw ctl restart` it")
         }
-        Some(Code::Ok | Code::Data | Code::Software | Code::Os | Code::Io | Code::Protocol)
-        | None => Verdict::Counted,
+        Some(Code::Ok | Code::Data | Code::Software | Code::Os | Code::Io) | None => {
+            Verdict::Counted
+        }
     }
 }
 
@@ -165,14 +171,14 @@ mod tests {
             let verdict = judge(Ended::Exit(i32::from(code.number())), None);
             let expected = match code.number() {
                 64 | 66 | 73 | 77 | 78 => "held",
-                69 => "uncounted",
-                75 => "at once",
+                69 | 75 => "uncounted",
+                76 => "held if again",
                 _ => "counted",
             };
             let found = match verdict {
                 Verdict::Held { .. } => "held",
                 Verdict::Uncounted => "uncounted",
-                Verdict::AtOnce => "at once",
+                Verdict::HeldIfAgain { .. } => "held if again",
                 Verdict::Counted => "counted",
             };
             assert_eq!(found, expected, "{code:?}");

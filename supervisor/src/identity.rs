@@ -1,5 +1,7 @@
 //! Which process is meant, beyond doubt: a number alone may belong to a stranger tomorrow.
 
+use std::os::unix::fs::MetadataExt;
+
 use serde::{Deserialize, Serialize};
 
 /// A process of one boot of one machine.
@@ -33,8 +35,7 @@ pub fn is_alive(identity: &Identity) -> bool {
 
 /// Whether it has ended and only waits to be collected.
 pub fn is_zombie(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    field::<char>(&stat, 3) == Some('Z')
+    name_and_state(pid).is_some_and(|(_, state)| state == 'Z')
 }
 
 /// The parent of a process.
@@ -43,15 +44,66 @@ pub fn parent(pid: u32) -> Option<u32> {
     field(&stat, 4)
 }
 
+/// The parent of a process, its parent, and so on, up to process 1.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    // Nobody nests deeper by honest means.
+    const MOST: usize = 64;
+    std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).take(MOST)
+}
+
 /// The processes whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<Identity> {
+    let family = parents();
+    let of_pid = family.into_iter().filter(|(_, parent)| *parent == pid);
+    of_pid.filter_map(|(child, _)| of(child).ok()).collect()
+}
+
+/// The processes whose parent, or parent's parent, and so on, is `pid`.
+pub fn descendants(pid: u32) -> Vec<Identity> {
+    let family = parents();
+    let mut numbers = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = numbers.get(next).copied() {
+        next += 1;
+        let own = family.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child);
+        let new: Vec<_> = own.filter(|child| !numbers.contains(child)).collect();
+        numbers.extend(new);
+    }
+    numbers.into_iter().skip(1).filter_map(|child| of(child).ok()).collect()
+}
+
+/// Every process with its parent.
+fn parents() -> Vec<(u32, u32)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|child| parent(*child) == Some(pid))
-        .filter_map(|child| of(child).ok())
-        .collect()
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|pid| Some((pid, parent(pid)?))).collect()
+}
+
+/// What a process is called, and the letter of its state.
+pub fn name_and_state(pid: u32) -> Option<(String, char)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, name) = stat.rsplit_once(')')?.0.split_once('(')?;
+    Some((name.to_owned(), field(&stat, 3)?))
+}
+
+/// What a process is, for people: the command line if it is this program, else only its name, since
+/// the arguments of a stranger may hold secrets.
+pub fn command(pid: u32) -> Option<String> {
+    const MOST: usize = 256;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let program =
+        std::path::Path::new(words.first()?.as_ref()).file_name()?.to_string_lossy().into_owned();
+    let exe =
+        |who: &str| std::fs::metadata(format!("/proc/{who}/exe")).ok().map(|m| (m.dev(), m.ino()));
+    let ours = exe("self").is_some_and(|own| exe(&pid.to_string()) == Some(own));
+    let mut text = program;
+    for word in words.iter().skip(1).filter(|word| ours && !word.is_empty()) {
+        text.push(' ');
+        text.push_str(word);
+    }
+    text.truncate(text.floor_char_boundary(MOST));
+    Some(text)
 }
 
 /// A field of a stat line, counted from 1. The second one, the name, may hold anything, also spaces

@@ -6,16 +6,20 @@
 
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod error;
 pub mod exit;
 pub mod identity;
+pub mod journal;
 pub mod link;
 pub mod lock;
+pub mod notify;
 pub mod paths;
 pub mod policy;
 pub mod process;
 pub mod run;
 pub mod socket;
+pub mod starts;
 pub mod store;
 pub mod text;
 

@@ -28,6 +28,18 @@ pub struct Holder {
     pub manager: String,
     /// Where its socket is.
     pub socket: PathBuf,
+    /// It has left, and said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+}
+
+/// The last word of a holder.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// Why not by its own or somebody's wish, if so.
+    pub error: Option<String>,
 }
 
 impl std::fmt::Display for Holder {
@@ -63,9 +75,25 @@ impl Lock {
     pub fn take(path: &Path) -> Result<Self, Refused> {
         let file = open(path).map_err(Refused::Io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
+            Ok(()) => match open(path).map(|other| other.try_lock()) {
+                Ok(Err(TryLockError::WouldBlock)) => Ok(Self { file }),
+                Ok(Err(TryLockError::Error(e))) | Err(e) => Err(Refused::Io(e)),
+                // Some network and shared file systems grant every lock.
+                Ok(Ok(())) => {
+                    let why = "this file system keeps no locks: the state needs a local one";
+                    Err(Refused::Io(std::io::Error::new(std::io::ErrorKind::Unsupported, why)))
+                }
+            },
             Err(TryLockError::WouldBlock) => Err(Refused::Held(holder(path).map(Box::new))),
             Err(TryLockError::Error(e)) => Err(Refused::Io(e)),
+        }
+    }
+
+    /// Says in the file that the holder leaves now.
+    pub fn sign_off(&mut self, path: &Path, left: Left) -> std::io::Result<()> {
+        match holder(path) {
+            Some(holder) => self.sign(&Holder { left: Some(left), ..holder }),
+            None => Ok(()),
         }
     }
 
@@ -161,6 +189,7 @@ mod tests {
             started_ms: 0,
             manager: "none".into(),
             socket: "/s".into(),
+            left: None,
         };
         lock.sign(&holder).unwrap();
         let Err(Refused::Held(Some(found))) = Lock::take(&path) else { panic!("not refused") };

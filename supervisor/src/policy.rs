@@ -7,6 +7,7 @@
 pub mod access;
 pub mod age;
 pub mod backoff;
+pub mod changes;
 pub mod closing;
 pub mod delivery;
 pub mod gate;
@@ -15,5 +16,7 @@ pub mod lanes;
 pub mod lifecycle;
 pub mod liveness;
 pub mod outbox;
+pub mod own_hand;
+pub mod repeats;
 #[cfg(test)]
 mod sim;

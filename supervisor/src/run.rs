@@ -9,42 +9,64 @@ mod dispatch;
 mod ingest;
 mod outbound;
 mod parked;
+mod reload;
 mod slot;
 mod steward;
 mod tickets;
+mod within;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use protocol::control::{Asker, Notice};
 use protocol::hello::BuildId;
 use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::control::Waiter;
+pub use self::reload::Reader;
+use self::reload::Reload;
 use self::slot::{Desk, Slot};
 use self::tickets::{Pending, Tickets};
+use self::within::Queued;
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
+use crate::identity;
+use crate::journal::Journal;
 use crate::link::{self, Input};
-use crate::lock::Lock;
+use crate::lock::{Left, Lock};
+use crate::notify::{self, Manager};
 use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::lifecycle;
-use crate::process::reap;
-use crate::process::spawn::UsersMask;
+use crate::policy::own_hand::OwnHand;
+use crate::policy::repeats::Repeats;
+use crate::process::cgroup::Delegated;
+use crate::process::limits::{self, Limits};
+use crate::process::signals::{Asked, Signals, Wish};
+use crate::process::spawn::{UsersMask, Ways};
+use crate::process::{kin, reap};
 use crate::socket::Socket;
+use crate::starts::Starts;
 use crate::store::{Done, Opened, Store};
 
-/// How long what is under way may take to end when we leave.
-const DRAIN: Duration = Duration::from_secs(5);
+/// What is left of the service manager's limit when we have left.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+/// A store that has not answered for so long does not get on.
+const STUCK: Duration = Duration::from_secs(20);
 /// A wake-up that comes later than this after its time means that we ourselves did not run.
 const OVERSLEPT: Duration = Duration::from_secs(2);
 /// The longest the loop waits, so that it notices its own pauses.
 const TICK: Duration = Duration::from_secs(1);
+/// How long what repeats itself is counted before its number is noted.
+const REPEATS: Duration = Duration::from_secs(60);
 const INPUTS: usize = 1024;
 const CONNECTIONS: usize = 512;
+/// How long nobody is let in after that has failed.
+const DEAF: Duration = Duration::from_millis(200);
 /// Inputs taken before the policies' deadlines are looked at again.
 const BATCH: usize = 256;
 
@@ -54,9 +76,14 @@ pub struct Gateway {
     paths: Paths,
     config_source: Option<String>,
     log: String,
-    mask: UsersMask,
+    ways: Ways,
+    /// A worker that uses more is replaced.
+    memory: u64,
     started_ms: i64,
     store_id: String,
+    /// What the configuration says of state and runtime directory: they cannot change.
+    dirs: (Option<PathBuf>, Option<PathBuf>),
+    reload: Reload,
     slots: Vec<Slot>,
     by_name: HashMap<Instance, usize>,
     by_pid: HashMap<u32, (usize, protocol::id::Generation)>,
@@ -65,7 +92,16 @@ pub struct Gateway {
     tickets: Tickets,
     listeners: Vec<link::Listener>,
     waiters: Vec<Waiter>,
+    own_hand: OwnHand,
+    queued: Vec<Queued>,
     leaving: Vec<link::Reply>,
+    journal: Journal,
+    starts: Starts,
+    repeats: Repeats<Notice>,
+    manager: Manager,
+    stop: Duration,
+    /// A stranger told us to leave, so whoever manages us should start us anew.
+    come_back: bool,
     purge_at: Instant,
     fatal: Option<Error>,
 }
@@ -77,14 +113,24 @@ pub struct Parts {
     pub paths: Paths,
     /// What is configured.
     pub config: Config,
+    /// Reads it anew.
+    pub reader: Reader,
     /// The instance lock, held from before the store was opened until everything is gone.
     pub lock: Lock,
     /// The store, and what was found in it.
     pub store: (Store, Opened),
     /// Its answers.
     pub answers: mpsc::Receiver<Vec<Done>>,
+    /// What changes is noted there.
+    pub journal: Journal,
+    /// Who started us, if it listens.
+    pub manager: Manager,
+    /// The signals, blocked since before the first thread.
+    pub signals: Signals,
     /// The file mode mask that children get.
     pub mask: UsersMask,
+    /// The limits that children get.
+    pub limits: Limits,
     /// This build.
     pub build: BuildId,
     /// When this process started.
@@ -95,19 +141,44 @@ pub struct Parts {
 
 /// Serves until somebody asks the supervisor to leave.
 pub async fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { paths, config, lock, store, answers, mask, build, started_ms, released } = parts;
+    let Parts {
+        paths,
+        config,
+        reader,
+        lock,
+        store,
+        answers,
+        journal,
+        manager,
+        mut signals,
+        mask,
+        limits,
+        build,
+        started_ms,
+        released,
+    } = parts;
     let os = |what| move |source| Error::Os { what, source };
+    kin::adopt_orphans().map_err(os("become the parent of orphans"))?;
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
-    let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
-    let mut int = signal(SignalKind::interrupt()).map_err(os("listen to signals"))?;
-    let mut hup = signal(SignalKind::hangup()).map_err(os("listen to signals"))?;
     let socket = Socket::listen(&paths.socket())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
+    let (result, mut reloads) = mpsc::channel(1);
     let mut answers = answers;
-    let mut gateway = Gateway::new(paths, config, store, mask, started_ms)?;
+    let mut gateway = Gateway::new(
+        paths,
+        config,
+        store,
+        (reader, result),
+        (journal, manager),
+        (mask, limits),
+        started_ms,
+    )?;
     let mut links = tokio::task::JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
+    let mut deaf_until = clock::now();
+    // The rest is for the store, for children and for files that are read.
+    let connections = CONNECTIONS.min(limits::descriptors() / 2);
     gateway.start();
     loop {
         let now = clock::now();
@@ -115,21 +186,27 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         tokio::select! {
             biased;
             _ = child.recv() => {}
-            _ = term.recv() => gateway.ask_to_leave("SIGTERM"),
-            _ = int.recv() => gateway.ask_to_leave("SIGINT"),
-            // A terminal that closes must not end a gateway that somebody left running.
-            _ = hup.recv() => tracing::warn!("SIGHUP: nothing is reloaded; restart to apply changes"),
+            asked = signals.next() => match asked.map_err(os("listen to signals"))? {
+                asked if asked.wish == Wish::Leave => gateway.told_to_leave(asked),
+                // A terminal that closes must not end a gateway that somebody left running.
+                _ => gateway.wish_reload(None),
+            },
             () = &mut released, if !let_go => {
                 let_go = true;
-                gateway.ask_to_leave("whoever started it let go");
+                gateway.ask_to_leave("whoever started it let go", None);
             }
+            Some(read) = reloads.recv() => gateway.reloaded(read),
             Some(batch) = answers.recv() => gateway.answered(batch),
             Some(input) = inputs.recv() => gateway.hear(input),
-            accepted = socket.accept(), if links.len() < CONNECTIONS => match accepted {
+            accepted = socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
                 Ok((stream, peer)) => {
                     links.spawn(link::serve(stream, peer, build, tell.clone()));
                 }
-                Err(e) => tracing::warn!(error = %e, "cannot accept a connection"),
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept a connection");
+                    // Out of descriptors, most likely: the next try would fail the same way.
+                    deaf_until = now + DEAF;
+                }
             },
             Some(_) = links.join_next() => {}
             () = tokio::time::sleep_until(due.into()) => {}
@@ -147,8 +224,15 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
                 break;
             }
         }
-        for dead in reap::reap() {
+        let dead = reap::reap(|pid| gateway.by_pid.contains_key(&pid));
+        let some_died = !dead.is_empty();
+        for dead in dead {
             gateway.buried(dead);
+        }
+        if some_died {
+            for index in 0..gateway.slots.len() {
+                gateway.look_at_fallen(index, None);
+            }
         }
         gateway.tick();
         if gateway.closing.stage() == Stage::Gone || gateway.fatal.is_some() {
@@ -163,7 +247,9 @@ impl Gateway {
         paths: Paths,
         config: Config,
         (store, opened): (Store, Opened),
-        mask: UsersMask,
+        (reader, result): (Reader, mpsc::Sender<Result<Config, Error>>),
+        (journal, manager): (Journal, Manager),
+        (mask, limits): (UsersMask, Limits),
         started_ms: i64,
     ) -> Result<Self, Error> {
         let now = clock::now();
@@ -188,22 +274,34 @@ impl Gateway {
                 "the store was damaged: it was set aside and what could be read of it was saved"
             );
         }
+        let state_dir = paths.state_dir.clone();
         Ok(Self {
             paths,
             config_source: config.source.map(|path| path.display().to_string()),
             log: config.log,
-            mask,
+            ways: Ways { mask, limits, cgroups: Delegated::find() },
+            memory: config.memory,
             started_ms,
-            store_id: opened.store_id,
+            store_id: opened.store_id.clone(),
+            dirs: (config.state_dir, config.runtime_dir),
+            reload: Reload::new(reader, opened, result),
             slots,
             by_name,
             by_pid: HashMap::new(),
-            closing: Closing::new(DRAIN),
+            closing: Closing::default(),
             store,
             tickets: Tickets::default(),
             listeners: Vec::new(),
             waiters: Vec::new(),
+            own_hand: OwnHand::default(),
+            queued: Vec::new(),
             leaving: Vec::new(),
+            journal,
+            starts: Starts::open(&state_dir),
+            repeats: Repeats::new(REPEATS),
+            manager,
+            stop: config.stop,
+            come_back: false,
             purge_at: now + steward::PURGE_FIRST,
             fatal: None,
         })
@@ -215,12 +313,16 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             state_dir = %self.paths.state_dir.display(),
             instances = self.slots.len(),
+            cgroup = self.ways.cgroups.as_ref().map(|own| own.path().display().to_string()),
             "serving"
         );
+        let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+        self.announce_supervisor("started", Some(version.into()), None);
         for index in 0..self.slots.len() {
             self.live(index, lifecycle::Input::Start);
         }
         self.tick();
+        self.manager.ready();
     }
 
     fn hear(&mut self, input: Input) {
@@ -254,7 +356,15 @@ impl Gateway {
     fn deadline(&self) -> Instant {
         let slots = self.slots.iter().filter_map(Slot::deadline);
         let waiters = self.waiters.iter().map(|waiter| waiter.until);
-        let rest = [self.closing.deadline(), self.tickets.deadline()].into_iter().flatten();
+        let waiters = waiters.chain(self.queued.iter().map(Queued::deadline));
+        let rest = [
+            self.closing.deadline(),
+            self.tickets.deadline(),
+            self.repeats.deadline(),
+            self.manager.deadline(),
+            self.reload.deadline(),
+        ];
+        let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
     }
 
@@ -271,11 +381,16 @@ impl Gateway {
             self.ask(Pending::Purge);
         }
         self.expire_waiters(now);
+        self.tick_reload(now);
+        self.tick_queued(now);
+        let counted = self.repeats.due(now);
+        self.note_repeated(counted);
         let workers = self.slots.iter().filter(|slot| slot.is_alive()).count();
         let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
         if let Some(action) = self.closing.on(idle, workers, now) {
             self.close(action);
         }
+        self.report_to_manager(now);
     }
 
     fn overslept(&mut self, pause: Duration) {
@@ -286,17 +401,52 @@ impl Gateway {
         }
     }
 
+    /// A signal tells the supervisor to leave.
+    fn told_to_leave(&mut self, asked: Asked) {
+        // A service manager takes a clean end for the wish to stay down. Only it may wish so.
+        if self.closing.stage() == Stage::Serving {
+            self.come_back = notify::is_systemd() && !asked.is_from_above();
+        }
+        let command = identity::command(asked.pid);
+        let by = Asker { uid: asked.uid, pid: Some(asked.pid), command };
+        self.ask_to_leave(asked.name, Some(by));
+    }
+
     /// Somebody asks the supervisor to leave; the second time it is forced.
-    fn ask_to_leave(&mut self, why: &str) {
-        tracing::info!(why, "asked to leave");
-        if let Some(action) = self.closing.ask(clock::now()) {
+    fn ask_to_leave(&mut self, why: &str, by: Option<Asker>) {
+        let was = self.closing.stage();
+        if let Some(action) = self.closing.ask(self.stop_budget(), clock::now()) {
+            let now = if was == Stage::Serving { "stopping" } else { "forced" };
+            self.announce_supervisor(now, Some(why.into()), by);
             self.close(action);
         }
     }
 
+    /// How long a stop may take: as configured, and within what the service manager grants.
+    fn stop_budget(&self) -> Duration {
+        let granted = self.manager.stop_limit();
+        granted.map_or(self.stop, |limit| self.stop.min(limit.saturating_sub(STOP_MARGIN)))
+    }
+
+    /// What the service manager shows of us, and whether we are alive: the loop turns, and the store
+    /// answers.
+    fn report_to_manager(&mut self, now: Instant) {
+        let configured = self.slots.iter().filter(|slot| !slot.removed);
+        let well = configured.clone().filter(|slot| slot.is_connected()).count();
+        let all = configured.count();
+        let mut text = format!("{}: {well} of {all} instances connected", self.state());
+        let since = self.tickets.oldest();
+        if since.is_some_and(|since| since + STUCK < now) {
+            text = "the store does not answer".into();
+        } else {
+            self.manager.alive(now);
+        }
+        self.manager.status(&text);
+    }
+
     fn close(&mut self, action: closing::Action) {
         match action {
-            closing::Action::Drain => self.announce_supervisor("stopping"),
+            closing::Action::Drain => self.manager.stopping(),
             closing::Action::End | closing::Action::Kill => {
                 let force = match action {
                     closing::Action::Kill => lifecycle::Force::Yes,
@@ -319,23 +469,31 @@ impl Gateway {
         mut self,
         socket: Socket,
         mut answers: mpsc::Receiver<Vec<Done>>,
-        lock: Lock,
+        mut lock: Lock,
     ) -> Result<(), Error> {
         for index in 0..self.slots.len() {
             self.take_back(index);
         }
         let fatal = self.fatal.take();
+        self.announce_supervisor("left", fatal.as_ref().map(ToString::to_string), None);
+        let counted = self.repeats.rest();
+        self.note_repeated(counted);
         // Whoever waits for our end waits for the end of the connection, after the lock is free.
         let leaving = std::mem::take(&mut self.leaving);
         let closing = self.store.finish();
         while answers.recv().await.is_some() {}
         let closed = closing.join();
+        self.journal.finish();
         drop(socket);
+        let error = fatal.as_ref().map(ToString::to_string);
+        let left = Left { at_ms: clock::unix_ms(), error };
+        // For people: who finds no last word says that it crashed.
+        let _ = lock.sign_off(&self.paths.lock(), left);
         drop(lock);
-        tracing::info!("left");
         drop(leaving);
         match fatal {
             Some(e) => Err(e),
+            None if self.come_back => closed.map_err(Error::from).and(Err(Error::ToldByStranger)),
             None => Ok(closed?),
         }
     }

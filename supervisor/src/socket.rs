@@ -2,6 +2,7 @@
 //! while it is still ours.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,8 @@ pub use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::tokio::{Listener, prelude::*};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::error::Error;
 
@@ -31,12 +34,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at `path`. The caller holds the instance lock, so a socket that stands there is a
-    /// leftover; anything else is not ours to remove.
+    /// Listens at `path`. A socket that nobody listens at is a leftover; one that somebody does, of
+    /// another state directory with the same runtime directory, and anything else, is not ours to
+    /// remove.
     pub fn listen(path: &Path) -> Result<Self, Error> {
         let create = |source| Error::Create { what: "make the socket", path: path.into(), source };
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
+                let answer = std::os::unix::net::UnixStream::connect(path);
+                if !answer.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                    let why = "another supervisor listens there: name another runtime_dir";
+                    return Err(create(io::Error::new(io::ErrorKind::AddrInUse, why)));
+                }
                 std::fs::remove_file(path).map_err(create)?;
             }
             Ok(_) => {
@@ -56,14 +65,21 @@ impl Socket {
     pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
         loop {
             let stream = self.listener.accept().await?;
-            let Ok(creds) = stream.peer_creds() else { continue };
-            let pid = creds.pid().and_then(|pid| u32::try_from(pid).ok());
-            match creds.euid() {
-                Some(uid) if uid == self.uid || uid == 0 => return Ok((stream, Peer { pid, uid })),
-                uid => tracing::warn!(?uid, ?pid, "turned away a connection of another user"),
+            let Ok(peer) = peer(&stream) else { continue };
+            if peer.uid == self.uid || peer.uid == 0 {
+                return Ok((stream, peer));
             }
+            tracing::warn!(uid = peer.uid, pid = ?peer.pid, "turned away a connection of another user");
         }
     }
+}
+
+/// Who is at the other end. A process outside of our view of processes, as on the host of a container,
+/// has the number 0, which the library takes for no answer.
+fn peer(stream: &Stream) -> io::Result<Peer> {
+    let Stream::UdSocket(socket) = stream;
+    let creds = getsockopt(&socket.inner().as_fd(), PeerCredentials)?;
+    Ok(Peer { pid: u32::try_from(creds.pid()).ok(), uid: creds.uid() })
 }
 
 impl Drop for Socket {

@@ -59,9 +59,13 @@ impl Gateway {
 
     /// Starts a supervisor and waits until its socket answers.
     pub(crate) fn start(&mut self) {
+        self.start_as(self.command());
+    }
+
+    /// Starts a supervisor as `command` does, which has everything but `supervise`.
+    pub(crate) fn start_as(&mut self, mut command: Command) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"));
-        let child = self
-            .command()
+        let child = command
             .args(["supervise"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -8,23 +8,30 @@
     reason = "all of this binary is tests"
 )]
 
+mod accounts;
 mod backup;
 mod bad_input;
 mod cli;
 mod exec_agent;
 mod gateway;
 mod isolation;
+mod journal;
 mod late;
 mod leash;
+mod limits;
 mod line;
 mod links;
 mod openai_agent;
 mod owner;
 mod parked;
+mod places;
 mod relay_agent;
+mod reload;
 mod socket_agent;
+mod storm;
 mod telegram;
 mod terminal;
 mod tidy;
+mod trees;
 mod trying;
 mod webhook_agent;

@@ -28,6 +28,23 @@ fn a_second_supervisor_is_refused_and_told_by_whom() {
 }
 
 #[test]
+fn the_socket_of_another_state_directory_is_not_displaced() {
+    let gateway = Gateway::running(&format!("[gateway]\nruntime_dir = \"{{dir}}/s\"\n{CONFIG}"));
+    let other = gateway.path("other");
+    let socket = gateway.socket();
+    let inode = std::fs::metadata(&socket).unwrap().ino();
+    let config = gateway.path("config.toml");
+    let second = std::process::Command::new(crate::gateway::PROGRAM)
+        .args(["supervise", "--config", config.to_str().unwrap()])
+        .args(["--state-dir", other.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(73), "{}", stderr(&second));
+    assert!(stderr(&second).contains("name another runtime_dir"), "{}", stderr(&second));
+    assert_eq!(std::fs::metadata(&socket).unwrap().ino(), inode);
+}
+
+#[test]
 fn a_stopped_supervisor_is_not_displaced() {
     let gateway = Gateway::running(CONFIG);
     signal(gateway.pid().into(), "STOP");
@@ -52,6 +69,23 @@ fn replace_asks_the_holder_to_leave_and_takes_its_place() {
         (gateway.status()?["pid"] == successor.id()).then_some(())
     });
     assert!(!is_alive(former) && !is_alive(worker));
+    signal(successor.id().into(), "TERM");
+    assert_eq!(successor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn replace_with_force_ends_one_that_hangs() {
+    let mut gateway = Gateway::running(CONFIG);
+    let worker = pid(&gateway, "local");
+    signal(gateway.pid().into(), "STOP");
+    let mut command = gateway.command();
+    command.args(["supervise", "--replace", "--force", "-q"]);
+    let mut successor = command.stdin(Stdio::null()).spawn().unwrap();
+    assert_eq!(gateway.left(), None, "by a signal");
+    gateway.until("the successor serves", || {
+        (gateway.status()?["pid"] == successor.id()).then_some(())
+    });
+    assert!(!is_alive(worker));
     signal(successor.id().into(), "TERM");
     assert_eq!(successor.wait().unwrap().code(), Some(0));
 }
@@ -190,6 +224,33 @@ fn status_without_a_supervisor_is_69_with_a_hint() {
         "{}",
         stderr(&output)
     );
+}
+
+/// F74: asked from the live process, and where there is none, told from what the kernel says.
+#[test]
+fn status_tells_stopped_crashed_and_hung_apart() {
+    let told = |gateway: &Gateway| {
+        let output = gateway.run(&["ctl", "status", "--json"]);
+        assert_eq!(output.status.code(), Some(69));
+        let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        (told["state"].as_str().unwrap().to_owned(), told)
+    };
+    let mut gateway = Gateway::new(CONFIG);
+    assert_eq!(told(&gateway).0, "stopped", "never started");
+    gateway.start();
+    let pid = gateway.pid();
+    gateway.kill_supervisor();
+    let (state, all) = told(&gateway);
+    assert_eq!((state.as_str(), &all["pid"]), ("crashed", &pid.into()));
+    gateway.start();
+    signal(gateway.pid().into(), "STOP");
+    assert_eq!(told(&gateway).0, "unreachable");
+    signal(gateway.pid().into(), "CONT");
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    let (state, all) = told(&gateway);
+    assert_eq!(state, "stopped");
+    assert!(all["left_ms"].as_i64() > all["started_ms"].as_i64(), "{all}");
 }
 
 #[test]

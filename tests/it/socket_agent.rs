@@ -1,4 +1,4 @@
-//! The `socket` endpoint, spoken to by hand (F20, F21, F22, F98).
+//! The `socket` endpoint, spoken to by hand (F20, F21, F22, F63, F98).
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -240,4 +240,51 @@ fn an_oversized_line_ends_only_that_agents_connection() {
     gateway.wait("mine", "gate shut", |i| i["gate"]["open"] == false);
     Lines::ready(&gateway);
     assert_eq!(gateway.instance("mine")["pid"], before);
+}
+
+/// F63: an agent that restarts the gateway it runs under, from its own turn.
+#[test]
+fn a_command_from_within_waits_for_the_end_of_the_turn_and_a_second_one_is_refused() {
+    let gateway = Gateway::running(CONFIG);
+    // A process of the agent worker's family, as far as anybody can tell.
+    let worker = gateway.instance("mine");
+    let environment = std::fs::read(format!("/proc/{}/environ", worker["pid"])).unwrap_or_default();
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    let mark = environment.split('\0').find_map(|v| v.strip_prefix("HERMES_GW_WORKER="));
+    let Some(mark) = mark else {
+        eprintln!("skipped: only root can see the mark of a worker");
+        return;
+    };
+    let mut agent = Lines::ready(&gateway);
+    let mut terminal = gateway.command();
+    terminal.args(["chat", "--timeout", "1s"]).stdin(std::process::Stdio::piped());
+    let terminal = terminal.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut terminal = terminal.spawn().unwrap();
+    terminal.stdin.as_mut().unwrap().write_all(b"restart yourself\n").unwrap();
+    let event = agent.until(|line| line["method"] == "event.deliver");
+
+    let within = |args: &[&str]| {
+        gateway.command().args(args).env("HERMES_GW_WORKER", mark).output().unwrap()
+    };
+    let told = within(&["ctl", "restart", "mine"]);
+    assert!(told.status.success(), "{}", crate::gateway::stderr(&told));
+    assert_eq!(crate::gateway::stdout(&told), "mine: when this turn is over\n");
+    for args in [&["ctl", "restart"][..], &["ctl", "kill"]] {
+        let told = within(args);
+        assert_eq!(told.status.code(), Some(75));
+        let told = crate::gateway::stderr(&told);
+        assert!(told.contains("from within: there was such a command"), "{told}");
+    }
+    assert!(within(&["ctl", "status"]).status.success(), "who only looks is answered");
+    assert_eq!(gateway.instance("mine")["pid"], worker["pid"], "nothing has happened yet");
+
+    let mut events = gateway.events();
+    agent.say(&json!({ "jsonrpc": "2.0", "id": event["id"], "result": {} }));
+    events.wait(|event| event["instance"] == "mine" && event["now"] == "stopping");
+    let after =
+        gateway.wait("mine", "is another", |i| i["phase"] == "ready" && i["pid"] != worker["pid"]);
+    assert_eq!(after["generation"], 2);
+    gateway.wait("local", "the event is settled", |i| i["store"]["waiting"] == 0);
+    let _ = terminal.kill();
+    let _ = terminal.wait();
 }

@@ -6,7 +6,9 @@
 
 pub mod agent;
 pub mod clock;
+mod confine;
 pub mod error;
+mod family;
 pub mod http;
 mod json;
 pub mod parent;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use protocol::hello::{BuildId, Hello};
 use protocol::id::Nonce;
 use protocol::link;
-use protocol::worker::{Configure, ToWorker};
+use protocol::worker::{Configure, FromWorker, ToWorker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -33,13 +35,14 @@ const HELLO: Duration = Duration::from_secs(10);
 
 /// The whole life of a worker process. `log` is told the filter to log with.
 pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
+    confine::close_memory();
     let leash = parent::leash()?;
     let stop = CancellationToken::new();
     let os = |what: &str| {
         let what = what.to_owned();
         move |source| Error::Os { what, source }
     };
-    let leashed = parent::watch(stop.clone()).map_err(os("start the leash thread"))?;
+    let finished = parent::watch(stop.clone()).map_err(os("start the leash thread"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -72,6 +75,8 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         .await
         .map_err(|_| Error::Link(protocol::Error::Io(std::io::ErrorKind::TimedOut.into())))??;
         log(&configure.log);
+        let confined = confine::confine(&configure.adapter).to_owned();
+        sender.send(&FromWorker::Confined { to: confined }).await?;
         let told: Configure = configure;
         let by_signal = stop.clone();
         tokio::spawn(async move {
@@ -83,6 +88,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
     });
     // Whatever still runs in the runtime does not keep the process.
     runtime.shutdown_background();
-    leashed.finish(matches!(result, Err(Error::Link(_))));
+    family::end();
+    drop(finished);
     result
 }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::hello::{BuildId, Hello};
@@ -17,10 +18,14 @@ use protocol::id::{Nonce, Seq};
 use protocol::link::{Receiver, Sender, read_preamble, send_preamble};
 use protocol::worker::{Adapter, FromWorker, Heartbeat, Ready, ToWorker, Verdict};
 use supervisor::config::{Config, System};
+use supervisor::journal::Journal;
 use supervisor::lock::Lock;
+use supervisor::notify::Manager;
 use supervisor::paths::Paths;
+use supervisor::process::limits;
+use supervisor::process::signals::Signals;
 use supervisor::process::spawn::close_mask;
-use supervisor::run::{self, Parts};
+use supervisor::run::{self, Parts, Reader};
 use supervisor::store::Store;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +46,9 @@ pub(crate) fn supervisor(dir: &Path, depth: &str) {
     let here = dir.display().to_string();
     let text =
         format!("[gateway]\nstate_dir = {here:?}\nruntime_dir = {here:?}\n[platform.local]\n");
-    let config = Config::parse(&text, Some(&file), &System).unwrap();
+    let read = move || Config::parse(&text, Some(&file), &System);
+    let config = read().unwrap();
+    let (signals, limits) = (Signals::take().unwrap(), limits::set().unwrap());
     let paths = Paths { state_dir: dir.clone(), runtime_dir: dir };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -51,8 +58,24 @@ pub(crate) fn supervisor(dir: &Path, depth: &str) {
         let store = Store::open(&paths.state_dir, started_ms, tell).unwrap();
         let released = CancellationToken::new();
         let build = BUILD;
-        let parts =
-            Parts { paths, config, lock, store, answers, mask, build, started_ms, released };
+        let journal = Journal::open(&paths.state_dir).unwrap();
+        let manager = Manager::from_environment(Instant::now());
+        let parts = Parts {
+            paths,
+            config,
+            reader: Reader(Arc::new(read)),
+            lock,
+            store,
+            answers,
+            journal,
+            manager,
+            signals,
+            mask,
+            limits,
+            build,
+            started_ms,
+            released,
+        };
         run::run(parts).await.unwrap();
     });
     println!("memory of the supervisor: {}", memory());

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::control::{
-    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Request, Status, Stop, Verb,
+    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Verb,
 };
 use supervisor::error::Error;
 use supervisor::exit::Code;
+use supervisor::lock::{self, Holder, Lock};
+use supervisor::paths::Paths;
 use supervisor::socket::Stream;
-use supervisor::{clock, socket};
+use supervisor::{clock, socket, text};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
@@ -26,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a backup may take.
 const BACKUP: Duration = Duration::from_secs(3600);
+/// How long the instances that a new configuration touches may take to end.
+const RELOAD: Duration = Duration::from_secs(60);
 
 /// A connection to a supervisor.
 pub(super) struct Client {
@@ -101,9 +105,15 @@ impl Client {
         }
     }
 
-    /// Waits until the supervisor has gone.
-    async fn closed(&mut self) {
-        while self.line().await.is_some() {}
+    /// Waits until the supervisor has gone, or has said what becomes of it.
+    async fn closed(&mut self) -> Result<Option<Acted>, Error> {
+        let Some(line) = self.line().await else { return Ok(None) };
+        let answer: Answer = serde_json::from_str(&line)
+            .map_err(|e| Error::Unreachable { socket: self.path.clone(), why: e.to_string() })?;
+        match answer.error {
+            Some(refusal) => Err(Error::Refused(refusal)),
+            None => Ok(answer.result.and_then(|result| serde_json::from_str(result.get()).ok())),
+        }
     }
 }
 
@@ -122,9 +132,13 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             }
             runtime()?.block_on(stop(common, &socket, &options.act))
         }
-        Ctl::Status => runtime()?.block_on(status(common, &socket)),
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
+        Ctl::Status => match runtime()?.block_on(status(common, &socket)) {
+            Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, socket, &why)),
+            told => told,
+        },
+        Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
         Ctl::Events => runtime()?.block_on(events(&socket)),
         Ctl::Start(options) => {
             runtime()?.block_on(act(common, &socket, Verb::Start, options, false))
@@ -165,11 +179,54 @@ async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error
     Ok(())
 }
 
+/// Nobody answers: whether it was stopped, crashed, or is there and hangs.
+fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
+    let holder = lock::holder(&paths.lock());
+    // Dropped at once: who starts at this very moment tries again.
+    let is_free = !matches!(Lock::take(&paths.lock()), Err(lock::Refused::Held(_)));
+    let (state, why) = match &holder {
+        _ if !paths.lock().exists() => ("stopped", "none has run there yet".to_owned()),
+        Some(Holder { left: Some(left), .. }) if is_free => {
+            let error = left.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            ("stopped", format!("none runs there: it left at {}{error}", text::utc(left.at_ms)))
+        }
+        Some(holder) if is_free => {
+            ("crashed", format!("none runs there: it ended without a word ({holder})"))
+        }
+        None if is_free => ("stopped", why.to_owned()),
+        Some(holder) => ("unreachable", format!("{why} ({holder})")),
+        None => ("unreachable", why.to_owned()),
+    };
+    if common.json {
+        print_json(&show::Absent {
+            schema: SCHEMA,
+            state,
+            reason: &why,
+            pid: holder.as_ref().map(|holder| holder.identity.pid),
+            started_ms: holder.as_ref().map(|holder| holder.started_ms),
+            left_ms: holder.as_ref().and_then(|holder| Some(holder.left.as_ref()?.at_ms)),
+            state_dir: paths.state_dir.display().to_string(),
+        });
+    }
+    Error::Unreachable { socket, why }
+}
+
 async fn events(socket: &Path) -> Result<(), Error> {
     let mut client = Client::dial(socket).await?;
     client.say(&Request::Events).await?;
     while let Some(line) = client.line().await {
         print(&line);
+    }
+    Ok(())
+}
+
+async fn reload(common: &Common, socket: &Path) -> Result<(), Error> {
+    let mut client = Client::dial(socket).await?;
+    let told: Reloaded = client.ask(&Request::Reload, RELOAD).await?;
+    if common.json {
+        print_json(&told);
+    } else if !common.quiet {
+        print(&show::reloaded(&told));
     }
     Ok(())
 }
@@ -217,8 +274,13 @@ async fn stop(common: &Common, socket: &Path, options: &args::Act) -> Result<(),
         show::stopped(common, "requested", Some(status.pid), 0);
         return Ok(());
     }
-    if tokio::time::timeout(options.timeout, client.closed()).await.is_err() {
-        return Err(Error::TimedOut { what: format!("stop the supervisor (pid {})", status.pid) });
+    let told = tokio::time::timeout(options.timeout, client.closed()).await;
+    let told = told.map_err(|_| Error::TimedOut {
+        what: format!("stop the supervisor (pid {})", status.pid),
+    })?;
+    if told?.is_some() {
+        show::stopped(common, "queued", Some(status.pid), 0);
+        return Ok(());
     }
     let took = u64::try_from(clock::now().duration_since(since).as_millis()).unwrap_or(u64::MAX);
     show::stopped(common, "killed", Some(status.pid), took);

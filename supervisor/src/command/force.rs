@@ -1,17 +1,21 @@
 //! `ctl kill --force`: ends a supervisor that may hang or be stopped, and everything it started.
 //!
 //! Only what is proven ours is signalled: the process that the kernel names as the holder of this
-//! state directory's lock, and the processes whose parent it was at that moment. Each is held by a
-//! pidfd, and its start time and boot are compared before it is signalled.
+//! state directory's lock, and what descends from its workers. Each is held by a pidfd, and its start
+//! time and boot are compared before it is signalled. All are stopped first: what is stopped starts
+//! nothing, so the family is complete once a look finds nobody new.
 
 use std::time::{Duration, Instant};
 
+use protocol::control::Refusal;
 use supervisor::clock;
 use supervisor::error::Error;
+use supervisor::exit::Code;
 use supervisor::identity;
 use supervisor::lock::{self, Lock, Refused};
 use supervisor::paths::Paths;
-use supervisor::process::tree::{self, Held};
+use supervisor::process::kin;
+use supervisor::process::tree::Held;
 
 use super::ctl::stopped;
 use crate::args::Common;
@@ -19,11 +23,36 @@ use crate::args::Common;
 const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(), Error> {
+    if is_within(paths) {
+        return Err(Error::Refused(Refusal {
+            code: Code::Temporary.number(),
+            message: "kill the gateway from within: this command would end with it".into(),
+            hint: Some("`hermes-gw ctl kill` waits for the end of this turn".into()),
+        }));
+    }
+    let since = clock::now();
+    let ended = end(paths, within)?;
+    let took = clock::now().duration_since(since).as_millis();
+    let word = if ended.is_some() { "killed" } else { "already_down" };
+    stopped(common, word, ended, u64::try_from(took).unwrap_or(u64::MAX));
+    Ok(())
+}
+
+/// Whether this process descends from the supervisor that holds the lock, and would end with it.
+pub(super) fn is_within(paths: &Paths) -> bool {
+    let holder = lock::proven_holder(&paths.lock());
+    holder.is_some_and(|holder| {
+        identity::ancestors(std::process::id()).any(|pid| pid == holder.identity.pid)
+    })
+}
+
+/// Ends the supervisor that holds the lock and all that descends from its workers, and tells which it
+/// was; `None`: nobody holds it.
+pub(super) fn end(paths: &Paths, within: Duration) -> Result<Option<u32>, Error> {
     let since = clock::now();
     let path = paths.lock();
     if is_free(paths)? {
-        stopped(common, "already_down", None, 0);
-        return Ok(());
+        return Ok(None);
     }
     let Some(holder) = lock::proven_holder(&path) else {
         return Err(Error::Survivors(format!(
@@ -35,18 +64,20 @@ pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(
     let Some(supervisor) = Held::hold(&holder.identity) else {
         return Err(Error::Survivors(format!("kill pid {number}: it left by itself; try again")));
     };
-    // Looked at twice: one that runs may make a child until the moment it is killed, and its
-    // children keep their parent's number only as long as it is not collected.
-    let mut family = identity::children(number);
-    supervisor.kill();
-    family.extend(identity::children(number));
-    let mut family: Vec<Held> = family.iter().filter_map(Held::hold).collect();
-    for child in &family {
-        // Each child of a supervisor leads a group of its own.
-        tree::kill_all(child.pid());
-        child.kill();
+    supervisor.stop();
+    let mut family: Vec<Held> = vec![supervisor];
+    loop {
+        let found = kin::family(number);
+        let new: Vec<_> =
+            found.iter().filter(|one| !family.iter().any(|held| held.is(one))).collect();
+        let held: Vec<_> = new.into_iter().filter_map(Held::hold).collect();
+        if held.is_empty() {
+            break;
+        }
+        held.iter().for_each(Held::stop);
+        family.extend(held);
     }
-    family.push(supervisor);
+    family.iter().for_each(Held::kill);
     let until = since + within;
     loop {
         family.retain(Held::is_running);
@@ -63,9 +94,7 @@ pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(
         wait(LOOK);
     }
     remove_socket(paths);
-    let took = clock::now().duration_since(since).as_millis();
-    stopped(common, "killed", Some(number), u64::try_from(took).unwrap_or(u64::MAX));
-    Ok(())
+    Ok(Some(number))
 }
 
 fn is_free(paths: &Paths) -> Result<bool, Error> {

@@ -4,56 +4,80 @@ use std::fs::DirBuilder;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::control::{Request, Stop};
 use supervisor::clock;
+use supervisor::config::Config;
 use supervisor::error::Error;
-use supervisor::identity;
+use supervisor::identity::{self, Identity};
+use supervisor::journal::Journal;
 use supervisor::lock::{self, Holder, Lock, Refused};
+use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
-use supervisor::process::spawn::{close_mask, is_managed};
-use supervisor::run::{self, Parts};
+use supervisor::process::limits;
+use supervisor::process::signals::{Asked, Signals, Wish};
+use supervisor::process::spawn::close_mask;
+use supervisor::run::{self, Parts, Reader};
 use supervisor::store::Store;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::ctl::Client;
-use super::{build, init_log, level, load};
+use super::{build, force, init_log, level, load};
 use crate::args::{Common, Supervise};
 
 /// How long the lock may stay taken although its holder is gone: a child between fork and exec.
 const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long it may take if it is killed then.
+const FORCE: Duration = Duration::from_secs(9);
 /// How long a holder that was asked to leave may take.
 const REPLACE: Duration = Duration::from_secs(60);
+/// What a service manager is asked for, again and again, while we wait; and once while the store opens.
+const EXTEND: Duration = Duration::from_secs(10);
+const OPEN: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_millis(20);
 /// Batches of answers that may wait for the run loop.
 const ANSWERS: usize = 16;
 
 pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let started_ms = clock::unix_ms();
-    let mut config = load(common)?;
-    if let Some(level) = level(common) {
-        level.clone_into(&mut config.log);
-    }
+    let os = |what| move |source| Error::Os { what, source };
+    let mut signals = Signals::take().map_err(os("listen to signals"))?;
+    let limits = limits::set().map_err(os("set limits"))?;
+    let config = reload(common)?;
     init_log(&config.log);
     let paths = super::paths(common, Some(&config))?;
     paths.check()?;
+    if options.replace && force::is_within(&paths) {
+        return Err(Error::Usage {
+            message: "replace the gateway from within: the new one would end with the old one"
+                .into(),
+            hint: "`hermes-gw ctl restart` gives new workers, once this turn is over".into(),
+        });
+    }
     // Whatever we make is ours alone; children get the user's own mask back.
     let mask = close_mask();
     make(&paths.state_dir)?;
-    make(&paths.runtime_dir)?;
     super::runtime()?.block_on(async {
-        let mut lock = take(&paths, options).await?;
+        let mut manager = Manager::from_environment(clock::now());
+        let taken = take(&paths, options, &mut manager, &mut signals).await?;
+        let Some(mut lock) = taken else { return Ok(()) };
+        make(&paths.runtime_dir)?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = Holder {
             identity: identity::own().map_err(create)?,
             version: env!("CARGO_PKG_VERSION").into(),
             started_ms,
-            manager: manager().into(),
+            manager: if notify::is_systemd() { "systemd" } else { "none" }.into(),
             socket: paths.socket(),
+            left: None,
         };
         lock.sign(&holder).map_err(create)?;
+        let journal = Journal::open(&paths.state_dir).map_err(os("start the journal's thread"))?;
+        // A store that was damaged is mended before we serve, however long that takes.
+        manager.extend(OPEN);
         let (tell, answers) = mpsc::channel(ANSWERS);
         let store = Store::open(&paths.state_dir, started_ms, tell)?;
         let released = CancellationToken::new();
@@ -61,14 +85,36 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             watch_leash(released.clone())?;
         }
         let build = build();
-        let parts =
-            Parts { paths, config, lock, store, answers, mask, build, started_ms, released };
+        let reader = Reader(Arc::new({
+            let common = common.clone();
+            move || reload(&common)
+        }));
+        let parts = Parts {
+            paths,
+            config,
+            reader,
+            lock,
+            store,
+            answers,
+            journal,
+            manager,
+            signals,
+            mask,
+            limits,
+            build,
+            started_ms,
+            released,
+        };
         run::run(parts).await
     })
 }
 
-fn manager() -> &'static str {
-    if is_managed() { "systemd" } else { "none" }
+fn reload(common: &Common) -> Result<Config, Error> {
+    let mut config = load(common)?;
+    if let Some(level) = level(common) {
+        level.clone_into(&mut config.log);
+    }
+    Ok(config)
 }
 
 /// Makes a directory that only its owner can use. An existing one is closed to others if it is empty
@@ -89,14 +135,20 @@ fn make(path: &Path) -> Result<(), Error> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)
 }
 
-/// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace.
-async fn take(paths: &Paths, options: Supervise) -> Result<Lock, Error> {
+/// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace. `None`:
+/// told to leave meanwhile.
+async fn take(
+    paths: &Paths,
+    options: Supervise,
+    manager: &mut Manager,
+    signals: &mut Signals,
+) -> Result<Option<Lock>, Error> {
     let path = paths.lock();
-    let mut asked = false;
+    let mut asked: Option<Identity> = None;
     let since = clock::now();
     loop {
         let holder = match Lock::take(&path) {
-            Ok(lock) => return Ok(lock),
+            Ok(lock) => return Ok(Some(lock)),
             Err(Refused::Io(source)) => {
                 return Err(Error::Create { what: "take the lock", path, source });
             }
@@ -109,17 +161,43 @@ async fn take(paths: &Paths, options: Supervise) -> Result<Lock, Error> {
             Error::Held { state_dir: paths.state_dir.clone(), holder }
         };
         if options.replace {
-            if !asked && alive {
-                ask_to_leave(&path).await.map_err(|_| held())?;
-                asked = true;
+            let who = holder.as_ref().map(|holder| holder.identity.clone());
+            match (&asked, who) {
+                (None, Some(who)) if alive => {
+                    let heard = ask_to_leave(&path).await;
+                    if heard.is_err() && !options.force {
+                        return Err(held());
+                    }
+                    asked = Some(who);
+                }
+                // Somebody else has taken its place: to ask that one, too, would never end.
+                (Some(former), Some(who)) if *former != who && alive => return Err(held()),
+                (_, _) => {}
             }
-            if waited > REPLACE {
+            if options.force && waited > FORCE {
+                force::end(paths, REPLACE)?;
+            } else if waited > REPLACE {
                 return Err(held());
             }
         } else if !options.wait && (alive || waited > AFTERMATH) {
             return Err(held());
         }
-        tokio::time::sleep(RETRY).await;
+        if options.wait {
+            let who = holder.as_ref().map_or(String::new(), ToString::to_string);
+            manager.status(&format!("waiting for the supervisor that runs: {who}"));
+            manager.extend(EXTEND);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            asked = signals.next() => match asked {
+                Ok(Asked { wish: Wish::Reload, .. }) => {}
+                Ok(asked) if notify::is_systemd() && !asked.is_from_above() => {
+                    return Err(Error::ToldByStranger);
+                }
+                Ok(_) => return Ok(None),
+                Err(source) => return Err(Error::Os { what: "listen to signals", source }),
+            },
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl AgentKind {
 }
 
 /// What an agent's adapter needs.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AgentSettings {
     /// Nothing.
     Echo,

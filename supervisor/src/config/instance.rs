@@ -18,7 +18,7 @@ const FEISHU: &str = "https://open.feishu.cn";
 const TELEGRAM: &str = "https://api.telegram.org";
 
 /// One configured account or endpoint.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spec {
     /// Its name.
     pub name: Instance,
@@ -70,7 +70,7 @@ impl Kind {
 }
 
 /// What an instance needs.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// A platform.
     Platform {
@@ -104,7 +104,7 @@ pub struct Inbox {
 }
 
 /// What a platform's adapter needs.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlatformSettings {
     /// Nothing.
     Local,
@@ -119,6 +119,37 @@ pub enum PlatformSettings {
     },
     /// A bot.
     Telegram(TelegramSettings),
+}
+
+impl PlatformSettings {
+    /// What the platform knows the account by, so that two who use the same one can be told. `None`:
+    /// there is no account.
+    pub fn account(&self) -> Option<String> {
+        match self {
+            // Its socket tells.
+            Self::Local => None,
+            Self::Feishu { app_id, base_url, .. } => Some(format!("feishu {base_url} {app_id}")),
+            // What stands before the colon is the bot's own number, and no secret.
+            Self::Telegram(settings) => {
+                let bot = settings.token.expose().split(':').next().unwrap_or_default();
+                Some(format!("telegram {} {bot}", settings.base_url))
+            }
+        }
+    }
+}
+
+impl PlatformKind {
+    /// A connection that is up makes progress within that time, whatever users do. `None`: only users
+    /// make progress there.
+    pub fn progress_limit(self) -> Option<Duration> {
+        match self {
+            Self::Local => None,
+            // The worker itself gives up after 13 s without a frame.
+            Self::Feishu => Some(Duration::from_secs(60)),
+            // A poll that brings nothing ends within a minute.
+            Self::Telegram => Some(Duration::from_secs(180)),
+        }
+    }
 }
 
 /// Why an instance cannot be had.

@@ -1,26 +1,29 @@
 //! How the supervisor leaves: nothing new, what is under way may end, everybody is told, nobody is
-//! waited for past the deadline.
+//! waited for past the deadline. All of it fits into one budget, so that a service manager which kills
+//! what takes too long never has to.
 //!
 //! | stage | entered when | what is done |
 //! |---|---|---|
 //! | serving | – | – |
 //! | draining | first TERM or INT, `ctl kill` | gates shut; the agent may answer, replies may leave |
-//! | ending | nothing is under way, or the drain limit | every worker is told to end |
-//! | gone | every worker is gone | the store is closed, the lock released |
-//!
-//! A second signal skips what is left of the grace: everything is killed at once.
+//! | ending | nothing is under way, or the drain's share is used up | every worker is told to end |
+//! | killing | ending's share is used up, or a second signal | everything is killed |
+//! | gone | every worker is gone, or the budget is used up | the store is closed, the lock released |
 
 use std::time::{Duration, Instant};
 
 /// Where the supervisor is on its way out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Stage {
     /// Not leaving.
+    #[default]
     Serving,
     /// Nothing new is begun.
     Draining,
     /// Workers end.
     Ending,
+    /// Workers are killed.
+    Killing,
     /// No worker is left.
     Gone,
 }
@@ -38,67 +41,81 @@ pub enum Action {
     Leave,
 }
 
+/// What ending and killing may take together.
+const END: Duration = Duration::from_secs(3);
+/// What killing may take: longer only where the kernel does not let go of a process.
+const KILL: Duration = Duration::from_secs(1);
+
 /// The supervisor's way out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Closing {
-    limit: Duration,
     stage: Stage,
+    /// When the stage is over.
     until: Option<Instant>,
+    /// When everything is.
+    last: Option<Instant>,
 }
 
 impl Closing {
-    /// Serving; a drain may take `limit`.
-    pub fn new(limit: Duration) -> Self {
-        Self { limit, stage: Stage::Serving, until: None }
-    }
-
     /// Where it is.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// When the drain is over.
+    /// When the stage is over.
     pub fn deadline(&self) -> Option<Instant> {
         self.until
     }
 
-    /// Somebody asks the supervisor to leave.
-    pub fn ask(&mut self, now: Instant) -> Option<Action> {
+    /// Somebody asks the supervisor to leave, within `budget`.
+    pub fn ask(&mut self, budget: Duration, now: Instant) -> Option<Action> {
         match self.stage {
             Stage::Serving => {
                 self.stage = Stage::Draining;
-                self.until = Some(now + self.limit);
+                self.until = Some(now + budget.saturating_sub(END).max(budget / 2));
+                self.last = Some(now + budget);
                 Some(Action::Drain)
             }
-            Stage::Draining | Stage::Ending => self.force(),
+            Stage::Draining | Stage::Ending | Stage::Killing => self.force(now),
             Stage::Gone => None,
         }
     }
 
     /// Somebody asks it to leave at once.
-    pub fn force(&mut self) -> Option<Action> {
+    pub fn force(&mut self, now: Instant) -> Option<Action> {
         if self.stage == Stage::Gone {
             return None;
         }
-        self.stage = Stage::Ending;
-        self.until = None;
+        let soon = now + KILL;
+        let last = self.last.map_or(soon, |last| last.min(soon));
+        (self.stage, self.until, self.last) = (Stage::Killing, Some(last), Some(last));
         Some(Action::Kill)
     }
 
     /// How things stand: is anything under way, how many workers are left.
     pub fn on(&mut self, idle: bool, workers: usize, now: Instant) -> Option<Action> {
+        let over = self.until.is_some_and(|until| until <= now);
         match self.stage {
-            Stage::Draining if idle || self.until.is_some_and(|until| until <= now) => {
+            Stage::Draining if idle || over => {
                 self.stage = Stage::Ending;
-                self.until = None;
+                self.until = self.last.map(|last| last.checked_sub(KILL).unwrap_or(now).max(now));
                 Some(Action::End)
             }
-            Stage::Ending if workers == 0 => {
-                self.stage = Stage::Gone;
-                Some(Action::Leave)
+            Stage::Ending | Stage::Killing if workers == 0 => self.leave(),
+            Stage::Ending if over => {
+                self.stage = Stage::Killing;
+                self.until = self.last;
+                Some(Action::Kill)
             }
-            Stage::Serving | Stage::Draining | Stage::Ending | Stage::Gone => None,
+            Stage::Killing if over => self.leave(),
+            Stage::Serving | Stage::Draining | Stage::Ending | Stage::Killing | Stage::Gone => None,
         }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "every row of the table yields the same")]
+    fn leave(&mut self) -> Option<Action> {
+        (self.stage, self.until) = (Stage::Gone, None);
+        Some(Action::Leave)
     }
 }
 
@@ -106,24 +123,42 @@ impl Closing {
 mod tests {
     use super::*;
 
+    const BUDGET: Duration = Duration::from_secs(8);
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn the_way_out_row_by_row() {
         let now = Instant::now();
-        let limit = Duration::from_secs(5);
-        let mut closing = Closing::new(limit);
+        let mut closing = Closing::default();
         assert_eq!(closing.on(true, 0, now), None, "idle is no reason to leave");
-        assert_eq!(closing.ask(now), Some(Action::Drain));
+        assert_eq!(closing.ask(BUDGET, now), Some(Action::Drain));
         assert_eq!(closing.on(false, 3, now), None);
         assert_eq!(closing.on(true, 3, now), Some(Action::End));
         assert_eq!(closing.on(true, 1, now), None);
         assert_eq!(closing.on(true, 0, now), Some(Action::Leave));
-        assert_eq!(closing.ask(now), None);
+        assert_eq!(closing.ask(BUDGET, now), None);
 
-        let mut closing = Closing::new(limit);
-        closing.ask(now);
-        assert_eq!(closing.on(false, 3, now + limit), Some(Action::End), "work that never ends");
-        assert_eq!(closing.ask(now), Some(Action::Kill), "the second signal");
-        assert_eq!(closing.force(), Some(Action::Kill));
+        let mut closing = Closing::default();
+        closing.ask(BUDGET, now);
+        assert_eq!(closing.ask(BUDGET, now), Some(Action::Kill), "the second signal");
+        assert_eq!(closing.force(now), Some(Action::Kill));
+        assert_eq!(closing.on(true, 0, now), Some(Action::Leave));
+        assert_eq!(Closing::default().force(now), Some(Action::Kill));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn whatever_does_not_end_the_budget_is_kept() {
+        let now = Instant::now();
+        for budget in [1, 2, 3, 8, 28, 88].map(Duration::from_secs) {
+            let mut closing = Closing::default();
+            closing.ask(budget, now);
+            for action in [Action::End, Action::Kill, Action::Leave] {
+                assert_eq!(closing.on(false, 3, now), None);
+                let due = closing.deadline().unwrap();
+                assert_eq!(closing.on(false, 3, due), Some(action), "{budget:?}");
+                assert!(due <= now + budget);
+            }
+        }
     }
 }

@@ -11,6 +11,9 @@
 //! | **backoff** | – | – | spawn | spawn | spawn, forget history | → down | → down |
 //! | **held** | – | – | slow probe: spawn | spawn, forget history | same | → down | → down |
 //!
+//! A child that has *fallen* while processes that it started are still there is stopping until they
+//! are gone; only then it has exited, and the next generation may be made.
+//!
 //! *Judge* goes by the exit code: held (a person must act), backoff (counted as a crash or not), or by
 //! the number of counted deaths within a window: held. Every input of a child names its generation; one
 //! of a former generation changes nothing. `start` is restart's gentle twin: nothing if already up.
@@ -79,6 +82,8 @@ pub enum Cause {
     Slow,
     /// Its event loop fell silent.
     Stale,
+    /// It ended by itself, and left others behind.
+    Fallen,
 }
 
 /// Where the worker is.
@@ -152,8 +157,13 @@ pub enum Verdict {
     Counted,
     /// Try again; an outage is no crash.
     Uncounted,
-    /// Try again at once, as it asked.
-    AtOnce,
+    /// Another process may do better; if that one says the same, a person must act.
+    HeldIfAgain {
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A person must act.
     Held {
         /// What is wrong.
@@ -172,6 +182,8 @@ pub enum Input {
     Working(Generation),
     /// The worker's outer connection works.
     Ready(Generation),
+    /// The process is gone, and something that it started is not.
+    Fallen(Generation),
     /// The process and everything it started is gone.
     Exited(Generation, Verdict),
     /// A process could not be made.
@@ -209,6 +221,8 @@ pub struct Lifecycle {
     generation: Generation,
     backoff: Backoff,
     deaths: Intensity,
+    /// It has said [`Verdict::HeldIfAgain`] once.
+    warned: bool,
 }
 
 impl Lifecycle {
@@ -222,6 +236,7 @@ impl Lifecycle {
             generation,
             backoff: Backoff::new(settings.backoff, seed),
             deaths: Intensity::new(settings.intensity, settings.window),
+            warned: false,
         }
     }
 
@@ -265,6 +280,7 @@ impl Lifecycle {
             Input::Exited(of, verdict) | Input::SpawnFailed(of, verdict) => {
                 self.exited(of, verdict, now)
             }
+            Input::Fallen(of) => self.fallen(of, now),
             Input::Stale(of) if of == self.generation => match self.phase {
                 Phase::Starting { .. } | Phase::Ready { .. } => self.end(Cause::Stale, now),
                 _ => None,
@@ -310,6 +326,21 @@ impl Lifecycle {
         None
     }
 
+    fn fallen(&mut self, of: Generation, now: Instant) -> Option<Action> {
+        if of != self.generation {
+            return None;
+        }
+        match self.phase {
+            Phase::Down | Phase::Backoff { .. } | Phase::Held { .. } => None,
+            Phase::Starting { .. } => self.kill_now(Cause::Fallen, now),
+            Phase::Ready { since } => {
+                self.forgive(since, now);
+                self.kill_now(Cause::Fallen, now)
+            }
+            Phase::Stopping { cause, .. } => self.kill_now(cause, now),
+        }
+    }
+
     fn exited(&mut self, of: Generation, verdict: Verdict, now: Instant) -> Option<Action> {
         if of != self.generation {
             return None;
@@ -324,10 +355,9 @@ impl Lifecycle {
             Phase::Stopping { cause: Cause::Slow | Cause::Stale, .. } => {
                 self.judge(Verdict::Counted, now)
             }
+            Phase::Stopping { cause: Cause::Fallen, .. } => self.judge(verdict, now),
             Phase::Ready { since } => {
-                if now.duration_since(since) >= self.settings.stable {
-                    self.forget();
-                }
+                self.forgive(since, now);
                 self.judge(verdict, now)
             }
             Phase::Starting { .. } => self.judge(verdict, now),
@@ -405,7 +435,13 @@ impl Lifecycle {
                 self.enter(Phase::Held { reason, remedy, until }, now);
                 None
             }
-            Verdict::AtOnce => self.spawn(now),
+            Verdict::HeldIfAgain { .. } if !self.warned => {
+                self.warned = true;
+                self.spawn(now)
+            }
+            Verdict::HeldIfAgain { reason, remedy } => {
+                self.judge(Verdict::Held { reason, remedy }, now)
+            }
             Verdict::Counted if self.deaths.exceeded_by(now) => {
                 let reason = format!(
                     "it ended more than {} times within {} s",
@@ -453,9 +489,17 @@ impl Lifecycle {
         Some(Action::Kill(self.generation))
     }
 
+    /// A worker that was ready for long enough has its history forgotten.
+    fn forgive(&mut self, since: Instant, now: Instant) {
+        if now.duration_since(since) >= self.settings.stable {
+            self.forget();
+        }
+    }
+
     fn forget(&mut self) {
         self.backoff.reset();
         self.deaths.forget();
+        self.warned = false;
     }
 
     fn enter(&mut self, phase: Phase, now: Instant) {

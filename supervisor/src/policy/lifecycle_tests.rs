@@ -105,10 +105,12 @@ fn every_sign_of_the_child_in_every_phase() {
     check(ready(now), Input::Stale(G1), Some(Action::End(G1)), "stopping", Up);
     check(starting(now), Input::Stale(G1), Some(Action::End(G1)), "stopping", Up);
     check(stopping(now), Input::Stale(G1), None, "stopping", Down);
+    check(stopping(now), Input::Fallen(G1), Some(Action::Kill(G1)), "stopping", Down);
     for life in [down(now), in_backoff(now), is_held(now)] {
         let (word, wanted, of) = (life.phase().word(), life.wanted(), life.generation());
         check(life.clone(), Input::Ready(of), None, word, wanted);
         check(life.clone(), Input::Stale(of), None, word, wanted);
+        check(life.clone(), Input::Fallen(of), None, word, wanted);
         check(life, Input::Exited(of, Verdict::Counted), None, word, wanted);
     }
     for life in [starting(now), ready(now)] {
@@ -116,8 +118,7 @@ fn every_sign_of_the_child_in_every_phase() {
         check(life.clone(), crash, Some(Action::Spawn(G2)), "starting", Up);
         let outage = Input::Exited(G1, Verdict::Uncounted);
         check(life.clone(), outage, Some(Action::Spawn(G2)), "starting", Up);
-        let asked = Input::Exited(G1, Verdict::AtOnce);
-        check(life.clone(), asked, Some(Action::Spawn(G2)), "starting", Up);
+        check(life.clone(), Input::Fallen(G1), Some(Action::Kill(G1)), "stopping", Up);
         check(life, Input::Exited(G1, held()), None, "held", Up);
     }
     check(starting(now), Input::SpawnFailed(G1, held()), None, "held", Up);
@@ -213,4 +214,39 @@ fn an_outage_never_uses_up_the_crash_budget() {
         }
         assert_eq!(life.phase().word(), "starting");
     }
+}
+
+#[test]
+fn what_a_dead_worker_left_behind_is_waited_for() {
+    let now = start();
+    let mut life = ready(now);
+    assert_eq!(life.on(Input::Fallen(G1), now), Some(Action::Kill(G1)));
+    let again = now + SETTINGS().kill;
+    assert_eq!(life.on(Input::Tick, again), Some(Action::Kill(G1)), "and killed again");
+    assert_eq!(life.on(Input::Exited(G1, Verdict::Counted), again), Some(Action::Spawn(G2)));
+
+    let mut life = ready(now);
+    life.on(Input::Fallen(G1), now);
+    assert_eq!(life.on(Input::Exited(G1, held()), now), None);
+    assert_eq!(life.phase().word(), "held", "its own exit code still decides");
+
+    let mut life = ready(now);
+    life.on(Input::Fallen(G1), now);
+    life.on(Input::Kill(Force::No), now);
+    assert_eq!(life.on(Input::Exited(G1, Verdict::Counted), now), None);
+    assert_eq!(life.phase(), &Phase::Down);
+}
+
+#[test]
+fn another_protocol_is_replaced_once_and_then_held() {
+    let now = start();
+    let verdict = Verdict::HeldIfAgain { reason: "r".into(), remedy: "m".into() };
+    let mut life = starting(now);
+    assert_eq!(life.on(Input::Exited(G1, verdict.clone()), now), Some(Action::Spawn(G2)));
+    assert_eq!(life.on(Input::Exited(G2, verdict.clone()), now), None);
+    assert_eq!(life.phase().word(), "held");
+    let third = Generation(3);
+    assert_eq!(life.on(Input::Restart(Force::No), now), Some(Action::Spawn(third)));
+    let fourth = Some(Action::Spawn(Generation(4)));
+    assert_eq!(life.on(Input::Exited(third, verdict), now), fourth, "forgotten by the operator");
 }

@@ -34,3 +34,84 @@ impl Liveness {
         self.last + self.limit
     }
 }
+
+/// Whether the receiving connection of a worker still gets on, as its heartbeats tell.
+///
+/// The worker looks after its connection itself, and knows more; this is the rung above, for an adapter
+/// that says all is well and hears nothing. Time counts only while heartbeats come, and a gap between
+/// two of them counts as one, so a pause of either process, or of the machine, proves nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    limit: Duration,
+    heartbeat: Duration,
+    still: Duration,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    /// For a connection that, on any platform's worst day, makes progress within `limit`.
+    pub fn new(limit: Duration, heartbeat: Duration) -> Self {
+        Self { limit, heartbeat, still: Duration::ZERO, last: None }
+    }
+
+    /// A heartbeat says that the last progress was `age` ago; true: the connection stands still.
+    pub fn on(&mut self, age: Option<Duration>, now: Instant) -> bool {
+        let since = self.last.replace(now).map(|last| now.duration_since(last));
+        match (age, since) {
+            (Some(age), Some(since)) if age >= since => self.still += since.min(self.heartbeat * 2),
+            _ => self.still = Duration::ZERO,
+        }
+        self.still > self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn a_day_of_silent_users_is_no_standstill_and_a_deaf_connection_is() {
+        let mut progress = Progress::new(LIMIT, BEAT);
+        let mut now = Instant::now();
+        // Nobody writes for a day; a pong comes every 20 s.
+        let mut pong = now;
+        for _ in 0..24 * 3600 / 5 {
+            now += BEAT;
+            if now.duration_since(pong) >= Duration::from_secs(20) {
+                pong = now;
+            }
+            assert!(!progress.on(Some(now.duration_since(pong)), now));
+        }
+        // Then it goes deaf, and says nothing of it.
+        let deaf = now;
+        let found = (0..100).find(|_| {
+            now += BEAT;
+            progress.on(Some(now.duration_since(pong)), now)
+        });
+        assert!(found.is_some());
+        assert!(now.duration_since(deaf) <= LIMIT + 4 * BEAT, "{:?}", now.duration_since(deaf));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn a_pause_of_everything_proves_nothing() {
+        let mut progress = Progress::new(LIMIT, BEAT);
+        let mut now = Instant::now();
+        let pong = now;
+        assert!(!progress.on(Some(Duration::ZERO), now));
+        now += Duration::from_secs(40 * 60);
+        assert!(!progress.on(Some(now.duration_since(pong)), now), "the machine slept");
+        // The connection is found dead and made anew within seconds.
+        now += BEAT;
+        assert!(!progress.on(Some(now.duration_since(pong)), now));
+        now += BEAT;
+        assert!(!progress.on(Some(Duration::from_secs(1)), now));
+        assert_eq!(progress.still, Duration::ZERO);
+        // One that has never made progress is judged by how long it takes to start.
+        assert!(!Progress::new(LIMIT, BEAT).on(None, now));
+    }
+}

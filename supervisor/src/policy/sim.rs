@@ -49,6 +49,8 @@ struct Child {
     /// Until then no signal ends it.
     unkillable: Duration,
     hung: bool,
+    /// So long after its end something that it started is still there.
+    remains: Duration,
 }
 
 struct World {
@@ -87,7 +89,7 @@ impl World {
     fn feed(&mut self, input: Input) {
         let former = match &input {
             Input::Working(of) | Input::Ready(of) | Input::Stale(of) => Some(*of),
-            Input::Exited(of, _) | Input::SpawnFailed(of, _) => Some(*of),
+            Input::Fallen(of) | Input::Exited(of, _) | Input::SpawnFailed(of, _) => Some(*of),
             _ => None,
         };
         let late = former.is_some_and(|of| of != self.life.generation());
@@ -114,17 +116,18 @@ impl World {
         assert_eq!(self.life.wanted(), Wanted::Up, "seed {}: nobody wants it", self.seed);
         self.spawned += 1;
         self.liveness = None;
-        let trouble = if self.calm { 9 } else { self.dice.roll(12) };
+        let trouble = if self.calm { 9 } else { self.dice.roll(13) };
         let child = Child {
             hears_term: trouble != 0,
             unkillable: if trouble == 1 { self.dice.millis(20_000) } else { Duration::ZERO },
             hung: trouble == 2,
+            remains: if trouble == 7 { self.dice.millis(20_000) } else { Duration::ZERO },
         };
         if trouble == 3 {
             let verdict = self.verdict();
             self.after(Duration::ZERO, generation, Coming::Exit(verdict));
         }
-        if trouble == 4 {
+        if trouble == 4 || trouble == 7 {
             let (verdict, when) = (self.verdict(), self.dice.millis(60_000));
             self.after(when, generation, Coming::Exit(verdict));
         }
@@ -156,7 +159,7 @@ impl World {
     fn verdict(&mut self) -> Verdict {
         match self.dice.roll(5) {
             0 => Verdict::Uncounted,
-            1 => Verdict::AtOnce,
+            1 => Verdict::HeldIfAgain { reason: "r".into(), remedy: "m".into() },
             2 => Verdict::Held { reason: "r".into(), remedy: "m".into() },
             _ => Verdict::Counted,
         }
@@ -193,6 +196,13 @@ impl World {
         let alive = self.living.get(&of).is_some_and(|child| !child.hung);
         match what {
             Coming::Exit(verdict) => {
+                let remains =
+                    self.living.get_mut(&of).map(|child| std::mem::take(&mut child.remains));
+                if let Some(remains) = remains.filter(|remains| !remains.is_zero()) {
+                    self.hang(of);
+                    self.feed(Input::Fallen(of));
+                    return self.after(remains, of, Coming::Exit(verdict));
+                }
                 if self.living.remove(&of).is_some() {
                     self.feed(Input::Exited(of, verdict));
                 }
@@ -245,7 +255,8 @@ impl World {
         }
         let of = Generation(1 + self.dice.roll(newest - 1));
         let verdict = self.verdict();
-        let input = match self.dice.roll(5) {
+        let input = match self.dice.roll(6) {
+            5 => Input::Fallen(of),
             0 => Input::Ready(of),
             1 => Input::Working(of),
             2 => Input::Stale(of),

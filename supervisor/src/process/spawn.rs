@@ -1,16 +1,25 @@
-//! Making a child. What is done for it, in this order: a pipe as its standard input (the leash), no
-//! standard output, an environment of a few named variables, a session and process group of its own,
-//! the user's own umask, then `/proc/self/exe`, so that a replaced file on disk cannot mix versions.
+//! Making a child. What is done for it, in this order: a pipe as its standard input (the leash), the
+//! lock of its account or nothing as its standard output (a descriptor that cannot be written to), an environment of a few named variables and its mark, a control group of its own
+//! where there are such, a session and process group of its own, a signal that wakes it should it be
+//! stopped when we die, the user's own umask and limit of descriptors, then `/proc/self/exe`, so that a replaced file on disk
+//! cannot mix versions.
 //!
 //! Every descriptor of ours is close-on-exec; the child gets only those three.
 #![expect(unsafe_code, reason = "the code between fork and exec")]
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use protocol::hello::Leash;
+use protocol::hello::{Leash, MARK};
+
+use super::cgroup::{Cgroup, Delegated};
+use super::kin::Remains;
+use super::limits::Limits;
+use super::tree;
 
 /// What a child inherits of our environment: no secret is among them.
 const VARIABLES: [&str; 9] = [
@@ -30,6 +39,8 @@ const VARIABLES: [&str; 9] = [
 pub struct Child {
     pid: u32,
     leash: Option<ChildStdin>,
+    mark: String,
+    cgroup: Option<Cgroup>,
 }
 
 impl Child {
@@ -38,9 +49,28 @@ impl Child {
         self.pid
     }
 
-    /// Lets the leash go.
-    pub fn release(&mut self) {
+    /// What it and all that it starts bear in their environment.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// Asks it and its group to end. A stopped process hears it too.
+    pub fn end(&self) {
+        tree::end(self.pid);
+    }
+
+    /// Lets the leash go, and kills it and what it has started, as far as that can be known now.
+    pub fn kill(&mut self) {
         self.leash = None;
+        tree::kill_all(self.pid);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+    }
+
+    /// It was reaped: what it may have left.
+    pub fn remains(self) -> Remains {
+        Remains::new(self.mark, self.cgroup)
     }
 }
 
@@ -53,13 +83,19 @@ pub fn close_mask() -> UsersMask {
     UsersMask(umask(Mode::from_bits_truncate(0o077)))
 }
 
-/// Whether this process was started by the system's service manager.
-pub fn is_managed() -> bool {
-    std::env::var_os("INVOCATION_ID").is_some() && nix::unistd::getppid().as_raw() == 1
+/// What all children are given.
+#[derive(Debug)]
+pub struct Ways {
+    /// The user's own mask.
+    pub mask: UsersMask,
+    /// What they may use.
+    pub limits: Limits,
+    /// Where their control groups are made.
+    pub cgroups: Option<Delegated>,
 }
 
-/// Makes the child that `leash` describes.
-pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
+/// Makes the child that `leash` describes. `mark` names it and what it starts.
+pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io::Result<Child> {
     let line = serde_json::to_string(leash)? + "\n";
     let mut command = Command::new("/proc/self/exe");
     command.arg("worker").arg(leash.instance.as_str());
@@ -69,12 +105,25 @@ pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
             command.env(name, value);
         }
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    // SAFETY: setsid and umask are async-signal-safe (signal-safety(7)) and touch no memory.
+    command.env(MARK, &mark);
+    command.stdin(Stdio::piped()).stdout(lock.map_or_else(Stdio::null, Stdio::from));
+    command.stderr(Stdio::inherit());
+    let name = format!("{}-{}", leash.instance, leash.generation);
+    let cgroup = ways.cgroups.as_ref().and_then(|cgroups| cgroups.make(&name).ok());
+    let door = cgroup.as_ref().and_then(|cgroup| cgroup.door().ok());
+    let (mask, limits) = (ways.mask, ways.limits);
+    // SAFETY: write, setsid, prctl, umask and setrlimit are single system calls and touch no memory.
     unsafe {
         command.pre_exec(move || {
+            if let Some(door) = &door {
+                // Outside of its group it is still in a session of its own.
+                let _ = nix::unistd::write(door, b"0");
+            }
             nix::unistd::setsid()?;
+            // The signal comes when the thread that forks ends: it is the one of the event loop.
+            nix::sys::prctl::set_pdeathsig(Signal::SIGCONT)?;
             umask(mask.0);
+            limits.apply()?;
             Ok(())
         });
     }
@@ -82,5 +131,5 @@ pub fn spawn(leash: &Leash, mask: UsersMask) -> io::Result<Child> {
     let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no standard input"))?;
     // The pipe holds 64 KiB: a line of this size never waits.
     stdin.write_all(line.as_bytes())?;
-    Ok(Child { pid: child.id(), leash: Some(stdin) })
+    Ok(Child { pid: child.id(), leash: Some(stdin), mark, cgroup })
 }

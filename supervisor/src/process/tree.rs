@@ -31,9 +31,19 @@ impl Held {
         self.identity.pid
     }
 
+    /// Stops it, so that it starts nothing any more.
+    pub fn stop(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::STOP);
+    }
+
     /// Kills it, and nothing else.
     pub fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
+
+    /// Whether it is meant.
+    pub fn is(&self, identity: &Identity) -> bool {
+        self.identity == *identity
     }
 
     /// Whether it still runs. A zombie holds nothing any more.

@@ -1,15 +1,18 @@
-//! Saying what has changed: one line in the log, one notice to whoever listens, once a change.
+//! Saying what has changed: one line in the log, one in the journal, one notice to whoever listens,
+//! once a change.
 
 use std::time::Instant;
 
-use protocol::control::Notice;
+use protocol::control::{Asker, Notice};
 use protocol::worker::Outside;
 
 use super::Gateway;
 use super::slot::{Desk, Slot};
 use crate::clock;
+use crate::identity;
 use crate::link::Listener;
 use crate::policy::lifecycle::{Phase, Wanted};
+use crate::socket::Peer;
 
 impl Gateway {
     /// Tells if the phase of an instance is another than was told last.
@@ -49,7 +52,7 @@ impl Gateway {
             }
         };
         let notice = notice_of(slot, "phase", phase, reason);
-        self.tell(&notice);
+        self.tell(notice);
         self.look_at_waiters();
     }
 
@@ -68,7 +71,7 @@ impl Gateway {
             None => return,
         };
         let notice = notice_of(slot, "outside", now, reason);
-        self.tell(&notice);
+        self.tell(notice);
     }
 
     /// The gate of an agent may have opened or shut.
@@ -83,18 +86,51 @@ impl Gateway {
         let word = if open { "open" } else { "shut" };
         tracing::info!(instance = %slot.name, gate = word, "gate");
         let notice = notice_of(slot, "gate", word, None);
-        self.tell(&notice);
+        self.tell(notice);
     }
 
     /// An event is parked.
     pub(super) fn announce_parked(&mut self, id: u64, reason: &str) {
-        self.tell(&Notice { reason: Some(reason.to_owned()), ..notice("parked", &id.to_string()) });
+        self.tell(Notice { reason: Some(reason.to_owned()), ..notice("parked", &id.to_string()) });
+    }
+
+    /// An operator asks for something.
+    pub(super) fn announce_asked(&mut self, instance: Option<usize>, wish: &str, peer: Peer) {
+        let command = peer.pid.and_then(identity::command);
+        let by = Asker { uid: peer.uid, pid: peer.pid, command };
+        let slot = instance.and_then(|index| self.slots.get(index));
+        tracing::info!(
+            instance = slot.map(|slot| slot.name.as_str()),
+            wish,
+            uid = by.uid,
+            pid = by.pid,
+            command = by.command,
+            "told by an operator"
+        );
+        let notice = match slot {
+            Some(slot) => notice_of(slot, "asked", wish, None),
+            None => notice("asked", wish),
+        };
+        self.tell(Notice { by: Some(by), ..notice });
+    }
+
+    /// The configuration was read anew.
+    pub(super) fn announce_config(&mut self, now: &str, reason: Option<String>) {
+        tracing::info!(now, reason, "configuration");
+        self.tell(Notice { reason, ..notice("config", now) });
     }
 
     /// The supervisor itself.
-    pub(super) fn announce_supervisor(&mut self, now: &str) {
-        tracing::info!(now, "supervisor");
-        self.tell(&Notice { pid: Some(std::process::id()), ..notice("supervisor", now) });
+    pub(super) fn announce_supervisor(
+        &mut self,
+        now: &str,
+        reason: Option<String>,
+        by: Option<Asker>,
+    ) {
+        let (pid, command) = by.as_ref().map(|by| (by.pid, by.command.clone())).unzip();
+        tracing::info!(now, reason, by = pid.flatten(), command = command.flatten(), "supervisor");
+        let pid = Some(std::process::id());
+        self.tell(Notice { pid, reason, by, ..notice("supervisor", now) });
     }
 
     /// Sends notices to a listener from now on, and says so first.
@@ -109,26 +145,30 @@ impl Gateway {
     }
 
     /// A listener that is behind, or gone, is dropped.
-    fn tell(&mut self, notice: &Notice) {
-        if self.listeners.is_empty() {
-            return;
-        }
-        if let Ok(line) = serde_json::to_string(notice) {
+    fn tell(&mut self, notice: Notice) {
+        if !self.listeners.is_empty()
+            && let Ok(line) = serde_json::to_string(&notice)
+        {
             self.listeners.retain(|listener| listener.tell(line.clone()));
+        }
+        // What differs only in its time is the same.
+        let what = Notice { at_ms: 0, ..notice.clone() };
+        if self.repeats.on(&what, clock::now()) {
+            self.journal.note(notice);
+        }
+    }
+
+    /// What repeated itself is noted with its number.
+    pub(super) fn note_repeated(&mut self, counted: Vec<(Notice, u64)>) {
+        for (what, again) in counted {
+            let at_ms = clock::unix_ms();
+            self.journal.note(Notice { at_ms, repeated: Some(again), ..what });
         }
     }
 }
 
 fn notice(event: &str, now: &str) -> Notice {
-    Notice {
-        event: event.to_owned(),
-        at_ms: clock::unix_ms(),
-        instance: None,
-        now: now.to_owned(),
-        generation: None,
-        pid: None,
-        reason: None,
-    }
+    Notice::new(event, now, clock::unix_ms())
 }
 
 fn notice_of(slot: &Slot, event: &str, now: &str, reason: Option<String>) -> Notice {

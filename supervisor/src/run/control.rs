@@ -12,6 +12,7 @@ use protocol::worker::Outside;
 use super::Gateway;
 use super::slot::{Desk, Slot};
 use super::tickets::Pending;
+use super::within::Command;
 use crate::clock;
 use crate::exit::Code;
 use crate::link::Reply;
@@ -53,36 +54,51 @@ impl Gateway {
             Request::ParkedList(page) => self.list_parked(page, reply),
             Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),
             Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
-            Request::Act(verb, act) => self.act(verb, &act, peer, reply),
+            Request::Reload if self.closing.stage() == Stage::Serving => {
+                self.announce_asked(None, "reload", peer);
+                self.wish_reload(Some(reply));
+            }
+            Request::Reload => reply.refuse(stopping()),
+            Request::Act(verb, act) => {
+                let command = Command::Act(verb, act.clone());
+                let Some(reply) = self.defer(&command, peer, reply) else { return };
+                self.act(verb, &act, peer, Some(reply));
+            }
             Request::Stop(stop) => {
-                tracing::info!(force = stop.force, pid = ?peer.pid, uid = peer.uid, "told to stop");
-                self.leaving.push(reply);
-                let now = clock::now();
-                let action = match (stop.force, self.closing.stage()) {
-                    (true, _) => self.closing.force(),
-                    (false, Stage::Serving) => self.closing.ask(now),
-                    // Already on the way: a second polite wish does not make it impolite.
-                    (false, _) => None,
-                };
-                if let Some(action) = action {
-                    self.close(action);
-                }
+                let Some(reply) = self.defer(&Command::Stop(stop), peer, reply) else { return };
+                self.stop_asked(stop.force, peer, Some(reply));
             }
         }
     }
 
-    fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Reply) {
-        if self.closing.stage() != Stage::Serving {
-            reply.refuse(Refusal {
-                code: Code::Temporary.number(),
-                message: "the supervisor is stopping".into(),
-                hint: None,
-            });
-            return;
+    /// Somebody tells the supervisor to leave.
+    pub(super) fn stop_asked(&mut self, force: bool, peer: Peer, reply: Option<Reply>) {
+        self.announce_asked(None, if force { "stop --force" } else { "stop" }, peer);
+        self.leaving.extend(reply);
+        let now = clock::now();
+        let action = match (force, self.closing.stage()) {
+            (true, _) => self.closing.force(now),
+            (false, Stage::Serving) => self.closing.ask(self.stop_budget(), now),
+            // Already on the way: a second polite wish does not make it impolite.
+            (false, _) => None,
+        };
+        if let Some(action) = action {
+            let word = if force { "forced" } else { "stopping" };
+            self.announce_supervisor(word, Some("asked over the socket".into()), None);
+            self.close(action);
         }
-        let slots = match self.named(&act.instances) {
+    }
+
+    /// Somebody gives a command. Without a reply nobody waits for what becomes of it.
+    pub(super) fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Option<Reply>) {
+        let named = if self.closing.stage() == Stage::Serving {
+            self.named(&act.instances)
+        } else {
+            Err(stopping())
+        };
+        let slots = match named {
             Ok(slots) => slots,
-            Err(refusal) => return reply.refuse(refusal),
+            Err(refusal) => return reply.into_iter().for_each(|r| r.refuse(refusal.clone())),
         };
         let force = if act.force { Force::Yes } else { Force::No };
         let now = clock::now();
@@ -96,12 +112,13 @@ impl Gateway {
                 _ => None,
             };
             let former = found.life.generation();
-            tracing::info!(
-                instance = %found.name, ?verb, force = act.force, pid = ?peer.pid, uid = peer.uid,
-                "told by an operator"
-            );
             let done = already.map(|word| found.done(word, Code::Ok, Duration::ZERO));
             targets.push((Target { slot, former, done }, already.is_some()));
+            // A person has acted.
+            let name = self.slots.get(slot).map(|slot| slot.name.to_string());
+            self.starts.forgive(&name.unwrap_or_default());
+            let wish = format!("{}{}", verb.word(), if act.force { " --force" } else { "" });
+            self.announce_asked(Some(slot), &wish, peer);
         }
         let input = match verb {
             Verb::Start => Input::Start,
@@ -123,7 +140,7 @@ impl Gateway {
             }
         }
         let targets = targets.into_iter().map(|(target, _)| target).collect();
-        let waiter = Waiter { verb, since: now, until: now + wait, targets, reply: Some(reply) };
+        let waiter = Waiter { verb, since: now, until: now + wait, targets, reply };
         self.waiters.push(waiter);
         if wait.is_zero() {
             self.expire_waiters(now);
@@ -133,15 +150,18 @@ impl Gateway {
     }
 
     /// The slots of these names; of all if there are none.
-    fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
+    pub(super) fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
         if names.is_empty() {
-            return Ok((0..self.slots.len()).collect());
+            let there = self.slots.iter().enumerate().filter(|(_, slot)| !slot.removed);
+            return Ok(there.map(|(index, _)| index).collect());
         }
-        let find = |name: &String| self.slots.iter().position(|slot| slot.name.as_str() == name);
+        let is = |slot: &Slot, name: &str| !slot.removed && slot.name.as_str() == name;
+        let find = |name: &String| self.slots.iter().position(|slot| is(slot, name));
         let mut found = Vec::new();
         for name in names {
             let Some(index) = find(name) else {
-                let known: Vec<_> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
+                let known = self.slots.iter().filter(|slot| !slot.removed);
+                let known: Vec<_> = known.map(|slot| slot.name.as_str()).collect();
                 let nearest = known
                     .iter()
                     .min_by_key(|known| strsim::damerau_levenshtein(known, name))
@@ -261,7 +281,8 @@ impl Gateway {
             }
         };
         let now = clock::now();
-        let instances = self.slots.iter().map(|slot| slot.status(&counts, now)).collect();
+        let instances = self.slots.iter().filter(|slot| !slot.removed);
+        let instances = instances.map(|slot| slot.status(&counts, now)).collect();
         reply.answer(&Status {
             schema: SCHEMA,
             state: self.state().into(),
@@ -279,6 +300,11 @@ impl Gateway {
             instances,
         });
     }
+}
+
+fn stopping() -> Refusal {
+    let message = "the supervisor is stopping".into();
+    Refusal { code: Code::Temporary.number(), message, hint: None }
 }
 
 impl Waiter {
@@ -322,6 +348,12 @@ impl Slot {
     }
 
     fn trouble(&self) -> (Option<String>, Option<String>) {
+        if let Some(stuck) = &self.stuck {
+            let reason = format!("killed, and still there: {stuck}");
+            let remedy =
+                "see what it waits for in /proc/PID/stack; the next start waits for its end";
+            return (Some(reason), Some(remedy.into()));
+        }
         match (self.life.phase(), &self.outside) {
             (Phase::Held { reason, remedy, .. }, _) => (Some(reason.clone()), Some(remedy.clone())),
             (_, Some(Outside::Down { reason, remedy })) => (Some(reason.clone()), remedy.clone()),
@@ -383,6 +415,8 @@ impl Slot {
             remedy,
             account: self.account.clone(),
             connected: self.is_connected(),
+            confined: self.child.is_some().then(|| self.confined.clone()).flatten(),
+            memory: self.child.is_some().then_some(self.memory).flatten(),
             generation: self.life.generation().0,
             pid: self.child.as_ref().map(|running| running.child.pid()),
             restarts: self.starts.saturating_sub(1),

@@ -9,13 +9,15 @@ use protocol::worker::{Cursor, Heartbeat, Outside};
 
 use crate::clock;
 use crate::config::{AgentSettings, Body, Inbox, Kind, PlatformSettings, Spec, Trouble};
+use crate::credential::Credential;
 use crate::exit::Ended;
 use crate::link::Handle;
 use crate::policy::access::{Access, Denial};
 use crate::policy::delivery::Delivery;
-use crate::policy::lifecycle::{self, Lifecycle, Phase};
-use crate::policy::liveness::Liveness;
+use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
+use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::outbox::{self, Outbox};
+use crate::process::kin::Remains;
 use crate::process::reap::Dead;
 use crate::process::spawn::Child;
 use crate::store::Opened;
@@ -28,18 +30,34 @@ const EXITS: usize = 5;
 pub(super) struct Slot {
     pub(super) name: Instance,
     pub(super) kind: Kind,
+    pub(super) spec: Spec,
+    /// It is not configured any more. Its place is kept, since others are known by theirs.
+    pub(super) removed: bool,
     pub(super) life: Lifecycle,
     pub(super) desk: Desk,
     pub(super) child: Option<Running>,
-    /// A child that is gone and not yet judged, and until when its last words are waited for.
-    pub(super) dead: Option<(Dead, Generation, Instant)>,
+    /// A child that is gone and not yet judged.
+    pub(super) departed: Option<Departed>,
+    /// What a child that has ended left behind.
+    pub(super) fallen: Option<Fallen>,
+    /// What does not end although it was killed.
+    pub(super) stuck: Option<String>,
+    /// The account is ours while the instance is wanted.
+    pub(super) credential: Option<Credential>,
+    /// Somebody else uses the account: when to look again.
+    pub(super) contested: Option<Instant>,
     pub(super) link: Option<Link>,
     pub(super) liveness: Option<Liveness>,
+    pub(super) progress: Option<Progress>,
     pub(super) cursor: Option<Cursor>,
     pub(super) account: Option<String>,
     pub(super) outside: Option<Outside>,
     pub(super) heartbeat: Option<(Heartbeat, i64)>,
     pub(super) last_words: Option<String>,
+    pub(super) confined: Option<String>,
+    pub(super) memory: Option<u64>,
+    /// Why we replace it, if that is no crash.
+    pub(super) replaced: Option<String>,
     pub(super) exits: VecDeque<ExitStatus>,
     pub(super) starts: u64,
     /// What was last announced, so that a change is told once.
@@ -52,6 +70,28 @@ pub(super) struct Running {
     pub(super) child: Child,
     pub(super) generation: Generation,
     pub(super) nonce: Option<Nonce>,
+    pub(super) killed: bool,
+}
+
+/// A child that is gone. Its last words may still be on the way.
+#[derive(Debug)]
+pub(super) struct Departed {
+    pub(super) dead: Dead,
+    pub(super) generation: Generation,
+    pub(super) remains: Remains,
+    /// The words are waited for until then.
+    pub(super) until: Instant,
+}
+
+/// A child that has ended before everything that it started.
+#[derive(Debug)]
+pub(super) struct Fallen {
+    pub(super) generation: Generation,
+    pub(super) verdict: Verdict,
+    pub(super) remains: Remains,
+    /// When to look again; then after twice that time.
+    pub(super) look_at: Instant,
+    pub(super) after: Duration,
 }
 
 /// A worker's link.
@@ -116,59 +156,70 @@ impl Slot {
             cause: exit.cause.clone(),
         });
         let cursor = opened.cursors.iter().find(|(name, _)| *name == spec.name);
-        let desk = match spec.body {
-            Ok(Body::Platform { settings, access, inbox, agent }) => {
-                Desk::Platform(Box::new(PlatformDesk {
-                    settings,
-                    access,
-                    inbox,
-                    agent_name: agent,
-                    agent: None,
-                    outbox: Outbox::new(outbox::Settings::default()),
-                    last_inbound_ms: None,
-                    accepted: 0,
-                    duplicates: 0,
-                    denied: 0,
-                    refused: 0,
-                    strangers: VecDeque::new(),
-                    sent: 0,
-                    failed: 0,
-                    unknown: 0,
-                }))
-            }
-            Ok(Body::Agent { settings, delivery }) => Desk::Agent(Box::new(AgentDesk {
-                settings,
-                delivery: Delivery::new(delivery),
-                hears: Vec::new(),
-                acknowledged: 0,
-                was_open: false,
-            })),
-            Err(trouble) => Desk::Broken(trouble),
-        };
         let settings = lifecycle::Settings::default();
         Self {
             kind: spec.kind,
+            removed: false,
             life: Lifecycle::new(settings, Generation(last), seed, now),
-            desk,
+            desk: Desk::new(&spec),
             child: None,
-            dead: None,
+            departed: None,
+            fallen: None,
+            stuck: None,
+            credential: None,
+            contested: None,
             link: None,
             liveness: None,
+            progress: None,
             cursor: cursor.map(|(_, cursor)| cursor.clone()),
             account: None,
             outside: None,
             heartbeat: None,
             last_words: None,
+            confined: None,
+            memory: None,
+            replaced: None,
             exits: exits.collect(),
             starts: 0,
             announced: None,
-            name: spec.name,
+            name: spec.name.clone(),
+            spec,
+        }
+    }
+
+    /// What it is from now on. It is down and idle.
+    pub(super) fn become_another(&mut self, spec: Spec) {
+        let mut desk = Desk::new(&spec);
+        match (&mut desk, &self.desk) {
+            (Desk::Platform(new), Desk::Platform(old)) => {
+                new.last_inbound_ms = old.last_inbound_ms;
+                (new.accepted, new.duplicates, new.denied) =
+                    (old.accepted, old.duplicates, old.denied);
+                new.refused = old.refused;
+                (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);
+            }
+            (Desk::Agent(new), Desk::Agent(old)) => new.acknowledged = old.acknowledged,
+            _ => {}
+        }
+        self.desk = desk;
+        self.kind = spec.kind;
+        self.account = None;
+        self.removed = false;
+        self.spec = spec;
+    }
+
+    /// Nothing of it is between two durable states.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.desk {
+            Desk::Platform(desk) => desk.outbox.in_flight() == 0,
+            Desk::Agent(desk) => desk.delivery.is_idle(),
+            Desk::Broken(_) => true,
         }
     }
 
     /// Whether there is a process, or one that is not yet judged.
     pub(super) fn is_alive(&self) -> bool {
-        self.child.is_some() || self.dead.is_some()
+        self.child.is_some() || self.departed.is_some() || self.fallen.is_some()
     }
 
     /// When something is due.
@@ -179,8 +230,10 @@ impl Slot {
             Desk::Broken(_) => None,
         };
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let dead = self.dead.map(|(_, _, until)| until);
-        [self.life.deadline(), liveness, desk, dead].into_iter().flatten().min()
+        let departed = self.departed.as_ref().map(|departed| departed.until);
+        let fallen = self.fallen.as_ref().map(|fallen| fallen.look_at);
+        let own = [self.life.deadline(), liveness, departed, fallen, self.contested, desk];
+        own.into_iter().flatten().min()
     }
 
     /// Nothing is between two durable states, and nothing that could leave waits.
@@ -214,7 +267,7 @@ impl Slot {
 
     /// How a child ended, with its last words.
     pub(super) fn cause(&self, ended: Ended) -> String {
-        match &self.last_words {
+        match self.replaced.as_ref().or(self.last_words.as_ref()) {
             Some(words) => format!("{ended}: {words}"),
             None => ended.to_string(),
         }
@@ -236,10 +289,49 @@ impl Slot {
     }
 }
 
+impl Desk {
+    fn new(spec: &Spec) -> Self {
+        match &spec.body {
+            Ok(Body::Platform { settings, access, inbox, agent }) => {
+                Self::Platform(Box::new(PlatformDesk {
+                    settings: settings.clone(),
+                    access: access.clone(),
+                    inbox: inbox.clone(),
+                    agent_name: agent.clone(),
+                    agent: None,
+                    outbox: Outbox::new(outbox::Settings::default()),
+                    last_inbound_ms: None,
+                    accepted: 0,
+                    duplicates: 0,
+                    denied: 0,
+                    refused: 0,
+                    strangers: VecDeque::new(),
+                    sent: 0,
+                    failed: 0,
+                    unknown: 0,
+                }))
+            }
+            Ok(Body::Agent { settings, delivery }) => Self::Agent(Box::new(AgentDesk {
+                settings: settings.clone(),
+                delivery: Delivery::new(*delivery),
+                hears: Vec::new(),
+                acknowledged: 0,
+                was_open: false,
+            })),
+            Err(trouble) => Self::Broken(trouble.clone()),
+        }
+    }
+}
+
 /// Tells every platform its agent's slot and every agent its platforms.
 pub(super) fn connect(slots: &mut [Slot], by_name: &HashMap<Instance, usize>) {
-    let mut heard: Vec<(usize, Instance)> = Vec::new();
     for slot in slots.iter_mut() {
+        if let Desk::Agent(desk) = &mut slot.desk {
+            desk.hears.clear();
+        }
+    }
+    let mut heard: Vec<(usize, Instance)> = Vec::new();
+    for slot in slots.iter_mut().filter(|slot| !slot.removed) {
         let Desk::Platform(desk) = &mut slot.desk else { continue };
         desk.agent = desk.agent_name.as_ref().and_then(|name| by_name.get(name)).copied();
         heard.extend(desk.agent.map(|agent| (agent, slot.name.clone())));

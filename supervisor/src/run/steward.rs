@@ -5,26 +5,28 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
-use protocol::id::{Generation, Instance, Nonce};
+use protocol::id::{Generation, Instance, Nonce, hex};
 use protocol::worker::{
-    Adapter, Configure, ExecSettings, FeishuSettings, FromWorker, LocalSettings, Outside,
-    RelaySettings, SocketSettings, ToWorker,
+    Adapter, Configure, ExecSettings, FeishuSettings, FromWorker, Heartbeat, LocalSettings,
+    Outside, RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
 use super::Gateway;
-use super::slot::{Desk, Link, Running};
+use super::slot::{Departed, Desk, Fallen, Link, Running};
 use super::tickets::Pending;
 use crate::clock;
-use crate::config::{AgentSettings, PlatformSettings};
+use crate::config::{AgentSettings, Kind, PlatformSettings};
+use crate::credential::{Credential, Refused, User};
 use crate::exit::{self, Ended};
 use crate::link::{Handle, Who};
-use crate::policy::lifecycle::{Action, Cause, Input, Phase, Verdict, Wanted};
-use crate::policy::liveness::Liveness;
+use crate::policy::lifecycle::{Action, Cause, Force, Input, Phase, Verdict, Wanted};
+use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::{delivery, outbox};
 use crate::process::reap::Dead;
-use crate::process::{spawn, tree};
+use crate::process::{kin, limits, spawn};
 use crate::socket::Peer;
+use crate::starts;
 use crate::store::{Answer, Exit, Op};
 
 pub(super) const PURGE_FIRST: Duration = Duration::from_secs(60);
@@ -43,6 +45,11 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const WORKER_GRACE: Duration = Duration::from_secs(4);
 /// Events (or replies) of one worker without a verdict, and their bytes.
 pub(super) const WINDOW: u32 = 256;
+/// When to look first whether what a dead worker left is gone, and the longest wait until the next look.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_LATE: Duration = Duration::from_secs(1);
+/// How often to look whether an account that somebody else uses is free.
+const CONTESTED: Duration = Duration::from_secs(2);
 /// Lanes looked for at once.
 const SCAN: usize = 256;
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -68,10 +75,37 @@ impl Gateway {
         let slot = self.slots.get_mut(index)?;
         if let Desk::Broken(trouble) = &slot.desk {
             let reason = trouble.reason.clone();
-            let remedy = "mend this block of the configuration, then start the supervisor anew; \
+            let remedy = "mend this block of the configuration, then `hermes-gw ctl reload`; \
                           `hermes-gw check` explains it";
             let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));
+        }
+        if let Err(refused) = self.take_account(index) {
+            let verdict = Verdict::Held {
+                reason: match refused {
+                    Refused::Used(Some(user)) => format!("credential in use by {user}"),
+                    Refused::Used(None) => "credential in use by another gateway".into(),
+                    Refused::Io(e) => format!("cannot lock the credential: {e}"),
+                },
+                remedy:
+                    "stop the other one, or remove this instance; it is looked for again by itself"
+                        .into(),
+            };
+            return Some(Input::SpawnFailed(generation, verdict));
+        }
+        let slot = self.slots.get_mut(index)?;
+        // Who has no account logs in nowhere.
+        if slot.credential.is_some() && !self.starts.may(slot.name.as_str(), clock::unix_ms()) {
+            let reason = format!(
+                "started {} times within {} min, also by supervisors before this one",
+                starts::MOST,
+                starts::WITHIN_MS / 60_000
+            );
+            let remedy = "see its last exits in `ctl status` and the journal, then `ctl restart`";
+            return Some(Input::SpawnFailed(
+                generation,
+                Verdict::Held { reason, remedy: remedy.into() },
+            ));
         }
         let made = clock::random().and_then(|bytes| {
             let nonce = Nonce(bytes);
@@ -81,17 +115,22 @@ impl Gateway {
                 generation,
                 nonce: nonce.to_hex(),
             };
-            Ok((spawn::spawn(&leash, self.mask)?, nonce))
+            let mark = format!("{}.{generation}.{}", slot.name, hex(&clock::random::<8>()?));
+            let lock = slot.credential.as_ref().map(Credential::share).transpose()?;
+            Ok((spawn::spawn(&leash, &self.ways, mark, lock)?, nonce))
         });
         match made {
             Ok((child, nonce)) => {
                 self.by_pid.insert(child.pid(), (index, generation));
-                slot.child = Some(Running { child, generation, nonce: Some(nonce) });
+                slot.child = Some(Running { child, generation, nonce: Some(nonce), killed: false });
                 slot.starts += 1;
                 slot.last_words = None;
                 slot.outside = None;
                 slot.heartbeat = None;
+                (slot.memory, slot.replaced, slot.confined) = (None, None, None);
+                slot.progress = None;
                 slot.liveness = None;
+                slot.stuck = None;
                 None
             }
             Err(e) => {
@@ -100,6 +139,44 @@ impl Gateway {
                 slot.bury(generation, cause, clock::unix_ms());
                 Some(Input::SpawnFailed(generation, Verdict::Counted))
             }
+        }
+    }
+
+    /// Takes the account that this instance logs in with, unless it is ours already.
+    fn take_account(&mut self, index: usize) -> Result<(), Refused> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
+        let Desk::Platform(desk) = &slot.desk else { return Ok(()) };
+        let Some(account) = desk.settings.account() else { return Ok(()) };
+        if slot.credential.is_none() {
+            let user = User {
+                pid: std::process::id(),
+                state_dir: self.paths.state_dir.clone(),
+                instance: slot.name.to_string(),
+            };
+            slot.contested = Some(clock::now() + CONTESTED);
+            slot.credential = Some(Credential::take(&account, &user)?);
+        }
+        slot.contested = None;
+        Ok(())
+    }
+
+    /// An instance that nobody wants leaves its account to others. One that could not have it looks
+    /// again, without a generation for each look.
+    fn look_at_account(&mut self, index: usize, now: Instant) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match slot.life.phase() {
+            Phase::Down => (slot.credential, slot.contested) = (None, None),
+            Phase::Held { .. } if slot.contested.is_none() => slot.credential = None,
+            Phase::Held { .. } if slot.contested.is_some_and(|at| at <= now) => {
+                if self.take_account(index).is_ok() {
+                    self.live(index, Input::Restart(Force::No));
+                }
+            }
+            Phase::Held { .. } => {}
+            Phase::Starting { .. }
+            | Phase::Ready { .. }
+            | Phase::Stopping { .. }
+            | Phase::Backoff { .. } => slot.contested = None,
         }
     }
 
@@ -113,7 +190,7 @@ impl Gateway {
         if let Some(running) = &slot.child
             && running.generation == generation
         {
-            tree::end(running.child.pid());
+            running.child.end();
         }
     }
 
@@ -122,8 +199,16 @@ impl Gateway {
         if let Some(running) = &mut slot.child
             && running.generation == generation
         {
-            running.child.release();
-            tree::kill_all(running.child.pid());
+            if running.killed {
+                let still = kin::look(running.child.pid());
+                slot.stuck = still.map(|left| left.to_string());
+            }
+            running.killed = true;
+            running.child.kill();
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Some(stuck) = &slot.stuck {
+            tracing::error!(instance = %slot.name, generation = generation.0, stuck, "killed, and still there");
         }
     }
 
@@ -254,6 +339,8 @@ impl Gateway {
                 }
                 slot.heartbeat = Some((beat, clock::unix_ms()));
                 self.live(index, Input::Working(from.generation));
+                self.weigh(index, from.generation);
+                self.look_at_progress(index, from.generation, &beat);
             }
             FromWorker::Ready(ready) if newest => {
                 slot.account = Some(ready.account);
@@ -275,12 +362,47 @@ impl Gateway {
             FromWorker::Paused(pause) if newest => {
                 self.deliver(index, delivery::Input::Paused(pause));
             }
+            FromWorker::Confined { to } if newest => slot.confined = Some(to),
             FromWorker::Bye { .. }
+            | FromWorker::Confined { .. }
             | FromWorker::Heartbeat(_)
             | FromWorker::Ready(_)
             | FromWorker::Outside(_)
             | FromWorker::Lease { .. }
             | FromWorker::Paused(_) => {}
+        }
+    }
+
+    /// A worker whose receiving connection stands still, and that does not notice, is replaced.
+    fn look_at_progress(&mut self, index: usize, generation: Generation, beat: &Heartbeat) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Kind::Platform(Some(kind)) = slot.kind else { return };
+        let Some(limit) = kind.progress_limit() else { return };
+        if !slot.is_connected() {
+            // It is at it.
+            slot.progress = None;
+            return;
+        }
+        let progress = slot.progress.get_or_insert(Progress::new(limit, HEARTBEAT));
+        if progress.on(beat.progress_age_ms.map(Duration::from_millis), clock::now()) {
+            tracing::warn!(instance = %slot.name, generation = generation.0, "its connection stands still");
+            slot.replaced = Some("replaced: its connection stood still".into());
+            self.live(index, Input::Stale(generation));
+        }
+    }
+
+    /// A worker that has grown too large is replaced before the kernel does it: politely, so that
+    /// nothing is lost.
+    fn weigh(&mut self, index: usize, generation: Generation) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(running) = &slot.child else { return };
+        slot.memory = limits::memory(running.child.pid());
+        let limit = self.memory;
+        if let Some(memory) = slot.memory.filter(|memory| *memory > limit) {
+            let (mib, most) = (memory >> 20, limit >> 20);
+            tracing::warn!(instance = %slot.name, generation = generation.0, mib, most, "grew too large");
+            slot.replaced = Some(format!("replaced: it used {mib} MiB of memory, at most {most}"));
+            self.live(index, Input::Stale(generation));
         }
     }
 
@@ -304,14 +426,17 @@ impl Gateway {
         self.judge_death(index);
     }
 
-    /// A child is gone with everything it started. Its last words may still be on the way: they are
-    /// waited for, as they may say what a person must do.
+    /// A child is gone, and perhaps not everything that it started. Its last words may still be on the
+    /// way: they are waited for, as they may say what a person must do.
     pub(super) fn buried(&mut self, dead: Dead) {
         let Some((index, generation)) = self.by_pid.remove(&dead.pid) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.child = None;
+        let Some(running) = slot.child.take() else { return };
         slot.liveness = None;
-        slot.dead = Some((dead, generation, clock::now() + LAST_WORDS));
+        let remains = running.child.remains();
+        remains.sweep(|pid| self.by_pid.contains_key(&pid));
+        let until = clock::now() + LAST_WORDS;
+        slot.departed = Some(Departed { dead, generation, remains, until });
         if slot.link.as_ref().is_none_or(|link| link.generation != generation) {
             self.judge_death(index);
         }
@@ -319,7 +444,8 @@ impl Gateway {
 
     fn judge_death(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some((dead, generation, _)) = slot.dead.take() else { return };
+        let Some(departed) = slot.departed.take() else { return };
+        let Departed { dead, generation, remains, .. } = departed;
         let (cause, at_ms) = (slot.cause(dead.ended), clock::unix_ms());
         let asked = matches!(slot.life.phase(), Phase::Stopping { .. });
         if asked {
@@ -342,16 +468,54 @@ impl Gateway {
             signal,
             cause,
         }));
-        self.live(index, Input::Exited(generation, verdict));
+        let left = remains.sweep(|pid| self.by_pid.contains_key(&pid));
+        if left.is_empty() {
+            return self.live(index, Input::Exited(generation, verdict));
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let (look_at, after) = (clock::now() + LOOK, LOOK);
+        slot.fallen = Some(Fallen { generation, verdict, remains, look_at, after });
+        self.live(index, Input::Fallen(generation));
+    }
+
+    /// Looks whether everything that a dead child had started is gone. `now`: looks only if it is
+    /// time to.
+    pub(super) fn look_at_fallen(&mut self, index: usize, now: Option<Instant>) {
+        let by_pid = &self.by_pid;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(fallen) = &mut slot.fallen else { return };
+        if now.is_some_and(|now| now < fallen.look_at) {
+            return;
+        }
+        let left = fallen.remains.sweep(|pid| by_pid.contains_key(&pid));
+        if let Some(first) = left.first() {
+            if fallen.after >= LOOK_LATE {
+                if slot.stuck.is_none() {
+                    tracing::error!(
+                        instance = %slot.name, stuck = %first, "killed, and still there"
+                    );
+                }
+                slot.stuck = Some(first.to_string());
+            }
+            fallen.after = (fallen.after * 2).min(LOOK_LATE);
+            fallen.look_at = clock::now() + fallen.after;
+            return;
+        }
+        if let Some(Fallen { generation, verdict, .. }) = slot.fallen.take() {
+            slot.stuck = None;
+            self.live(index, Input::Exited(generation, verdict));
+        }
     }
 
     pub(super) fn tick_slot(&mut self, index: usize, now: Instant) {
+        self.look_at_fallen(index, Some(now));
+        self.look_at_account(index, now);
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.life.deadline().is_some_and(|due| due <= now) {
             self.live(index, Input::Tick);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.dead.is_some_and(|(_, _, until)| until <= now) {
+        if slot.departed.as_ref().is_some_and(|departed| departed.until <= now) {
             self.judge_death(index);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 
+use crate::clock;
 use crate::link::Reply;
 use crate::store::{SendEnd, Ticket};
 
@@ -36,11 +37,35 @@ pub(super) enum Pending {
     Purge,
 }
 
+impl Pending {
+    fn slot(&self) -> Option<usize> {
+        match self {
+            Self::Accept { slot, .. }
+            | Self::AcceptReply { slot, .. }
+            | Self::Heads { slot, .. }
+            | Self::Next { slot, .. }
+            | Self::Begin { slot, .. }
+            | Self::Settle { slot, .. }
+            | Self::Park { slot, .. }
+            | Self::ReplyHeads { slot, .. }
+            | Self::NextReply { slot, .. }
+            | Self::BeginSend { slot, .. }
+            | Self::FinishSend { slot, .. } => Some(*slot),
+            Self::Backup { .. }
+            | Self::Counts { .. }
+            | Self::ListParked { .. }
+            | Self::ShowParked { .. }
+            | Self::Decide { .. }
+            | Self::Purge => None,
+        }
+    }
+}
+
 /// Those that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     next: u64,
-    waiting: HashMap<Ticket, Pending>,
+    waiting: HashMap<Ticket, (Instant, Pending)>,
     again: Vec<(Instant, Pending)>,
 }
 
@@ -53,12 +78,19 @@ impl Tickets {
 
     /// A request of this name is under way.
     pub(super) fn hold(&mut self, ticket: Ticket, pending: Pending) {
-        self.waiting.insert(ticket, pending);
+        self.waiting.insert(ticket, (clock::now(), pending));
     }
 
     /// The request that has this name.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
-        self.waiting.remove(&ticket)
+        self.waiting.remove(&ticket).map(|(_, pending)| pending)
+    }
+
+    /// Since when the store owes its oldest answer. A copy of a large store may take its time.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let waiting = self.waiting.values();
+        let waiting = waiting.filter(|(_, pending)| !matches!(pending, Pending::Backup { .. }));
+        waiting.map(|(since, _)| *since).min()
     }
 
     /// The disk was full: to be made again later.
@@ -76,6 +108,13 @@ impl Tickets {
     /// When the next one's time comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.again.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Whether anything under way, or to be made again, is for this slot.
+    pub(super) fn concern(&self, index: usize) -> bool {
+        let waiting = self.waiting.values().map(|(_, pending)| pending);
+        let again = self.again.iter().map(|(_, pending)| pending);
+        waiting.chain(again).any(|pending| pending.slot() == Some(index))
     }
 
     /// Nothing is under way.

@@ -1,6 +1,6 @@
 //! Status and results as people read them.
 
-use protocol::control::{Done, InstanceStatus, Status};
+use protocol::control::{Done, InstanceStatus, Reloaded, Status};
 use serde::Serialize;
 use supervisor::text::span;
 
@@ -108,6 +108,7 @@ pub(super) fn done(done: &Done) -> String {
         "already_up" => format!("{name}: already up{pid}"),
         "already_down" => format!("{name}: already down"),
         "requested" => format!("{name}: requested, {} now", done.phase),
+        "queued" => format!("{name}: when this turn is over"),
         "timed_out" => format!("{name}: still {} after {took}{pid}", done.phase),
         other => format!("{name}: {other}"),
     };
@@ -118,6 +119,34 @@ pub(super) fn done(done: &Done) -> String {
         line.push_str(&format!("\nhint: {remedy}"));
     }
     line
+}
+
+/// What a new configuration leads to.
+pub(super) fn reloaded(told: &Reloaded) -> String {
+    let lists = [("added", &told.added), ("removed", &told.removed), ("changed", &told.changed)];
+    let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+    let lists: Vec<_> = lists.map(|(word, names)| format!("{word} {}", names.join(", "))).collect();
+    if lists.is_empty() {
+        "configuration: unchanged".to_owned()
+    } else {
+        format!("configuration: reloaded: {}", lists.join("; "))
+    }
+}
+
+/// The status of one that does not answer.
+#[derive(Serialize)]
+pub(super) struct Absent<'a> {
+    pub(super) schema: u32,
+    /// `stopped`, `crashed` or `unreachable`.
+    pub(super) state: &'a str,
+    pub(super) reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) started_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) left_ms: Option<i64>,
+    pub(super) state_dir: String,
 }
 
 /// What became of the supervisor itself.
@@ -140,6 +169,7 @@ pub(crate) fn stopped(common: &Common, result: &str, pid: Option<u32>, took_ms: 
         print(&match result {
             "killed" => format!("supervisor: stopped in {took}{pid}"),
             "requested" => format!("supervisor: asked to stop{pid}"),
+            "queued" => format!("supervisor: stops when this turn is over{pid}"),
             _ => "supervisor: already down".to_owned(),
         });
     }

@@ -1,0 +1,270 @@
+//! Another configuration while we serve: read and checked first, then only what differs is touched.
+//!
+//! Those that are touched end and give back what they hold; when all of them have, they are made anew
+//! together, so that no event is with two agents. A file that is wrong changes nothing. Wishes that
+//! come in a burst are one reading, and those that come meanwhile are one more afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::control::{Refusal, Reloaded, SCHEMA};
+use protocol::id::Instance;
+use tokio::sync::mpsc;
+
+use super::Gateway;
+use super::slot::{self, Slot};
+use crate::clock;
+use crate::config::{Body, Config, Spec};
+use crate::error::Error;
+use crate::exit::Code;
+use crate::link::Reply;
+use crate::policy::changes::{self, Changes, Part};
+use crate::policy::closing::Stage;
+use crate::policy::lifecycle::{Force, Input, Phase, Wanted};
+use crate::store::Opened;
+
+/// How long to wait for more wishes of the same burst.
+const BURST: Duration = Duration::from_millis(100);
+
+/// Reads the configuration, as it was read when we started.
+#[derive(Clone)]
+pub struct Reader(pub Arc<dyn Fn() -> Result<Config, Error> + Send + Sync>);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+/// What is under way.
+#[derive(Debug)]
+pub(super) struct Reload {
+    reader: Reader,
+    result: mpsc::Sender<Result<Config, Error>>,
+    /// When to read.
+    at: Option<Instant>,
+    is_reading: bool,
+    /// Who waits for the next reading.
+    next: Vec<Reply>,
+    /// Who waits for this one.
+    now: Vec<Reply>,
+    change: Option<Change>,
+    opened: Opened,
+}
+
+/// A checked configuration on its way in.
+#[derive(Debug)]
+struct Change {
+    config: Config,
+    changes: Changes,
+    /// Those that were wanted down before, and stay so.
+    down: Vec<Instance>,
+}
+
+impl Reload {
+    pub(super) fn new(
+        reader: Reader,
+        opened: Opened,
+        result: mpsc::Sender<Result<Config, Error>>,
+    ) -> Self {
+        Self {
+            reader,
+            result,
+            at: None,
+            is_reading: false,
+            next: Vec::new(),
+            now: Vec::new(),
+            change: None,
+            opened,
+        }
+    }
+
+    /// When to read.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.at.filter(|_| !self.is_reading && self.change.is_none())
+    }
+}
+
+impl Gateway {
+    /// Somebody wishes that the configuration is read anew.
+    pub(super) fn wish_reload(&mut self, reply: Option<Reply>) {
+        self.reload.next.extend(reply);
+        self.reload.at.get_or_insert(clock::now() + BURST);
+    }
+
+    /// Begins to read when it is time, and goes on with what is being applied.
+    pub(super) fn tick_reload(&mut self, now: Instant) {
+        if self.closing.stage() != Stage::Serving {
+            self.reload.change = None;
+            return;
+        }
+        if self.reload.deadline().is_some_and(|at| at <= now) {
+            self.reload.at = None;
+            self.reload.is_reading = true;
+            self.reload.now = std::mem::take(&mut self.reload.next);
+            self.manager.reloading(clock::monotonic_usec());
+            let (reader, result) = (self.reload.reader.clone(), self.reload.result.clone());
+            // Files may lie on a disk that hangs.
+            let read = move || drop(result.blocking_send((reader.0)()));
+            let thread = std::thread::Builder::new().name("reload".into()).spawn(read);
+            if let Err(source) = thread {
+                self.reloaded(Err(Error::Os { what: "start a thread", source }));
+            }
+        }
+        if self.reload.change.is_some() {
+            self.make_way();
+        }
+    }
+
+    /// The configuration was read.
+    pub(super) fn reloaded(&mut self, read: Result<Config, Error>) {
+        self.reload.is_reading = false;
+        match read.and_then(|config| self.compare(config)) {
+            Ok(Change { config, changes, .. }) if changes.is_empty() => {
+                self.adopted(config, changes);
+            }
+            Ok(change) => {
+                let names = |list: &[Instance]| {
+                    list.iter().map(Instance::as_str).collect::<Vec<_>>().join(", ")
+                };
+                let Changes { added, removed, changed } = &change.changes;
+                tracing::info!(
+                    added = names(added),
+                    removed = names(removed),
+                    changed = names(changed),
+                    "the configuration has changed"
+                );
+                self.reload.change = Some(change);
+                self.make_way();
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "the configuration was not reloaded: nothing is changed");
+                self.announce_config("refused", Some(e.to_string()));
+                self.manager.ready();
+                for reply in std::mem::take(&mut self.reload.now) {
+                    let (code, message) = (e.code(), format!("nothing is changed: {e}"));
+                    reply.refuse(Refusal { code, message, hint: e.hint() });
+                }
+            }
+        }
+    }
+
+    /// What `config` changes; refused if it brings trouble that was not there before.
+    fn compare(&self, config: Config) -> Result<Change, Error> {
+        let before = parts(self.slots.iter().filter(|slot| !slot.removed).map(|slot| &slot.spec));
+        let after = parts(config.instances.iter());
+        let is_old = |spec: &Spec| before.get(&spec.name).is_some_and(|old| old.spec == spec);
+        let troubles = config.instances.iter().filter(|spec| !is_old(spec));
+        let troubles: Vec<_> = troubles.filter_map(|spec| spec.body.as_ref().err()).collect();
+        if let Some(code) = troubles.iter().map(|trouble| trouble.code).max() {
+            let lines: Vec<_> = troubles.iter().map(|trouble| trouble.reason.as_str()).collect();
+            return Err(Error::Blocks { message: lines.join("\n"), code });
+        }
+        if (&config.state_dir, &config.runtime_dir) != (&self.dirs.0, &self.dirs.1) {
+            return Err(Error::Refused(Refusal {
+                code: Code::Config.number(),
+                message: "state_dir and runtime_dir cannot change while the supervisor runs".into(),
+                hint: Some("start it anew: `hermes-gw supervise --replace`".into()),
+            }));
+        }
+        let changes = changes::between(&before, &after);
+        let down = self.slots.iter().filter(|slot| !slot.removed);
+        let down = down.filter(|slot| slot.life.wanted() == Wanted::Down);
+        let down = down.map(|slot| slot.name.clone()).collect();
+        Ok(Change { config, changes, down })
+    }
+
+    /// Ends those that are touched; once all are idle, the change is made.
+    fn make_way(&mut self) {
+        let Some(change) = &self.reload.change else { return };
+        let touched = change.changes.removed.iter().chain(&change.changes.changed);
+        let touched: Vec<_> = touched.filter_map(|name| self.by_name.get(name)).copied().collect();
+        let mut all_idle = true;
+        for index in touched {
+            let Some(slot) = self.slots.get(index) else { continue };
+            let is_down = matches!(slot.life.phase(), Phase::Down);
+            // Also one that somebody has started meanwhile.
+            if !is_down && slot.life.wanted() == Wanted::Up {
+                self.live(index, Input::Kill(Force::No));
+            }
+            let Some(slot) = self.slots.get(index) else { continue };
+            let is_down = matches!(slot.life.phase(), Phase::Down);
+            all_idle &= is_down && slot.is_settled() && !self.tickets.concern(index);
+        }
+        if all_idle && let Some(change) = self.reload.change.take() {
+            self.apply(change);
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let Change { mut config, changes, down } = change;
+        let now = clock::now();
+        for name in &changes.removed {
+            if let Some(slot) = self.by_name.get(name).and_then(|index| self.slots.get_mut(*index))
+            {
+                slot.removed = true;
+            }
+        }
+        let mut start = Vec::new();
+        for spec in std::mem::take(&mut config.instances) {
+            if !changes.names().any(|name| *name == spec.name) {
+                continue;
+            }
+            let name = spec.name.clone();
+            let index = if let Some(index) = self.by_name.get(&name).copied() {
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.become_another(spec);
+                }
+                index
+            } else {
+                let seed = clock::random().map_or(0, u64::from_le_bytes);
+                self.slots.push(Slot::new(spec, &self.reload.opened, seed, now));
+                self.by_name.insert(name.clone(), self.slots.len() - 1);
+                self.slots.len() - 1
+            };
+            if !down.contains(&name) {
+                start.push(index);
+            }
+        }
+        slot::connect(&mut self.slots, &self.by_name);
+        self.adopted(config, changes);
+        for index in start {
+            self.live(index, Input::Start);
+        }
+    }
+
+    /// The new configuration holds.
+    fn adopted(&mut self, config: Config, changes: Changes) {
+        self.log = config.log;
+        self.stop = config.stop;
+        self.memory = config.memory;
+        let now = if changes.is_empty() { "unchanged" } else { "reloaded" };
+        let touched: Vec<_> = changes.names().map(Instance::as_str).collect();
+        self.announce_config(now, (!touched.is_empty()).then(|| touched.join(", ")));
+        self.manager.ready();
+        let list = |names: Vec<Instance>| names.iter().map(ToString::to_string).collect();
+        let told = Reloaded {
+            schema: SCHEMA,
+            result: now.into(),
+            added: list(changes.added),
+            removed: list(changes.removed),
+            changed: list(changes.changed),
+        };
+        for reply in std::mem::take(&mut self.reload.now) {
+            reply.answer(&told);
+        }
+    }
+}
+
+fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<&'a Spec>> {
+    specs
+        .map(|spec| {
+            let agent = match &spec.body {
+                Ok(Body::Platform { agent, .. }) => agent.clone(),
+                Ok(Body::Agent { .. }) | Err(_) => None,
+            };
+            (spec.name.clone(), Part { spec, agent })
+        })
+        .collect()
+}

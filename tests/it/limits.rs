@@ -1,0 +1,178 @@
+//! What the processes of the gateway may use, and what nobody may see of them (F69, F81).
+
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use crate::gateway::{Gateway, PROGRAM, stdout};
+
+const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
+
+/// The soft and the hard limit of a process.
+fn limit(pid: u64, name: &str) -> (String, String) {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    (words.next().unwrap(), words.next().unwrap())
+}
+
+fn pid(gateway: &Gateway, name: &str) -> u64 {
+    gateway.wait_ready(name)["pid"].as_u64().unwrap()
+}
+
+/// A gateway that starts with these limits of descriptors.
+fn running(soft: u32, hard: u32) -> Gateway {
+    let mut gateway = Gateway::new(CONFIG);
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    let supervise = gateway.command();
+    command.args(["-c", &script]).arg(supervise.get_program()).args(supervise.get_args());
+    gateway.start_as(command);
+    gateway
+}
+
+#[test]
+fn descriptors_are_for_the_supervisor_and_cores_for_nobody() {
+    let gateway = running(300, 2000);
+    assert_eq!(limit(gateway.pid().into(), "Max open files"), ("2000".into(), "2000".into()));
+    for name in ["local", "echo"] {
+        let worker = pid(&gateway, name);
+        assert_eq!(limit(worker, "Max open files"), ("300".into(), "2000".into()), "{name}");
+        assert_eq!(limit(worker, "Max core file size"), ("0".into(), "0".into()), "{name}");
+    }
+    assert_eq!(limit(gateway.pid().into(), "Max core file size"), ("0".into(), "0".into()));
+}
+
+#[test]
+fn native_workers_confine_themselves_and_status_tells() {
+    let gateway = Gateway::running(CONFIG);
+    for name in ["local", "echo"] {
+        let told = gateway.wait(name, "says how it is confined", |i| i["confined"].is_string());
+        let confined = told["confined"].as_str().unwrap();
+        assert!(confined.starts_with("files") || confined.starts_with("nothing:"), "{confined}");
+        eprintln!("{name}: {confined}");
+    }
+    gateway.wait("local", "tells its memory", |i| i["memory"].as_u64() > Some(100_000));
+}
+
+/// Everything works for a user without privileges, and others of that user cannot look inside.
+#[test]
+fn nobody_of_the_same_user_can_read_a_process_that_knows_secrets() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let mut gateway = Gateway::new(CONFIG);
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(gateway.path(""), open.clone()).unwrap();
+    // The user may not enter the directory of the build.
+    let program = gateway.path("hermes-gw");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    std::fs::set_permissions(&program, open).unwrap();
+    let mut command = Command::new(&program);
+    command.args(gateway.command().get_args()).uid(65_534).gid(65_534);
+    gateway.start_as(command);
+    let pids = [u64::from(gateway.pid()), pid(&gateway, "local"), pid(&gateway, "echo")];
+    for pid in pids {
+        let look = |what: &str| {
+            let mut command = Command::new("cat");
+            command.arg(format!("/proc/{pid}/{what}")).uid(65_534).gid(65_534);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        };
+        assert!(look("stat"), "what everybody may know");
+        assert!(!look("environ") && !look("maps"), "{pid}");
+    }
+    let mut restart = Command::new(&program);
+    restart.args(gateway.command().get_args()).args(["ctl", "restart"]).uid(65_534).gid(65_534);
+    let output = restart.output().unwrap();
+    assert!(output.status.success());
+    assert!(stdout(&output).contains("echo: restarted"), "{}", stdout(&output));
+    let mut kill = Command::new(&program);
+    kill.args(gateway.command().get_args()).args(["ctl", "kill", "--force"]).uid(65_534);
+    assert!(kill.gid(65_534).status().unwrap().success());
+    gateway.left();
+}
+
+#[test]
+fn a_worker_that_grows_too_large_is_replaced_and_nothing_is_lost() {
+    use std::io::Write;
+    let gateway = Gateway::running(
+        "[gateway]\nmemory_mb = 4\n[platform.local]\n[platform.other]\nkind = \"local\"\n\
+         [agent.hermes]\nkind = \"socket\"\n",
+    );
+    let (before, other) = (gateway.wait_ready("local"), gateway.wait_ready("other"));
+    let mut chat = gateway.command();
+    chat.args(["chat", "--timeout", "5s"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut chat = chat.stderr(Stdio::null()).spawn().unwrap();
+    chat.stdin.as_mut().unwrap().write_all(b"keep this\n").unwrap();
+    gateway.wait("local", "has accepted it", |i| i["store"]["accepted"] == 1);
+    // Lines that never end.
+    let line = vec![b'x'; 200_000];
+    let terminals: Vec<_> = (0..60)
+        .map(|_| {
+            let mut terminal =
+                UnixStream::connect(gateway.state().join("chat-local.sock")).unwrap();
+            terminal.write_all(&line).unwrap();
+            terminal
+        })
+        .collect();
+    let told = gateway.wait("local", "was replaced, and is ready", |i| {
+        i["generation"].as_u64() > before["generation"].as_u64() && i["phase"] == "ready"
+    });
+    let cause = told["exits"][0]["cause"].as_str().unwrap();
+    assert!(cause.starts_with("exit 0 (ok): replaced: it used "), "{cause}");
+    assert!(cause.ends_with(" MiB of memory, at most 4"), "{cause}");
+    assert_eq!(told["store"]["waiting"], 1, "what was accepted is kept");
+    assert_eq!(gateway.instance("other")["pid"], other["pid"]);
+    drop(terminals);
+    let _ = chat.kill();
+    let _ = chat.wait();
+}
+
+fn descriptors(pid: u64) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// F69: clients that die in the middle of a request, with few descriptors.
+#[test]
+fn clients_that_die_in_the_middle_cost_nothing() {
+    use std::io::Write;
+    let gateway = running(256, 256);
+    let own: u64 = gateway.pid().into();
+    pid(&gateway, "local");
+    let (before, memory) = (descriptors(own), memory(own));
+    let requests: [&[u8]; 4] = [
+        b"{\"id\":1,\"method\":\"sta",
+        b"{\"id\":1,\"method\":\"status\"}\n",
+        b"{\"id\":1,\"method\":\"events\"}\n",
+        b"\x89HGW\x01\x01",
+    ];
+    for n in 0..10_000 {
+        let mut stream = UnixStream::connect(gateway.socket()).unwrap();
+        let _ = stream.write_all(requests[n % requests.len()]);
+    }
+    gateway.wait_ready("local");
+    gateway.until("its descriptors are back", || (descriptors(own) <= before + 3).then_some(()));
+    let grown = self::memory(own).saturating_sub(memory);
+    eprintln!("descriptors {before} -> {}, memory grew by {} KiB", descriptors(own), grown / 1024);
+    assert!(grown < 8 << 20, "{grown}");
+}
+
+fn memory(pid: u64) -> u64 {
+    supervisor::process::limits::memory(u32::try_from(pid).unwrap()).unwrap()
+}
+
+/// More clients than there are descriptors: they wait, and nobody spins.
+#[test]
+fn more_clients_than_descriptors_wait_for_their_turn() {
+    let gateway = running(64, 64);
+    pid(&gateway, "local");
+    let silent: Vec<_> = (0..60).map(|_| UnixStream::connect(gateway.socket()).unwrap()).collect();
+    // They are cut after a few seconds each, and the last one is served.
+    assert!(gateway.status().is_some());
+    drop(silent);
+    let complaints = gateway.log().matches("cannot accept").count();
+    assert!(complaints < 100, "{complaints}");
+    pid(&gateway, "local");
+}

@@ -1,0 +1,95 @@
+//! Places where a supervisor is started: containers, and file systems of all sorts (F10).
+
+use std::process::{Command, Stdio};
+
+use crate::gateway::{Gateway, stderr};
+
+const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
+
+/// The processes of the namespace whose first process this is, by their name.
+fn named(first: u64, name: &str) -> Vec<String> {
+    let inside = Command::new("nsenter")
+        .args(["--target", &first.to_string(), "--pid", "--mount", "ps", "-eo", "stat=,comm="])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(inside.stdout).unwrap();
+    text.lines().filter(|line| line.ends_with(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn as_process_1_it_serves_again_and_again_and_reaps_what_it_is_given() {
+    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut possible = Command::new("unshare");
+    possible.args(namespace).arg("true").stderr(Stdio::null());
+    if !possible.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no process can be number 1 here");
+        return;
+    }
+    let mut gateway = Gateway::new(CONFIG);
+    let start = |gateway: &mut Gateway| {
+        let mut command = Command::new("unshare");
+        let supervise = gateway.command();
+        command.args(namespace).arg(supervise.get_program()).args(supervise.get_args());
+        gateway.start_as(command);
+        assert_eq!(gateway.status().unwrap()["pid"], 1);
+    };
+    // The volume keeps what a former process 1 has left.
+    for _ in 0..20 {
+        start(&mut gateway);
+        gateway.kill_supervisor();
+    }
+    start(&mut gateway);
+    gateway.wait_ready("local");
+    let outer = gateway.pid();
+    let children = format!("/proc/{outer}/task/{outer}/children");
+    let first: u64 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    // What somebody else runs in the container is handed to process 1 when its parent ends.
+    let run = |script: &str| {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", &first.to_string(), "--pid", "--mount", "sh", "-c", script]);
+        enter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(enter.status().unwrap().success());
+    };
+    run("(setsid sleep 600 &)");
+    for _ in 0..10 {
+        run("(setsid sh -c 'exit 3' &)");
+    }
+    assert!(gateway.run(&["ctl", "restart", "--force"]).status.success());
+    gateway.wait_ready("local");
+    assert_eq!(named(first, "sleep").len(), 1, "a stranger is left alone");
+    gateway.until("no zombie is left", || {
+        let all = named(first, "");
+        (!all.is_empty() && !all.iter().any(|line| line.starts_with('Z'))).then_some(())
+    });
+}
+
+/// A library that takes the place of the system's `flock`.
+fn with_flock(gateway: &Gateway, body: &str) -> Command {
+    let (source, library) = (gateway.path("flock.c"), gateway.path("flock.so"));
+    let text = format!(
+        "#include <errno.h>\nint flock(int fd, int how) {{ (void)fd; (void)how; {body} }}\n"
+    );
+    std::fs::write(&source, text).unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    assert!(cc.status().unwrap().success());
+    let mut command = gateway.command();
+    command.env("LD_PRELOAD", library);
+    command
+}
+
+#[test]
+fn a_file_system_without_locks_is_refused_with_one_message() {
+    let gateway = Gateway::new(CONFIG);
+    for (body, why) in [
+        ("return 0;", "this file system keeps no locks: the state needs a local one"),
+        ("errno = ENOLCK; return -1;", "No locks available"),
+    ] {
+        let output = with_flock(&gateway, body).args(["supervise", "-q"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
+        let told = stderr(&output);
+        assert!(told.contains(why) && told.contains("take the lock"), "{told}");
+        assert!(told.contains("hint: name another directory with --state-dir"), "{told}");
+        assert_eq!(told.lines().count(), 2, "{told}");
+    }
+}

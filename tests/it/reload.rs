@@ -1,0 +1,150 @@
+//! Another configuration while the gateway serves (F28).
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::gateway::{Gateway, is_alive, signal, stderr, stdout};
+
+const CONFIG: &str = "[platform.one]\nkind = \"local\"\n[platform.two]\nkind = \"local\"\n\
+                      [agent.hermes]\nkind = \"socket\"\n";
+
+fn write(gateway: &Gateway, config: &str) {
+    std::fs::write(gateway.path("config.toml"), config).unwrap();
+}
+
+fn pid(gateway: &Gateway, name: &str) -> Value {
+    gateway.wait(name, "ready", |i| i["phase"] == "ready")["pid"].clone()
+}
+
+fn reload(gateway: &Gateway) -> String {
+    let output = gateway.run(&["ctl", "reload"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout(&output)
+}
+
+/// Says something and hears it back.
+fn chat(gateway: &Gateway, instance: &str, text: &str) -> String {
+    let mut command = gateway.command();
+    command.args(["chat", "--instance", instance]);
+    let mut chat =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    writeln!(chat.stdin.take().unwrap(), "{text}").unwrap();
+    stdout(&chat.wait_with_output().unwrap())
+}
+
+#[test]
+fn only_what_differs_is_started_anew() {
+    let gateway = Gateway::running(CONFIG);
+    let before = ["one", "two", "hermes"].map(|name| pid(&gateway, name));
+    assert_eq!(reload(&gateway), "configuration: unchanged\n");
+
+    write(&gateway, &CONFIG.replace("\"socket\"", "\"socket\"\nlease_s = 7"));
+    assert_eq!(reload(&gateway), "configuration: reloaded: changed hermes\n");
+    assert_ne!(pid(&gateway, "hermes"), before[2]);
+    assert_eq!([pid(&gateway, "one"), pid(&gateway, "two")], before[..2]);
+
+    // A second agent comes, and one platform moves to it; what waited for the first one goes along.
+    let waiting = chat_without_answer(&gateway, "two");
+    let moved = CONFIG
+        .replace("[agent", "agent = \"echo\"\n[agent")
+        .replace("[platform.two]", "agent = \"hermes\"\n[platform.two]")
+        + "[agent.echo]\n";
+    write(&gateway, &moved);
+    assert_eq!(reload(&gateway), "configuration: reloaded: added echo; changed hermes, two\n");
+    assert_eq!(pid(&gateway, "one"), before[0]);
+    assert_eq!(waiting.wait_with_output().unwrap().stdout, b"it waits\n");
+    assert_eq!(chat(&gateway, "two", "hello"), "hello\n");
+
+    // One goes, and comes back.
+    let former = pid(&gateway, "two").as_u64().unwrap();
+    write(&gateway, &CONFIG.replace("[platform.two]\nkind = \"local\"\n", ""));
+    assert_eq!(reload(&gateway), "configuration: reloaded: removed echo, two\n");
+    assert!(!is_alive(former));
+    let names = gateway.status().unwrap()["instances"].as_array().unwrap().len();
+    assert_eq!(names, 2);
+    assert_eq!(gateway.run(&["ctl", "restart", "two"]).status.code(), Some(64));
+    write(&gateway, &moved);
+    assert!(reload(&gateway).contains("added echo, two"));
+    assert_eq!(chat(&gateway, "two", "again"), "again\n");
+    assert_eq!(pid(&gateway, "one"), before[0], "through all of that");
+}
+
+/// Says something that nobody answers yet.
+fn chat_without_answer(gateway: &Gateway, instance: &str) -> std::process::Child {
+    let mut command = gateway.command();
+    command.args(["chat", "--instance", instance, "--name", "waiting"]);
+    let mut chat =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    writeln!(chat.stdin.take().unwrap(), "it waits").unwrap();
+    gateway.wait(instance, "has accepted it", |i| i["store"]["waiting"] == 1);
+    chat
+}
+
+#[test]
+fn a_wrong_file_changes_nothing_and_says_why() {
+    let gateway = Gateway::running(CONFIG);
+    let before = ["one", "two", "hermes"].map(|name| pid(&gateway, name));
+    for (config, why) in [
+        ("[platform", "read the configuration"),
+        ("[platfrom.x]\n", "did you mean \"platform\"?"),
+        (&CONFIG.replace("local", "slack"), "kind must be one of local, feishu"),
+        (&format!("[gateway]\nstate_dir = \"x\"\n{CONFIG}"), "cannot change while"),
+    ] {
+        write(&gateway, config);
+        let output = gateway.run(&["ctl", "reload"]);
+        assert_eq!(output.status.code(), Some(78));
+        let told = stderr(&output);
+        assert!(told.contains("nothing is changed: ") && told.contains(why), "{told}");
+    }
+    assert_eq!(["one", "two", "hermes"].map(|name| pid(&gateway, name)), before);
+    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
+    assert!(journal.contains("\"now\":\"refused\""), "{journal}");
+}
+
+#[test]
+fn a_block_that_was_wrong_is_mended() {
+    let gateway = Gateway::running(&CONFIG.replace("[platform.two]\nkind", "[platform.two]\nknid"));
+    let one = pid(&gateway, "one");
+    gateway.wait("two", "held", |i| i["phase"] == "held");
+    assert_eq!(reload(&gateway), "configuration: unchanged\n", "what is as wrong as before");
+    write(&gateway, CONFIG);
+    assert!(reload(&gateway).contains("changed hermes, two"));
+    pid(&gateway, "two");
+    assert_eq!(pid(&gateway, "one"), one);
+}
+
+#[test]
+fn a_hundred_wishes_are_one_reading() {
+    let gateway = Gateway::running(CONFIG);
+    let generation = gateway.wait("one", "ready", |i| i["phase"] == "ready")["generation"].clone();
+    let mut events = gateway.events();
+    for n in 0..100 {
+        write(&gateway, &CONFIG.replace("[agent", &format!("agent = \"hermes\"\n# {n}\n[agent")));
+        let two = CONFIG.replace("[platform.one]", "[platform.one]\nagent = \"hermes\"");
+        write(&gateway, &two.replace("hermes", &format!("hermes{n}")));
+        signal(gateway.pid().into(), "HUP");
+    }
+    let first = events.wait(|event| event["event"] == "config");
+    assert_eq!(first["now"], "reloaded");
+    gateway.wait("hermes99", "ready", |i| i["phase"] == "ready");
+    let after = gateway.wait("one", "ready", |i| i["phase"] == "ready")["generation"].clone();
+    let restarts = after.as_u64().unwrap() - generation.as_u64().unwrap();
+    assert!(restarts <= 10, "{restarts} restarts");
+}
+
+#[test]
+fn an_instance_that_was_killed_stays_down() {
+    let gateway = Gateway::running(CONFIG);
+    pid(&gateway, "one");
+    assert!(gateway.run(&["ctl", "kill", "one"]).status.success());
+    write(&gateway, &CONFIG.replace("[platform.one]", "[platform.one]\nagent = \"hermes\""));
+    // The only agent was its agent before: that is no difference.
+    assert_eq!(reload(&gateway), "configuration: unchanged\n");
+    write(&gateway, &CONFIG.replace("hermes", "other"));
+    assert!(reload(&gateway).contains("changed one, two"));
+    pid(&gateway, "two");
+    assert_eq!(gateway.instance("one")["phase"], "down");
+    assert!(gateway.run(&["ctl", "start", "one"]).status.success());
+}

@@ -1,0 +1,370 @@
+"""Boots systemd in namespaces of its own, runs the shipped unit in it and prints `ok` or `FAIL` for each check.
+
+Usage: check.py PROGRAM CGROUP2_MOUNT
+
+The directories that systemd cleans at boot are private before it starts; it starts a target of ours and nothing else.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ASSETS = os.path.join(HERE, "../../supervisor/assets")
+PROGRAM, GROUPS = os.path.abspath(sys.argv[1]), sys.argv[2]
+UNIT = "hermes-gw"
+PATIENCE = 20
+
+CONFIG = """
+[platform.local]
+agent = "echo"
+[platform.other]
+kind = "local"
+agent = "slow"
+[agent.echo]
+[agent.slow]
+kind = "socket"
+"""
+
+BOOT = """
+set -e
+mount -t proc proc /proc
+for dir in /run /tmp /var/lib /var/log /etc/systemd/system; do mount -t tmpfs tmpfs $dir; done
+umount -R /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs tmpfs /usr/local/bin
+touch /usr/local/bin/hermes-gw && mount --bind "$0" /usr/local/bin/hermes-gw
+printf '[Unit]\\nDescription=nothing but what the test starts\\n' > /etc/systemd/system/test.target
+exec env -i container=test PATH="$PATH" /lib/systemd/systemd --system --unit=test.target --log-target=null
+"""
+
+# An agent that takes an event and never says anything again.
+AGENT = """
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+for n, method in enumerate(("initialize", "ready")):
+    s.sendall((json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": {}}) + "\\n").encode())
+for line in s.makefile():
+    if "event.deliver" in line:
+        print("taken", flush=True)
+"""
+
+failed = []
+
+
+def check(what, good, detail=""):
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else f': {detail}'}", flush=True)
+    if not good:
+        failed.append(what)
+
+
+def until(what, look, within=PATIENCE):
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.02)
+    check(what, False, f"not within {within} s; {show()}")
+    return None
+
+
+class Machine:
+    """The namespaces and the systemd in them."""
+
+    def __init__(self):
+        self.group = os.path.join(GROUPS, f"hermes-gw-systemd-{os.getpid()}")
+        os.mkdir(self.group)
+        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--cgroup", "--propagation",
+                   "private", "bash", "-c", BOOT, PROGRAM]
+
+        def join():
+            with open(os.path.join(self.group, "cgroup.procs"), "w") as procs:
+                procs.write("0")
+
+        self.outer = subprocess.Popen(command, preexec_fn=join, stdin=subprocess.DEVNULL)
+        children = f"/proc/{self.outer.pid}/task/{self.outer.pid}/children"
+        while not (text := open(children).read().split()):
+            time.sleep(0.01)
+        self.pid = text[0]
+
+    def run(self, *command, **options):
+        enter = ["nsenter", "--target", self.pid, "--all", "--"]
+        options = {"text": True, "capture_output": True, "stdin": subprocess.DEVNULL, "timeout": PATIENCE, **options}
+        return subprocess.run([*enter, *command], **options)
+
+    def popen(self, *command, **options):
+        return subprocess.Popen(["nsenter", "--target", self.pid, "--all", "--", *command], text=True, **options)
+
+    def write(self, path, text):
+        self.run("mkdir", "-p", os.path.dirname(path))
+        done = self.run("tee", path, input=text, stdin=None)
+        assert done.returncode == 0, done.stderr
+
+    def end(self):
+        self.outer.kill()
+        self.outer.wait()
+        for _ in range(500):
+            try:
+                for path, _, _ in os.walk(self.group, topdown=False):
+                    os.rmdir(path)
+                return
+            except OSError:
+                time.sleep(0.02)
+
+
+def ctl(*words):
+    return machine.run("systemctl", *words)
+
+
+def show(unit=UNIT):
+    names = "ActiveState,SubState,Result,MainPID,NRestarts,StatusText,ExecMainStatus,ControlGroup"
+    lines = ctl("show", f"--property={names}", unit).stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def is_state(state, **members):
+    def look():
+        shown = show()
+        return shown if shown["ActiveState"] == state and all(shown[k] == v for k, v in members.items()) else None
+
+    return look
+
+
+def serving(other_than=None):
+    """Active, all workers ready, and not the process that was."""
+    def look():
+        shown = show()
+        if shown["ActiveState"] != "active" or shown["MainPID"] in ("0", other_than):
+            return None
+        return shown if all(i["phase"] == "ready" for i in status().get("instances", [{"phase": ""}])) else None
+
+    return until("it serves", look)
+
+
+def gateway(*words, **options):
+    return machine.run("/usr/local/bin/hermes-gw", "--state-dir", "/var/lib/hermes-gw", *words, **options)
+
+
+def status():
+    try:
+        return json.loads(gateway("ctl", "status", "--json").stdout)
+    except ValueError:
+        return {}
+
+
+def drop_in(text, unit=UNIT):
+    machine.write(f"/etc/systemd/system/{unit}.service.d/test.conf",
+                  f"[Service]\nEnvironment=HERMES_GW_CONFIG=/run/gw/config.toml\n{text}\n")
+    ctl("daemon-reload")
+
+
+def kill(signal_name, pid):
+    return machine.run("kill", f"-{signal_name}", str(pid))
+
+
+def members(shown):
+    """The processes in the unit's control group, and those in each group below it."""
+    root = f"/sys/fs/cgroup{shown['ControlGroup']}"
+    script = f"cd {root} && for d in . worker-*; do echo $d $(cat $d/cgroup.procs); done"
+    lines = machine.run("sh", "-c", script).stdout.splitlines()
+    return {line.split()[0]: line.split()[1:] for line in lines}
+
+
+def stays(state, seconds=4):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if show()["ActiveState"] != state:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def starts_and_stops():
+    done = ctl("start", UNIT)
+    check("systemctl start returns when it serves", done.returncode == 0, done.stderr)
+    shown = serving()
+    check("it tells how it is", until("serving", lambda: show()["StatusText"].startswith("serving: ")))
+    groups = members(shown)
+    pids = {str(i["pid"]) for i in status()["instances"]}
+    own = {pid for name, procs in groups.items() if name != "." for pid in procs}
+    check("each worker is in a control group of its own", own == pids and len(groups) == len(pids) + 1, groups)
+    check("the supervisor alone is in the unit's", groups["."] == [shown["MainPID"]], groups)
+
+    # A process that has nothing in common with its worker but the control group.
+    local = next(i for i in status()["instances"] if i["name"] == "local")
+    stranger = machine.popen("sh", "-c", f"echo $$ > /sys/fs/cgroup{shown['ControlGroup']}/worker-local-1/cgroup.procs; "
+                             "trap '' TERM; while :; do sleep 600; done")
+    until("it has joined", lambda: len(members(shown).get("worker-local-1", [])) > 2)
+    check("restart --force succeeds", gateway("ctl", "restart", "local", "--force").returncode == 0)
+    check("cgroup.kill ends what shares only the group", stranger.wait(PATIENCE) != 0)
+    now = members(shown)
+    check("the empty group is removed", "worker-local-1" not in now and "worker-local-2" in now, now)
+    check("its process is another", next(i for i in status()["instances"] if i["name"] == "local")["pid"] != local["pid"])
+
+    begun = time.monotonic()
+    check("systemctl stop", ctl("stop", UNIT).returncode == 0)
+    shown = show()
+    check("a stop ends well", (shown["ActiveState"], shown["Result"]) == ("inactive", "success"), shown)
+    check("and soon", time.monotonic() - begun < 10, time.monotonic() - begun)
+    check("and it stays down", stays("inactive"), show())
+    check("nothing is left", not machine.run("pgrep", "-f", "hermes-gw|/proc/self/exe").stdout)
+
+
+def the_matrix():
+    ctl("start", UNIT)
+    before = serving()
+    check("systemctl restart", ctl("restart", UNIT).returncode == 0)
+    shown = serving(before["MainPID"])
+    check("restarted by the manager: serves again, not counted", shown["NRestarts"] == "0", shown)
+
+    for name in ("TERM", "INT", "KILL", "ABRT"):
+        before = serving()
+        begun = time.monotonic()
+        kill(name, before["MainPID"])
+        shown = serving(before["MainPID"])
+        took = time.monotonic() - begun
+        check(f"{name} from a stranger: up again within 5 s", took < 5 + 2, f"{took:.1f} s {shown}")
+
+    before = serving()
+    machine.run("sh", "-c", f"kill -TERM {before['MainPID']}; kill -TERM {before['MainPID']}")
+    check("TERM twice from a stranger, while draining: up again", serving(before["MainPID"]))
+
+    ctl("stop", UNIT)
+    ctl("start", "--no-block", UNIT)
+    pid = until("it is starting", lambda: (s := show())["MainPID"] != "0" and s["MainPID"])
+    kill("TERM", pid)
+    check("TERM from a stranger while starting: up again", serving())
+
+    done = gateway("ctl", "kill")
+    check("ctl kill succeeds", done.returncode == 0, done.stderr)
+    until("it is down", is_state("inactive", Result="success"))
+    check("ctl kill: stays down, and not failed", stays("inactive"), show())
+
+
+def a_reload():
+    ctl("start", UNIT)
+    before = serving()
+    pids = {i["name"]: i["pid"] for i in status()["instances"]}
+    machine.write("/run/gw/config.toml", CONFIG + "lease_s = 7\n")
+    check("systemctl reload", ctl("reload", UNIT).returncode == 0)
+    until("the changed instance is another process", lambda: {i["name"]: i["pid"] for i in status()["instances"]}["slow"]
+          not in (pids["slow"], None))
+    shown = serving()
+    now = {i["name"]: i["pid"] for i in status()["instances"]}
+    check("the supervisor and the others are the same", shown["MainPID"] == before["MainPID"]
+          and all(now[name] == pids[name] for name in pids if name != "slow"), (pids, now))
+    machine.write("/run/gw/config.toml", "[platform\n")
+    ctl("reload", UNIT)
+    until("it says so", lambda: "was not reloaded" in machine.run("journalctl", "--no-pager", "-u", UNIT).stdout)
+    shown = serving()
+    check("a wrong file changes nothing", shown["MainPID"] == before["MainPID"], shown)
+    machine.write("/run/gw/config.toml", CONFIG)
+    ctl("stop", UNIT)
+
+
+def a_wrong_configuration():
+    machine.write("/run/gw/config.toml", "[platform\n")
+    ctl("start", UNIT)
+    until("it has failed", is_state("failed", ExecMainStatus="78"))
+    check("a wrong configuration: failed with 78, not restarted", stays("failed"), show())
+    machine.write("/run/gw/config.toml", CONFIG)
+    check("mended, start works at once", ctl("start", UNIT).returncode == 0 and serving())
+    ctl("stop", UNIT)
+
+
+def the_watchdog():
+    drop_in("WatchdogSec=2")
+    ctl("start", UNIT)
+    before = serving()
+    time.sleep(5)
+    check("a healthy loop is left alone for many intervals", show()["MainPID"] == before["MainPID"], show())
+    kill("STOP", before["MainPID"])
+    begun = time.monotonic()
+    shown = serving(before["MainPID"])
+    check("a loop that stands still is replaced", shown and shown["NRestarts"] == "1", shown)
+    print(f"     after {time.monotonic() - begun:.1f} s, with an interval of 2 s")
+    ctl("stop", UNIT)
+
+
+def the_stop_limit():
+    for limit in (5, 8):
+        drop_in(f"TimeoutStopSec={limit}\nDynamicUser=no\nEnvironment=HERMES_GW_CONFIG=/run/gw/config.toml")
+        ctl("start", UNIT)
+        serving()
+        agent = machine.popen("python3", "-c", AGENT, "/run/hermes-gw/agent-slow.sock", stdout=subprocess.PIPE)
+        text = {"stdin": None, "input": f"work that never ends {limit}\n"}
+        chat = machine.popen("/usr/local/bin/hermes-gw", "--state-dir", "/var/lib/hermes-gw", "chat", "--instance", "other",
+                             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        chat.stdin.write(text["input"])
+        chat.stdin.flush()
+        check("the agent has taken an event", agent.stdout.readline().strip() == "taken")
+        begun = time.monotonic()
+        ctl("stop", UNIT)
+        took = time.monotonic() - begun
+        shown = show()
+        good = shown["Result"] == "success" and shown["ExecMainStatus"] == "0" and took < limit - 1
+        check(f"work that never ends, a limit of {limit} s: it leaves by itself", good, f"{took:.1f} s {shown}")
+        print(f"     after {took:.1f} s")
+        chat.kill()
+        agent.kill()
+        ctl("start", UNIT)
+        serving()
+        waiting = next(i for i in status()["instances"] if i["name"] == "other")["store"]["waiting"]
+        check("and the event waits", waiting >= 1, waiting)
+        ctl("stop", UNIT)
+
+
+def two_managers():
+    drop_in("DynamicUser=no")
+    unit = open(os.path.join(ASSETS, f"{UNIT}.service")).read()
+    machine.write("/etc/systemd/system/second.service", unit)
+    drop_in("DynamicUser=no", unit="second")
+    ctl("start", UNIT)
+    first = serving()
+    ctl("start", "--no-block", "second")
+    waits = until("the second waits", lambda: (s := show("second"))["StatusText"].startswith("waiting for") and s)
+    check("it says for whom", f"pid {first['MainPID']}" in waits["StatusText"], waits)
+    end = time.monotonic() + 60
+    calm = True
+    while time.monotonic() < end and calm:
+        one, two = show(), show("second")
+        calm = (one["MainPID"] == first["MainPID"] and two["MainPID"] == waits["MainPID"]
+                and (one["ActiveState"], two["ActiveState"]) == ("active", "activating"))
+        time.sleep(1)
+    check("for a minute one serves and the other waits", calm, (show(), show("second")))
+    journal = machine.run("cat", "/var/lib/hermes-gw/journal.jsonl").stdout.splitlines()
+    last = [json.loads(line) for line in journal if '"supervisor"' in line][-1]
+    check("nobody asked anybody to leave", last["now"] == "started", last)
+    ctl("stop", UNIT)
+    until("the second serves", lambda: show("second")["ActiveState"] == "active")
+    check("as soon as the first has left", show("second")["MainPID"] == waits["MainPID"], show("second"))
+    ctl("stop", "second")
+
+
+machine = Machine()
+try:
+    until("systemd is up", lambda: ctl("is-system-running").stdout.strip() in ("running", "degraded") or None)
+    # An unprivileged service asks its manager over the bus.
+    ctl("start", "dbus.socket")
+    machine.write("/run/gw/config.toml", CONFIG)
+    machine.write(f"/etc/systemd/system/{UNIT}.service", open(os.path.join(ASSETS, f"{UNIT}.service")).read())
+    complaints = machine.run("systemd-analyze", "verify", f"/etc/systemd/system/{UNIT}.service").stderr
+    check("systemd understands the unit", UNIT not in complaints, complaints)
+    user = "/run/user-unit/hermes-gw.service"
+    machine.write(user, open(os.path.join(ASSETS, f"{UNIT}.user.service")).read())
+    complaints = machine.run("systemd-analyze", "--user", "verify", user).stderr
+    check("and the one for users", "hermes-gw.service:" not in complaints, complaints)
+    drop_in("")
+    for part in (starts_and_stops, the_matrix, a_reload, a_wrong_configuration, the_watchdog, the_stop_limit, two_managers):
+        print(f"-- {part.__name__.replace('_', ' ')}", flush=True)
+        part()
+finally:
+    if failed:
+        print(machine.run("journalctl", "--no-pager", "-u", UNIT, "-n", "40").stdout[-4000:])
+    machine.end()
+sys.exit(f"{len(failed)} failed" if failed else 0)
