@@ -60,7 +60,9 @@ impl Gateway {
         let arrival = self.store.arrival(&instance, event);
         let quota = Quota { events: desk.inbox.max_events, bytes: desk.inbox.max_bytes };
         let (ticket, lane) = (self.tickets.name(), event.lane(instance));
-        self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, lane });
+        let told = cursor.clone();
+        self.tickets
+            .hold(ticket, Pending::Accept { slot: index, generation, seq, lane, cursor: told });
         self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms, quota });
     }
 
@@ -70,10 +72,14 @@ impl Gateway {
         index: usize,
         generation: Generation,
         seq: Seq,
-        lane: Lane,
+        (lane, cursor): (Lane, Option<Cursor>),
         answer: Answer,
     ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
+        if matches!(answer, Answer::Accepted(_) | Answer::Duplicate) && cursor.is_some() {
+            // What the next generation goes on from, now that it is durable.
+            slot.cursor = cursor;
+        }
         let Desk::Platform(desk) = &mut slot.desk else { return };
         match answer {
             Answer::Accepted(id) => {

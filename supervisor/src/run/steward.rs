@@ -610,8 +610,8 @@ impl Gateway {
     /// The store's answer, to whoever asked.
     pub(super) fn settle(&mut self, pending: Pending, answer: Answer) {
         match pending {
-            Pending::Accept { slot, generation, seq, lane } => {
-                self.accepted(slot, generation, seq, lane, answer);
+            Pending::Accept { slot, generation, seq, lane, cursor } => {
+                self.accepted(slot, generation, seq, (lane, cursor), answer);
             }
             Pending::AcceptReply { slot, generation, seq } => {
                 self.reply_accepted(slot, generation, seq, answer);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use protocol::control::Decision;
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
+use protocol::worker::Cursor;
 
 use crate::clock;
 use crate::link::Reply;
@@ -18,7 +19,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A request whose answer is awaited. `usize`: the slot that it is for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    Accept { slot: usize, generation: Generation, seq: Seq, lane: Lane },
+    Accept { slot: usize, generation: Generation, seq: Seq, lane: Lane, cursor: Option<Cursor> },
     AcceptReply { slot: usize, generation: Generation, seq: Seq },
     Heads { slot: usize, after: EventId },
     Next { slot: usize, lane: Lane, after: EventId },

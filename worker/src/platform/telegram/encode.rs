@@ -199,6 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_block_takes_nothing_from_the_one_before_it() {
+        let markdown = "```\na\n\n\n```\n```\n```\n****";
+        let part = &parts(markdown)[0];
+        let body = body(part, To { chat: 1, topic: None, reply: None });
+        assert_eq!(body["entities"], json!([{"type": "pre", "offset": 0, "length": 3}]));
+        assert_eq!(part.text, "a\n\n———");
+    }
+
+    #[test]
     fn blank_replies_have_no_parts() {
         assert!(parts("").is_empty() && parts(" \n\t ").is_empty());
     }

@@ -188,7 +188,9 @@ impl Writer {
                 self.gap(2);
             }
             TagEnd::CodeBlock => {
-                if self.done.text.ends_with('\n') {
+                // The last line end of the code; before an empty block stands what is not its own.
+                let own = matches!(self.open.last(), Some(Open::Span(_, start)) if self.done.text.len() > *start);
+                if own && self.done.text.ends_with('\n') {
                     self.done.text.pop();
                 }
                 self.close();
