@@ -64,6 +64,16 @@ pub enum InboundKind {
     Unreadable,
 }
 
+impl InboundKind {
+    /// Whether somebody says something with it that waits for an answer.
+    pub fn is_said(self) -> bool {
+        match self {
+            Self::Message | Self::Button => true,
+            Self::Edit | Self::Reaction | Self::Member | Self::Other | Self::Unreadable => false,
+        }
+    }
+}
+
 /// What sort of chat.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -24,6 +24,8 @@ use crate::socket::{Peer, Stream};
 const OPENING: Duration = Duration::from_secs(5);
 /// How long a worker may refuse to read.
 const UNREAD: Duration = Duration::from_secs(30);
+/// How long what a worker said before it went may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Frames that may wait for a worker: more than all its windows together.
 const QUEUE: usize = 16 * 1024;
 /// Lines that may wait for a tool.
@@ -248,6 +250,13 @@ async fn write(
             Ok(Ok(())) => {}
             Ok(Err(e)) => {
                 tracing::debug!(error = %e, "cannot write to a worker");
+                // It is gone, and its last words may not be read yet: the reading side finds the end.
+                let rest = async { while outgoing.recv().await.is_some() {} };
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    () = tokio::time::sleep(LAST_WORDS) => {}
+                    () = rest => {}
+                }
                 break;
             }
             Err(_) => {

@@ -105,7 +105,13 @@ impl Agent for OpenAi {
                 () = context.stop.cancelled() => return Ok(()),
                 Some(incoming) = context.incoming.recv() => {
                     if let ToAgent::Deliver(delivery) = incoming {
-                        desk.take(delivery);
+                        if delivery.event.kind.is_said() {
+                            desk.take(delivery);
+                        } else {
+                            // A server of completions has no ear for what nobody says.
+                            let event_id = delivery.event_id;
+                            context.say.say(FromWorker::Ack { event_id }).await;
+                        }
                     }
                 }
                 Some(done) = desk.work.next() => desk.done(done, &context).await,

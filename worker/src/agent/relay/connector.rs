@@ -277,7 +277,10 @@ impl Connector {
 
     fn deliver(&mut self, delivery: Box<Delivery>, out: &mut Vec<Action>) {
         let event_id = delivery.event_id;
-        if self.book.add(delivery) {
+        if !delivery.event.kind.is_said() {
+            // As text it would be taken for a question.
+            out.push(Action::Say(FromWorker::Ack { event_id }));
+        } else if self.book.add(delivery) {
             tracing::info!(event_id = event_id.0, "its first copy was answered meanwhile");
             out.push(Action::Say(FromWorker::Ack { event_id }));
         }

@@ -1,6 +1,6 @@
 //! The connector against an agent played by hand, with time at will (F20, F98).
 
-use protocol::event::{ChatType, Receipt, ReplyState};
+use protocol::event::{ChatType, InboundKind, Receipt, ReplyState};
 use protocol::id::OutboundId;
 
 use super::super::source::tests::delivery;
@@ -212,6 +212,16 @@ fn an_event_is_kept_until_its_answer_is_stored() {
     let last = replies.last().unwrap();
     assert_eq!((last.text.as_str(), last.reply_to.as_deref()), ("answer", Some("m1")));
     assert_eq!(world.told(), ["ack 1"]);
+}
+
+#[test]
+fn what_nobody_says_is_acknowledged_and_not_asked() {
+    let mut world = World::open(None);
+    let mut reaction = delivery(1, "feishu", "oc_1");
+    reaction.event.kind = InboundKind::Reaction;
+    world.on(Input::Deliver(Box::new(reaction)));
+    assert!(world.sent(1).is_empty());
+    assert!(world.told().iter().any(|told| told.starts_with("ack")));
 }
 
 #[test]
