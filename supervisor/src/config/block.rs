@@ -23,6 +23,11 @@ impl Block {
         Self { name: name.to_owned(), table, known: Vec::new(), problems: Vec::new() }
     }
 
+    /// Whether the key is there, whatever it holds.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.table.remove(key)

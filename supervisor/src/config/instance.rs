@@ -298,8 +298,10 @@ pub(super) fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, 
     if let Some(kind) = kinds.iter().find(|(word, _)| *word == name.as_str()) {
         return block.choice("kind", kinds).or(Some(kind.1));
     }
+    let named = block.has("kind");
     let kind = block.choice("kind", kinds);
-    if kind.is_none() {
+    // One that is wrong was told of already.
+    if kind.is_none() && !named {
         let words: Vec<_> = kinds.iter().map(|(word, _)| *word).collect();
         block.problem(&format!("kind must be set to one of {}", words.join(", ")));
     }

@@ -86,7 +86,7 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
         ),
         (
             "[platform.work]\nkind = \"slack\"\n",
-            "78 [platform.work] kind must be one of local, feishu, telegram, not \"slack\"\n[platform.work] kind must be set to one of local, feishu, telegram",
+            "78 [platform.work] kind must be one of local, feishu, telegram, not \"slack\"",
         ),
         (
             "[agent.socket]\nconcurrency = 0\n",
