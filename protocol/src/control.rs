@@ -383,6 +383,9 @@ pub struct ParkedItem {
     /// The whole event; only where one event is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Box<serde_json::Value>>,
+    /// What a reply does and has besides its text; only where one such reply is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Box<serde_json::Value>>,
 }
 
 /// What became of decisions.

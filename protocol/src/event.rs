@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::Content;
 use crate::id::{EventId, Lane, OutboundId};
 
 /// Something that happened on a platform and that the agent may want to hear of.
@@ -41,6 +42,10 @@ pub struct Inbound {
     /// The platform's own JSON, unchanged, or empty where it was too large for a frame.
     #[serde(with = "serde_bytes")]
     pub raw: Vec<u8>,
+    /// The name of the chat for people, where the platform tells one.
+    pub chat_name: Option<String>,
+    /// What the message that this one answers said, where the platform tells.
+    pub quote: Option<String>,
 }
 
 /// What kind of happening an [`Inbound`] is.
@@ -132,6 +137,10 @@ pub struct Part {
     pub handle: String,
     /// A file name, where there is one.
     pub name: Option<String>,
+    /// Its size in bytes, where the platform tells.
+    pub size: Option<u64>,
+    /// Its media type, `image/png`, where the platform tells.
+    pub mime: Option<String>,
 }
 
 impl Inbound {
@@ -155,10 +164,14 @@ pub struct Outbound {
     pub thread_id: Option<String>,
     /// The message that it answers.
     pub reply_to: Option<String>,
-    /// What to say, as plain text in UTF-8.
-    pub text: String,
+    /// What to do and to say.
+    pub content: Content,
     /// 1 for the first attempt.
     pub attempt: u32,
+    /// The key of its drafts, if there are any: see [`Draft`](crate::content::Draft).
+    pub draft_key: String,
+    /// The platform's id of the message that shows its newest draft: it becomes the reply.
+    pub draft_id: Option<String>,
 }
 
 /// What became of one attempt at an [`Outbound`].
@@ -218,8 +231,8 @@ pub struct Reply {
     pub lane: Lane,
     /// The message that it answers.
     pub reply_to: Option<String>,
-    /// What to say.
-    pub text: String,
+    /// What to do and to say.
+    pub content: Content,
 }
 
 /// How far an accepted reply has come.

@@ -9,6 +9,7 @@
 //! able to stop an older supervisor).
 #![warn(missing_docs)]
 
+pub mod content;
 pub mod control;
 pub mod error;
 pub mod event;

@@ -8,6 +8,8 @@
 //! | agent → gateway | `paused` | – → `{}` |
 //! | agent → gateway | `delivery.progress` | [`EventRef`] → `{}` |
 //! | agent → gateway | `message.send` | [`Send`] → [`crate::event::Receipt`] as [`Message`] |
+//! | agent → gateway | `message.draft` | [`Draft`] → `{}` |
+//! | agent → gateway | `file.fetch` | [`Fetch`] → [`File`] |
 //! | gateway → agent | `event.deliver` | [`Event`] → anything: acknowledged; an error: refused |
 //! | gateway → agent | `event.settled` (notification) | [`EventRef`] |
 //! | gateway → agent | `message.receipt` (notification) | [`Message`] |
@@ -17,6 +19,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::content::{self, Act, Press};
 use crate::event::{
     ChatType, Delivery, InboundKind, Mention, Part, Receipt, ReplyState, SenderKind,
 };
@@ -42,6 +45,9 @@ pub const BUSY: i32 = -32001;
 pub const NOT_INITIALIZED: i32 = -32002;
 /// Ours: another agent holds this endpoint.
 pub const TAKEN: i32 = -32003;
+
+/// Ours: the bytes cannot be had, now or ever.
+pub const NO_FILE: i32 = -32004;
 
 /// Any line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,6 +116,8 @@ pub struct Initialized {
     pub gateway: String,
     /// What was granted.
     pub concurrency: u32,
+    /// The directory of files: those that come, and where the agent puts those that go.
+    pub exchange: std::path::PathBuf,
 }
 
 /// The agent takes events from now on. To be repeated before the lease ends.
@@ -150,7 +158,128 @@ pub struct Send {
     #[serde(default)]
     pub reply_to: Option<String>,
     /// What to say.
+    #[serde(default)]
     pub text: String,
+    /// Instead of a new message: that this one of ours becomes `text`.
+    #[serde(default)]
+    pub edit: Option<String>,
+    /// Instead of a new message: that this one of ours is taken back.
+    #[serde(default)]
+    pub recall: Option<String>,
+    /// Instead of a new message: a reaction to one of anybody.
+    #[serde(default)]
+    pub react: Option<React>,
+    /// Files that go with it.
+    #[serde(default)]
+    pub files: Vec<content::File>,
+    /// Buttons below it, row by row.
+    #[serde(default)]
+    pub buttons: Vec<Vec<Button>>,
+    /// The platform's own card, in place of everything else.
+    #[serde(default)]
+    pub card: Option<serde_json::Value>,
+}
+
+/// A reaction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct React {
+    /// To which message.
+    pub message_id: String,
+    /// The platform's word or sign for it. Empty: ours is taken back.
+    #[serde(default)]
+    pub emoji: String,
+}
+
+/// A button: what stands on it, and either of the others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Button {
+    /// What stands on it.
+    pub label: String,
+    /// Pressing it is an event of kind `button` with this text, at most 64 bytes.
+    #[serde(default)]
+    pub data: Option<String>,
+    /// Pressing it opens this page.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+/// A reply in the making: what is shown of it until it is sent with the same key. It is not kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Draft {
+    /// The key that the reply will have.
+    pub key: String,
+    /// As in [`Send::instance`].
+    pub instance: String,
+    /// As in [`Send::chat_id`].
+    pub chat_id: String,
+    /// As in [`Send::thread_id`].
+    #[serde(default)]
+    pub thread_id: Option<String>,
+    /// As in [`Send::reply_to`].
+    #[serde(default)]
+    pub reply_to: Option<String>,
+    /// What it says by now.
+    pub text: String,
+}
+
+/// A wish for the bytes of a part of an event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Fetch {
+    /// [`Event::instance`].
+    pub instance: String,
+    /// [`Event::message_id`].
+    #[serde(default)]
+    pub message_id: Option<String>,
+    /// One of [`Event::parts`].
+    pub part: Part,
+}
+
+/// A file that has been fetched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct File {
+    /// Where it is. It is removed after some days.
+    pub path: std::path::PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type, where the platform tells.
+    pub mime: Option<String>,
+}
+
+impl Send {
+    /// What the reply consists of, or what is wrong with it.
+    pub fn content(&self) -> Result<content::Content, String> {
+        let acts = [
+            self.edit.clone().map(|message_id| Act::Edit { message_id }),
+            self.recall.clone().map(|message_id| Act::Recall { message_id }),
+            self.react.clone().map(|React { message_id, emoji }| Act::React { message_id, emoji }),
+        ];
+        let mut acts = acts.into_iter().flatten();
+        let act = acts.next().unwrap_or(Act::Say);
+        if acts.next().is_some() {
+            return Err("only one of edit, recall and react is possible".into());
+        }
+        let button = |button: &Button| {
+            let press = match (&button.data, &button.url) {
+                (Some(data), None) if (1..=64).contains(&data.len()) => Press::Data(data.clone()),
+                (None, Some(url)) => Press::Url(url.clone()),
+                (Some(_), None) => return Err("data of a button has 1 to 64 bytes".to_owned()),
+                _ => return Err("a button has either data or url".to_owned()),
+            };
+            Ok(content::Button { label: button.label.clone(), press })
+        };
+        let rows = self.buttons.iter().map(|row| row.iter().map(button).collect());
+        let content = content::Content {
+            act,
+            text: self.text.clone(),
+            files: self.files.clone(),
+            buttons: rows.collect::<Result<_, _>>()?,
+            card: self.card.as_ref().map(ToString::to_string),
+        };
+        if content.is_empty() {
+            return Err("text must not be empty where there is no file and no card".into());
+        }
+        Ok(content)
+    }
 }
 
 /// How far a reply has come.
@@ -222,6 +351,10 @@ pub struct Event {
     pub received_ms: i64,
     /// How old it is, if that is late.
     pub late_by_ms: Option<u64>,
+    /// The name of the chat, where the platform tells one.
+    pub chat_name: Option<String>,
+    /// What the message that this one answers said, where the platform tells.
+    pub quote: Option<String>,
 }
 
 impl From<Delivery> for Event {
@@ -248,6 +381,8 @@ impl From<Delivery> for Event {
             origin_ms: event.origin_ms,
             received_ms,
             late_by_ms,
+            chat_name: event.chat_name,
+            quote: event.quote,
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::{Busy, Draft, Fetch, Fetched};
 use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
 use crate::id::{EventId, Instance, OutboundId, Seq};
 
@@ -55,6 +56,17 @@ pub struct Configure {
     pub grace_ms: u32,
     /// The `RUST_LOG`-like filter to log with.
     pub log: String,
+    /// Where files are exchanged.
+    pub exchange: Exchange,
+}
+
+/// The directory in which files are exchanged.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Where it is. Only its owner may enter it.
+    pub dir: std::path::PathBuf,
+    /// The largest file that may be put there, in bytes.
+    pub max_bytes: u64,
 }
 
 /// An adapter and what it needs.
@@ -247,6 +259,24 @@ pub enum ToWorker {
     Receipt(Receipt),
     /// Take no more from outside, finish what is under way, close politely, leave.
     Stop,
+    /// Show this draft. The next one with its key comes after [`FromWorker::Drafted`].
+    Draft(Box<Draft>),
+    /// Show that an agent is at work, or not any more.
+    Busy(Busy),
+    /// Put the bytes of this part into the exchange directory.
+    Fetch {
+        /// The supervisor's own number for the wish.
+        ticket: u64,
+        /// What to fetch.
+        fetch: Box<Fetch>,
+    },
+    /// What became of a wish for bytes; `Err` says why there are none.
+    Fetched {
+        /// The worker's own number for the wish.
+        seq: Seq,
+        /// What became of it.
+        result: Result<Fetched, String>,
+    },
 }
 
 /// What became of an event.
@@ -359,6 +389,34 @@ pub enum FromWorker {
     Confined {
         /// For people.
         to: String,
+    },
+    /// An agent's reply in the making. May be dropped for a newer one.
+    Draft(Box<Draft>),
+    /// A draft is shown, or will not be.
+    Drafted {
+        /// Its key, as it was given.
+        key: String,
+        /// The platform's id of the message that shows it.
+        message_id: Option<String>,
+    },
+    /// An agent wants the bytes of a part.
+    Fetch {
+        /// The worker's own number for the wish.
+        seq: Seq,
+        /// What to fetch.
+        fetch: Box<Fetch>,
+    },
+    /// What became of [`ToWorker::Fetch`]; `Err` says why there are no bytes.
+    Fetched {
+        /// The supervisor's number for the wish.
+        ticket: u64,
+        /// What became of it.
+        result: Result<Fetched, String>,
+    },
+    /// The agent has been told how a reply ended.
+    Told {
+        /// The reply.
+        id: OutboundId,
     },
 }
 

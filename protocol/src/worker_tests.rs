@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
+use crate::content::{Act, Button, Content, File, FileKind, Press};
 use crate::event::{
     ChatType, Inbound, InboundKind, Mention, Part, Pause, ReplyState, Sender, SenderKind,
 };
@@ -28,9 +29,60 @@ fn event() -> Inbound {
         sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
         mention: Mention::Me,
         text: "hi".into(),
-        parts: vec![Part { kind: "image".into(), handle: "img".into(), name: None }],
+        parts: vec![part()],
         raw: b"{}".to_vec(),
+        chat_name: Some("team".into()),
+        quote: Some("before".into()),
     }
+}
+
+fn part() -> Part {
+    Part {
+        kind: "image".into(),
+        handle: "img".into(),
+        name: None,
+        size: Some(9),
+        mime: Some("image/png".into()),
+    }
+}
+
+fn fetch() -> Box<Fetch> {
+    let instance = Instance::new("feishu").unwrap();
+    Box::new(Fetch { instance, message_id: Some("om_1".into()), part: part() })
+}
+
+fn fetched() -> Fetched {
+    Fetched { file: "f".into(), size: 9, mime: None }
+}
+
+fn draft() -> Box<Draft> {
+    Box::new(Draft { key: "k".into(), lane: lane(), reply_to: None, text: "hel".into() })
+}
+
+fn contents() -> Vec<Content> {
+    let file = |kind| File { kind, file: "f".into(), title: None };
+    let button = |press| Button { label: "b".into(), press };
+    vec![
+        Content::text("hello"),
+        Content {
+            files: vec![
+                file(FileKind::Image),
+                file(FileKind::Audio),
+                file(FileKind::Voice),
+                file(FileKind::Video),
+                file(FileKind::File),
+            ],
+            buttons: vec![vec![button(Press::Data("d".into())), button(Press::Url("u".into()))]],
+            card: Some("{}".into()),
+            ..Content::text("")
+        },
+        Content { act: Act::Edit { message_id: "om_2".into() }, ..Content::text("bye") },
+        Content { act: Act::Recall { message_id: "om_2".into() }, ..Content::text("") },
+        Content {
+            act: Act::React { message_id: "om_1".into(), emoji: "OK".into() },
+            ..Content::text("")
+        },
+    ]
 }
 
 fn receipt() -> Receipt {
@@ -52,6 +104,7 @@ fn configure(adapter: Adapter) -> ToWorker {
         heartbeat_ms: 5000,
         grace_ms: 4000,
         log: "info".into(),
+        exchange: Exchange { dir: "/x".into(), max_bytes: 1024 },
     }))
 }
 
@@ -71,9 +124,14 @@ fn to_worker() -> Vec<ToWorker> {
         chat_id: "oc_1".into(),
         thread_id: None,
         reply_to: Some("om_1".into()),
-        text: "hello".into(),
+        content: Content::text("hello"),
         attempt: 1,
+        draft_key: "hermes/k".into(),
+        draft_id: Some("om_2".into()),
     };
+    let sends = contents()
+        .into_iter()
+        .map(|content| ToWorker::Send(Box::new(Outbound { content, ..outbound.clone() })));
     let feishu = FeishuSettings {
         app_id: "cli_1".into(),
         app_secret: Secret::new("s"),
@@ -117,7 +175,7 @@ fn to_worker() -> Vec<ToWorker> {
         concurrency: 4,
         timeout_s: 30,
     };
-    vec![
+    let mut frames = vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
         configure(Adapter::Echo),
@@ -130,7 +188,6 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },
         ToWorker::Verdict { seq: Seq(4), verdict: Verdict::Refused },
-        ToWorker::Send(Box::new(outbound)),
         ToWorker::Deliver(Box::new(delivery)),
         ToWorker::ReplyVerdict { seq: Seq(1), verdict: ReplyVerdict::Accepted(receipt()) },
         ToWorker::ReplyVerdict { seq: Seq(2), verdict: ReplyVerdict::Rejected("no".into()) },
@@ -139,13 +196,26 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Receipt(receipt()),
         ToWorker::Stop,
         configure(Adapter::Telegram(telegram)),
-    ]
+        ToWorker::Draft(draft()),
+        ToWorker::Busy(Busy {
+            chat_id: "oc_1".into(),
+            thread_id: None,
+            message_id: Some("om_1".into()),
+            on: true,
+        }),
+        ToWorker::Fetch { ticket: 4, fetch: fetch() },
+        ToWorker::Fetched { seq: Seq(1), result: Ok(fetched()) },
+        ToWorker::Fetched { seq: Seq(2), result: Err("gone".into()) },
+    ];
+    frames.extend(sends);
+    frames
 }
 
 fn from_worker() -> Vec<FromWorker> {
     let id = OutboundId(3);
     let outcome = |outcome| FromWorker::Outcome { id, attempt: 1, outcome };
-    let reply = Reply { key: "k".into(), lane: lane(), reply_to: None, text: "hello".into() };
+    let reply =
+        Reply { key: "k".into(), lane: lane(), reply_to: None, content: Content::text("hello") };
     let beat = Heartbeat { progress_age_ms: Some(7), ignored: 1, malformed: 0 };
     let down = Outside::Down { reason: "503".into(), remedy: None };
     vec![
@@ -174,6 +244,11 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::SetAside { event_id: EventId(1), reason: "silence".into() },
         FromWorker::Defer { event_id: EventId(1), after_ms: 9 },
         FromWorker::Confined { to: "files".into() },
+        FromWorker::Draft(draft()),
+        FromWorker::Drafted { key: "k".into(), message_id: Some("om_2".into()) },
+        FromWorker::Fetch { seq: Seq(1), fetch: fetch() },
+        FromWorker::Fetched { ticket: 4, result: Ok(fetched()) },
+        FromWorker::Told { id },
     ]
 }
 

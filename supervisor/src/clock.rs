@@ -15,6 +15,12 @@ pub fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The time that files bear.
+#[expect(clippy::disallowed_methods, reason = "this is the place that reads time")]
+pub fn system() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Random bytes that nobody can guess.
 pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];

@@ -27,6 +27,9 @@ pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
 const STOP_S: u32 = 8;
 /// A hundred times what an idle worker uses.
 const MEMORY_MB: u32 = 512;
+const FILE_MIB: u32 = 100;
+const FILES_MIB: u32 = 2048;
+const FILES_HOURS: u32 = 72;
 /// A file with every key, its default and its meaning.
 pub const REFERENCE: &str = include_str!("../assets/config.toml");
 
@@ -45,8 +48,21 @@ pub struct Config {
     pub stop: Duration,
     /// `gateway.memory_mb`, in bytes.
     pub memory: u64,
+    /// `[files]`.
+    pub files: Files,
     /// Platforms and agents, in the order of their names.
     pub instances: Vec<Spec>,
+}
+
+/// What may lie in the exchange directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Files {
+    /// The largest file, in bytes.
+    pub max_bytes: u64,
+    /// All of them together: then the oldest go.
+    pub total_bytes: u64,
+    /// How long each stays.
+    pub keep: Duration,
 }
 
 /// What the file refers to: other files and the environment.
@@ -109,9 +125,14 @@ impl Config {
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
         let stop = gateway.number("stop_s", 2..=3600).unwrap_or(STOP_S);
         let memory = gateway.number("memory_mb", 1..=1_048_576).unwrap_or(MEMORY_MB);
+        let mut files = top.table("files");
+        let max_mib = files.number("max_mib", 1..=4096).unwrap_or(FILE_MIB);
+        let total_mib = files.number("total_mib", 1..=1_048_576).unwrap_or(FILES_MIB);
+        let keep_hours = files.number("keep_hours", 1..=8760).unwrap_or(FILES_HOURS);
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
         top.absorb(gateway);
+        top.absorb(files);
         top.finish().map_err(wrong)?;
 
         let mut instances = Vec::new();
@@ -136,7 +157,12 @@ impl Config {
         let source = source.map(Path::to_owned);
         let stop = Duration::from_secs(stop.into());
         let memory = u64::from(memory) << 20;
-        Ok(Self { source, state_dir, runtime_dir, log, stop, memory, instances })
+        let files = Files {
+            max_bytes: u64::from(max_mib) << 20,
+            total_bytes: u64::from(total_mib) << 20,
+            keep: Duration::from_secs(3600 * u64::from(keep_hours)),
+        };
+        Ok(Self { source, state_dir, runtime_dir, log, stop, memory, files, instances })
     }
 
     /// Every instance's trouble as one error; `Ok` if there is none.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod error;
+pub mod exchange;
 pub mod exit;
 pub mod identity;
 pub mod journal;

@@ -100,6 +100,11 @@ impl Paths {
         self.state_dir.join("lock")
     }
 
+    /// Where files are exchanged.
+    pub fn exchange(&self) -> PathBuf {
+        self.state_dir.join("exchange")
+    }
+
     /// The supervisor's socket.
     pub fn socket(&self) -> PathBuf {
         self.runtime_dir.join("gw.sock")

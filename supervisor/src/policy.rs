@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod changes;
 pub mod closing;
 pub mod delivery;
+pub mod drafts;
 pub mod gate;
 pub mod intensity;
 pub mod lanes;

@@ -4,6 +4,7 @@
 //! its answer looked up by ticket; every child's word is known by its generation.
 
 mod announce;
+mod beside;
 mod control;
 mod dispatch;
 mod ingest;
@@ -25,6 +26,7 @@ use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use self::beside::Wishes;
 use self::control::Waiter;
 pub use self::reload::Reader;
 use self::reload::Reload;
@@ -32,8 +34,9 @@ use self::slot::{Desk, Slot};
 use self::tickets::{Pending, Tickets};
 use self::within::Queued;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Files};
 use crate::error::Error;
+use crate::exchange;
 use crate::identity;
 use crate::journal::Journal;
 use crate::link::{self, Input};
@@ -97,6 +100,8 @@ pub struct Gateway {
     leaving: Vec<link::Reply>,
     journal: Journal,
     starts: Starts,
+    wishes: Wishes,
+    files: Files,
     repeats: Repeats<Notice>,
     manager: Manager,
     stop: Duration,
@@ -298,6 +303,8 @@ impl Gateway {
             leaving: Vec::new(),
             journal,
             starts: Starts::open(&state_dir),
+            wishes: Wishes::default(),
+            files: config.files,
             repeats: Repeats::new(REPEATS),
             manager,
             stop: config.stop,
@@ -363,6 +370,7 @@ impl Gateway {
             self.repeats.deadline(),
             self.manager.deadline(),
             self.reload.deadline(),
+            self.wishes.deadline(),
         ];
         let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
@@ -379,10 +387,12 @@ impl Gateway {
         if self.purge_at <= now {
             self.purge_at = now + steward::PURGE_EVERY;
             self.ask(Pending::Purge);
+            exchange::clean(self.paths.exchange(), self.files);
         }
         self.expire_waiters(now);
         self.tick_reload(now);
         self.tick_queued(now);
+        self.tick_wishes(now);
         let counted = self.repeats.due(now);
         self.note_repeated(counted);
         let workers = self.slots.iter().filter(|slot| slot.is_alive()).count();

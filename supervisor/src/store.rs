@@ -45,6 +45,7 @@ pub use op::{
     Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Head, Op, Opened, Parked,
     Payload, Quota, ReplyHead, SendEnd, Sending, Ticket,
 };
+pub use outbox::draft_key;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::BytesMut;
 use protocol::hello::{BuildId, Hello, PREAMBLE_LEN, Preamble};
-use protocol::worker::{Adapter, Configure, FromWorker, ToWorker};
+use protocol::worker::{Adapter, Configure, Exchange, FromWorker, ToWorker};
 
 use crate::gateway::{PATIENCE, PROGRAM, stderr};
 
@@ -58,6 +58,7 @@ impl Orphan {
             heartbeat_ms: 10,
             grace_ms: 1000,
             log: "error".into(),
+            exchange: Exchange { dir: "/x".into(), max_bytes: 0 },
         };
         let mut frame = BytesMut::new();
         protocol::frame::encode(&ToWorker::Configure(Box::new(configure)), &mut frame).unwrap();

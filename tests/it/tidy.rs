@@ -90,6 +90,7 @@ fn the_policies_are_pure() {
                     "std::time",
                     "protocol::id",
                     "protocol::event",
+                    "protocol::content",
                     "super",
                     "self",
                 ]

@@ -12,6 +12,7 @@ mod rpc;
 pub mod socket;
 pub mod webhook;
 
+use protocol::content::{Fetch, Fetched};
 use protocol::event::{Delivery, Receipt, Reply};
 use protocol::id::EventId;
 use protocol::worker::{FromWorker, ReplyVerdict};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::exchange::Exchange;
 
 /// Code that speaks to one kind of agent.
 pub trait Agent {
@@ -34,8 +36,12 @@ pub struct Context {
     /// Takes replies.
     pub replies: Replies,
     /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Ack`, `Nack`, `Defer`, `SetAside`,
-    /// `Progress`.
+    /// `Progress`, `Draft`, `Told`.
     pub say: Say,
+    /// Brings the bytes of parts.
+    pub files: Files,
+    /// Where files are.
+    pub exchange: Exchange,
     /// Cancelled when the adapter must return.
     pub stop: CancellationToken,
 }
@@ -47,7 +53,8 @@ pub enum ToAgent {
     Deliver(Box<Delivery>),
     /// An acknowledgement is durable.
     Settled(EventId),
-    /// A reply has come to its end.
+    /// A reply has come to its end. To be answered by `Told` once the agent has been told; agents that
+    /// are never told do not get it.
     Receipt(Receipt),
 }
 
@@ -76,6 +83,36 @@ impl Replies {
         let (verdict, answer) = oneshot::channel();
         self.0.send(Submitted { reply, verdict }).await.ok()?;
         answer.await.ok()
+    }
+}
+
+/// A wish for the bytes of a part.
+#[derive(Debug)]
+pub struct Wished {
+    /// What to fetch.
+    pub fetch: Fetch,
+    /// Where they go.
+    pub result: oneshot::Sender<Result<Fetched, String>>,
+}
+
+/// Brings the bytes of parts.
+#[derive(Clone, Debug)]
+pub struct Files(mpsc::Sender<Wished>);
+
+impl Files {
+    /// Wraps the pump's end.
+    pub fn new(sender: mpsc::Sender<Wished>) -> Self {
+        Self(sender)
+    }
+
+    /// Has the bytes of a part put into the exchange directory. An error says why there are none.
+    pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, String> {
+        let (result, answer) = oneshot::channel();
+        let ended = || Err("the worker ends".to_owned());
+        if self.0.send(Wished { fetch, result }).await.is_err() {
+            return ended();
+        }
+        answer.await.unwrap_or_else(|_| ended())
     }
 }
 

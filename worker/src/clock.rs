@@ -16,6 +16,13 @@ pub fn unix_ms() -> i64 {
     since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// Random bytes that nobody can guess.
+pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
+    Ok(bytes)
+}
+
 /// A random duration below `limit`.
 pub fn jitter(limit: Duration) -> Duration {
     let mut bytes = [0; 4];

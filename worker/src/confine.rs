@@ -2,7 +2,8 @@
 //!
 //! Bytes from outside are read here, so the adapters that are part of this program have no file system
 //! but the system's own settings (resolver, certificates) where they talk to the network, and the
-//! directory of their socket where they listen. Landlock keeps that for this thread and all that come
+//! directory of their socket where they listen; platforms write files into the exchange directory, and
+//! agents read them there. Landlock keeps that for this thread and all that come
 //! from it; on a kernel without it nothing is kept, and that is said. What programs of a user may do
 //! is theirs.
 
@@ -40,11 +41,15 @@ struct Needs {
     read: Vec<PathBuf>,
     /// Where it makes its socket.
     listen: Option<PathBuf>,
+    /// Where it puts files.
+    write: Option<PathBuf>,
 }
 
 /// Confines this thread to what `adapter` needs, and tells how far that went.
-pub(crate) fn confine(adapter: &Adapter) -> &'static str {
-    let Some(needs) = needs(adapter) else { return "nothing: it runs a program of yours" };
+pub(crate) fn confine(adapter: &Adapter, exchange: &Path) -> &'static str {
+    let Some(needs) = needs(adapter, exchange) else {
+        return "nothing: it runs a program of yours";
+    };
     match keep(&needs) {
         Ok(RulesetStatus::FullyEnforced) => "files",
         Ok(RulesetStatus::PartiallyEnforced) => "files, as far as this kernel can",
@@ -53,7 +58,7 @@ pub(crate) fn confine(adapter: &Adapter) -> &'static str {
 }
 
 /// None: nobody can say what it needs.
-fn needs(adapter: &Adapter) -> Option<Needs> {
+fn needs(adapter: &Adapter, exchange: &Path) -> Option<Needs> {
     let mut read: Vec<PathBuf> = PROCESSES.iter().map(PathBuf::from).collect();
     let listen = match adapter {
         Adapter::Local(settings) => settings.socket.parent().map(Path::to_owned),
@@ -71,18 +76,26 @@ fn needs(adapter: &Adapter) -> Option<Needs> {
             None
         }
     };
-    Some(Needs { read, listen })
+    let is_platform = matches!(adapter, Adapter::Feishu(_) | Adapter::Telegram(_));
+    let write = is_platform.then(|| exchange.to_owned());
+    if !is_platform && !matches!(adapter, Adapter::Local(_) | Adapter::Echo) {
+        read.push(exchange.to_owned());
+    }
+    Some(Needs { read, listen, write })
 }
 
 fn keep(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
     let read: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let listen: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeSock | RemoveFile});
+    let write: BitFlags<AccessFs> =
+        make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate | MakeReg | RemoveFile});
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V5))?
         .create()?
         .add_rules(path_beneath_rules(&needs.read, read))?
         .add_rules(path_beneath_rules(needs.listen.as_slice(), listen))?
+        .add_rules(path_beneath_rules(needs.write.as_slice(), write))?
         .restrict_self()?;
     Ok(status.ruleset)
 }
@@ -99,7 +112,7 @@ mod tests {
         let settings = protocol::worker::LocalSettings { socket: socket.clone() };
         // It holds for this thread and what comes from it, and ends with it.
         let kept = std::thread::spawn(move || {
-            let told = confine(&Adapter::Local(settings));
+            let told = confine(&Adapter::Local(settings), Path::new("/nowhere"));
             if told.starts_with("nothing") {
                 return told;
             }

@@ -1,13 +1,15 @@
 //! One instance of hermes-gw in one process: a platform account, or an agent endpoint.
 //!
-//! A worker knows its supervisor and the outside world, and nothing else: it opens no file, keeps no
-//! state that must outlive it, and may be killed at any moment. What it heard and what is not yet
-//! accepted is still owed to us by the platform; what it was told to send is still in the outbox.
+//! A worker knows its supervisor and the outside world, and nothing else: it opens no file but those that are
+//! exchanged, keeps no state that must outlive it, and may be killed at any moment. What it heard and
+//! what is not yet accepted is still owed to us by the platform; what it was told to send is still in
+//! the outbox.
 
 pub mod agent;
 pub mod clock;
 mod confine;
 pub mod error;
+pub mod exchange;
 mod family;
 pub mod http;
 mod json;
@@ -75,7 +77,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         .await
         .map_err(|_| Error::Link(protocol::Error::Io(std::io::ErrorKind::TimedOut.into())))??;
         log(&configure.log);
-        let confined = confine::confine(&configure.adapter).to_owned();
+        let confined = confine::confine(&configure.adapter, &configure.exchange.dir).to_owned();
         sender.send(&FromWorker::Confined { to: confined }).await?;
         let told: Configure = configure;
         let by_signal = stop.clone();

@@ -9,6 +9,7 @@ pub mod feishu;
 pub mod local;
 pub mod telegram;
 
+use protocol::content::{Busy, Draft, Fetch, Fetched};
 use protocol::event::{Inbound, Outbound, Outcome};
 use protocol::id::OutboundId;
 use protocol::worker::{Cursor, Outside, Ready, Verdict};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::exchange::Exchange;
 
 /// Code that speaks one platform.
 pub trait Platform {
@@ -31,12 +33,28 @@ pub struct Context {
     pub events: Events,
     /// Brings replies to send. Closed when the worker ends.
     pub outbound: mpsc::Receiver<Outbound>,
+    /// Brings what is not kept: see [`Ask`]. An adapter that cannot do such things closes it.
+    pub asks: mpsc::Receiver<Ask>,
+    /// Where files are.
+    pub exchange: Exchange,
     /// Takes everything else.
     pub report: Report,
     /// Cancelled when the adapter must finish what is under way and return.
     pub stop: CancellationToken,
     /// Where this instance left off, as the adapter once said it.
     pub cursor: Option<Cursor>,
+}
+
+/// What an adapter is asked besides sending replies. None of it is kept: it is done soon or not at all.
+#[derive(Debug)]
+pub enum Ask {
+    /// Show this draft of a reply, then say [`Note::Drafted`] with its key; the next one of its key
+    /// comes after that. The reply with [`Outbound::draft_key`] takes its place.
+    Draft(Box<Draft>),
+    /// Show that an agent is at work, or not any more.
+    Busy(Busy),
+    /// Fetch the bytes of a part, then say [`Note::Fetched`] with the number.
+    Fetch(u64, Box<Fetch>),
 }
 
 /// An event on its way to the supervisor.
@@ -90,6 +108,10 @@ pub enum Note {
     Malformed,
     /// What became of one attempt to send.
     Outcome(OutboundId, u32, Outcome),
+    /// A draft is shown by a message, or will not be shown.
+    Drafted(String, Option<String>),
+    /// Bytes are fetched, or why not.
+    Fetched(u64, Result<Fetched, String>),
 }
 
 /// Takes notes.

@@ -4,10 +4,13 @@
 //! loop turn. Nothing here blocks on the adapter: what the supervisor sends is bounded by its own
 //! windows, and what the adapter hands in waits for credit.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
 
+use protocol::content::Fetched;
 use protocol::event::{Inbound, Outbound};
+use protocol::id::Seq;
 use protocol::link::{Receiver, Sender};
 use protocol::worker::{
     Adapter, Configure, FromWorker, Heartbeat, Outside, ReplyVerdict, ToWorker, Verdict,
@@ -26,15 +29,18 @@ use crate::agent::socket::Socket;
 use crate::agent::webhook::Webhook;
 use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
+use crate::exchange::Exchange;
 use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
-use crate::platform::{self, Note, Platform};
+use crate::platform::{self, Ask, Note, Platform};
 use crate::unacked::Unacked;
 
 /// Room for what the supervisor may have on its way to an adapter.
 const DOWN: usize = 4096;
 const UP: usize = 256;
+/// Wishes for bytes without an answer.
+const WISHES: usize = 32;
 /// Left free in a frame for what surrounds an event.
 const FRAME_MARGIN: usize = 4096;
 /// What remains of a text that no frame can hold.
@@ -48,11 +54,21 @@ struct Ports {
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
     replies: mpsc::Receiver<agent::Submitted>,
+    wishes: mpsc::Receiver<agent::Wished>,
+    asks: mpsc::Sender<Ask>,
     said: mpsc::Receiver<FromWorker>,
     incoming: mpsc::Sender<ToAgent>,
     /// Kept so that the receivers of the other role wait instead of ending.
-    _unused: (mpsc::Sender<platform::Submitted>, mpsc::Sender<Note>, agent::Replies, agent::Say),
+    _unused: Unused,
 }
+
+type Unused = (
+    mpsc::Sender<platform::Submitted>,
+    mpsc::Sender<Note>,
+    agent::Replies,
+    agent::Files,
+    agent::Say,
+);
 
 /// Serves one link until the adapter ends. `stop` asks the adapter to end.
 pub(crate) async fn run<R, W>(
@@ -68,6 +84,8 @@ where
     let heartbeat = Duration::from_millis(u64::from(configure.heartbeat_ms.max(10)));
     let grace = Duration::from_millis(u64::from(configure.grace_ms));
     let (window, bytes) = (configure.window, configure.window_bytes);
+    // Other agents have nobody to tell.
+    let hears_receipts = matches!(configure.adapter, Adapter::Socket(_) | Adapter::Exec(_));
     let (ports, adapter) = start(configure, &stop);
     let mut pump = Pump {
         receiver,
@@ -75,6 +93,9 @@ where
         ports,
         events: Unacked::new(window, bytes),
         replies: Unacked::new(window, bytes),
+        wishes: HashMap::new(),
+        wished: 0,
+        hears_receipts,
         progress: None,
         ignored: 0,
         malformed: 0,
@@ -87,11 +108,16 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
     let (note, notes) = mpsc::channel(UP);
     let (outbound, outgoing) = mpsc::channel(DOWN);
     let (reply, replies) = mpsc::channel(UP);
+    let (wish, wishes) = mpsc::channel(UP);
+    let (ask, asks) = mpsc::channel(DOWN);
+    let exchange = Exchange::from(configure.exchange);
     let (say, said) = mpsc::channel(UP);
     let (incoming, arriving) = mpsc::channel(DOWN);
     let for_platform = platform::Context {
         events: platform::Events::new(event.clone()),
         outbound: outgoing,
+        asks,
+        exchange: exchange.clone(),
         report: platform::Report::new(note.clone()),
         stop: stop.clone(),
         cursor: configure.cursor,
@@ -100,6 +126,8 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         incoming: arriving,
         replies: agent::Replies::new(reply.clone()),
         say: agent::Say::new(say.clone()),
+        files: agent::Files::new(wish.clone()),
+        exchange,
         stop: stop.clone(),
     };
     let adapter: Running = match configure.adapter {
@@ -113,8 +141,20 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
         Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
     };
-    let unused = (event, note, agent::Replies::new(reply), agent::Say::new(say));
-    (Ports { events, notes, outbound, replies, said, incoming, _unused: unused }, adapter)
+    let (reply, wish) = (agent::Replies::new(reply), agent::Files::new(wish));
+    let unused = (event, note, reply, wish, agent::Say::new(say));
+    let ports = Ports {
+        events,
+        notes,
+        outbound,
+        replies,
+        wishes,
+        asks: ask,
+        said,
+        incoming,
+        _unused: unused,
+    };
+    (ports, adapter)
 }
 
 struct Pump<R, W> {
@@ -123,6 +163,10 @@ struct Pump<R, W> {
     ports: Ports,
     events: Unacked<oneshot::Sender<Verdict>>,
     replies: Unacked<oneshot::Sender<ReplyVerdict>>,
+    /// Wishes for bytes that are not answered yet.
+    wishes: HashMap<Seq, oneshot::Sender<Result<Fetched, String>>>,
+    wished: u64,
+    hears_receipts: bool,
     progress: Option<Instant>,
     ignored: u64,
     malformed: u64,
@@ -158,6 +202,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 }
                 Some(submitted) = self.ports.replies.recv(), if self.replies.has_credit() => {
                     self.submit_reply(submitted)?;
+                }
+                Some(wished) = self.ports.wishes.recv(), if self.wishes.len() < WISHES => {
+                    self.wish(wished)?;
                 }
                 Some(note) = self.ports.notes.recv() => self.note(note)?,
                 Some(frame) = self.ports.said.recv() => self.sender.feed(&frame)?,
@@ -243,7 +290,33 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 .try_send(ToAgent::Deliver(delivery))
                 .map_err(|_| Error::Unexpected("more events than the adapter can hold"))?,
             ToWorker::Settled { event_id } => self.inform(ToAgent::Settled(event_id)),
-            ToWorker::Receipt(receipt) => self.inform(ToAgent::Receipt(receipt)),
+            ToWorker::Receipt(receipt) if self.hears_receipts => {
+                self.inform(ToAgent::Receipt(receipt));
+            }
+            ToWorker::Receipt(receipt) => {
+                self.sender.feed(&FromWorker::Told { id: receipt.id })?;
+            }
+            ToWorker::Draft(draft) => {
+                let key = draft.key.clone();
+                if self.ports.asks.try_send(Ask::Draft(draft)).is_err() {
+                    self.note(Note::Drafted(key, None))?;
+                }
+            }
+            ToWorker::Busy(busy) => {
+                // It matters little, and not at all to adapters that cannot show it.
+                let _ = self.ports.asks.try_send(Ask::Busy(busy));
+            }
+            ToWorker::Fetch { ticket, fetch } => {
+                if self.ports.asks.try_send(Ask::Fetch(ticket, fetch)).is_err() {
+                    let why = "this platform brings no files".to_owned();
+                    self.note(Note::Fetched(ticket, Err(why)))?;
+                }
+            }
+            ToWorker::Fetched { seq, result } => {
+                let waiter = self.wishes.remove(&seq);
+                let waiter = waiter.ok_or(Error::Unexpected("bytes that nobody wished for"))?;
+                let _ = waiter.send(result);
+            }
             ToWorker::Stop => stop.cancel(),
         }
         Ok(())
@@ -278,6 +351,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         Ok(self.sender.feed(&FromWorker::Reply { seq, reply: Box::new(reply) })?)
     }
 
+    fn wish(&mut self, wished: agent::Wished) -> Result<(), Error> {
+        self.wished += 1;
+        let seq = Seq(self.wished);
+        self.wishes.insert(seq, wished.result);
+        Ok(self.sender.feed(&FromWorker::Fetch { seq, fetch: Box::new(wished.fetch) })?)
+    }
+
     fn note(&mut self, note: Note) -> Result<(), Error> {
         let frame = match note {
             Note::Progress => {
@@ -303,6 +383,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 FromWorker::Outside(outside)
             }
             Note::Outcome(id, attempt, outcome) => FromWorker::Outcome { id, attempt, outcome },
+            Note::Drafted(key, message_id) => FromWorker::Drafted { key, message_id },
+            Note::Fetched(ticket, result) => FromWorker::Fetched { ticket, result },
         };
         Ok(self.sender.feed(&frame)?)
     }

@@ -41,6 +41,8 @@ impl Random {
             text: "x".repeat(100),
             parts: Vec::new(),
             raw,
+            chat_name: None,
+            quote: None,
         }
     }
 }

@@ -8,7 +8,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use protocol::event::{ChatType, InboundKind, Mention, SenderKind};
-use protocol::rpc::{Event, INVALID_PARAMS, LEASE_MS, LINE_MAX, METHOD_NOT_FOUND, PROTOCOL, Send};
+use protocol::rpc::{
+    self, Event, INVALID_PARAMS, LEASE_MS, LINE_MAX, METHOD_NOT_FOUND, PROTOCOL, Send,
+};
 use serde_json::{Value, json};
 use supervisor::Error;
 
@@ -166,17 +168,27 @@ impl Kit {
         let params = line.get("params").cloned().unwrap_or_default();
         let result = match method {
             "initialize" => {
-                Ok(json!({ "protocol": PROTOCOL, "gateway": "agent-test", "concurrency": 16 }))
+                let exchange = std::env::temp_dir();
+                Ok(json!({
+                    "protocol": PROTOCOL, "gateway": "agent-test", "concurrency": 16, "exchange": exchange
+                }))
             }
             "ready" => Ok(json!({ "lease_ms": LEASE_MS })),
             "paused" | "delivery.progress" => Ok(json!({})),
+            "message.draft" => match serde_json::from_value::<rpc::Draft>(params) {
+                Ok(_) => Ok(json!({})),
+                Err(e) => Err((INVALID_PARAMS, e.to_string())),
+            },
+            "file.fetch" => Err((rpc::NO_FILE, "agent-test has no files".to_owned())),
             "message.send" => match serde_json::from_value::<Send>(params) {
-                Ok(send) if !send.key.is_empty() && !send.text.is_empty() => {
+                Ok(send) if send.key.is_empty() => {
+                    Err((INVALID_PARAMS, "key must not be empty".to_owned()))
+                }
+                Ok(send) => send.content().map_err(|why| (INVALID_PARAMS, why)).map(|_| {
                     let key = send.key.clone();
                     self.sent.push(send);
-                    Ok(json!({ "id": "1", "key": key, "state": "waiting", "message_ids": [] }))
-                }
-                Ok(_) => Err((INVALID_PARAMS, "key and text must not be empty".to_owned())),
+                    json!({ "id": "1", "key": key, "state": "waiting", "message_ids": [] })
+                }),
                 Err(e) => Err((INVALID_PARAMS, e.to_string())),
             },
             other => Err((METHOD_NOT_FOUND, format!("there is no method {other:?}"))),
@@ -248,5 +260,7 @@ fn event(id: u64, attempt: u32, chat: &str) -> Event {
         origin_ms: 1_700_000_000_000,
         received_ms: 1_700_000_000_000,
         late_by_ms: None,
+        chat_name: None,
+        quote: None,
     }
 }

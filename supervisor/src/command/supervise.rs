@@ -65,6 +65,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         let taken = take(&paths, options, &mut manager, &mut signals).await?;
         let Some(mut lock) = taken else { return Ok(()) };
         make(&paths.runtime_dir)?;
+        make(&paths.exchange())?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = Holder {
             identity: identity::own().map_err(create)?,

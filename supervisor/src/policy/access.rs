@@ -115,6 +115,8 @@ mod tests {
             text: String::new(),
             parts: Vec::new(),
             raw: Vec::new(),
+            chat_name: None,
+            quote: None,
         }
     }
 

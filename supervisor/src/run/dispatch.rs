@@ -36,6 +36,11 @@ impl Gateway {
         action: Action,
         payload: Option<Box<Delivery>>,
     ) {
+        if let Action::Refund(id) | Action::Failed(id) | Action::Settle(id) = action {
+            self.not_at_work(index, id);
+        } else if let Action::Park { id, .. } = action {
+            self.not_at_work(index, id);
+        }
         match action {
             Action::Scan { after } => {
                 self.ask(Pending::Heads { slot: index, after: EventId(after) });
@@ -49,15 +54,14 @@ impl Gateway {
             }
             Action::Begin(id) => self.ask(Pending::Begin { slot: index, id: EventId(id) }),
             Action::Deliver(id) => {
-                let sent = payload.is_some_and(|delivery| {
-                    let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
-                    link.is_some_and(|link| {
-                        link.handle.send(ToWorker::Deliver(delivery));
-                        true
-                    })
-                });
-                if !sent {
-                    tracing::debug!(event_id = id, "the agent's worker left before its event");
+                let Some(delivery) = payload else { return };
+                self.at_work(index, &delivery);
+                let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
+                match link {
+                    Some(link) => link.handle.send(ToWorker::Deliver(delivery)),
+                    None => {
+                        tracing::debug!(event_id = id, "the agent's worker left before its event");
+                    }
                 }
             }
             Action::Refund(id) => self.store.submit(Op::Refund { id: EventId(id) }),

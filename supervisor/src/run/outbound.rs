@@ -68,6 +68,7 @@ impl Gateway {
         let verdict = match answer {
             Answer::Reply { receipt, chat, fresh } => {
                 if fresh && let Some(platform) = self.by_name.get(&chat.instance).copied() {
+                    self.draft_over(index, &receipt.key, platform);
                     self.send(platform, Input::Accepted(receipt.id.0, chat));
                 }
                 ReplyVerdict::Accepted(receipt)
@@ -182,6 +183,11 @@ impl Gateway {
                 self.send_with(index, Input::Begun(begun), Some(sending));
                 return;
             }
+            (Pending::BeginSend { .. }, Answer::Unsendable(id)) => {
+                let reason = "this program cannot read it".to_owned();
+                self.finish(index, id.0, SendEnd::Failed { reason });
+                return;
+            }
             (Pending::FinishSend { id, end, .. }, Answer::Finished { agent, receipt }) => {
                 if end == SendEnd::Waiting {
                     return;
@@ -215,6 +221,22 @@ impl Gateway {
             let (id, reason) = (receipt.id.0, receipt.reason.as_deref());
             tracing::warn!(instance = %slot.name, id, state = ?receipt.state, reason, "a reply ended");
         }
+    }
+
+    /// How replies ended that an agent was not told of while it was away.
+    pub(super) fn untold(&mut self, index: usize, answer: Answer) {
+        let Answer::Untold(receipts) = answer else {
+            tracing::error!(?answer, "the store does not know what an agent was not told");
+            return;
+        };
+        let Some(after) = receipts.last().map(|receipt| receipt.id) else { return };
+        let Some(link) = self.slots.get_mut(index).and_then(|slot| slot.current_link()) else {
+            return;
+        };
+        for receipt in receipts {
+            link.handle.send(ToWorker::Receipt(receipt));
+        }
+        self.ask(Pending::Untold { slot: index, after });
     }
 
     fn tell_agent(&mut self, agent: &Instance, receipt: Receipt) {

@@ -128,14 +128,26 @@ fn item(parked: Parked) -> ParkedItem {
         reason: parked.reason,
         text: None,
         event: None,
+        content: None,
     }
 }
 
 fn shown((parked, payload): (Parked, Payload)) -> ParkedItem {
     let mut item = item(parked);
     match payload {
-        Payload::Text(text) => item.text = Some(cut(&text)),
-        Payload::Event(None) => item.text = Some("(this program cannot read it)".into()),
+        Payload::Reply(Some(content)) => {
+            item.text = Some(cut(&content.text));
+            if !content.is_plain() {
+                let mut value = serde_json::to_value(content).unwrap_or_default();
+                if let Some(members) = value.as_object_mut() {
+                    members.remove("text");
+                }
+                item.content = Some(Box::new(value));
+            }
+        }
+        Payload::Event(None) | Payload::Reply(None) => {
+            item.text = Some("(this program cannot read it)".into());
+        }
         Payload::Event(Some(mut event)) => {
             item.text = Some(cut(&event.text));
             // The platform's own words are text, and people read them as such.

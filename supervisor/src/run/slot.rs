@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use protocol::content::Busy;
 use protocol::control::ExitStatus;
 use protocol::id::{Generation, Instance, Nonce};
 use protocol::worker::{Cursor, Heartbeat, Outside};
@@ -14,6 +15,7 @@ use crate::exit::Ended;
 use crate::link::Handle;
 use crate::policy::access::{Access, Denial};
 use crate::policy::delivery::Delivery;
+use crate::policy::drafts::Drafts;
 use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
 use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::outbox::{self, Outbox};
@@ -124,6 +126,7 @@ pub(super) struct PlatformDesk {
     /// The slot of its agent.
     pub(super) agent: Option<usize>,
     pub(super) outbox: Outbox,
+    pub(super) drafts: Drafts,
     pub(super) last_inbound_ms: Option<i64>,
     pub(super) accepted: u64,
     pub(super) duplicates: u64,
@@ -142,6 +145,8 @@ pub(super) struct AgentDesk {
     pub(super) delivery: Delivery,
     /// The platforms whose events it hears.
     pub(super) hears: Vec<Instance>,
+    /// The events that it works on: on which platform, and what that platform shows.
+    pub(super) at_work: HashMap<u64, (usize, Busy)>,
     pub(super) acknowledged: u64,
     pub(super) was_open: bool,
 }
@@ -300,6 +305,7 @@ impl Desk {
                     agent_name: agent.clone(),
                     agent: None,
                     outbox: Outbox::new(outbox::Settings::default()),
+                    drafts: Drafts::default(),
                     last_inbound_ms: None,
                     accepted: 0,
                     duplicates: 0,
@@ -315,6 +321,7 @@ impl Desk {
                 settings: settings.clone(),
                 delivery: Delivery::new(*delivery),
                 hears: Vec::new(),
+                at_work: HashMap::new(),
                 acknowledged: 0,
                 was_open: false,
             })),

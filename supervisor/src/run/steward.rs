@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use protocol::control::Decision;
 use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
-use protocol::id::{Generation, Instance, Nonce, hex};
+use protocol::id::{Generation, Instance, Nonce, OutboundId, hex};
 use protocol::worker::{
-    Adapter, Configure, ExecSettings, FeishuSettings, FromWorker, Heartbeat, LocalSettings,
-    Outside, RelaySettings, SocketSettings, ToWorker,
+    Adapter, Configure, Exchange, ExecSettings, FeishuSettings, FromWorker, Heartbeat,
+    LocalSettings, Outside, RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -52,6 +52,8 @@ const LOOK_LATE: Duration = Duration::from_secs(1);
 const CONTESTED: Duration = Duration::from_secs(2);
 /// Lanes looked for at once.
 const SCAN: usize = 256;
+/// Receipts told at once to an agent that was away.
+const UNTOLD: usize = 64;
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 impl Gateway {
@@ -243,6 +245,7 @@ impl Gateway {
             heartbeat_ms: millis(HEARTBEAT),
             grace_ms: millis(WORKER_GRACE),
             log: self.log.clone(),
+            exchange: Exchange { dir: self.paths.exchange(), max_bytes: self.files.max_bytes },
         };
         handle.send(ToWorker::Configure(Box::new(configure)));
         slot.link = Some(Link { generation: hello.generation, handle, unanswered: 0 });
@@ -357,14 +360,24 @@ impl Gateway {
             }
             FromWorker::Lease { ttl_ms, concurrency } if newest => {
                 let ttl = Duration::from_millis(u64::from(ttl_ms));
+                let was_shut = matches!(&slot.desk, Desk::Agent(desk) if !desk.was_open);
+                if ttl_ms > 0 && was_shut {
+                    self.ask(Pending::Untold { slot: index, after: OutboundId(0) });
+                }
                 self.deliver(index, delivery::Input::Lease { ttl, concurrency });
             }
             FromWorker::Paused(pause) if newest => {
                 self.deliver(index, delivery::Input::Paused(pause));
             }
             FromWorker::Confined { to } if newest => slot.confined = Some(to),
+            FromWorker::Draft(draft) if newest => self.draft(index, draft),
+            FromWorker::Drafted { key, message_id } => self.drafted(index, &key, message_id),
+            FromWorker::Fetch { seq, fetch } => self.fetch(index, from.generation, seq, fetch),
+            FromWorker::Fetched { ticket, result } => self.fetched(index, ticket, result),
+            FromWorker::Told { id } => self.store.submit(Op::Told { id }),
             FromWorker::Bye { .. }
             | FromWorker::Confined { .. }
+            | FromWorker::Draft(_)
             | FromWorker::Heartbeat(_)
             | FromWorker::Ready(_)
             | FromWorker::Outside(_)
@@ -423,6 +436,7 @@ impl Gateway {
         let pause = if asked { Pause::Asked } else { Pause::Lost };
         self.deliver(index, delivery::Input::Paused(pause));
         self.send(index, outbox::Input::Down);
+        self.beside_down(index);
         self.judge_death(index);
     }
 
@@ -576,6 +590,11 @@ impl Gateway {
             Pending::NextReply { chat, after, .. } => {
                 Op::NextReply { ticket, chat: chat.clone(), after: *after }
             }
+            Pending::Untold { slot, after } => {
+                let Some(slot) = self.slots.get(*slot) else { return };
+                let agent = slot.name.clone();
+                Op::Untold { ticket, agent, after: *after, limit: UNTOLD }
+            }
             Pending::BeginSend { id, .. } => Op::BeginSend { ticket, id: *id, now_ms },
             Pending::FinishSend { id, end, .. } => {
                 Op::FinishSend { ticket, id: *id, end: end.clone(), now_ms }
@@ -621,6 +640,7 @@ impl Gateway {
             Pending::ListParked { .. } | Pending::ShowParked { .. } | Pending::Decide { .. } => {
                 self.parked_answered(pending, answer);
             }
+            Pending::Untold { slot, .. } => self.untold(slot, answer),
             Pending::Purge => {
                 if let Answer::Purged { more: true, .. } = answer {
                     self.ask(Pending::Purge);

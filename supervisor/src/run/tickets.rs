@@ -30,6 +30,7 @@ pub(super) enum Pending {
     NextReply { slot: usize, chat: Lane, after: OutboundId },
     BeginSend { slot: usize, id: OutboundId },
     FinishSend { slot: usize, id: OutboundId, end: SendEnd },
+    Untold { slot: usize, after: OutboundId },
     Counts { reply: Reply },
     Backup { path: PathBuf, reply: Reply },
     ListParked { after: Option<ParkedId>, limit: usize, reply: Reply },
@@ -51,7 +52,8 @@ impl Pending {
             | Self::ReplyHeads { slot, .. }
             | Self::NextReply { slot, .. }
             | Self::BeginSend { slot, .. }
-            | Self::FinishSend { slot, .. } => Some(*slot),
+            | Self::FinishSend { slot, .. }
+            | Self::Untold { slot, .. } => Some(*slot),
             Self::Backup { .. }
             | Self::Counts { .. }
             | Self::ListParked { .. }

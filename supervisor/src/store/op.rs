@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 
+use protocol::content::Content;
 use protocol::event::{Inbound, Outbound, Receipt, Reply};
 use protocol::id::{EventId, Generation, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
@@ -176,6 +177,34 @@ pub enum Op {
         /// Now.
         now_ms: i64,
     },
+    /// A message shows the newest draft of a reply: [`Outbound::draft_id`] names it when the reply
+    /// is sent.
+    Drafted {
+        /// Whose reply.
+        agent: Instance,
+        /// Its key.
+        key: String,
+        /// The message.
+        message_id: String,
+        /// Now.
+        now_ms: i64,
+    },
+    /// The agent knows how a reply ended.
+    Told {
+        /// The reply.
+        id: OutboundId,
+    },
+    /// How replies ended that their agent was not told of: [`Answer::Untold`].
+    Untold {
+        /// For the answer.
+        ticket: Ticket,
+        /// Whose.
+        agent: Instance,
+        /// Behind this id.
+        after: OutboundId,
+        /// The most entries wanted.
+        limit: usize,
+    },
     /// Keeps a resume point that comes without an event.
     SaveCursor {
         /// Whose.
@@ -336,6 +365,10 @@ pub enum Answer {
     NextReply(Option<OutboundId>),
     /// The intent to send is durable.
     Sending(Box<Sending>),
+    /// The reply cannot be understood (a newer version wrote it, or the disk changed it): it fails.
+    Unsendable(OutboundId),
+    /// Receipts, in the order of ids.
+    Untold(Vec<Receipt>),
     /// The state of a reply is durable.
     Finished {
         /// Who is to be told.
@@ -451,8 +484,8 @@ pub struct Parked {
 pub enum Payload {
     /// An event; none: this program cannot read it.
     Event(Option<Box<Inbound>>),
-    /// A reply.
-    Text(String),
+    /// A reply; none: this program cannot read it.
+    Reply(Option<Box<Content>>),
 }
 
 /// The end of a worker.

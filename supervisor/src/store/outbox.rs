@@ -10,6 +10,7 @@ use protocol::id::{Instance, Lane, OutboundId};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::body;
 use super::names::Names;
 use super::op::{Answer, ReplyHead, SendEnd, Sending};
 use super::tables::{Tables, row_id, wire_id};
@@ -89,9 +90,9 @@ pub(super) fn accept(
     let lane = tables.names.lane_made(db, &chat, now_ms)?;
     let id = tables.replies.take(db)?;
     db.prepare_cached(
-        "INSERT INTO reply(id, agent, key, instance, chat, thread, reply_to, text, state, attempts,
-           ambiguous, created_ms)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0, ?9)",
+        "INSERT INTO reply(id, agent, key, instance, chat, thread, reply_to, text, rest, state,
+           attempts, ambiguous, created_ms)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, ?10)",
     )?
     .execute(params![
         id,
@@ -101,7 +102,8 @@ pub(super) fn accept(
         chat.chat_id,
         reply.lane.thread_id,
         reply.reply_to,
-        reply.text,
+        reply.content.text,
+        body::encode_rest(&reply.content),
         now_ms
     ])?;
     db.prepare_cached("INSERT INTO outbox(id, lane, instance) VALUES(?1, ?2, ?3)")?
@@ -133,11 +135,19 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
     }
     let key = format!("{}-{:x}", tables.store_id, id.0);
     let mut read = db.prepare_cached(
-        "SELECT instance, chat, thread, reply_to, text, attempts, created_ms, first_attempt_ms, ambiguous
+        "SELECT instance, chat, thread, reply_to, text, attempts, created_ms, first_attempt_ms, ambiguous,
+           rest, agent, key, (SELECT message_id FROM draft WHERE draft.agent = reply.agent
+             AND draft.key = reply.key)
          FROM reply WHERE id = ?1",
     )?;
     let mut rows = read.query([row])?;
     let Some(r) = rows.next()? else { return Ok(Answer::Gone) };
+    let text = r.get(4)?;
+    let rest: Option<Vec<u8>> = r.get(9)?;
+    let Some(content) = body::decode_rest(text, rest.as_deref()) else {
+        return Ok(Answer::Unsendable(id));
+    };
+    let agent = tables.names.instance_name(db, r.get(10)?)?;
     Ok(Answer::Sending(Box::new(Sending {
         instance: tables.names.instance_name(db, r.get(0)?)?,
         outbound: Outbound {
@@ -146,13 +156,20 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
             chat_id: r.get(1)?,
             thread_id: r.get(2)?,
             reply_to: r.get(3)?,
-            text: r.get(4)?,
+            content,
             attempt: r.get(5)?,
+            draft_key: draft_key(&agent, &r.get::<_, String>(11)?),
+            draft_id: r.get(12)?,
         },
         created_ms: r.get(6)?,
         first_attempt_ms: r.get(7)?,
         ambiguous: r.get(8)?,
     })))
+}
+
+/// The name of a draft on its way to a platform: keys of two agents are never the same.
+pub fn draft_key(agent: &Instance, key: &str) -> String {
+    format!("{agent}/{key}")
 }
 
 /// Records what became of a reply.
@@ -183,10 +200,23 @@ pub(super) fn finish(
     if open || (state == ReplyState::Unknown && ends) {
         db.prepare_cached(
             "UPDATE reply SET state = ?2, message_ids = ?3, reason = ?4, ended_ms = ?5,
-               text = iif(?2 = 2, '', text)
+               text = iif(?2 = 2, '', text), rest = iif(?2 = 2, NULL, rest), told = ?6
              WHERE id = ?1",
         )?
-        .execute(params![row, code(next), message_ids, reason, ends.then_some(now_ms)])?;
+        .execute(params![
+            row,
+            code(next),
+            message_ids,
+            reason,
+            ends.then_some(now_ms),
+            !ends
+        ])?;
+    }
+    if next == ReplyState::Sent {
+        db.prepare_cached(
+            "DELETE FROM draft WHERE agent = ?2 AND key = (SELECT key FROM reply WHERE id = ?1)",
+        )?
+        .execute([row, agent])?;
     }
     if open && ends {
         db.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([row])?;
@@ -218,7 +248,10 @@ pub(super) fn replay(tables: &mut Tables, row: i64, now_ms: i64) -> Result<Optio
 /// Nobody wants it any more. Its key stays known.
 pub(super) fn discard(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
     let Some((_, chat)) = undelivered(tables, row)? else { return Ok(None) };
-    tables.db.prepare_cached("UPDATE reply SET text = '' WHERE id = ?1")?.execute([row])?;
+    tables
+        .db
+        .prepare_cached("UPDATE reply SET text = '', rest = NULL WHERE id = ?1")?
+        .execute([row])?;
     Ok(Some(chat))
 }
 
@@ -227,11 +260,52 @@ fn undelivered(tables: &mut Tables, row: i64) -> Result<Option<(i64, Lane)>> {
     let found: Option<(i64, String)> = tables
         .db
         .prepare_cached(
-            "SELECT instance, chat FROM reply WHERE id = ?1 AND state IN (3, 4) AND text <> ''",
+            "SELECT instance, chat FROM reply WHERE id = ?1 AND state IN (3, 4) AND (text <> '' OR rest IS NOT NULL)",
         )?
         .query_row([row], |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
     let Some((no, chat_id)) = found else { return Ok(None) };
     let instance = tables.names.instance_name(&tables.db, no)?;
     Ok(Some((no, Lane { instance, chat_id, thread_id: None })))
+}
+
+/// A draft is shown by this message.
+pub(super) fn drafted(
+    tables: &mut Tables,
+    agent: &Instance,
+    key: &str,
+    message_id: &str,
+    now_ms: i64,
+) -> Result<()> {
+    let db = &tables.db;
+    let agent = tables.names.instance_made(db, agent)?;
+    db.prepare_cached("INSERT OR REPLACE INTO draft VALUES(?1, ?2, ?3, ?4)")?
+        .execute(params![agent, key, message_id, now_ms])?;
+    Ok(())
+}
+
+/// Its agent knows how a reply ended.
+pub(super) fn told(tables: &Tables, id: OutboundId) -> Result<()> {
+    let told = "UPDATE reply SET told = 1 WHERE id = ?1 AND NOT told AND state IN (2, 3, 4)";
+    tables.db.prepare_cached(told)?.execute([row_id(id.0)])?;
+    Ok(())
+}
+
+/// How replies of an agent ended that it was not told of, behind `after`, in the order of ids.
+pub(super) fn untold(
+    tables: &mut Tables,
+    agent: &Instance,
+    after: OutboundId,
+    limit: usize,
+) -> Result<Answer> {
+    let Some(agent) = tables.instance(agent)? else { return Ok(Answer::Untold(Vec::new())) };
+    let receipts = tables
+        .db
+        .prepare_cached(
+            "SELECT id, key, state, message_ids, reason FROM reply INDEXED BY reply_untold
+             WHERE agent = ?1 AND id > ?2 AND NOT told ORDER BY id LIMIT ?3",
+        )?
+        .query_map(params![agent, row_id(after.0), limit], receipt)?
+        .collect::<Result<_>>()?;
+    Ok(Answer::Untold(receipts))
 }

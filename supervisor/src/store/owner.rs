@@ -442,7 +442,7 @@ impl Owner {
 fn size(op: &Op) -> usize {
     match op {
         Op::Accept { arrival, .. } => arrival.body.len() + 64,
-        Op::AcceptReply { reply, .. } => reply.text.len() + 256,
+        Op::AcceptReply { reply, .. } => reply.content.text.len() + 256,
         _ => 64,
     }
 }
@@ -469,9 +469,15 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::NextReply { ticket, .. }
         | Op::BeginSend { ticket, .. }
         | Op::FinishSend { ticket, .. }
+        | Op::Untold { ticket, .. }
         | Op::Counts { ticket }
         | Op::Backup { ticket, .. }
         | Op::Purge { ticket, .. } => Some(*ticket),
-        Op::Refund { .. } | Op::Fail { .. } | Op::SaveCursor { .. } | Op::RecordExit(_) => None,
+        Op::Refund { .. }
+        | Op::Fail { .. }
+        | Op::Drafted { .. }
+        | Op::Told { .. }
+        | Op::SaveCursor { .. }
+        | Op::RecordExit(_) => None,
     }
 }

@@ -17,7 +17,7 @@ use super::{body, inbox, outbox};
 const EVENT: &str = "SELECT id, lane, attempts, received_ms, parked_ms, reason FROM parked";
 const REPLY: &str =
     "SELECT id, instance, chat, thread, state, attempts, created_ms, ended_ms, reason
-    FROM reply INDEXED BY reply_undelivered WHERE state IN (3, 4) AND text <> ''";
+    FROM reply INDEXED BY reply_undelivered WHERE state IN (3, 4) AND (text <> '' OR rest IS NOT NULL)";
 
 /// Sets a waiting event aside.
 pub(super) fn park(tables: &mut Tables, id: EventId, reason: &str, now_ms: i64) -> Result<Answer> {
@@ -74,9 +74,13 @@ pub(super) fn show(tables: &mut Tables, id: ParkedId) -> Result<Answer> {
         ParkedId::Reply(id) => {
             let row = row_id(id.0);
             read(tables, &format!("{REPLY} AND id = ?1"), params![row], reply, &mut found)?;
-            let read = "SELECT text FROM reply WHERE id = ?1";
-            let text = tables.db.prepare_cached(read)?.query_row([row], |r| r.get(0)).optional()?;
-            Payload::Text(text.unwrap_or_default())
+            let read = "SELECT text, rest FROM reply WHERE id = ?1";
+            let content = |r: &Row<'_>| {
+                let rest: Option<Vec<u8>> = r.get(1)?;
+                Ok(body::decode_rest(r.get(0)?, rest.as_deref()))
+            };
+            let found = tables.db.prepare_cached(read)?.query_row([row], content).optional()?;
+            Payload::Reply(found.flatten().map(Box::new))
         }
     };
     Ok(Answer::ParkedItem(found.pop().map(|parked| Box::new((parked, payload)))))

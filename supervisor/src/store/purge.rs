@@ -53,7 +53,7 @@ fn replies(
     failures_before_ms: i64,
 ) -> Result<(Option<Position>, u64)> {
     let sql = format!(
-        "SELECT id, coalesce(ended_ms < iif(state IN (3, 4) AND text <> '', {failures_before_ms}, ?3), 0)
+        "SELECT id, coalesce(ended_ms < iif(state IN (3, 4) AND (text <> '' OR rest IS NOT NULL), {failures_before_ms}, ?3), 0)
          FROM reply WHERE id > ?1 ORDER BY id LIMIT ?2"
     );
     let found = read(tables, &sql, after, before_ms)?;
@@ -64,6 +64,11 @@ fn replies(
     }
     let next =
         last(&found).map_or(Position::Lanes { after: 0 }, |after| Position::Replies { after });
+    if found.is_empty() {
+        // Drafts whose reply never came.
+        let old = "DELETE FROM draft WHERE made_ms < ?1";
+        forgotten += tables.db.prepare_cached(old)?.execute([before_ms])? as u64;
+    }
     Ok((Some(next), forgotten))
 }
 

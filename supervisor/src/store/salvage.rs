@@ -137,8 +137,12 @@ fn run(old: &Connection, new: &Connection, table: &str, way: Way, from: i64) -> 
         return broken(last);
     };
     let columns = read.column_count();
+    // By name: an older file has fewer.
+    let names: Vec<_> = read.column_names().skip(1).collect();
+    let names = names.join(", ");
     let places = vec!["?"; columns - 1].join(", ");
-    let mut insert = new.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES({places})"))?;
+    let mut insert =
+        new.prepare(&format!("INSERT OR IGNORE INTO {table}({names}) VALUES({places})"))?;
     let Ok(mut rows) = read.query([from]) else { return broken(last) };
     loop {
         match rows.next() {

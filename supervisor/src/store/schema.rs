@@ -84,6 +84,21 @@ CREATE TABLE exits(
   id INTEGER PRIMARY KEY, instance INTEGER NOT NULL, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL,
   code INTEGER, signal INTEGER, cause TEXT NOT NULL
 );
+", "
+-- What a reply does and has besides its text: one byte of version, then the rest. NULL: nothing.
+ALTER TABLE reply ADD COLUMN rest BLOB;
+-- Its agent knows how it ended.
+ALTER TABLE reply ADD COLUMN told INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX reply_untold ON reply(agent, id) WHERE NOT told;
+-- Dropping an undelivered one empties both.
+DROP INDEX reply_undelivered;
+CREATE INDEX reply_undelivered ON reply(id, instance)
+  WHERE state IN (3, 4) AND (text <> '' OR rest IS NOT NULL);
+-- The messages that show drafts of replies, until the replies are sent.
+CREATE TABLE draft(
+  agent INTEGER NOT NULL, key TEXT NOT NULL, message_id TEXT NOT NULL, made_ms INTEGER NOT NULL,
+  PRIMARY KEY(agent, key)
+) WITHOUT ROWID;
 "];
 
 /// Where the parts of a store are.

@@ -140,6 +140,15 @@ impl Tables {
             Op::NextReply { chat, after, .. } => scan::next_reply(self, chat, *after)?,
             Op::BeginSend { id, now_ms, .. } => outbox::begin(self, *id, *now_ms)?,
             Op::FinishSend { id, end, now_ms, .. } => outbox::finish(self, *id, end, *now_ms)?,
+            Op::Drafted { agent, key, message_id, now_ms } => {
+                outbox::drafted(self, agent, key, message_id, *now_ms)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::Told { id } => {
+                outbox::told(self, *id)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::Untold { agent, after, limit, .. } => outbox::untold(self, agent, *after, *limit)?,
             Op::SaveCursor { instance, cursor } => {
                 let no = self.names.instance_made(&self.db, instance)?;
                 self.save_cursor(no, cursor);

@@ -198,7 +198,7 @@ impl Tally {
 fn undelivered(db: &Connection) -> Result<BTreeMap<i64, u64>> {
     db.prepare_cached(
         "SELECT instance, count(*) FROM reply INDEXED BY reply_undelivered
-         WHERE state IN (3, 4) AND text <> '' GROUP BY instance",
+         WHERE state IN (3, 4) AND (text <> '' OR rest IS NOT NULL) GROUP BY instance",
     )?
     .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
     .collect()

@@ -4,10 +4,12 @@ mod damage;
 mod killed;
 mod order;
 mod refused;
+mod versions;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
+use protocol::content::Content;
 use protocol::event::{
     ChatType, Inbound, InboundKind, Mention, Receipt, Reply, ReplyState, Sender, SenderKind,
 };
@@ -120,7 +122,12 @@ impl Rig {
 
     fn reply(&mut self, key: &str, chat: &str, thread: Option<&str>) -> (Receipt, bool) {
         let lane = Lane { thread_id: thread.map(str::to_owned), ..lane(chat) };
-        let reply = Box::new(Reply { key: key.into(), lane, reply_to: None, text: "hello".into() });
+        let content = Content::text("hello");
+        self.submit_reply(Reply { key: key.into(), lane, reply_to: None, content })
+    }
+
+    fn submit_reply(&mut self, reply: Reply) -> (Receipt, bool) {
+        let reply = Box::new(reply);
         let agent = instance("hermes");
         match self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, now_ms: 3_000 }) {
             Answer::Reply { receipt, fresh, .. } => (receipt, fresh),
@@ -213,6 +220,8 @@ fn event(key: &str, chat: &str) -> Inbound {
         text: format!("text of {key}"),
         parts: Vec::new(),
         raw: b"{}".to_vec(),
+        chat_name: None,
+        quote: None,
     }
 }
 
@@ -379,7 +388,9 @@ fn a_reply_that_did_not_arrive_waits_for_a_decision() {
     assert_eq!(list(&mut rig, Some(failed)).len(), 1);
     assert_eq!(rig.settled_counts()[0].undelivered, 2);
     match rig.ask(|ticket| Op::ShowParked { ticket, id: failed }) {
-        Answer::ParkedItem(Some(found)) => assert_eq!(found.1, Payload::Text("hello".into())),
+        Answer::ParkedItem(Some(found)) => {
+            assert_eq!(found.1, Payload::Reply(Some(Box::new(Content::text("hello")))));
+        }
         other => panic!("{other:?}"),
     }
 
@@ -387,7 +398,7 @@ fn a_reply_that_did_not_arrive_waits_for_a_decision() {
     rig.ask(|ticket| Op::Replay { ticket, ids: vec![unknown], now_ms: 9_000 });
     let sending = rig.begin_send(id, 9_500);
     assert!(!sending.ambiguous, "a person has decided");
-    assert_eq!((sending.created_ms, sending.outbound.text.as_str()), (9_000, "hello"));
+    assert_eq!((sending.created_ms, sending.outbound.content.text.as_str()), (9_000, "hello"));
     rig.ask(|ticket| Op::Discard { ticket, ids: vec![failed] });
     assert!(list(&mut rig, None).is_empty());
     let (receipt, fresh) = rig.reply("a", "chat", None);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use protocol::content::Content;
 use protocol::event::{Delivery, InboundKind, Reply};
 use protocol::worker::{FromWorker, Ready, ReplyVerdict};
 
@@ -53,7 +54,11 @@ fn answer(context: &Context, delivery: Delivery) -> impl Future<Output = FromWor
             key: format!("echo:{event_id}"),
             lane,
             reply_to: event.message_id,
-            text: if event.text.is_empty() { "(no text)".into() } else { event.text },
+            content: Content::text(if event.text.is_empty() {
+                "(no text)".into()
+            } else {
+                event.text
+            }),
         };
         match replies.submit(reply).await {
             Some(ReplyVerdict::Accepted(_)) => FromWorker::Ack { event_id },

@@ -18,6 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
+use protocol::content::Content;
 use protocol::event::{ChatType, Delivery, Reply};
 use protocol::id::EventId;
 use protocol::worker::{FromWorker, Memory, OpenAiSettings, Outside, Ready, ReplyVerdict};
@@ -216,7 +217,7 @@ impl Desk {
                     key: format!("openai:{event_id}"),
                     lane: delivery.lane.clone(),
                     reply_to: delivery.event.message_id.clone(),
-                    text: answer.clone(),
+                    content: Content::text(answer.clone()),
                 };
                 let submit = async move {
                     let verdict = replies.submit(reply).await;

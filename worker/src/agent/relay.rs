@@ -143,7 +143,7 @@ impl Desk {
                     Action::Submit { conn, request, ends, reply } => {
                         let replies = self.replies.clone();
                         let submit = async move {
-                            let verdict = submit(&replies, reply).await;
+                            let verdict = submit(&replies, *reply).await;
                             Input::Judged { conn, request, ends, verdict }
                         };
                         self.submitted.push_back(submit.boxed());

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
+use protocol::content::Content;
 use protocol::event::{Delivery, Reply};
 use protocol::id::EventId;
 use protocol::worker::{FromWorker, Outside, Ready, ReplyVerdict, WebhookSettings};
@@ -120,7 +121,7 @@ async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done
         Outcome::Taken(None) => (FromWorker::Ack { event_id }, None),
         Outcome::Taken(Some(text)) => {
             let key = format!("webhook:{event_id}");
-            let reply = Reply { key, lane, reply_to, text };
+            let reply = Reply { key, lane, reply_to, content: Content::text(text) };
             let frame = match replies.submit(reply).await {
                 Some(ReplyVerdict::Accepted(_)) => FromWorker::Ack { event_id },
                 Some(ReplyVerdict::Rejected(reason)) => FromWorker::SetAside { event_id, reason },

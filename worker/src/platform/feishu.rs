@@ -80,6 +80,7 @@ impl Feishu {
 
 impl Platform for Feishu {
     async fn run(self, context: Context) -> Result<(), Error> {
+        drop(context.asks);
         let base_url = http::base_url(&self.settings.base_url)?;
         let settings = FeishuSettings { base_url, ..self.settings };
         let http = Http::new(&settings.base_url)?;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use protocol::content::Act;
 use protocol::event::{
     ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind,
 };
@@ -56,6 +57,7 @@ impl Local {
 
 impl Platform for Local {
     async fn run(self, mut context: Context) -> Result<(), Error> {
+        context.asks.close();
         let what = format!("listen at {}", self.socket.display());
         let door = Door::open(&self.socket).await.map_err(|source| Error::Os { what, source })?;
         let account = self.socket.display().to_string();
@@ -126,10 +128,15 @@ async fn show(
     waiting: &mut HashMap<String, Vec<Outbound>>,
     context: &Context,
 ) {
+    if let Act::Recall { .. } | Act::React { .. } = outbound.content.act {
+        let reason = "a terminal takes nothing back and has no reactions".to_owned();
+        let failed = Note::Outcome(outbound.id, outbound.attempt, Outcome::Failed { reason });
+        return context.report.tell(failed).await;
+    }
     let message = ToTerminal::Message {
         message_id: outbound.id.to_string(),
         reply_to: outbound.reply_to.clone(),
-        text: outbound.text.clone(),
+        text: outbound.content.text.clone(),
     };
     let mut shown = false;
     for terminal in terminals.values() {
@@ -171,5 +178,7 @@ fn event(chat: &str, user: &str, id: &str, text: String) -> Inbound {
         text,
         parts: Vec::new(),
         raw: Vec::new(),
+        chat_name: None,
+        quote: None,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use protocol::content::Content;
 use protocol::event::{Delivery, Reply};
 use protocol::id::{EventId, Instance, Lane};
 
@@ -172,7 +173,7 @@ impl Book {
             key: key(platform, chat_id, message_id),
             lane: lane.clone(),
             reply_to: event.message_id.clone(),
-            text: text.to_owned(),
+            content: Content::text(text),
         })
     }
 

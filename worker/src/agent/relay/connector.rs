@@ -85,7 +85,7 @@ pub(super) enum Action {
     /// Tell the supervisor.
     Say(FromWorker),
     /// Hand a reply in.
-    Submit { conn: Conn, request: String, ends: Ends, reply: Reply },
+    Submit { conn: Conn, request: String, ends: Ends, reply: Box<Reply> },
 }
 
 /// What a reply settles once it is stored.

@@ -150,7 +150,7 @@ impl World {
             .partition::<Vec<_>, _>(|action| matches!(action, Action::Submit { .. }));
         self.out = rest;
         let replies = replies.into_iter().map(|action| match action {
-            Action::Submit { reply, .. } => reply,
+            Action::Submit { reply, .. } => *reply,
             _ => unreachable!(),
         });
         replies.collect()
@@ -210,7 +210,7 @@ fn an_event_is_kept_until_its_answer_is_stored() {
     world.say(1, "oc_1", "answer", Some("m1"), None);
     let replies = world.replies();
     let last = replies.last().unwrap();
-    assert_eq!((last.text.as_str(), last.reply_to.as_deref()), ("answer", Some("m1")));
+    assert_eq!((last.content.text.as_str(), last.reply_to.as_deref()), ("answer", Some("m1")));
     assert_eq!(world.told(), ["ack 1"]);
 }
 
@@ -251,7 +251,7 @@ fn in_a_thread_an_answer_without_a_target_is_its_events() {
     world.say(1, "oc_1", "second", None, Some("omt_2"));
     world.say(1, "oc_1", "first", Some("om_root"), Some("omt_1"));
     assert_eq!(
-        world.replies().iter().map(|r| r.text.as_str()).collect::<Vec<_>>(),
+        world.replies().iter().map(|r| r.content.text.as_str()).collect::<Vec<_>>(),
         ["second", "first"]
     );
     assert_eq!(world.told(), ["ack 2", "ack 1"]);

@@ -159,6 +159,8 @@ pub(super) mod tests {
             text: "hello".into(),
             parts: Vec::new(),
             raw: Vec::new(),
+            chat_name: None,
+            quote: None,
         };
         Delivery {
             event_id: EventId(id),

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use protocol::content;
 use protocol::event::{Pause, Reply};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::rpc::{
     self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS,
-    Leased, Line, METHOD_NOT_FOUND, Message, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL, TAKEN,
+    Leased, Line, METHOD_NOT_FOUND, Message, NO_FILE, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL,
+    TAKEN,
 };
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
@@ -20,12 +22,15 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{Connection, Read};
-use crate::agent::{Context, ToAgent};
+use crate::agent::{Context, Files, ToAgent};
 use crate::clock::{self, Instant};
+use crate::exchange::Exchange;
 use crate::socket::{Door, Halves};
 
 const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
 const KEY_MAX: usize = 200;
+/// Files fetched at once for one agent.
+const FETCHES: usize = 16;
 
 /// How a session ended.
 pub(in crate::agent) enum Ended {
@@ -52,6 +57,7 @@ pub(in crate::agent) struct Session<R, W> {
     ready_until: Option<Instant>,
     heard: Instant,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
+    fetches: FuturesUnordered<BoxFuture<'static, (Value, Called)>>,
 }
 
 /// Where rivals of the agent come from, if any can.
@@ -72,6 +78,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             ready_until: None,
             heard: clock::now(),
             turns: FuturesOrdered::new(),
+            fetches: FuturesUnordered::new(),
         }
     }
 
@@ -88,7 +95,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             tokio::select! {
                 () = context.stop.cancelled() => return Ended::Stopped,
                 Some(turn) = self.turns.next() => self.take(turn, context).await,
-                Some(incoming) = context.incoming.recv() => self.forward(incoming),
+                Some((id, fetched)) = self.fetches.next() => self.answer(&id, fetched),
+                Some(incoming) = context.incoming.recv() => self.forward(incoming, context).await,
                 () = tokio::time::sleep_until(silent.unwrap_or(self.heard)), if silent.is_some() => {
                     return Ended::Gone("it fell silent".into());
                 }
@@ -139,7 +147,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         }
     }
 
-    fn forward(&mut self, incoming: ToAgent) {
+    async fn forward(&mut self, incoming: ToAgent, context: &Context) {
         match incoming {
             ToAgent::Deliver(delivery) => {
                 let id = format!("{}.{}", delivery.event_id, delivery.attempt);
@@ -151,7 +159,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 self.connection.notify("event.settled", &params);
             }
             ToAgent::Receipt(receipt) => {
+                let id = receipt.id;
                 self.connection.notify("message.receipt", &Message::from(receipt));
+                context.say.say(FromWorker::Told { id }).await;
             }
         }
     }
@@ -224,13 +234,28 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 }
                 Err(fault) => Err(fault),
             },
+            "message.draft" => draft(params, context).await,
+            "file.fetch" => {
+                if self.fetches.len() >= FETCHES {
+                    let why = format!("{FETCHES} files are being fetched: wait for one of them");
+                    self.connection.fault(&id, BUSY, why);
+                    return;
+                }
+                let (files, exchange) = (context.files.clone(), context.exchange.clone());
+                self.fetches.push(fetch(id, params.to_owned(), files, exchange).boxed());
+                return;
+            }
             other => Err((METHOD_NOT_FOUND, format!("there is no method {other:?}"))),
         };
-        match done {
+        self.answer(&id, done);
+    }
+
+    fn answer(&mut self, id: &Value, called: Called) {
+        match called {
             // A notification gets no answer.
             _ if id.is_null() => {}
-            Ok(result) => self.connection.result(&id, &result),
-            Err((code, message)) => self.connection.fault(&id, code, message),
+            Ok(result) => self.connection.result(id, &result),
+            Err((code, message)) => self.connection.fault(id, code, message),
         }
     }
 
@@ -244,7 +269,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         context.say.say(FromWorker::Outside(Outside::Up)).await;
         let gateway = concat!("hermes-gw ", env!("CARGO_PKG_VERSION")).to_owned();
         let concurrency = self.concurrency;
-        Ok(json(&Initialized { protocol: PROTOCOL, gateway, concurrency }))
+        let exchange = context.exchange.dir().to_owned();
+        Ok(json(&Initialized { protocol: PROTOCOL, gateway, concurrency, exchange }))
     }
 
     async fn ready(&mut self, params: &str, context: &Context) -> Called {
@@ -264,12 +290,49 @@ fn reply(params: &str) -> Result<Reply, (i32, String)> {
     if send.key.is_empty() || send.key.len() > KEY_MAX {
         return Err(wrong("key must have 1 to 200 bytes"));
     }
-    if send.text.is_empty() {
-        return Err(wrong("text must not be empty"));
+    let content = send.content().map_err(|why| wrong(&why))?;
+    let lane = lane(send.instance, send.chat_id, send.thread_id)?;
+    Ok(Reply { key: send.key, lane, reply_to: send.reply_to, content })
+}
+
+fn lane(
+    instance: String,
+    chat_id: String,
+    thread_id: Option<String>,
+) -> Result<Lane, (i32, String)> {
+    let instance = Instance::new(instance).map_err(|e| (INVALID_PARAMS, e.to_string()))?;
+    Ok(Lane { instance, chat_id, thread_id })
+}
+
+async fn draft(params: &str, context: &Context) -> Called {
+    let draft: rpc::Draft = read_required(params)?;
+    if draft.key.is_empty() || draft.key.len() > KEY_MAX {
+        return Err((INVALID_PARAMS, "key must have 1 to 200 bytes".into()));
     }
-    let instance = Instance::new(send.instance).map_err(|e| wrong(&e.to_string()))?;
-    let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
-    Ok(Reply { key: send.key, lane, reply_to: send.reply_to, text: send.text })
+    let draft = content::Draft {
+        key: draft.key,
+        lane: lane(draft.instance, draft.chat_id, draft.thread_id)?,
+        reply_to: draft.reply_to,
+        text: draft.text,
+    };
+    context.say.say(FromWorker::Draft(Box::new(draft))).await;
+    Ok(Value::Object(serde_json::Map::new()))
+}
+
+/// The answer to a wish for bytes, and whose it is.
+async fn fetch(id: Value, params: String, files: Files, exchange: Exchange) -> (Value, Called) {
+    let fetched = async {
+        let fetch: rpc::Fetch = read_required(&params)?;
+        let instance =
+            Instance::new(fetch.instance).map_err(|e| (INVALID_PARAMS, e.to_string()))?;
+        let (message_id, part) = (fetch.message_id, fetch.part);
+        let fetched = files.fetch(content::Fetch { instance, message_id, part }).await;
+        let fetched = fetched.map_err(|why| (NO_FILE, why))?;
+        let path = exchange.path(&fetched.file).unwrap_or_default();
+        Ok(json(&rpc::File { path, size: fetched.size, mime: fetched.mime }))
+    };
+    let called = fetched.await;
+    (id, called)
 }
 
 type Called = Result<Value, (i32, String)>;

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::session::{Ended, Session};
-use crate::agent::{Context, Replies, Say};
+use crate::agent::{Context, Files, Replies, Say};
 use crate::clock;
+use crate::exchange::Exchange;
 
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -25,6 +26,8 @@ async fn given_up(lines: &[&str]) -> Option<Duration> {
         incoming,
         replies: Replies::new(replies),
         say: Say::new(say),
+        files: Files::new(mpsc::channel(1).0),
+        exchange: Exchange::from(protocol::worker::Exchange { dir: "/x".into(), max_bytes: 0 }),
         stop: CancellationToken::new(),
     };
     let started = clock::now();

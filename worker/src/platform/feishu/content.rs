@@ -183,7 +183,7 @@ fn part(parts: &mut Vec<Part>, kind: &str, holder: &Value, key: &str) {
     if !handle.is_empty() {
         let name = Some(text_of(holder, "file_name")).filter(|name| !name.is_empty());
         let (kind, handle) = (kind.to_owned(), handle.to_owned());
-        parts.push(Part { kind, handle, name: name.map(str::to_owned) });
+        parts.push(Part { kind, handle, name: name.map(str::to_owned), size: None, mime: None });
     }
 }
 

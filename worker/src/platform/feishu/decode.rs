@@ -105,6 +105,8 @@ fn message(
         text: content.text,
         parts: content.parts,
         raw: if payload.len() <= RAW_MAX { payload.to_vec() } else { Vec::new() },
+        chat_name: None,
+        quote: None,
     });
     let unsure = own.open_id.is_none() && chat_type == ChatType::Group && mention == Mention::Other;
     if unsure { Heard::Unsure(inbound) } else { Heard::Message(inbound) }
@@ -219,6 +221,8 @@ mod tests {
             text: "hello".to_owned(),
             parts: Vec::new(),
             raw: event.to_string().into_bytes(),
+            chat_name: None,
+            quote: None,
         };
         assert_eq!(found, expected);
     }

@@ -67,7 +67,7 @@ impl<'a> To<'a> {
 
 /// The texts that `outbound` becomes, one message each.
 pub(super) fn parts(outbound: &Outbound) -> Vec<String> {
-    text::split(&outbound.text, PART_MAX, cost)
+    text::split(&outbound.content.text, PART_MAX, cost)
 }
 
 /// The call that sends part `index`.
@@ -155,6 +155,8 @@ mod tests {
     use proptest::prelude::*;
     use protocol::id::OutboundId;
 
+    use protocol::content::Content;
+
     use super::*;
 
     fn outbound(text: &str) -> Outbound {
@@ -164,8 +166,10 @@ mod tests {
             chat_id: "oc_1".to_owned(),
             thread_id: None,
             reply_to: None,
-            text: text.to_owned(),
+            content: Content::text(text.to_owned()),
             attempt: 1,
+            draft_key: String::new(),
+            draft_id: None,
         }
     }
 

@@ -10,6 +10,7 @@ use ::tests::feishu::{
     ClientConfig, Ending, Entry, Fault, Feishu as Sim, Message, Observation, Push, Route, Schedule,
     Scope, SentMessage, Times, Trouble, event, message_read, reaction,
 };
+use protocol::content::Content;
 use protocol::event::{Mention, Outbound, Outcome};
 use protocol::id::{EventId, OutboundId};
 use protocol::worker::{FeishuSettings, Outside, Secret, Verdict};
@@ -18,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::platform::Submitted;
+use crate::exchange::Exchange;
+use crate::platform::{Ask, Submitted};
 
 const APP: &str = "cli_a";
 const LONG: Duration = Duration::from_secs(10);
@@ -40,6 +42,10 @@ struct Rig {
     events: mpsc::Receiver<Submitted>,
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
+    #[expect(dead_code, reason = "kept open")]
+    ask: mpsc::Sender<Ask>,
+    #[expect(dead_code, reason = "kept")]
+    files: tempfile::TempDir,
     stop: CancellationToken,
     ended: oneshot::Receiver<Result<(), Error>>,
     #[expect(dead_code, reason = "ends the adapter when a test fails")]
@@ -61,6 +67,8 @@ impl Rig {
         let (submit, events) = mpsc::channel(64);
         let (note, notes) = mpsc::channel(256);
         let (outbound, outgoing) = mpsc::channel(64);
+        let (ask, asks) = mpsc::channel(64);
+        let files = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let settings = FeishuSettings {
             app_id: APP.to_owned(),
@@ -70,6 +78,11 @@ impl Rig {
         let context = Context {
             events: Events::new(submit),
             outbound: outgoing,
+            asks,
+            exchange: Exchange::from(protocol::worker::Exchange {
+                dir: files.path().to_owned(),
+                max_bytes: 1 << 20,
+            }),
             report: Report::new(note),
             stop: stop.clone(),
             cursor: None,
@@ -82,7 +95,7 @@ impl Rig {
             let _ = end.send(runtime.unwrap().block_on(adapter));
         });
         let guard = stop.clone().drop_guard();
-        Self { sim, events, notes, outbound, stop, ended, guard }
+        Self { sim, events, notes, outbound, ask, files, stop, ended, guard }
     }
 
     /// Connected, and the bot knows itself.
@@ -162,8 +175,10 @@ fn outbound(id: u64, change: impl FnOnce(&mut Outbound)) -> Outbound {
         chat_id: "oc_1".to_owned(),
         thread_id: None,
         reply_to: None,
-        text: format!("reply {id}"),
+        content: Content::text(format!("reply {id}")),
         attempt: 1,
+        draft_key: String::new(),
+        draft_id: None,
     };
     change(&mut outbound);
     outbound

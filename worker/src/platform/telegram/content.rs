@@ -85,7 +85,14 @@ pub(super) fn content(message: &Value) -> Content {
         if !handle.is_empty() {
             let name = Some(text_of(file, "file_name")).filter(|name| !name.is_empty());
             let (kind, handle) = ((*kind).to_owned(), handle.to_owned());
-            parts.push(Part { kind, handle, name: name.map(str::to_owned) });
+            let mime = Some(text_of(file, "mime_type")).filter(|mime| !mime.is_empty());
+            parts.push(Part {
+                kind,
+                handle,
+                name: name.map(str::to_owned),
+                size: number_of(file, "file_size").and_then(|size| u64::try_from(size).ok()),
+                mime: mime.map(str::to_owned),
+            });
         }
         let detail = match text_of(file, "file_name") {
             "" => text_of(file, "emoji"),

@@ -194,6 +194,8 @@ fn unreadable(id: i64, raw: &str, now_ms: i64) -> Inbound {
         text: String::new(),
         parts: Vec::new(),
         raw: raw.as_bytes().to_vec(),
+        chat_name: None,
+        quote: None,
     }
 }
 
@@ -226,6 +228,8 @@ fn base(message: &Value, by: &Value, kind: InboundKind) -> Result<Inbound, &'sta
         text: String::new(),
         parts: Vec::new(),
         raw: Vec::new(),
+        chat_name: (chat_type != ChatType::Direct).then(|| text_of(chat, "title").to_owned()),
+        quote: None,
     })
 }
 

@@ -142,6 +142,8 @@ mod tests {
     use protocol::id::OutboundId;
 
     use super::super::units::bytes;
+    use protocol::content::Content;
+
     use super::*;
 
     fn outbound(change: impl FnOnce(&mut Outbound)) -> Outbound {
@@ -151,8 +153,10 @@ mod tests {
             chat_id: "-100".to_owned(),
             thread_id: None,
             reply_to: None,
-            text: "x".to_owned(),
+            content: Content::text("x".to_owned()),
             attempt: 1,
+            draft_key: String::new(),
+            draft_id: None,
         };
         change(&mut outbound);
         outbound

@@ -6,6 +6,7 @@ mod sending;
 use std::time::Duration;
 
 use ::tests::telegram::{Entry, Fault, Message, Mood, Observation, Telegram as Sim};
+use protocol::content::Content;
 use protocol::event::{Inbound, InboundKind, Outbound, Outcome};
 use protocol::id::{EventId, OutboundId};
 use protocol::worker::{OtherWebhook, Outside, Ready, Secret, Unanswered, Verdict};
@@ -14,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::platform::{Note, Submitted};
+use crate::exchange::Exchange;
+use crate::platform::{Ask, Note, Submitted};
 
 const TOKEN: &str = "77:s3cret";
 const LONG: Duration = Duration::from_secs(20);
@@ -27,6 +29,10 @@ struct Rig {
     events: mpsc::Receiver<Submitted>,
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
+    #[expect(dead_code, reason = "kept open")]
+    ask: mpsc::Sender<Ask>,
+    #[expect(dead_code, reason = "kept")]
+    files: tempfile::TempDir,
     stop: CancellationToken,
     ended: oneshot::Receiver<Result<(), Error>>,
     #[expect(dead_code, reason = "ends the adapter when a test fails")]
@@ -45,6 +51,8 @@ impl Rig {
         let (submit, events) = mpsc::channel(128);
         let (note, notes) = mpsc::channel(256);
         let (outbound, outgoing) = mpsc::channel(64);
+        let (ask, asks) = mpsc::channel(64);
+        let files = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let mut settings = TelegramSettings {
             token: Secret::new(TOKEN),
@@ -56,6 +64,11 @@ impl Rig {
         let context = Context {
             events: Events::new(submit),
             outbound: outgoing,
+            asks,
+            exchange: Exchange::from(protocol::worker::Exchange {
+                dir: files.path().to_owned(),
+                max_bytes: 1 << 20,
+            }),
             report: Report::new(note),
             stop: stop.clone(),
             cursor: None,
@@ -68,7 +81,7 @@ impl Rig {
             let _ = end.send(runtime.unwrap().block_on(adapter));
         });
         let guard = stop.clone().drop_guard();
-        Self { sim, events, notes, outbound, stop, ended, guard }
+        Self { sim, events, notes, outbound, ask, files, stop, ended, guard }
     }
 
     async fn ready() -> Self {
@@ -142,8 +155,10 @@ fn outbound(id: u64, change: impl FnOnce(&mut Outbound)) -> Outbound {
         chat_id: ANN.to_string(),
         thread_id: None,
         reply_to: None,
-        text: format!("reply {id}"),
+        content: Content::text(format!("reply {id}")),
         attempt: 1,
+        draft_key: String::new(),
+        draft_id: None,
     };
     change(&mut outbound);
     outbound

@@ -1,5 +1,6 @@
 //! What the agent wants said: the answer to an event, other words, or its word that it did not work.
 
+use protocol::content::Content;
 use protocol::event::Reply;
 use protocol::worker::{FromWorker, ReplyVerdict};
 
@@ -60,13 +61,13 @@ impl Connector {
             let own = (format!("relay:{request}"), Ends::Nothing);
             let (key, ends) = self.of_a_former_copy(&platform, send, now).unwrap_or(own);
             let (reply_to, text) = (send.reply_to.clone(), send.text.clone());
-            Some((ends, Reply { key, lane, reply_to, text }))
+            Some((ends, Reply { key, lane, reply_to, content: Content::text(text) }))
         };
         let Some((ends, reply)) = answer.or_else(words) else {
             out.push(Action::Line(conn, wire::failed(&request, "chat not found")));
             return;
         };
-        out.push(Action::Submit { conn, request, ends, reply });
+        out.push(Action::Submit { conn, request, ends, reply: Box::new(reply) });
     }
 
     /// The answer to an event that a former worker sent, and that is not offered again yet: it gets the

@@ -88,7 +88,7 @@ async fn refusals_of_a_reply_are_told_apart() {
     let reply = outbound(2, |_| {});
     let outcome = rig.send(reply).await;
     assert!(matches!(outcome, Outcome::Retry { after_ms: Some(7000), .. }), "{outcome:?}");
-    let reply = outbound(3, |it| it.text = " \n".to_owned());
+    let reply = outbound(3, |it| it.content.text = " \n".to_owned());
     assert!(matches!(rig.send(reply).await, Outcome::Failed { .. }));
     rig.end().await;
 }
@@ -113,7 +113,7 @@ async fn a_long_reply_becomes_several_messages_and_a_repetition_none() {
     let mut rig = Rig::ready().await;
     let text = "a line of \"words\"\n".repeat(5000);
     rig.sim.fault(APP, rest(Route::Send, Trouble::LostAnswer), Times::Only(1));
-    let first = outbound(1, |it| it.text.clone_from(&text));
+    let first = outbound(1, |it| it.content.text.clone_from(&text));
     let second = Outbound { attempt: 2, ..first.clone() };
     assert!(matches!(rig.send(first).await, Outcome::Retry { .. }));
     let ids = sent(rig.send(second).await);

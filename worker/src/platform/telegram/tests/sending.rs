@@ -12,7 +12,7 @@ async fn a_reply_reaches_its_chat_its_message_and_its_topic() {
     rig.sim.set_forum(TOKEN, GROUP, &[42]);
     let answer = outbound(1, |it| {
         it.reply_to = Some(message.to_string());
-        it.text = "**bold** 😀 `code`".to_owned();
+        it.content.text = "**bold** 😀 `code`".to_owned();
     });
     let ids = sent(rig.send(answer).await);
     let topic = |id: u64, thread: &str| {
@@ -121,7 +121,7 @@ async fn a_long_reply_becomes_several_messages_in_order() {
     rig.sim.set_mood(TOKEN, 10, Mood::Open);
     let line = "let a = \"😀\";\n";
     let text = format!("```rust\n{}```\nend", line.repeat(700));
-    let reply = outbound(1, |it| it.text.clone_from(&text));
+    let reply = outbound(1, |it| it.content.text.clone_from(&text));
     // In the middle of it the platform wants a pause: what was sent is not sent again.
     rig.sim.fault(Some("sendMessage"), Fault::RateLimit { seconds: 1 }, Some(0));
     let ids = sent(rig.send(reply).await);
@@ -142,7 +142,7 @@ async fn a_pause_within_a_long_reply_repeats_nothing() {
         it.retry_after_s = 1;
     });
     let text = "word ".repeat(2000);
-    let ids = sent(rig.send(outbound(1, |it| it.text.clone_from(&text))).await);
+    let ids = sent(rig.send(outbound(1, |it| it.content.text.clone_from(&text))).await);
     let sim = rig.end().await;
     assert_eq!(ids.len(), 3);
     let words: usize = sim.sent().iter().map(|it| it.text.split_whitespace().count()).sum();
@@ -154,7 +154,7 @@ async fn refused_styles_cost_no_words() {
     let mut rig = Rig::ready().await;
     let no = refuse(400, "Bad Request: can't parse entities: no");
     rig.sim.fault(Some("sendMessage"), no, Some(1));
-    sent(rig.send(outbound(1, |it| it.text = "**a**".into())).await);
+    sent(rig.send(outbound(1, |it| it.content.text = "**a**".into())).await);
     let sim = rig.end().await;
     assert_eq!((sim.sent()[0].text.as_str(), sim.sent()[0].entities.len()), ("a", 0));
 }
@@ -187,7 +187,7 @@ async fn refusals_say_what_a_person_can_do() {
         assert!(good, "{outcome:?}");
     }
     for (id, chat, text) in [(5, "oc_1", "x"), (6, "9", " \n")] {
-        let odd = outbound(id, |it| (it.chat_id, it.text) = (chat.into(), text.into()));
+        let odd = outbound(id, |it| (it.chat_id, it.content.text) = (chat.into(), text.into()));
         assert!(matches!(rig.send(odd).await, Outcome::Failed { .. }));
     }
     rig.end().await;

@@ -1,0 +1,210 @@
+//! What travels beside messages and is not kept: drafts of replies, that an agent is at work, and wishes
+//! for the bytes of files.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use protocol::content::{Busy, Draft, Fetch, Fetched};
+use protocol::event::Delivery;
+use protocol::id::{Generation, Instance, Seq};
+use protocol::worker::ToWorker;
+
+use super::Gateway;
+use super::slot::Desk;
+use crate::clock;
+use crate::store::{self, Op};
+
+/// How long a platform may take to fetch one file.
+const FETCH: Duration = Duration::from_secs(300);
+/// Files fetched at once, for all agents together.
+const FETCHES: usize = 64;
+
+/// Who waits for a file.
+#[derive(Debug)]
+pub(super) struct Wish {
+    agent: usize,
+    generation: Generation,
+    seq: Seq,
+    platform: usize,
+    until: Instant,
+}
+
+/// Files that are being fetched.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    last: u64,
+    open: HashMap<u64, Wish>,
+}
+
+impl Wishes {
+    /// When somebody has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.open.values().map(|wish| wish.until).min()
+    }
+
+    fn make(&mut self, wish: Wish) -> Option<u64> {
+        if self.open.len() >= FETCHES {
+            return None;
+        }
+        self.last += 1;
+        self.open.insert(self.last, wish);
+        Some(self.last)
+    }
+}
+
+impl Gateway {
+    fn platform(&self, instance: &Instance) -> Option<usize> {
+        let index = self.by_name.get(instance).copied()?;
+        let slot = self.slots.get(index)?;
+        matches!(slot.desk, Desk::Platform(_)).then_some(index)
+    }
+
+    fn pass(&mut self, index: usize, frame: ToWorker) -> bool {
+        let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
+        link.is_some_and(|link| {
+            link.handle.send(frame);
+            true
+        })
+    }
+
+    /// An agent's reply has grown.
+    pub(super) fn draft(&mut self, index: usize, mut draft: Box<Draft>) {
+        let Some(slot) = self.slots.get(index) else { return };
+        draft.key = store::draft_key(&slot.name, &draft.key);
+        let Some(platform) = self.platform(&draft.lane.instance) else { return };
+        let connected = self.slots.get(platform).is_some_and(super::slot::Slot::is_connected);
+        if !connected {
+            return;
+        }
+        let Some(Desk::Platform(desk)) = self.desk(platform) else { return };
+        if let Some(draft) = desk.drafts.offered(draft) {
+            self.pass(platform, ToWorker::Draft(draft));
+        }
+    }
+
+    /// A platform shows a draft, or has decided not to.
+    pub(super) fn drafted(&mut self, index: usize, key: &str, message_id: Option<String>) {
+        if let Some(message_id) = message_id
+            && let Some((agent, key)) = key.split_once('/')
+            && let Ok(agent) = Instance::new(agent)
+        {
+            let (key, now_ms) = (key.to_owned(), clock::unix_ms());
+            self.store.submit(Op::Drafted { agent, key, message_id, now_ms });
+        }
+        let Some(Desk::Platform(desk)) = self.desk(index) else { return };
+        if let Some(draft) = desk.drafts.shown(key) {
+            self.pass(index, ToWorker::Draft(draft));
+        }
+    }
+
+    /// The reply of a draft is accepted.
+    pub(super) fn draft_over(&mut self, agent: usize, key: &str, platform: usize) {
+        let Some(slot) = self.slots.get(agent) else { return };
+        let key = store::draft_key(&slot.name, key);
+        if let Some(Desk::Platform(desk)) = self.desk(platform) {
+            desk.drafts.over(&key);
+        }
+    }
+
+    /// An agent works on an event from now on.
+    pub(super) fn at_work(&mut self, agent: usize, delivery: &Delivery) {
+        let Some(platform) = self.platform(&delivery.lane.instance) else { return };
+        if !delivery.event.kind.is_said() {
+            return;
+        }
+        let busy = Busy {
+            chat_id: delivery.lane.chat_id.clone(),
+            thread_id: delivery.lane.thread_id.clone(),
+            message_id: delivery.event.message_id.clone(),
+            on: true,
+        };
+        if let Some(Desk::Agent(desk)) = self.desk(agent) {
+            let _ = desk.at_work.insert(delivery.event_id.0, (platform, busy.clone()));
+        }
+        self.pass(platform, ToWorker::Busy(busy));
+    }
+
+    /// The agent does not work on an event any more.
+    pub(super) fn not_at_work(&mut self, agent: usize, id: u64) {
+        let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
+        if let Some((platform, busy)) = desk.at_work.remove(&id) {
+            self.pass(platform, ToWorker::Busy(Busy { on: false, ..busy }));
+        }
+    }
+
+    /// An agent wants the bytes of a part.
+    pub(super) fn fetch(
+        &mut self,
+        agent: usize,
+        generation: Generation,
+        seq: Seq,
+        fetch: Box<Fetch>,
+    ) {
+        let platform = self.platform(&fetch.instance);
+        let connected = |index: &usize| {
+            self.slots.get(*index).is_some_and(|slot| slot.is_connected() && slot.link.is_some())
+        };
+        let refused = match platform.filter(connected) {
+            Some(platform) => {
+                let until = clock::now() + FETCH;
+                let wish = Wish { agent, generation, seq, platform, until };
+                match self.wishes.make(wish) {
+                    Some(ticket) => {
+                        self.pass(platform, ToWorker::Fetch { ticket, fetch });
+                        return;
+                    }
+                    None => format!("{FETCHES} files are being fetched: try again"),
+                }
+            }
+            None if platform.is_some() => {
+                format!("{} is not connected now: try again", fetch.instance)
+            }
+            None => format!("no platform instance is called {:?}", fetch.instance.as_str()),
+        };
+        self.wish_answered(agent, generation, seq, Err(refused));
+    }
+
+    /// A platform has fetched a file, or not.
+    pub(super) fn fetched(&mut self, index: usize, ticket: u64, result: Result<Fetched, String>) {
+        // What came too late is cleaned away in time.
+        if self.wishes.open.get(&ticket).is_some_and(|wish| wish.platform == index)
+            && let Some(wish) = self.wishes.open.remove(&ticket)
+        {
+            self.wish_answered(wish.agent, wish.generation, wish.seq, result);
+        }
+    }
+
+    fn wish_answered(
+        &mut self,
+        agent: usize,
+        generation: Generation,
+        seq: Seq,
+        result: Result<Fetched, String>,
+    ) {
+        let Some(slot) = self.slots.get_mut(agent) else { return };
+        if let Some(link) = slot.link.as_ref().filter(|link| link.generation == generation) {
+            link.handle.send(ToWorker::Fetched { seq, result });
+        }
+    }
+
+    /// The link of a platform is over: nothing that it was doing beside comes any more.
+    pub(super) fn beside_down(&mut self, index: usize) {
+        if let Some(Desk::Platform(desk)) = self.desk(index) {
+            desk.drafts.down();
+        }
+        self.give_up(|wish| wish.platform == index, "the platform's worker is gone: try again");
+    }
+
+    /// Who has waited long enough is told so.
+    pub(super) fn tick_wishes(&mut self, now: Instant) {
+        self.give_up(|wish| wish.until <= now, "it took too long");
+    }
+
+    fn give_up(&mut self, which: impl Fn(&Wish) -> bool, why: &str) {
+        let given_up: Vec<_> =
+            self.wishes.open.extract_if(|_, wish| which(wish)).map(|(_, wish)| wish).collect();
+        for wish in given_up {
+            self.wish_answered(wish.agent, wish.generation, wish.seq, Err(why.to_owned()));
+        }
+    }
+}

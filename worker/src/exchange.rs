@@ -1,0 +1,203 @@
+//! The directory in which workers put files for one another. A file there is whole or is not there, its
+//! name is safe, and none is larger than configured. The supervisor removes what is old.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+
+use protocol::content::Fetched;
+
+use crate::clock;
+
+/// What remains of a name that somebody else chose, in bytes.
+const NAME_MAX: usize = 80;
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    dir: PathBuf,
+    max_bytes: u64,
+}
+
+/// Why a file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is larger than configured.
+    #[error("it is larger than {max_mib} MiB, which `files.max_mib` sets")]
+    TooLarge {
+        /// The limit.
+        max_mib: u64,
+    },
+    /// The disk does not take it.
+    #[error("write it into the exchange directory: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A file in the making. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Making {
+    file: File,
+    part: Part,
+    name: String,
+    size: u64,
+    max_bytes: u64,
+}
+
+/// Removes an unfinished file.
+#[derive(Debug)]
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Nothing is there once the file has its name; what cannot be removed is cleaned away later.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl From<protocol::worker::Exchange> for Exchange {
+    fn from(exchange: protocol::worker::Exchange) -> Self {
+        Self { dir: exchange.dir, max_bytes: exchange.max_bytes }
+    }
+}
+
+impl Exchange {
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The largest file, in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Whether a file of `size` bytes may be there.
+    pub fn admit(&self, size: u64) -> Result<(), Refused> {
+        if size > self.max_bytes {
+            return Err(Refused::TooLarge { max_mib: self.max_bytes >> 20 });
+        }
+        Ok(())
+    }
+
+    /// Begins a file. `title` is what somebody else calls it.
+    pub async fn begin(&self, title: &str) -> Result<Making, Refused> {
+        let name = format!("{}-{}", unique()?, safe(title));
+        let part = Part(self.dir.join(format!(".{name}")));
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part.0)
+            .await
+            .map_err(|e| with_path(&e, &part.0))?;
+        Ok(Making { file, part, name, size: 0, max_bytes: self.max_bytes })
+    }
+
+    /// The path of the file called `name`, which somebody else says; `None`: that is no name of a file
+    /// here.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        plain.then(|| self.dir.join(name))
+    }
+
+    /// Opens the file called `name`, and tells its size.
+    pub async fn open(&self, name: &str) -> io::Result<(File, u64)> {
+        let path = self.path(name).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a file"))
+        })?;
+        let file = File::open(&path).await.map_err(|e| with_path(&e, &path))?;
+        let metadata = file.metadata().await?;
+        if !metadata.is_file() {
+            return Err(io::Error::other(format!("{} is no file", path.display())));
+        }
+        Ok((file, metadata.len()))
+    }
+}
+
+impl Making {
+    /// Appends.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        if self.size > self.max_bytes {
+            return Err(Refused::TooLarge { max_mib: self.max_bytes >> 20 });
+        }
+        Ok(self.file.write_all(bytes).await?)
+    }
+
+    /// Everything is written: it gets its name.
+    pub async fn finish(mut self, mime: Option<String>) -> Result<Fetched, Refused> {
+        self.file.flush().await?;
+        let path = self.part.0.with_file_name(&self.name);
+        tokio::fs::rename(&self.part.0, &path).await.map_err(|e| with_path(&e, &path))?;
+        Ok(Fetched { file: self.name, size: self.size, mime })
+    }
+}
+
+fn with_path(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Never used before.
+fn unique() -> io::Result<String> {
+    Ok(protocol::id::hex(&clock::random::<8>()?))
+}
+
+/// `title` as the end of a file name: its own end, since that tells what it is.
+fn safe(title: &str) -> String {
+    let plain = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }
+    };
+    let name: String = title.chars().map(plain).collect();
+    let from = name.ceil_char_boundary(name.len().saturating_sub(NAME_MAX));
+    let end = name.get(from..).unwrap_or_default();
+    if end.is_empty() { "file".to_owned() } else { end.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(max_bytes: u64) -> (tempfile::TempDir, Exchange) {
+        let dir = tempfile::tempdir().unwrap();
+        let exchange = Exchange { dir: dir.path().to_owned(), max_bytes };
+        (dir, exchange)
+    }
+
+    fn files(dir: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(dir.path()).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_whole_or_not_there() {
+        let (dir, exchange) = exchange(10);
+        let mut making = exchange.begin("../../a b.png").await.unwrap();
+        making.write(b"12345").await.unwrap();
+        let fetched = making.finish(None).await.unwrap();
+        assert_eq!(fetched.size, 5);
+        assert!(fetched.file.ends_with("-.._.._a_b.png"), "{}", fetched.file);
+        assert_eq!(std::fs::read(exchange.path(&fetched.file).unwrap()).unwrap(), b"12345");
+        assert_eq!(exchange.open(&fetched.file).await.unwrap().1, 5);
+
+        let mut large = exchange.begin("").await.unwrap();
+        large.write(b"1234567890").await.unwrap();
+        assert!(matches!(large.write(b"1").await, Err(Refused::TooLarge { .. })));
+        drop(large);
+        drop(exchange.begin("never finished").await.unwrap());
+        assert_eq!(files(&dir), 1);
+    }
+
+    #[tokio::test]
+    async fn a_name_leads_nowhere_else() {
+        let (dir, exchange) = exchange(10);
+        for name in ["", ".", "..", "../x", "/etc/passwd", "a/b", ".hidden", "a\0"] {
+            assert!(exchange.path(name).is_none(), "{name:?}");
+            assert!(exchange.open(name).await.is_err(), "{name:?}");
+        }
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        assert!(exchange.open("d").await.is_err());
+        let long = safe(&"ä".repeat(300));
+        assert!(long.len() <= NAME_MAX && !long.is_empty());
+    }
+}
