@@ -54,6 +54,106 @@ pub enum Request {
     Decide(Decision, Vec<ParkedId>),
     /// `reload`: the configuration is read anew: [`Reloaded`].
     Reload,
+    /// `access.list`: [`AccessList`].
+    AccessList,
+    /// `access.approve`, `access.allow`, `access.deny`, `access.revoke`: [`AccessChanged`].
+    Access(Decide),
+}
+
+/// What a person decides about who may speak.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decide {
+    /// Whoever was told this code is let in.
+    Approve(String),
+    /// A user or a chat is let in.
+    Allow(Subject),
+    /// A user or a chat is denied, whatever the configuration says.
+    Deny(Subject),
+    /// What was decided before is void: the configuration alone decides.
+    Revoke(Subject),
+}
+
+/// About whom. Exactly one of `user` and `chat` is there.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Subject {
+    /// The platform instance.
+    pub instance: String,
+    /// A user, by the platform's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A chat, by the platform's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Code {
+    code: String,
+}
+
+/// Who may speak, as people have decided; what the configuration says besides stands there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccessList {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// One for each platform instance.
+    pub instances: Vec<AccessRules>,
+}
+
+/// Who may speak on one platform.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccessRules {
+    /// Which.
+    pub instance: Instance,
+    /// `list`, `pairing`, `open` or `off`.
+    pub direct: String,
+    /// `mention`, `all`, `list` or `off`.
+    pub groups: String,
+    /// Users of the configuration.
+    pub users: Vec<String>,
+    /// Chats of the configuration.
+    pub chats: Vec<String>,
+    /// What people have decided.
+    pub decided: Vec<DecidedAbout>,
+    /// Live codes.
+    pub codes: Vec<PairingCode>,
+}
+
+/// What was decided about somebody.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DecidedAbout {
+    /// About whom.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// `allowed` or `denied`.
+    pub result: String,
+}
+
+/// A code that a stranger was told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PairingCode {
+    /// The code.
+    pub code: String,
+    /// Whom.
+    pub user: String,
+    /// In which chat.
+    pub chat: String,
+    /// Until when it holds, in Unix milliseconds.
+    pub until_ms: i64,
+}
+
+/// A decision holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccessChanged {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// About whom.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// `allowed`, `denied` or `revoked`.
+    pub result: String,
 }
 
 /// Parameters of `backup`.
@@ -180,6 +280,13 @@ impl Request {
             }
             Self::Decide(Decision::Drop, ids) => ("parked.drop", serde_json::json!({ "ids": ids })),
             Self::Reload => ("reload", serde_json::Value::Null),
+            Self::AccessList => ("access.list", serde_json::Value::Null),
+            Self::Access(Decide::Approve(code)) => {
+                ("access.approve", serde_json::json!({ "code": code }))
+            }
+            Self::Access(Decide::Allow(subject)) => ("access.allow", json(subject)),
+            Self::Access(Decide::Deny(subject)) => ("access.deny", json(subject)),
+            Self::Access(Decide::Revoke(subject)) => ("access.revoke", json(subject)),
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -209,6 +316,14 @@ impl Request {
             "parked.replay" => Self::Decide(Decision::Replay, ids(params)?),
             "parked.drop" => Self::Decide(Decision::Drop, ids(params)?),
             "reload" => Self::Reload,
+            "access.list" => Self::AccessList,
+            "access.approve" => match read::<Code>(params)?.code {
+                code if code.is_empty() => return Err(incomplete("code")),
+                code => Self::Access(Decide::Approve(code)),
+            },
+            "access.allow" => Self::Access(Decide::Allow(subject(params)?)),
+            "access.deny" => Self::Access(Decide::Deny(subject(params)?)),
+            "access.revoke" => Self::Access(Decide::Revoke(subject(params)?)),
             other => {
                 return Err(Refusal {
                     code: 64,
@@ -233,6 +348,14 @@ fn ids(params: &str) -> Result<Vec<ParkedId>, Refusal> {
             message: format!("{many} ids; at most {IDS_MAX} are possible at once"),
             hint: None,
         }),
+    }
+}
+
+fn subject(params: &str) -> Result<Subject, Refusal> {
+    let subject: Subject = read(params)?;
+    match (&subject.user, &subject.chat) {
+        (Some(id), None) | (None, Some(id)) if !id.is_empty() => Ok(subject),
+        _ => Err(incomplete("user or chat")),
     }
 }
 

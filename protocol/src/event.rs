@@ -112,6 +112,8 @@ pub enum SenderKind {
     Bot,
     /// The platform itself, or nobody it names.
     System,
+    /// This bot itself; or another program, while the bot does not know its own id.
+    Own,
 }
 
 /// Whether an event addresses the bot.

@@ -176,6 +176,45 @@ pub(crate) enum Ctl {
     /// What was set aside: events that could not be delivered, replies that did not arrive
     #[command(subcommand)]
     Parked(Parked),
+    /// Who may speak to the agent: decisions that hold beside the configuration
+    #[command(subcommand)]
+    Access(Access),
+}
+
+/// Who may speak.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Access {
+    /// List rules, decisions and live codes
+    List,
+    /// Let in whoever was told this code
+    #[command(after_help = "Example:\n  hermes-gw ctl access approve K7QM2XPB")]
+    Approve {
+        /// As it was told in the chat
+        #[arg(value_name = "CODE")]
+        code: String,
+    },
+    /// Let in a user, or everybody in a group
+    #[command(after_help = "Examples:\n  hermes-gw ctl access allow feishu ou_0000\n  \
+        hermes-gw ctl access allow telegram --chat -1001234567890")]
+    Allow(Whom),
+    /// Deny a user or a group, whatever the configuration says
+    Deny(Whom),
+    /// Take a decision back: the configuration alone decides
+    Revoke(Whom),
+}
+
+/// A user or a group of a platform.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Whom {
+    /// The platform instance
+    #[arg(value_name = "INSTANCE")]
+    pub(crate) instance: String,
+    /// The platform's id; the log shows those that were denied
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    pub(crate) id: String,
+    /// The id is a group's
+    #[arg(long)]
+    pub(crate) chat: bool,
 }
 
 /// What was set aside.

@@ -140,12 +140,14 @@ impl Config {
         for (name, block) in platforms {
             let instance =
                 Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
+            reserved(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             names.insert(name);
             instances.push(instance::platform(instance, block, &place, secrets));
         }
         for (name, block) in agents {
             let instance =
                 Instance::new(&name).map_err(|e| wrong(format!("[agent.{name}]: {e}")))?;
+            reserved(&name).map_err(|e| wrong(format!("[agent.{name}]: {e}")))?;
             if !names.insert(name.clone()) {
                 return Err(wrong(format!(
                     "[platform.{name}] and [agent.{name}] have the same name; commands could not tell them apart"
@@ -181,6 +183,14 @@ impl Config {
             code,
         })
     }
+}
+
+/// Names that mean something else in commands, in the journal and in the store.
+fn reserved(name: &str) -> Result<(), String> {
+    if matches!(name, "gateway" | "hooks") {
+        return Err("this name is the gateway's own: choose another, and set kind".into());
+    }
+    Ok(())
 }
 
 /// The file system and the environment of this process.

@@ -16,8 +16,10 @@ pub mod intensity;
 pub mod lanes;
 pub mod lifecycle;
 pub mod liveness;
+pub mod loops;
 pub mod outbox;
 pub mod own_hand;
+pub mod pairing;
 pub mod repeats;
 #[cfg(test)]
 mod sim;

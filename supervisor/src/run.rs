@@ -7,6 +7,7 @@ mod announce;
 mod beside;
 mod control;
 mod dispatch;
+mod door;
 mod ingest;
 mod outbound;
 mod parked;
@@ -269,6 +270,9 @@ impl Gateway {
         let by_name: HashMap<_, _> =
             slots.iter().enumerate().map(|(i, slot)| (slot.name.clone(), i)).collect();
         slot::connect(&mut slots, &by_name);
+        for slot in &mut slots {
+            slot.recall(&opened);
+        }
         if let Some(damage) = &opened.damage {
             tracing::error!(
                 kept_as = %damage.kept_as.display(),

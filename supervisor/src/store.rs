@@ -11,6 +11,7 @@
 //! After a failed write or sync the store is *poisoned*: it answers nothing more, because nobody can
 //! tell what the disk holds until it is read anew. A full disk is no such failure: see [`Answer::Full`].
 
+mod access;
 mod backup;
 mod body;
 mod exits;
@@ -42,8 +43,8 @@ use protocol::id::Instance;
 use tokio::sync::mpsc;
 
 pub use op::{
-    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Head, Op, Opened, Parked,
-    Payload, Quota, ReplyHead, SendEnd, Sending, Ticket,
+    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Grant, Head, Op, Opened,
+    Pair, Parked, Payload, Quota, ReplyHead, SendEnd, Sending, Subject, Ticket,
 };
 pub use outbox::draft_key;
 

@@ -8,6 +8,7 @@
     reason = "all of this binary is tests"
 )]
 
+mod access;
 mod accounts;
 mod backup;
 mod bad_input;

@@ -110,6 +110,7 @@ fn hears(access: &supervisor::policy::access::Access) -> String {
     let direct = match access.direct {
         Direct::Open => "everybody may speak".to_owned(),
         Direct::Off => "direct chats are off".to_owned(),
+        Direct::Pairing => format!("{} users may speak, strangers get a code", access.users.len()),
         Direct::List if access.users.is_empty() && access.chats.is_empty() => {
             "nobody may speak yet".to_owned()
         }
@@ -120,6 +121,7 @@ fn hears(access: &supervisor::policy::access::Access) -> String {
     let groups = match access.groups {
         Groups::Mention => "groups by mention",
         Groups::All => "groups always",
+        Groups::List => "groups by mention of known users",
         Groups::Off => "groups off",
     };
     format!("{direct}, {groups}")

@@ -1,5 +1,6 @@
 //! `hermes-gw ctl`: asking and commanding the running supervisor, for people and for scripts.
 
+mod access;
 mod parked;
 mod show;
 
@@ -134,6 +135,7 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
         }
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
+        Ctl::Access(what) => runtime()?.block_on(access::run(common, &socket, what)),
         Ctl::Status => match runtime()?.block_on(status(common, &socket)) {
             Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, socket, &why)),
             told => told,

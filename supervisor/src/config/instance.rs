@@ -1,6 +1,6 @@
 //! The block of one instance: what kind it is and, for a platform, what its adapter needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::id::Instance;
@@ -10,7 +10,7 @@ use super::Surroundings;
 use super::agent::{AgentKind, AgentSettings};
 use super::block::{Block, Place};
 use crate::exit::Code;
-use crate::policy::access::{Access, Direct, Groups};
+use crate::policy::access::{Access, Direct, GroupRule, Groups};
 use crate::policy::age::{Ages, Late, Rule};
 use crate::policy::delivery;
 
@@ -361,11 +361,33 @@ fn base_url(block: &mut Block, default: &str) -> String {
 
 fn access(block: &mut Block) -> Access {
     let mut inner = block.table("access");
-    let direct = [("list", Direct::List), ("open", Direct::Open), ("off", Direct::Off)];
-    let groups = [("mention", Groups::Mention), ("all", Groups::All), ("off", Groups::Off)];
+    let direct = [
+        ("list", Direct::List),
+        ("pairing", Direct::Pairing),
+        ("open", Direct::Open),
+        ("off", Direct::Off),
+    ];
+    let groups = [
+        ("mention", Groups::Mention),
+        ("all", Groups::All),
+        ("list", Groups::List),
+        ("off", Groups::Off),
+    ];
     let set =
         |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().collect::<BTreeSet<_>>();
+    let mut chat = BTreeMap::new();
+    for (id, mut own) in inner.tables("chat") {
+        let rule = GroupRule {
+            groups: own.choice("groups", &groups).unwrap_or_default(),
+            users: set(own.strings("users")),
+        };
+        chat.insert(id, rule);
+        inner.absorb(own);
+    }
     let access = Access {
+        chat,
+        bots: inner.boolean("bots").unwrap_or(false),
+        at_all: inner.boolean("at_all").unwrap_or(false),
         direct: inner.choice("direct", &direct).unwrap_or_default(),
         groups: inner.choice("groups", &groups).unwrap_or_default(),
         users: set(inner.strings("users")),

@@ -116,12 +116,16 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
             "[agent.exec]\n",
             "78 [agent.exec] command must be set: the program and its arguments, a list of texts",
         ),
+        (
+            "[platform.hooks]\nkind = \"local\"\n",
+            "78 read the configuration /etc/hermes-gw/config.toml: [platform.hooks]: this name is the gateway's own: choose another, and set kind",
+        ),
     ] {
         assert_eq!(trouble(text), told, "{text}");
     }
-    let pairing = format!("{FEISHU}access = {{ direct = \"pairing\" }}\n");
+    let pairing = format!("{FEISHU}access = {{ direct = \"pair\" }}\n");
     assert!(
-        trouble(&pairing).contains("direct must be one of list, open, off"),
+        trouble(&pairing).contains("direct must be one of list, pairing, open, off"),
         "{}",
         trouble(&pairing)
     );

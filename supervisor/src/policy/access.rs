@@ -1,9 +1,28 @@
 //! Who may speak to the agent: decided before anything is stored, the same for every platform.
 //!
-//! Default deny: without a list or an explicit `open`, no sender reaches the agent. What is denied is
-//! acknowledged to the platform (nobody waits for it) and counted, never stored.
+//! Default deny: without a list, a pairing or an explicit `open`, no sender reaches the agent. What is
+//! denied is acknowledged to the platform (nobody waits for it) and counted, never stored.
+//!
+//! In this order:
+//!
+//! | what | verdict |
+//! |---|---|
+//! | nobody could read it | in: it is kept for a person, and no agent hears it |
+//! | it is our own, or has no sender, or comes from a program and `bots` is off | denied |
+//! | the sender, or the chat, was denied by a person | denied |
+//! | a direct chat, `direct = "off"` | denied |
+//! | a direct chat with somebody known | in |
+//! | a direct chat with a stranger: `open`, `pairing`, `list` | in; one code, then silence; silence |
+//! | a group, `groups = "off"` | denied |
+//! | a group, the sender is not known, and the group is not open to everybody | denied |
+//! | a group, `groups = "all"` | in |
+//! | a group, the bot is addressed | in, otherwise denied |
+//!
+//! *Known* are the users of the list, of the chat's own list, and those whom a person has let in. A group
+//! is *open to everybody* if it is listed, if a person has let it in, or if `direct = "open"`; with
+//! `groups = "list"` none is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, SenderKind};
 
@@ -13,6 +32,8 @@ pub enum Direct {
     /// Those on the list of users.
     #[default]
     List,
+    /// Those on the list; others get a code by which a person can let them in.
+    Pairing,
     /// Everybody.
     Open,
     /// Nobody.
@@ -22,11 +43,13 @@ pub enum Direct {
 /// When a message in a group is for the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Groups {
-    /// When it mentions the bot.
+    /// When it addresses the bot.
     #[default]
     Mention,
     /// Always.
     All,
+    /// When a known user addresses the bot with it; no group is open to everybody.
+    List,
     /// Never.
     Off,
 }
@@ -42,6 +65,30 @@ pub struct Access {
     pub users: BTreeSet<String>,
     /// Groups in which everybody may speak, by the platform's id.
     pub chats: BTreeSet<String>,
+    /// Groups with rules of their own.
+    pub chat: BTreeMap<String, GroupRule>,
+    /// Whether programs are heard like users.
+    pub bots: bool,
+    /// Whether whoever addresses everybody addresses the bot.
+    pub at_all: bool,
+}
+
+/// The rules of one group.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupRule {
+    /// When a message is for the agent.
+    pub groups: Groups,
+    /// Users who may speak there, besides those who may everywhere.
+    pub users: BTreeSet<String>,
+}
+
+/// What people have decided while the gateway ran: `true` lets in, `false` denies.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Grants {
+    /// About users, by the platform's id.
+    pub users: BTreeMap<String, bool>,
+    /// About groups.
+    pub chats: BTreeMap<String, bool>,
 }
 
 /// Why an event is denied.
@@ -49,132 +96,69 @@ pub struct Access {
 pub enum Denial {
     /// Its sender is not on the list.
     Stranger,
+    /// The same, and a code may be told.
+    Unpaired,
     /// This kind of chat is switched off.
     Off,
-    /// A group message that does not mention the bot.
+    /// A group message that does not address the bot.
     NotAddressed,
-    /// It comes from another program, or from nobody the platform names.
+    /// It comes from another program, from ourselves, or from nobody the platform names.
     NotAPerson,
+    /// A person has denied its sender or its chat.
+    Refused,
+    /// Programs talk to one another without a person: see [`super::loops`].
+    Loop,
 }
 
 impl Access {
     /// Decides about `event`; `Ok` lets it in.
-    ///
-    /// A group is open to its members if it is listed, or if `direct` is open to everybody; otherwise
-    /// only listed users are heard in it.
-    ///
-    /// What nobody could read has no sender to judge. It is kept for a person, and no agent hears it.
-    pub fn admit(&self, event: &Inbound) -> Result<(), Denial> {
+    pub fn admit(&self, grants: &Grants, event: &Inbound) -> Result<(), Denial> {
         if event.kind == InboundKind::Unreadable {
             return Ok(());
         }
-        if event.sender.kind != SenderKind::User || event.sender.user_id.is_empty() {
+        let is_heard = match event.sender.kind {
+            SenderKind::User => true,
+            SenderKind::Bot => self.bots,
+            SenderKind::System | SenderKind::Own => false,
+        };
+        let user = event.sender.user_id.as_str();
+        if !is_heard || user.is_empty() {
             return Err(Denial::NotAPerson);
         }
-        let listed = self.users.contains(&event.sender.user_id);
+        let decided = (grants.users.get(user), grants.chats.get(&event.chat_id));
+        if decided.0 == Some(&false) || decided.1 == Some(&false) {
+            return Err(Denial::Refused);
+        }
+        let known = self.users.contains(user) || decided.0 == Some(&true);
         if event.chat_type == ChatType::Direct {
             return match self.direct {
-                Direct::Open => Ok(()),
-                Direct::List if listed => Ok(()),
-                Direct::List => Err(Denial::Stranger),
                 Direct::Off => Err(Denial::Off),
+                _ if known => Ok(()),
+                Direct::Open => Ok(()),
+                Direct::Pairing => Err(Denial::Unpaired),
+                Direct::List => Err(Denial::Stranger),
             };
         }
-        if self.groups == Groups::Off {
+        let own = self.chat.get(&event.chat_id);
+        let groups = own.map_or(self.groups, |rule| rule.groups);
+        if groups == Groups::Off {
             return Err(Denial::Off);
         }
-        let known = listed || self.chats.contains(&event.chat_id) || self.direct == Direct::Open;
-        if !known {
+        let known = known || own.is_some_and(|rule| rule.users.contains(user));
+        let listed = self.chats.contains(&event.chat_id) || decided.1 == Some(&true);
+        let open = groups != Groups::List && (listed || self.direct == Direct::Open);
+        if !known && !open {
             return Err(Denial::Stranger);
         }
-        match (self.groups, event.mention) {
-            (Groups::All, _) | (_, Mention::Me) => Ok(()),
-            _ => Err(Denial::NotAddressed),
-        }
+        let addressed = match event.mention {
+            Mention::Me => true,
+            Mention::All => self.at_all,
+            Mention::None | Mention::Other => false,
+        };
+        if addressed || groups == Groups::All { Ok(()) } else { Err(Denial::NotAddressed) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::event::Sender;
-
-    use super::*;
-
-    fn event(chat_type: ChatType, user: &str, kind: SenderKind, mention: Mention) -> Inbound {
-        Inbound {
-            kind: InboundKind::Message,
-            keys: vec!["message:1".into()],
-            origin_ms: 0,
-            chat_id: "chat".into(),
-            chat_type,
-            thread_id: None,
-            message_id: None,
-            reply_to: None,
-            sender: Sender { user_id: user.into(), name: None, kind },
-            mention,
-            text: String::new(),
-            parts: Vec::new(),
-            raw: Vec::new(),
-            chat_name: None,
-            quote: None,
-        }
-    }
-
-    #[test]
-    fn without_a_list_or_open_nobody_is_heard() {
-        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        let mut admitted = 0;
-        for direct in [Direct::List, Direct::Open, Direct::Off] {
-            for groups in [Groups::Mention, Groups::All, Groups::Off] {
-                for users in [set(&[]), set(&["ann"])] {
-                    for chats in [set(&[]), set(&["chat"])] {
-                        let access = Access { direct, groups, users: users.clone(), chats };
-                        for chat_type in [ChatType::Direct, ChatType::Group, ChatType::Channel] {
-                            for user in ["ann", "bob", ""] {
-                                for kind in [SenderKind::User, SenderKind::Bot, SenderKind::System]
-                                {
-                                    for mention in
-                                        [Mention::None, Mention::Me, Mention::Other, Mention::All]
-                                    {
-                                        let event = event(chat_type, user, kind, mention);
-                                        let heard = access.admit(&event).is_ok();
-                                        admitted += u32::from(heard);
-                                        let invited = direct == Direct::Open
-                                            || access.users.contains(user)
-                                            || (chat_type != ChatType::Direct
-                                                && !access.chats.is_empty());
-                                        assert!(!heard || invited, "{access:?} {event:?}");
-                                        assert!(!heard || kind == SenderKind::User);
-                                        assert!(!heard || !user.is_empty());
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        assert!(admitted > 0, "a rule that admits nobody would pass every other check");
-    }
-
-    #[test]
-    fn what_nobody_could_read_is_kept() {
-        let mut event = event(ChatType::Direct, "", SenderKind::System, Mention::None);
-        assert_eq!(Access::default().admit(&event), Err(Denial::NotAPerson));
-        event.kind = InboundKind::Unreadable;
-        assert_eq!(Access::default().admit(&event), Ok(()));
-    }
-
-    #[test]
-    fn groups_want_a_mention_unless_told_otherwise() {
-        let mut access = Access { users: BTreeSet::from(["ann".to_owned()]), ..Access::default() };
-        let said = |mention| event(ChatType::Group, "ann", SenderKind::User, mention);
-        assert_eq!(access.admit(&said(Mention::None)), Err(Denial::NotAddressed));
-        assert_eq!(access.admit(&said(Mention::All)), Err(Denial::NotAddressed));
-        assert_eq!(access.admit(&said(Mention::Me)), Ok(()));
-        access.groups = Groups::All;
-        assert_eq!(access.admit(&said(Mention::None)), Ok(()));
-        access.groups = Groups::Off;
-        assert_eq!(access.admit(&said(Mention::Me)), Err(Denial::Off));
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

@@ -59,6 +59,8 @@ impl Gateway {
                 self.wish_reload(Some(reply));
             }
             Request::Reload => reply.refuse(stopping()),
+            Request::AccessList => self.list_access(reply),
+            Request::Access(decide) => self.decide_access(decide, peer, reply),
             Request::Act(verb, act) => {
                 let command = Command::Act(verb, act.clone());
                 let Some(reply) = self.defer(&command, peer, reply) else { return };

@@ -42,15 +42,18 @@ impl Gateway {
             self.verdict(index, generation, seq, Verdict::Refused);
             return;
         }
-        if let Err(denial) = desk.access.admit(event) {
+        if let Err(denial) = desk.judge(event) {
             desk.denied += 1;
             let user = event.sender.user_id.as_str();
             if desk.is_news(user, denial) {
                 let chat = event.chat_id.as_str();
                 tracing::warn!(
                     %instance, user, chat, ?denial,
-                    "denied; let senders in with `users`, `chats` or `direct` in this platform's access table"
+                    "denied; let senders in with `hermes-gw ctl access allow`, or in this platform's access table"
                 );
+            }
+            if denial == Denial::Unpaired {
+                self.knock(index, event);
             }
             self.verdict(index, generation, seq, Verdict::Denied);
             return;

@@ -219,7 +219,9 @@ impl Gateway {
                 index
             } else {
                 let seed = clock::random().map_or(0, u64::from_le_bytes);
-                self.slots.push(Slot::new(spec, &self.reload.opened, seed, now));
+                let mut slot = Slot::new(spec, &self.reload.opened, seed, now);
+                slot.recall(&self.reload.opened);
+                self.slots.push(slot);
                 self.by_name.insert(name.clone(), self.slots.len() - 1);
                 self.slots.len() - 1
             };

@@ -13,12 +13,14 @@ use crate::config::{AgentSettings, Body, Inbox, Kind, PlatformSettings, Spec, Tr
 use crate::credential::Credential;
 use crate::exit::Ended;
 use crate::link::Handle;
-use crate::policy::access::{Access, Denial};
+use crate::policy::access::{Access, Denial, Grants};
 use crate::policy::delivery::Delivery;
 use crate::policy::drafts::Drafts;
 use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
 use crate::policy::liveness::{Liveness, Progress};
+use crate::policy::loops::Loops;
 use crate::policy::outbox::{self, Outbox};
+use crate::policy::pairing::{Code, Pairing};
 use crate::process::kin::Remains;
 use crate::process::reap::Dead;
 use crate::process::spawn::Child;
@@ -121,6 +123,9 @@ pub(super) enum Desk {
 pub(super) struct PlatformDesk {
     pub(super) settings: PlatformSettings,
     pub(super) access: Access,
+    pub(super) grants: Grants,
+    pub(super) pairing: Pairing,
+    pub(super) loops: Loops,
     pub(super) inbox: Inbox,
     pub(super) agent_name: Option<Instance>,
     /// The slot of its agent.
@@ -192,6 +197,20 @@ impl Slot {
         }
     }
 
+    /// Takes over who was let in or told a code before.
+    pub(super) fn recall(&mut self, opened: &Opened) {
+        let Desk::Platform(desk) = &mut self.desk else { return };
+        let own = opened.pairs.iter().filter(|pair| pair.instance == self.name);
+        desk.pairing = Pairing::new(own.map(|pair| {
+            let (code, chat_id, until_ms) =
+                (pair.code.clone(), pair.chat_id.clone(), pair.until_ms);
+            (pair.user.clone(), Code { code, chat_id, until_ms })
+        }));
+        for grant in opened.grants.iter().filter(|grant| grant.instance == self.name) {
+            desk.remember(grant);
+        }
+    }
+
     /// What it is from now on. It is down and idle.
     pub(super) fn become_another(&mut self, spec: Spec) {
         let mut desk = Desk::new(&spec);
@@ -201,6 +220,7 @@ impl Slot {
                 (new.accepted, new.duplicates, new.denied) =
                     (old.accepted, old.duplicates, old.denied);
                 new.refused = old.refused;
+                (new.grants, new.pairing) = (old.grants.clone(), old.pairing.clone());
                 (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);
             }
             (Desk::Agent(new), Desk::Agent(old)) => new.acknowledged = old.acknowledged,
@@ -301,6 +321,9 @@ impl Desk {
                 Self::Platform(Box::new(PlatformDesk {
                     settings: settings.clone(),
                     access: access.clone(),
+                    grants: Grants::default(),
+                    pairing: Pairing::default(),
+                    loops: Loops::default(),
                     inbox: inbox.clone(),
                     agent_name: agent.clone(),
                     agent: None,

@@ -620,7 +620,8 @@ impl Gateway {
                     failures_before_ms: now_ms - KEEP_FAILURES_MS,
                 }
             }
-            Pending::Accept { .. } | Pending::AcceptReply { .. } => return,
+            Pending::Grant { grant, .. } => Op::Grant { ticket, grant: grant.clone() },
+            Pending::Accept { .. } | Pending::AcceptReply { .. } | Pending::OwnReply => return,
         };
         self.tickets.hold(ticket, pending);
         self.store.submit(op);
@@ -634,6 +635,10 @@ impl Gateway {
             }
             Pending::AcceptReply { slot, generation, seq } => {
                 self.reply_accepted(slot, generation, seq, answer);
+            }
+            Pending::OwnReply => self.own_reply_accepted(answer),
+            Pending::Grant { slot, grant, subject, reply } => {
+                self.granted(slot, &grant, subject, reply, &answer);
             }
             Pending::Counts { reply } => self.report(reply, answer),
             Pending::Backup { path, reply } => Self::backed_up(path, reply, answer),

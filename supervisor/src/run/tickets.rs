@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use protocol::control::Decision;
+use protocol::control::{Decision, Subject};
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 use protocol::worker::Cursor;
 
 use crate::clock;
 use crate::link::Reply;
-use crate::store::{SendEnd, Ticket};
+use crate::store::{Grant, SendEnd, Ticket};
 
 /// How long to wait for a full disk.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -36,6 +36,8 @@ pub(super) enum Pending {
     ListParked { after: Option<ParkedId>, limit: usize, reply: Reply },
     ShowParked { id: ParkedId, reply: Reply },
     Decide { decision: Decision, ids: Vec<ParkedId>, reply: Reply },
+    OwnReply,
+    Grant { slot: usize, grant: Grant, subject: Subject, reply: Reply },
     Purge,
 }
 
@@ -55,6 +57,8 @@ impl Pending {
             | Self::FinishSend { slot, .. }
             | Self::Untold { slot, .. } => Some(*slot),
             Self::Backup { .. }
+            | Self::OwnReply
+            | Self::Grant { .. }
             | Self::Counts { .. }
             | Self::ListParked { .. }
             | Self::ShowParked { .. }

@@ -205,6 +205,15 @@ pub enum Op {
         /// The most entries wanted.
         limit: usize,
     },
+    /// Keeps what a person has decided: [`Answer::Granted`]. A code of that user holds no more.
+    Grant {
+        /// For the answer.
+        ticket: Ticket,
+        /// About whom, and what.
+        grant: Grant,
+    },
+    /// Keeps a code that a stranger is told; it takes the place of the one before.
+    Pair(Pair),
     /// Keeps a resume point that comes without an event.
     SaveCursor {
         /// Whose.
@@ -367,6 +376,8 @@ pub enum Answer {
     Sending(Box<Sending>),
     /// The reply cannot be understood (a newer version wrote it, or the disk changed it): it fails.
     Unsendable(OutboundId),
+    /// The decision is durable.
+    Granted,
     /// Receipts, in the order of ids.
     Untold(Vec<Receipt>),
     /// The state of a reply is durable.
@@ -488,6 +499,45 @@ pub enum Payload {
     Reply(Option<Box<Content>>),
 }
 
+/// What a person has decided about a user or a chat of a platform.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// The platform.
+    pub instance: Instance,
+    /// What kind of thing it is about.
+    pub subject: Subject,
+    /// Which, by the platform's id.
+    pub id: String,
+    /// Let in, denied, or as the configuration says.
+    pub allowed: Option<bool>,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// What a decision is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// A user.
+    User,
+    /// A group.
+    Chat,
+}
+
+/// A code that a stranger was told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pair {
+    /// The platform.
+    pub instance: Instance,
+    /// Whom.
+    pub user: String,
+    /// Where.
+    pub chat_id: String,
+    /// The code.
+    pub code: String,
+    /// Until when it holds.
+    pub until_ms: i64,
+}
+
 /// The end of a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Exit {
@@ -552,6 +602,10 @@ pub struct Opened {
     pub cursors: Vec<(Instance, Cursor)>,
     /// The last ends of workers, oldest first.
     pub exits: Vec<Exit>,
+    /// What people have decided about users and chats.
+    pub grants: Vec<Grant>,
+    /// Codes that strangers were told.
+    pub pairs: Vec<Pair>,
     /// Replies that were being sent when the last run ended: [`Op::BeginSend`] tells them as
     /// ambiguous.
     pub sending: Vec<ReplyHead>,

@@ -470,6 +470,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::BeginSend { ticket, .. }
         | Op::FinishSend { ticket, .. }
         | Op::Untold { ticket, .. }
+        | Op::Grant { ticket, .. }
         | Op::Counts { ticket }
         | Op::Backup { ticket, .. }
         | Op::Purge { ticket, .. } => Some(*ticket),
@@ -477,6 +478,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Fail { .. }
         | Op::Drafted { .. }
         | Op::Told { .. }
+        | Op::Pair(_)
         | Op::SaveCursor { .. }
         | Op::RecordExit(_) => None,
     }

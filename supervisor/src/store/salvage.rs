@@ -27,6 +27,9 @@ const NUMBERED: &[&str] = &[
     "reply",
     "outbox",
     "exits",
+    "draft",
+    "access",
+    "pairing",
     "seen_log",
     "seen_part",
     "seen_bucket",
@@ -178,7 +181,9 @@ fn is_rule(error: &rusqlite::Error) -> bool {
 /// Makes the tables agree with one another.
 fn mend(new: &Connection, now_ms: i64, damage: &mut Damage) -> Result<()> {
     // Instances whose name is lost get one that says so.
-    for table in ["conversation", "inbox", "parked", "cursor", "reply", "outbox"] {
+    for table in
+        ["conversation", "inbox", "parked", "cursor", "reply", "outbox", "access", "pairing"]
+    {
         new.execute(
             &format!(
                 "INSERT OR IGNORE INTO instance(no, name)

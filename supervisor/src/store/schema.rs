@@ -98,7 +98,17 @@ CREATE INDEX reply_undelivered ON reply(id, instance)
 CREATE TABLE draft(
   agent INTEGER NOT NULL, key TEXT NOT NULL, message_id TEXT NOT NULL, made_ms INTEGER NOT NULL,
   PRIMARY KEY(agent, key)
-) WITHOUT ROWID;
+);
+-- What people have decided about users (what = 0) and chats (what = 1).
+CREATE TABLE access(
+  instance INTEGER NOT NULL, what INTEGER NOT NULL, id TEXT NOT NULL, allowed INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL, PRIMARY KEY(instance, what, id)
+);
+-- Codes that strangers were told.
+CREATE TABLE pairing(
+  instance INTEGER NOT NULL, user TEXT NOT NULL, chat TEXT NOT NULL, code TEXT NOT NULL,
+  until_ms INTEGER NOT NULL, PRIMARY KEY(instance, user)
+);
 "];
 
 /// Where the parts of a store are.

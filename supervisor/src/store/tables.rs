@@ -15,7 +15,7 @@ use super::op::{Answer, Exit, Op, Opened, ReplyHead};
 use super::schema::Paths;
 use super::seen::Seen;
 use super::tally::Tally;
-use super::{exits, inbox, outbox, parked, purge, scan};
+use super::{access, exits, inbox, outbox, parked, purge, scan};
 
 /// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
 /// ever used twice, and most commits need not write it. A crash skips the rest of a block.
@@ -101,6 +101,8 @@ impl Tables {
             created_ms,
             cursors: named,
             exits: exits::all(&self.db, &mut self.names)?,
+            grants: access::grants(&self.db, &mut self.names)?,
+            pairs: access::pairs(&self.db, &mut self.names)?,
             sending,
             damage: None,
         })
@@ -149,6 +151,11 @@ impl Tables {
                 return Ok(Outcome::Silent);
             }
             Op::Untold { agent, after, limit, .. } => outbox::untold(self, agent, *after, *limit)?,
+            Op::Grant { grant, .. } => access::grant(self, grant)?,
+            Op::Pair(pair) => {
+                access::pair(self, pair)?;
+                return Ok(Outcome::Silent);
+            }
             Op::SaveCursor { instance, cursor } => {
                 let no = self.names.instance_made(&self.db, instance)?;
                 self.save_cursor(no, cursor);

@@ -70,7 +70,7 @@ fn message(
     if keys.is_empty() {
         return Heard::Malformed("a message without event_id and message_id");
     }
-    let sender = sender(from);
+    let sender = sender(from, own);
     let ours = own
         .open_id
         .as_ref()
@@ -112,11 +112,13 @@ fn message(
     if unsure { Heard::Unsure(inbound) } else { Heard::Message(inbound) }
 }
 
-fn sender(from: &Value) -> Sender {
+fn sender(from: &Value, own: &Own) -> Sender {
     let ids = member(from, "sender_id");
     let found = ["open_id", "union_id", "user_id"].iter().find_map(|name| id(ids, name));
     let kind = match text_of(from, "sender_type") {
         "user" | "" => SenderKind::User,
+        // Without our own id, every program may be ourselves.
+        "app" | "bot" if own.open_id.is_none() || own.open_id == found => SenderKind::Own,
         "app" | "bot" => SenderKind::Bot,
         _ => SenderKind::System,
     };

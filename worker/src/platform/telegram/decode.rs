@@ -84,6 +84,9 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
     };
     understood.heard = match decoded {
         Ok(Some(mut event)) => {
+            if event.sender.kind == SenderKind::Bot && event.sender.user_id == own.id.to_string() {
+                event.sender.kind = SenderKind::Own;
+            }
             event.keys.insert(0, format!("update:{id}"));
             raw.as_bytes().clone_into(&mut event.raw);
             if event.origin_ms == 0 {
@@ -131,6 +134,9 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         Content::Unknown => event.kind = InboundKind::Other,
     }
     let is_ours = !is_root && number_of(member(answered, "from"), "id") == Some(own.id);
+    let quote = [member(member(message, "quote"), "text"), member(answered, "text")];
+    let quote = quote.into_iter().chain([member(answered, "caption")]).find_map(Value::as_str);
+    event.quote = quote.filter(|_| !is_root).map(str::to_owned);
     event.mention = if is_ours { Mention::Me } else { mention(message, own) };
     Ok(Some(event))
 }
