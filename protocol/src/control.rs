@@ -54,10 +54,41 @@ pub enum Request {
     Decide(Decision, Vec<ParkedId>),
     /// `reload`: the configuration is read anew: [`Reloaded`].
     Reload,
+    /// `message.send`: [`crate::rpc::Message`], for handlers of hooks.
+    Send(Box<SendAsked>),
     /// `access.list`: [`AccessList`].
     AccessList,
     /// `access.approve`, `access.allow`, `access.deny`, `access.revoke`: [`AccessChanged`].
     Access(Decide),
+}
+
+/// Parameters of `message.send`: those of the agents' own (see [`crate::rpc::Send`]), and these.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SendAsked {
+    /// The `reply_token` of an occasion in this chat.
+    pub token: String,
+    /// How long to wait until the message has come to an end, in milliseconds; 0: until it is durable.
+    #[serde(default)]
+    pub wait_ms: u64,
+    /// What to send where.
+    #[serde(flatten)]
+    pub send: crate::rpc::Send,
+}
+
+/// How the telling of handlers goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HooksStatus {
+    /// Occasions that wait or are being told.
+    pub waiting: u64,
+    /// Times that a handler was told, since the start.
+    pub told: u64,
+    /// Times that one failed.
+    pub failed: u64,
+    /// Occasions that nobody was told, because there were too many, or because the worker died.
+    pub dropped: u64,
+    /// The last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
 }
 
 /// What a person decides about who may speak.
@@ -280,6 +311,7 @@ impl Request {
             }
             Self::Decide(Decision::Drop, ids) => ("parked.drop", serde_json::json!({ "ids": ids })),
             Self::Reload => ("reload", serde_json::Value::Null),
+            Self::Send(asked) => ("message.send", json(asked)),
             Self::AccessList => ("access.list", serde_json::Value::Null),
             Self::Access(Decide::Approve(code)) => {
                 ("access.approve", serde_json::json!({ "code": code }))
@@ -316,6 +348,9 @@ impl Request {
             "parked.replay" => Self::Decide(Decision::Replay, ids(params)?),
             "parked.drop" => Self::Decide(Decision::Drop, ids(params)?),
             "reload" => Self::Reload,
+            "message.send" => Self::Send(Box::new(serde_json::from_str(params).map_err(|e| {
+                Refusal { code: 64, message: format!("read parameters: {e}"), hint: None }
+            })?)),
             "access.list" => Self::AccessList,
             "access.approve" => match read::<Code>(params)?.code {
                 code if code.is_empty() => return Err(incomplete("code")),
@@ -549,7 +584,7 @@ pub struct FileStatus {
 pub struct InstanceStatus {
     /// Its name.
     pub name: String,
-    /// `platform` or `agent`.
+    /// `platform`, `agent` or `service`.
     pub role: String,
     /// `feishu`, `local`, `socket`, `echo`.
     pub kind: String,
@@ -600,6 +635,9 @@ pub struct InstanceStatus {
     /// Whether it takes events: an agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateStatus>,
+    /// How the telling of handlers goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksStatus>,
 }
 
 /// One death.

@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod hello;
+pub mod hook;
 pub mod id;
 pub mod link;
 pub mod local;

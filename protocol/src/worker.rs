@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{Busy, Draft, Fetch, Fetched};
 use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
+use crate::hook::{Failure, HookEvent};
 use crate::id::{EventId, Instance, OutboundId, Seq};
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
@@ -90,6 +91,34 @@ pub enum Adapter {
     OpenAi(OpenAiSettings),
     /// Agent `webhook`.
     Webhook(WebhookSettings),
+    /// Service `hooks`.
+    Hooks(HooksSettings),
+}
+
+/// Settings of service `hooks`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HooksSettings {
+    /// Where the directories with a `HOOK.yaml` and a `handler.py` are.
+    pub dir: Option<std::path::PathBuf>,
+    /// Programs.
+    pub commands: Vec<HookCommand>,
+    /// The Python that runs `handler.py`.
+    pub python: String,
+    /// How long one handler may take, in seconds.
+    pub timeout_s: u32,
+    /// Handlers at once.
+    pub concurrency: u32,
+}
+
+/// A program that wants to know.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HookCommand {
+    /// Of what: see [`HookEvent::matches`].
+    pub events: Vec<String>,
+    /// It and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub dir: std::path::PathBuf,
 }
 
 /// Settings of platform `local`.
@@ -277,6 +306,13 @@ pub enum ToWorker {
         /// What became of it.
         result: Result<Fetched, String>,
     },
+    /// Tell the handlers that want to know.
+    Hook {
+        /// The supervisor's own number for it.
+        seq: Seq,
+        /// What happened.
+        event: Box<HookEvent>,
+    },
 }
 
 /// What became of an event.
@@ -417,6 +453,15 @@ pub enum FromWorker {
     Told {
         /// The reply.
         id: OutboundId,
+    },
+    /// Every handler that wanted to know of [`ToWorker::Hook`] has been told, or could not be.
+    HookDone {
+        /// The supervisor's number for it.
+        seq: Seq,
+        /// How many were told.
+        told: u32,
+        /// What went wrong.
+        failures: Vec<Failure>,
     },
 }
 

@@ -108,6 +108,7 @@ fn configure(adapter: Adapter) -> ToWorker {
     }))
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn to_worker() -> Vec<ToWorker> {
     let delivery = Delivery {
         event_id: EventId(1),
@@ -175,6 +176,17 @@ fn to_worker() -> Vec<ToWorker> {
         concurrency: 4,
         timeout_s: 30,
     };
+    let hooks = HooksSettings {
+        dir: Some("/h".into()),
+        commands: vec![HookCommand {
+            events: vec!["agent:*".into()],
+            command: vec!["c".into()],
+            dir: "/d".into(),
+        }],
+        python: "python3".into(),
+        timeout_s: 30,
+        concurrency: 4,
+    };
     let mut frames = vec![
         configure(Adapter::Local(LocalSettings { socket: "/s".into() })),
         configure(Adapter::Feishu(feishu)),
@@ -206,6 +218,8 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Fetch { ticket: 4, fetch: fetch() },
         ToWorker::Fetched { seq: Seq(1), result: Ok(fetched()) },
         ToWorker::Fetched { seq: Seq(2), result: Err("gone".into()) },
+        configure(Adapter::Hooks(hooks)),
+        ToWorker::Hook { seq: Seq(1), event: Box::new(HookEvent::new("agent:start", 9)) },
     ];
     frames.extend(sends);
     frames
@@ -249,6 +263,11 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Fetch { seq: Seq(1), fetch: fetch() },
         FromWorker::Fetched { ticket: 4, result: Ok(fetched()) },
         FromWorker::Told { id },
+        FromWorker::HookDone {
+            seq: Seq(1),
+            told: 2,
+            failures: vec![Failure { hook: "h".into(), reason: "no".into() }],
+        },
     ]
 }
 

@@ -101,6 +101,9 @@ pub(crate) enum Command {
         #[arg(required = true, last = true)]
         command: Vec<String>,
     },
+    /// The handlers of hooks: who is told what
+    #[command(subcommand)]
+    Hooks(Hooks),
     /// Ask and command the running supervisor
     #[command(subcommand)]
     Ctl(Ctl),
@@ -109,6 +112,20 @@ pub(crate) enum Command {
     Worker {
         /// For process lists; the truth comes over standard input
         instance: String,
+    },
+}
+
+/// The handlers of hooks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hooks {
+    /// List them, and what is wrong with them
+    List,
+    /// Tell those that want to know of an event, with made-up values, and see what happens
+    #[command(after_help = "Example:\n  hermes-gw hooks test agent:start")]
+    Test {
+        /// Which event
+        #[arg(value_name = "EVENT", value_parser = clap::builder::PossibleValuesParser::new(crate::command::hooks::kinds()))]
+        event: String,
     },
 }
 

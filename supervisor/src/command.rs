@@ -5,6 +5,7 @@ mod chat;
 mod check;
 mod ctl;
 mod force;
+pub(crate) mod hooks;
 mod supervise;
 mod trial;
 
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Chat(chat) => chat::run(&common, &chat),
         Command::Check => check::run(&common),
         Command::AgentTest { command } => agent_test::run(&command),
+        Command::Hooks(what) => hooks::run(&common, &what),
         Command::Ctl(ctl) => ctl::run(&common, ctl),
         Command::Worker { .. } => Ok(worker::run(build(), init_log)?),
     }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod block;
+mod hooks;
 mod instance;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use protocol::worker::Secret;
 
 pub use self::agent::{AgentKind, AgentSettings};
 use self::block::{Block, Place};
+pub use self::hooks::Hooks;
 pub use self::instance::{Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble};
 use crate::error::Error;
 use crate::exit::Code;
@@ -129,6 +131,8 @@ impl Config {
         let max_mib = files.number("max_mib", 1..=4096).unwrap_or(FILE_MIB);
         let total_mib = files.number("total_mib", 1..=1_048_576).unwrap_or(FILES_MIB);
         let keep_hours = files.number("keep_hours", 1..=8760).unwrap_or(FILES_HOURS);
+        let mut hooks = top.table("hooks");
+        let commands = hooks.list("command");
         let platforms = top.tables("platform");
         let agents = top.tables("agent");
         top.absorb(gateway);
@@ -156,6 +160,7 @@ impl Config {
             instances.push(agent::agent(instance, block, &place, secrets));
         }
         instance::route(&mut instances);
+        instances.extend(hooks::hooks(hooks, commands, &place));
         let source = source.map(Path::to_owned);
         let stop = Duration::from_secs(stop.into());
         let memory = u64::from(memory) << 20;

@@ -12,6 +12,7 @@ pub mod closing;
 pub mod delivery;
 pub mod drafts;
 pub mod gate;
+pub mod hooks;
 pub mod intensity;
 pub mod lanes;
 pub mod lifecycle;

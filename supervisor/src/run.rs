@@ -8,6 +8,7 @@ mod beside;
 mod control;
 mod dispatch;
 mod door;
+mod hooks;
 mod ingest;
 mod outbound;
 mod parked;
@@ -102,6 +103,10 @@ pub struct Gateway {
     journal: Journal,
     starts: Starts,
     wishes: Wishes,
+    /// Handlers that wait for the end of what they sent.
+    senders: Vec<hooks::Sender>,
+    /// What their tokens are made with.
+    token_key: [u8; 16],
     files: Files,
     repeats: Repeats<Notice>,
     manager: Manager,
@@ -308,6 +313,9 @@ impl Gateway {
             journal,
             starts: Starts::open(&state_dir),
             wishes: Wishes::default(),
+            senders: Vec::new(),
+            token_key: clock::random()
+                .map_err(|source| Error::Os { what: "draw random numbers", source })?,
             files: config.files,
             repeats: Repeats::new(REPEATS),
             manager,
@@ -332,6 +340,7 @@ impl Gateway {
         for index in 0..self.slots.len() {
             self.live(index, lifecycle::Input::Start);
         }
+        self.hook_gateway("gateway:startup");
         self.tick();
         self.manager.ready();
     }
@@ -368,6 +377,7 @@ impl Gateway {
         let slots = self.slots.iter().filter_map(Slot::deadline);
         let waiters = self.waiters.iter().map(|waiter| waiter.until);
         let waiters = waiters.chain(self.queued.iter().map(Queued::deadline));
+        let waiters = waiters.chain(self.senders.iter().map(|sender| sender.until));
         let rest = [
             self.closing.deadline(),
             self.tickets.deadline(),
@@ -397,6 +407,7 @@ impl Gateway {
         self.tick_reload(now);
         self.tick_queued(now);
         self.tick_wishes(now);
+        self.tick_senders(now);
         let counted = self.repeats.due(now);
         self.note_repeated(counted);
         let workers = self.slots.iter().filter(|slot| slot.is_alive()).count();
@@ -432,6 +443,9 @@ impl Gateway {
         if let Some(action) = self.closing.ask(self.stop_budget(), clock::now()) {
             let now = if was == Stage::Serving { "stopping" } else { "forced" };
             self.announce_supervisor(now, Some(why.into()), by);
+            if was == Stage::Serving {
+                self.hook_gateway("gateway:shutdown");
+            }
             self.close(action);
         }
     }

@@ -43,8 +43,8 @@ use protocol::id::Instance;
 use tokio::sync::mpsc;
 
 pub use op::{
-    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Grant, Head, Op, Opened,
-    Pair, Parked, Payload, Quota, ReplyHead, SendEnd, Sending, Subject, Ticket,
+    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Grant, Head,
+    Op, Opened, Pair, Parked, Payload, Quota, ReplyHead, SendEnd, Sending, Subject, Ticket,
 };
 pub use outbox::draft_key;
 

@@ -15,6 +15,7 @@ mod bad_input;
 mod cli;
 mod exec_agent;
 mod gateway;
+mod hooks;
 mod isolation;
 mod journal;
 mod late;

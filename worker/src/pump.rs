@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use protocol::content::Fetched;
 use protocol::event::{Inbound, Outbound};
+use protocol::hook::HookEvent;
 use protocol::id::Seq;
 use protocol::link::{Receiver, Sender};
 use protocol::worker::{
@@ -34,6 +35,8 @@ use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
 use crate::platform::{self, Ask, Note, Platform};
+use crate::service;
+use crate::service::hooks::Hooks;
 use crate::unacked::Unacked;
 
 /// Room for what the supervisor may have on its way to an adapter.
@@ -56,6 +59,7 @@ struct Ports {
     replies: mpsc::Receiver<agent::Submitted>,
     wishes: mpsc::Receiver<agent::Wished>,
     asks: mpsc::Sender<Ask>,
+    occasions: mpsc::Sender<(Seq, Box<HookEvent>)>,
     said: mpsc::Receiver<FromWorker>,
     incoming: mpsc::Sender<ToAgent>,
     /// Kept so that the receivers of the other role wait instead of ending.
@@ -110,6 +114,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
     let (reply, replies) = mpsc::channel(UP);
     let (wish, wishes) = mpsc::channel(UP);
     let (ask, asks) = mpsc::channel(DOWN);
+    let (occasion, occasions) = mpsc::channel(DOWN);
     let exchange = Exchange::from(configure.exchange);
     let (say, said) = mpsc::channel(UP);
     let (incoming, arriving) = mpsc::channel(DOWN);
@@ -130,6 +135,8 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         exchange,
         stop: stop.clone(),
     };
+    let for_service =
+        service::Context { occasions, say: agent::Say::new(say.clone()), stop: stop.clone() };
     let adapter: Running = match configure.adapter {
         Adapter::Local(settings) => Box::pin(Local::new(settings).run(for_platform)),
         Adapter::Feishu(settings) => Box::pin(Feishu::new(settings).run(for_platform)),
@@ -140,9 +147,11 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Webhook(settings) => Box::pin(Webhook::new(settings).run(for_agent)),
         Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
         Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
+        Adapter::Hooks(settings) => Box::pin(Hooks::new(settings).run(for_service)),
     };
     let (reply, wish) = (agent::Replies::new(reply), agent::Files::new(wish));
     let unused = (event, note, reply, wish, agent::Say::new(say));
+    let occasions = occasion;
     let ports = Ports {
         events,
         notes,
@@ -150,6 +159,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         replies,
         wishes,
         asks: ask,
+        occasions,
         said,
         incoming,
         _unused: unused,
@@ -312,6 +322,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     self.note(Note::Fetched(ticket, Err(why)))?;
                 }
             }
+            ToWorker::Hook { seq, event } => self
+                .ports
+                .occasions
+                .try_send((seq, event))
+                .map_err(|_| Error::Unexpected("more occasions than the adapter can hold"))?,
             ToWorker::Fetched { seq, result } => {
                 let waiter = self.wishes.remove(&seq);
                 let waiter = waiter.ok_or(Error::Unexpected("bytes that nobody wished for"))?;

@@ -80,6 +80,12 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                 format!("runs {} in {}", command.join(" "), dir.display())
             }
         },
+        Ok(Body::Hooks(hooks)) => {
+            let programs = hooks.settings.commands.len();
+            let dir =
+                hooks.settings.dir.as_ref().map(|dir| format!(", hooks in {}", dir.display()));
+            format!("tells {programs} programs{}", dir.unwrap_or_default())
+        }
         Ok(Body::Platform { settings, access, agent, .. }) => {
             let what = match settings {
                 PlatformSettings::Local => "the terminal".to_owned(),

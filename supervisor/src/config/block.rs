@@ -174,6 +174,28 @@ impl Block {
         tables
     }
 
+    /// The tables of a list.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Self> {
+        let values = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(values)) => values,
+            Some(other) => {
+                self.mistyped(key, "a list of tables", &other);
+                return Vec::new();
+            }
+        };
+        let mut tables = Vec::new();
+        for value in values {
+            match value {
+                Value::Table(table) => {
+                    tables.push(Self::new(&format!("[{}.{key}]", self.name), table));
+                }
+                other => self.mistyped(key, "a list of tables", &other),
+            }
+        }
+        tables
+    }
+
     /// The problems of a table within this one, which was read to its end, become ours.
     pub(super) fn absorb(&mut self, inner: Self) {
         if let Err(problems) = inner.finish() {

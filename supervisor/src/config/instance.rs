@@ -9,6 +9,7 @@ use protocol::worker::{OtherWebhook, Secret, TelegramSettings, Unanswered};
 use super::Surroundings;
 use super::agent::{AgentKind, AgentSettings};
 use super::block::{Block, Place};
+use super::hooks::Hooks;
 use crate::exit::Code;
 use crate::policy::access::{Access, Direct, GroupRule, Groups};
 use crate::policy::age::{Ages, Late, Rule};
@@ -35,6 +36,8 @@ pub enum Kind {
     Platform(Option<PlatformKind>),
     /// Takes events, replies. `None`: a kind that does not exist.
     Agent(Option<AgentKind>),
+    /// Tells handlers what happens.
+    Hooks,
 }
 
 /// The platforms there are.
@@ -49,11 +52,12 @@ pub enum PlatformKind {
 }
 
 impl Kind {
-    /// `platform` or `agent`.
+    /// `platform`, `agent` or `service`.
     pub fn role(self) -> &'static str {
         match self {
             Self::Platform(_) => "platform",
             Self::Agent(_) => "agent",
+            Self::Hooks => "service",
         }
     }
 
@@ -64,6 +68,7 @@ impl Kind {
             Self::Platform(Some(PlatformKind::Feishu)) => "feishu",
             Self::Platform(Some(PlatformKind::Telegram)) => "telegram",
             Self::Agent(Some(kind)) => kind.word(),
+            Self::Hooks => "hooks",
             Self::Platform(None) | Self::Agent(None) => "unknown",
         }
     }
@@ -90,6 +95,8 @@ pub enum Body {
         /// How it is delivered to.
         delivery: delivery::Settings,
     },
+    /// The handlers of hooks.
+    Hooks(Hooks),
 }
 
 /// How much of a platform's events may wait, and what is late.
@@ -164,7 +171,10 @@ pub struct Trouble {
 impl Spec {
     /// Its block's name in the file.
     pub fn title(&self) -> String {
-        format!("[{}.{}]", self.kind.role(), self.name)
+        match self.kind {
+            Kind::Hooks => "[hooks]".to_owned(),
+            Kind::Platform(_) | Kind::Agent(_) => format!("[{}.{}]", self.kind.role(), self.name),
+        }
     }
 }
 

@@ -53,6 +53,7 @@ impl Gateway {
         };
         let notice = notice_of(slot, "phase", phase, reason);
         self.tell(notice);
+        self.hook_phase(index);
         self.look_at_waiters();
     }
 
@@ -92,6 +93,12 @@ impl Gateway {
     /// An event is parked.
     pub(super) fn announce_parked(&mut self, id: u64, reason: &str) {
         self.tell(Notice { reason: Some(reason.to_owned()), ..notice("parked", &id.to_string()) });
+    }
+
+    /// A handler of hooks failed.
+    pub(super) fn announce_hook_failed(&mut self, reason: &str) {
+        tracing::warn!(reason, "a handler of hooks failed");
+        self.tell(Notice { reason: Some(reason.to_owned()), ..notice("hook", "failed") });
     }
 
     /// An operator asks for something.

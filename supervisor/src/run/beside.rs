@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use protocol::content::{Busy, Draft, Fetch, Fetched};
-use protocol::event::Delivery;
+use protocol::event::{Delivery, Reply};
+use protocol::hook::HookEvent;
 use protocol::id::{Generation, Instance, Seq};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
-use super::slot::Desk;
+use super::slot::{Desk, Turn};
 use crate::clock;
 use crate::store::{self, Op};
 
@@ -18,6 +19,9 @@ use crate::store::{self, Op};
 const FETCH: Duration = Duration::from_secs(300);
 /// Files fetched at once, for all agents together.
 const FETCHES: usize = 64;
+
+/// Replies of one turn that handlers of hooks are told.
+const REPLIES: usize = 100;
 
 /// Who waits for a file.
 #[derive(Debug)]
@@ -108,28 +112,94 @@ impl Gateway {
 
     /// An agent works on an event from now on.
     pub(super) fn at_work(&mut self, agent: usize, delivery: &Delivery) {
-        let Some(platform) = self.platform(&delivery.lane.instance) else { return };
-        if !delivery.event.kind.is_said() {
-            return;
-        }
-        let busy = Busy {
-            chat_id: delivery.lane.chat_id.clone(),
-            thread_id: delivery.lane.thread_id.clone(),
-            message_id: delivery.event.message_id.clone(),
-            on: true,
+        let platform = self.platform(&delivery.lane.instance);
+        let busy = platform.filter(|_| delivery.event.kind.is_said()).map(|platform| {
+            let busy = Busy {
+                chat_id: delivery.lane.chat_id.clone(),
+                thread_id: delivery.lane.thread_id.clone(),
+                message_id: delivery.event.message_id.clone(),
+                on: true,
+            };
+            (platform, busy)
+        });
+        let name = self.slots.get(agent).map(|slot| slot.name.to_string());
+        let told = self.occasion("agent:start", &delivery.lane, &delivery.event);
+        let told = told.map(|told| HookEvent {
+            event_id: Some(delivery.event_id.to_string()),
+            attempt: Some(delivery.attempt),
+            agent: name,
+            ..told
+        });
+        let turn = Turn {
+            busy: busy.clone(),
+            lane: delivery.lane.clone(),
+            told: told.clone(),
+            replies: Vec::new(),
         };
         if let Some(Desk::Agent(desk)) = self.desk(agent) {
-            let _ = desk.at_work.insert(delivery.event_id.0, (platform, busy.clone()));
+            let _ = desk.at_work.insert(delivery.event_id.0, turn);
         }
-        self.pass(platform, ToWorker::Busy(busy));
+        if let Some((platform, busy)) = busy {
+            self.pass(platform, ToWorker::Busy(busy));
+        }
+        if let Some(told) = told {
+            self.hook(told);
+        }
+    }
+
+    /// What an agent replies belongs to what it works on in that conversation.
+    pub(super) fn note_reply(&mut self, agent: usize, reply: &Reply) {
+        let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
+        let turn = desk.at_work.values_mut().find(|turn| turn.lane == reply.lane);
+        let Some(turn) = turn.filter(|turn| turn.told.is_some()) else { return };
+        let known = turn.replies.iter().any(|(key, _)| *key == reply.key);
+        if !known && turn.replies.len() < REPLIES {
+            turn.replies.push((reply.key.clone(), reply.content.text.clone()));
+        }
+    }
+
+    /// An event is set aside: what is known of it.
+    pub(super) fn hook_parked(
+        &mut self,
+        agent: usize,
+        id: u64,
+        reason: &str,
+        delivery: Option<&Delivery>,
+    ) {
+        let known = match delivery {
+            Some(delivery) => {
+                let told = self.occasion("message:parked", &delivery.lane, &delivery.event);
+                told.map(|told| HookEvent { attempt: Some(delivery.attempt), ..told })
+            }
+            None => match self.desk(agent) {
+                Some(Desk::Agent(desk)) => desk.at_work.get(&id).and_then(|turn| turn.told.clone()),
+                _ => None,
+            },
+        };
+        let known = known.unwrap_or_else(|| HookEvent::new("message:parked", clock::unix_ms()));
+        self.hook(HookEvent {
+            event: "message:parked".into(),
+            time_ms: clock::unix_ms(),
+            event_id: Some(id.to_string()),
+            reason: Some(reason.to_owned()),
+            ..known
+        });
     }
 
     /// The agent does not work on an event any more.
-    pub(super) fn not_at_work(&mut self, agent: usize, id: u64) {
+    pub(super) fn not_at_work(
+        &mut self,
+        agent: usize,
+        id: u64,
+        outcome: &str,
+        reason: Option<&str>,
+    ) {
         let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
-        if let Some((platform, busy)) = desk.at_work.remove(&id) {
+        let Some(turn) = desk.at_work.remove(&id) else { return };
+        if let Some((platform, busy)) = turn.busy.clone() {
             self.pass(platform, ToWorker::Busy(Busy { on: false, ..busy }));
         }
+        self.turn_over(turn, outcome, reason);
     }
 
     /// An agent wants the bytes of a part.

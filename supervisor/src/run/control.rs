@@ -59,6 +59,7 @@ impl Gateway {
                 self.wish_reload(Some(reply));
             }
             Request::Reload => reply.refuse(stopping()),
+            Request::Send(asked) => self.send_asked(*asked, reply),
             Request::AccessList => self.list_access(reply),
             Request::Access(decide) => self.decide_access(decide, peer, reply),
             Request::Act(verb, act) => {
@@ -78,6 +79,7 @@ impl Gateway {
         self.announce_asked(None, if force { "stop --force" } else { "stop" }, peer);
         self.leaving.extend(reply);
         let now = clock::now();
+        let was_serving = self.closing.stage() == Stage::Serving;
         let action = match (force, self.closing.stage()) {
             (true, _) => self.closing.force(now),
             (false, Stage::Serving) => self.closing.ask(self.stop_budget(), now),
@@ -85,6 +87,9 @@ impl Gateway {
             (false, _) => None,
         };
         if let Some(action) = action {
+            if was_serving {
+                self.hook_gateway("gateway:shutdown");
+            }
             let word = if force { "forced" } else { "stopping" };
             self.announce_supervisor(word, Some("asked over the socket".into()), None);
             self.close(action);
@@ -374,7 +379,7 @@ impl Slot {
         let last_progress_ms =
             progress.map(|(age, at)| at.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
         let count = counts.iter().find(|count| count.instance == self.name);
-        let (mut store, mut gate, mut last_inbound_ms) = (None, None, None);
+        let (mut store, mut gate, mut last_inbound_ms, mut hooks) = (None, None, None, None);
         match &self.desk {
             Desk::Platform(desk) => {
                 last_inbound_ms = desk.last_inbound_ms;
@@ -401,6 +406,7 @@ impl Slot {
                     acknowledged: desk.acknowledged,
                 });
             }
+            Desk::Hooks(desk) => hooks = Some(desk.status()),
             Desk::Broken(_) => {}
         }
         InstanceStatus {
@@ -428,6 +434,7 @@ impl Slot {
             exits: self.exits.iter().cloned().collect(),
             store,
             gate,
+            hooks,
         }
     }
 }

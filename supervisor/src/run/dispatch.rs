@@ -25,7 +25,8 @@ impl Gateway {
         let now = clock::now();
         let Some(Desk::Agent(desk)) = self.desk(index) else { return };
         for action in desk.delivery.on(input, now) {
-            let payload = if matches!(action, Action::Deliver(_)) { payload.take() } else { None };
+            let takes = matches!(action, Action::Deliver(_) | Action::Park { .. });
+            let payload = if takes { payload.take() } else { None };
             self.perform_delivery(index, action, payload);
         }
     }
@@ -36,10 +37,19 @@ impl Gateway {
         action: Action,
         payload: Option<Box<Delivery>>,
     ) {
-        if let Action::Refund(id) | Action::Failed(id) | Action::Settle(id) = action {
-            self.not_at_work(index, id);
-        } else if let Action::Park { id, .. } = action {
-            self.not_at_work(index, id);
+        match &action {
+            Action::Refund(id) => self.not_at_work(index, *id, "deferred", None),
+            Action::Failed(id) => self.not_at_work(index, *id, "failed", None),
+            Action::Settle(id) => self.not_at_work(index, *id, "acknowledged", None),
+            Action::Park { id, reason } => {
+                self.hook_parked(index, *id, reason, payload.as_deref());
+                self.not_at_work(index, *id, "parked", Some(reason));
+            }
+            Action::Scan { .. }
+            | Action::Load(_)
+            | Action::Begin(_)
+            | Action::Deliver(_)
+            | Action::Settled(_) => {}
         }
         match action {
             Action::Scan { after } => {
@@ -99,11 +109,6 @@ impl Gateway {
                 let counted = if is_readable { begun.counted } else { UNREADABLE };
                 let id = begun.id.0;
                 let verdict = self.judge_age(&begun);
-                if let Verdict::Keep(age) = verdict {
-                    let age = text::span(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-                    self.deliver(index, Input::Expired(id, format!("too late: said {age} ago")));
-                    return;
-                }
                 let platform = self.platform_of(&begun.lane.instance);
                 let delivery = Delivery {
                     event_id: begun.id,
@@ -119,8 +124,14 @@ impl Gateway {
                         Verdict::Deliver | Verdict::Keep(_) => None,
                     },
                 };
-                let payload = Some(Box::new(delivery));
-                self.deliver_with(index, Input::Begun { id, counted }, payload);
+                let input = match verdict {
+                    Verdict::Keep(age) => {
+                        let age = text::span(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+                        Input::Expired(id, format!("too late: said {age} ago"))
+                    }
+                    Verdict::Deliver | Verdict::Mark(_) => Input::Begun { id, counted },
+                };
+                self.deliver_with(index, input, Some(Box::new(delivery)));
                 return;
             }
             (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: UNREADABLE },

@@ -210,7 +210,7 @@ impl Gateway {
         let instances = self.slots.iter().filter(|slot| !slot.removed);
         let instances = instances.filter_map(|slot| match &slot.desk {
             Desk::Platform(desk) => Some(rules(&slot.name, desk, now_ms)),
-            Desk::Agent(_) | Desk::Broken(_) => None,
+            Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
         });
         reply.answer(&AccessList { schema: SCHEMA, instances: instances.collect() });
     }

@@ -1,6 +1,7 @@
 //! From a worker's event to the store and back to its verdict.
 
 use protocol::event::Inbound;
+use protocol::hook::HookEvent;
 use protocol::id::{Generation, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
 
@@ -60,12 +61,14 @@ impl Gateway {
         }
         let received_ms = clock::unix_ms();
         desk.last_inbound_ms = Some(received_ms);
-        let arrival = self.store.arrival(&instance, event);
         let quota = Quota { events: desk.inbox.max_events, bytes: desk.inbox.max_bytes };
-        let (ticket, lane) = (self.tickets.name(), event.lane(instance));
-        let told = cursor.clone();
+        let own = event.lane(instance.clone());
+        let occasion = self.occasion("message:received", &own, event).map(Box::new);
+        let arrival = self.store.arrival(&instance, event);
+        let ticket = self.tickets.name();
+        let (slot, lane, told) = (index, own, cursor.clone());
         self.tickets
-            .hold(ticket, Pending::Accept { slot: index, generation, seq, lane, cursor: told });
+            .hold(ticket, Pending::Accept { slot, generation, seq, lane, cursor: told, occasion });
         self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms, quota });
     }
 
@@ -76,6 +79,7 @@ impl Gateway {
         generation: Generation,
         seq: Seq,
         (lane, cursor): (Lane, Option<Cursor>),
+        occasion: Option<Box<HookEvent>>,
         answer: Answer,
     ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -89,6 +93,10 @@ impl Gateway {
                 desk.accepted += 1;
                 let agent = desk.agent;
                 self.verdict(index, generation, seq, Verdict::Accepted(id));
+                if let Some(mut occasion) = occasion {
+                    occasion.event_id = Some(id.to_string());
+                    self.hook(*occasion);
+                }
                 if let Some(agent) = agent {
                     self.deliver(agent, delivery::Input::Accepted(id.0, lane));
                 }

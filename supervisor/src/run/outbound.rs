@@ -13,7 +13,7 @@ use super::steward::WINDOW;
 use super::tickets::Pending;
 use crate::clock;
 use crate::policy::outbox::{Action, Begun, End, Input};
-use crate::store::{Answer, Op, SendEnd, Sending};
+use crate::store::{Answer, Finished, Op, SendEnd, Sending};
 
 /// The longest key of a reply that an agent may choose, in bytes.
 const KEY_MAX: usize = 200;
@@ -52,6 +52,7 @@ impl Gateway {
             self.reply_verdict(index, generation, seq, ReplyVerdict::Rejected(why));
             return;
         }
+        self.note_reply(index, &reply);
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::AcceptReply { slot: index, generation, seq });
         self.store.submit(Op::AcceptReply { ticket, agent, reply, now_ms: clock::unix_ms() });
@@ -188,11 +189,14 @@ impl Gateway {
                 self.finish(index, id.0, SendEnd::Failed { reason });
                 return;
             }
-            (Pending::FinishSend { id, end, .. }, Answer::Finished { agent, receipt }) => {
+            (Pending::FinishSend { id, end, .. }, Answer::Finished(finished)) => {
                 if end == SendEnd::Waiting {
                     return;
                 }
+                let Finished { agent, receipt, lane, reply_to, text } = *finished;
                 self.count(index, &receipt);
+                self.hook_reply(&lane, reply_to, &text, &agent, &receipt);
+                self.tell_senders(&receipt);
                 self.tell_agent(&agent, receipt);
                 Input::Ended(id.0)
             }

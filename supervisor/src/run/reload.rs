@@ -265,7 +265,7 @@ fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<&
         .map(|spec| {
             let agent = match &spec.body {
                 Ok(Body::Platform { agent, .. }) => agent.clone(),
-                Ok(Body::Agent { .. }) | Err(_) => None,
+                Ok(Body::Agent { .. } | Body::Hooks(_)) | Err(_) => None,
             };
             (spec.name.clone(), Part { spec, agent })
         })

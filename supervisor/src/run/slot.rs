@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use protocol::content::Busy;
 use protocol::control::ExitStatus;
-use protocol::id::{Generation, Instance, Nonce};
-use protocol::worker::{Cursor, Heartbeat, Outside};
+use protocol::hook::HookEvent;
+use protocol::id::{Generation, Instance, Lane, Nonce};
+use protocol::worker::{Cursor, Heartbeat, HooksSettings, Outside};
 
 use crate::clock;
 use crate::config::{AgentSettings, Body, Inbox, Kind, PlatformSettings, Spec, Trouble};
@@ -16,6 +17,7 @@ use crate::link::Handle;
 use crate::policy::access::{Access, Denial, Grants};
 use crate::policy::delivery::Delivery;
 use crate::policy::drafts::Drafts;
+use crate::policy::hooks::Backlog;
 use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
 use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::loops::Loops;
@@ -64,6 +66,8 @@ pub(super) struct Slot {
     pub(super) replaced: Option<String>,
     pub(super) exits: VecDeque<ExitStatus>,
     pub(super) starts: u64,
+    /// Whether handlers of hooks were told last that its connection works.
+    pub(super) told_up: bool,
     /// What was last announced, so that a change is told once.
     pub(super) announced: Option<(&'static str, Generation)>,
 }
@@ -114,6 +118,8 @@ pub(super) enum Desk {
     Platform(Box<PlatformDesk>),
     /// Takes events, replies.
     Agent(Box<AgentDesk>),
+    /// Tells handlers.
+    Hooks(Box<HooksDesk>),
     /// Cannot be had.
     Broken(Trouble),
 }
@@ -150,10 +156,34 @@ pub(super) struct AgentDesk {
     pub(super) delivery: Delivery,
     /// The platforms whose events it hears.
     pub(super) hears: Vec<Instance>,
-    /// The events that it works on: on which platform, and what that platform shows.
-    pub(super) at_work: HashMap<u64, (usize, Busy)>,
+    /// The events that it works on.
+    pub(super) at_work: HashMap<u64, Turn>,
     pub(super) acknowledged: u64,
     pub(super) was_open: bool,
+}
+
+/// An event that an agent works on.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// The slot of the platform that heard it, and what that shows meanwhile.
+    pub(super) busy: Option<(usize, Busy)>,
+    pub(super) lane: Lane,
+    /// What handlers were told when it began, if there are any.
+    pub(super) told: Option<HookEvent>,
+    /// What the agent has replied in this conversation since, by the keys of the replies.
+    pub(super) replies: Vec<(String, String)>,
+}
+
+/// The side of the handlers of hooks.
+#[derive(Debug)]
+pub(super) struct HooksDesk {
+    pub(super) settings: HooksSettings,
+    pub(super) backlog: Backlog,
+    pub(super) told: u64,
+    pub(super) failed: u64,
+    pub(super) last_failure: Option<String>,
+    /// How many failures were announced.
+    pub(super) announced: u64,
 }
 
 impl Slot {
@@ -191,6 +221,7 @@ impl Slot {
             replaced: None,
             exits: exits.collect(),
             starts: 0,
+            told_up: false,
             announced: None,
             name: spec.name.clone(),
             spec,
@@ -238,7 +269,7 @@ impl Slot {
         match &self.desk {
             Desk::Platform(desk) => desk.outbox.in_flight() == 0,
             Desk::Agent(desk) => desk.delivery.is_idle(),
-            Desk::Broken(_) => true,
+            Desk::Hooks(_) | Desk::Broken(_) => true,
         }
     }
 
@@ -252,7 +283,7 @@ impl Slot {
         let desk = match &self.desk {
             Desk::Platform(desk) => desk.outbox.deadline(),
             Desk::Agent(desk) => desk.delivery.deadline(),
-            Desk::Broken(_) => None,
+            Desk::Hooks(_) | Desk::Broken(_) => None,
         };
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
         let departed = self.departed.as_ref().map(|departed| departed.until);
@@ -266,6 +297,7 @@ impl Slot {
         match &self.desk {
             Desk::Platform(desk) => self.link.is_none() || desk.outbox.in_flight() == 0,
             Desk::Agent(desk) => desk.delivery.is_idle(),
+            Desk::Hooks(desk) => self.link.is_none() || desk.backlog.is_idle(),
             Desk::Broken(_) => true,
         }
     }
@@ -347,6 +379,14 @@ impl Desk {
                 at_work: HashMap::new(),
                 acknowledged: 0,
                 was_open: false,
+            })),
+            Ok(Body::Hooks(hooks)) => Self::Hooks(Box::new(HooksDesk {
+                settings: hooks.settings.clone(),
+                backlog: Backlog::new(usize::try_from(hooks.backlog).unwrap_or(usize::MAX)),
+                told: 0,
+                failed: 0,
+                last_failure: None,
+                announced: 0,
             })),
             Err(trouble) => Self::Broken(trouble.clone()),
         }

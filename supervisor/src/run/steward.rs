@@ -258,6 +258,7 @@ impl Gateway {
         let slot = self.slots.get(index)?;
         Some(match &slot.desk {
             Desk::Broken(_) => return None,
+            Desk::Hooks(desk) => Adapter::Hooks(desk.settings.clone()),
             Desk::Platform(desk) => match &desk.settings {
                 PlatformSettings::Local => {
                     Adapter::Local(LocalSettings { socket: self.paths.chat_socket(&slot.name) })
@@ -349,6 +350,8 @@ impl Gateway {
                 slot.account = Some(ready.account);
                 slot.outside = Some(Outside::Up);
                 self.live(index, Input::Ready(from.generation));
+                self.hook_outside(index);
+                self.hooks_up(index);
                 let idempotent = ready.idempotent_ms.map(Duration::from_millis);
                 self.send(index, outbox::Input::Up { idempotent });
             }
@@ -356,6 +359,7 @@ impl Gateway {
                 if slot.outside.as_ref() != Some(&outside) {
                     slot.outside = Some(outside);
                     self.announce_outside(index);
+                    self.hook_outside(index);
                 }
             }
             FromWorker::Lease { ttl_ms, concurrency } if newest => {
@@ -374,6 +378,9 @@ impl Gateway {
             FromWorker::Drafted { key, message_id } => self.drafted(index, &key, message_id),
             FromWorker::Fetch { seq, fetch } => self.fetch(index, from.generation, seq, fetch),
             FromWorker::Fetched { ticket, result } => self.fetched(index, ticket, result),
+            FromWorker::HookDone { seq, told, failures } => {
+                self.hook_done(index, seq, told, failures);
+            }
             FromWorker::Told { id } => self.store.submit(Op::Told { id }),
             FromWorker::Bye { .. }
             | FromWorker::Confined { .. }
@@ -400,6 +407,7 @@ impl Gateway {
         if progress.on(beat.progress_age_ms.map(Duration::from_millis), clock::now()) {
             tracing::warn!(instance = %slot.name, generation = generation.0, "its connection stands still");
             slot.replaced = Some("replaced: its connection stood still".into());
+            self.hook_instance(index, "worker:stale", Some("its connection stood still".into()));
             self.live(index, Input::Stale(generation));
         }
     }
@@ -437,6 +445,8 @@ impl Gateway {
         self.deliver(index, delivery::Input::Paused(pause));
         self.send(index, outbox::Input::Down);
         self.beside_down(index);
+        self.hooks_down(index);
+        self.hook_outside(index);
         self.judge_death(index);
     }
 
@@ -537,6 +547,7 @@ impl Gateway {
             slot.liveness = None;
             let generation = slot.life.generation();
             tracing::warn!(instance = %slot.name, generation = generation.0, "fell silent");
+            self.hook_instance(index, "worker:stale", Some("it fell silent".into()));
             self.live(index, Input::Stale(generation));
         }
         match self.desk(index) {
@@ -545,7 +556,7 @@ impl Gateway {
                 self.deliver(index, delivery::Input::Tick);
                 self.observe_gate(index, now);
             }
-            Some(Desk::Broken(_)) | None => {}
+            Some(Desk::Hooks(_) | Desk::Broken(_)) | None => {}
         }
     }
 
@@ -621,7 +632,10 @@ impl Gateway {
                 }
             }
             Pending::Grant { grant, .. } => Op::Grant { ticket, grant: grant.clone() },
-            Pending::Accept { .. } | Pending::AcceptReply { .. } | Pending::OwnReply => return,
+            Pending::Accept { .. }
+            | Pending::AcceptReply { .. }
+            | Pending::OwnReply
+            | Pending::HooksReply { .. } => return,
         };
         self.tickets.hold(ticket, pending);
         self.store.submit(op);
@@ -630,13 +644,14 @@ impl Gateway {
     /// The store's answer, to whoever asked.
     pub(super) fn settle(&mut self, pending: Pending, answer: Answer) {
         match pending {
-            Pending::Accept { slot, generation, seq, lane, cursor } => {
-                self.accepted(slot, generation, seq, (lane, cursor), answer);
+            Pending::Accept { slot, generation, seq, lane, cursor, occasion } => {
+                self.accepted(slot, generation, seq, (lane, cursor), occasion, answer);
             }
             Pending::AcceptReply { slot, generation, seq } => {
                 self.reply_accepted(slot, generation, seq, answer);
             }
             Pending::OwnReply => self.own_reply_accepted(answer),
+            Pending::HooksReply { wait, reply } => self.hooks_reply_accepted(wait, reply, answer),
             Pending::Grant { slot, grant, subject, reply } => {
                 self.granted(slot, &grant, subject, reply, &answer);
             }

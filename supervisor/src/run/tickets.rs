@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use protocol::control::{Decision, Subject};
+use protocol::hook::HookEvent;
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 use protocol::worker::Cursor;
 
@@ -19,25 +20,96 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A request whose answer is awaited. `usize`: the slot that it is for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    Accept { slot: usize, generation: Generation, seq: Seq, lane: Lane, cursor: Option<Cursor> },
-    AcceptReply { slot: usize, generation: Generation, seq: Seq },
-    Heads { slot: usize, after: EventId },
-    Next { slot: usize, lane: Lane, after: EventId },
-    Begin { slot: usize, id: EventId },
-    Settle { slot: usize, id: EventId },
-    Park { slot: usize, id: EventId, reason: String },
-    ReplyHeads { slot: usize, after: OutboundId },
-    NextReply { slot: usize, chat: Lane, after: OutboundId },
-    BeginSend { slot: usize, id: OutboundId },
-    FinishSend { slot: usize, id: OutboundId, end: SendEnd },
-    Untold { slot: usize, after: OutboundId },
-    Counts { reply: Reply },
-    Backup { path: PathBuf, reply: Reply },
-    ListParked { after: Option<ParkedId>, limit: usize, reply: Reply },
-    ShowParked { id: ParkedId, reply: Reply },
-    Decide { decision: Decision, ids: Vec<ParkedId>, reply: Reply },
+    Accept {
+        slot: usize,
+        generation: Generation,
+        seq: Seq,
+        lane: Lane,
+        cursor: Option<Cursor>,
+        /// What handlers of hooks are told once it is durable.
+        occasion: Option<Box<HookEvent>>,
+    },
+    AcceptReply {
+        slot: usize,
+        generation: Generation,
+        seq: Seq,
+    },
+    Heads {
+        slot: usize,
+        after: EventId,
+    },
+    Next {
+        slot: usize,
+        lane: Lane,
+        after: EventId,
+    },
+    Begin {
+        slot: usize,
+        id: EventId,
+    },
+    Settle {
+        slot: usize,
+        id: EventId,
+    },
+    Park {
+        slot: usize,
+        id: EventId,
+        reason: String,
+    },
+    ReplyHeads {
+        slot: usize,
+        after: OutboundId,
+    },
+    NextReply {
+        slot: usize,
+        chat: Lane,
+        after: OutboundId,
+    },
+    BeginSend {
+        slot: usize,
+        id: OutboundId,
+    },
+    FinishSend {
+        slot: usize,
+        id: OutboundId,
+        end: SendEnd,
+    },
+    Untold {
+        slot: usize,
+        after: OutboundId,
+    },
+    Counts {
+        reply: Reply,
+    },
+    Backup {
+        path: PathBuf,
+        reply: Reply,
+    },
+    ListParked {
+        after: Option<ParkedId>,
+        limit: usize,
+        reply: Reply,
+    },
+    ShowParked {
+        id: ParkedId,
+        reply: Reply,
+    },
+    Decide {
+        decision: Decision,
+        ids: Vec<ParkedId>,
+        reply: Reply,
+    },
     OwnReply,
-    Grant { slot: usize, grant: Grant, subject: Subject, reply: Reply },
+    HooksReply {
+        wait: Duration,
+        reply: Reply,
+    },
+    Grant {
+        slot: usize,
+        grant: Grant,
+        subject: Subject,
+        reply: Reply,
+    },
     Purge,
 }
 
@@ -58,6 +130,7 @@ impl Pending {
             | Self::Untold { slot, .. } => Some(*slot),
             Self::Backup { .. }
             | Self::OwnReply
+            | Self::HooksReply { .. }
             | Self::Grant { .. }
             | Self::Counts { .. }
             | Self::ListParked { .. }

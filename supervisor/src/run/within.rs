@@ -98,7 +98,7 @@ impl Gateway {
         for queued in std::mem::take(&mut self.queued) {
             let busy = self.slots.iter().enumerate().any(|(index, slot)| match &slot.desk {
                 Desk::Agent(desk) => index == queued.from && desk.delivery.in_flight() > 0,
-                Desk::Platform(_) | Desk::Broken(_) => false,
+                Desk::Platform(_) | Desk::Hooks(_) | Desk::Broken(_) => false,
             });
             if busy && queued.until > now {
                 self.queued.push(queued);

@@ -381,13 +381,7 @@ pub enum Answer {
     /// Receipts, in the order of ids.
     Untold(Vec<Receipt>),
     /// The state of a reply is durable.
-    Finished {
-        /// Who is to be told.
-        agent: Instance,
-        /// Its state now. A reply that was already at its end keeps it, except that an unknown one
-        /// may still become sent or failed.
-        receipt: Receipt,
-    },
+    Finished(Box<Finished>),
     /// How much there is.
     Counts {
         /// Of each instance that has anything.
@@ -469,6 +463,22 @@ pub struct Sending {
     pub first_attempt_ms: i64,
     /// Some earlier attempt was begun and never answered: this may be a repetition.
     pub ambiguous: bool,
+}
+
+/// A reply whose state was recorded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finished {
+    /// Who is to be told.
+    pub agent: Instance,
+    /// Its state now. A reply that was already at its end keeps it, except that an unknown one may
+    /// still become sent or failed.
+    pub receipt: Receipt,
+    /// Where it went.
+    pub lane: Lane,
+    /// The message that it answered.
+    pub reply_to: Option<String>,
+    /// What it said.
+    pub text: String,
 }
 
 /// Something that was set aside.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::body;
 use super::names::Names;
-use super::op::{Answer, ReplyHead, SendEnd, Sending};
+use super::op::{Answer, Finished, ReplyHead, SendEnd, Sending};
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
 
@@ -181,11 +181,20 @@ pub(super) fn finish(
 ) -> Result<Answer> {
     let db = &tables.db;
     let row = row_id(id.0);
-    let known: Option<(State, i64, i64)> = db
-        .prepare_cached("SELECT state, agent, instance FROM reply WHERE id = ?1")?
-        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+    let known = db
+        .prepare_cached(
+            "SELECT state, agent, instance, chat, thread, reply_to, text FROM reply WHERE id = ?1",
+        )?
+        .query_row([row], |r| {
+            let place: (String, Option<String>) = (r.get(3)?, r.get(4)?);
+            let said: (Option<String>, String) = (r.get(5)?, r.get(6)?);
+            Ok((r.get::<_, State>(0)?.0, r.get(1)?, r.get(2)?, place, said))
+        })
         .optional()?;
-    let Some((State(state), agent, instance)) = known else { return Ok(Answer::Gone) };
+    let Some((state, agent, instance, (chat_id, thread_id), (reply_to, text))) = known else {
+        return Ok(Answer::Gone);
+    };
+    let (agent, instance): (i64, i64) = (agent, instance);
     let open = matches!(state, ReplyState::Waiting | ReplyState::Sending);
     let (next, message_ids, reason) = match end {
         SendEnd::Waiting => (ReplyState::Waiting, None, None),
@@ -224,7 +233,9 @@ pub(super) fn finish(
     }
     let receipt = db.prepare_cached(RECEIPT)?.query_row([row], receipt)?;
     let agent = tables.names.instance_name(db, agent)?;
-    Ok(Answer::Finished { agent, receipt })
+    let instance = tables.names.instance_name(db, instance)?;
+    let lane = Lane { instance, chat_id, thread_id };
+    Ok(Answer::Finished(Box::new(Finished { agent, receipt, lane, reply_to, text })))
 }
 
 /// Sends a reply that failed, or whose end is unknown, once more. Its key stays, so a platform that

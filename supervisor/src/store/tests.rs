@@ -144,9 +144,9 @@ impl Rig {
 
     fn finish(&mut self, id: OutboundId, end: SendEnd) -> Receipt {
         match self.ask(|ticket| Op::FinishSend { ticket, id, end, now_ms: 9_000 }) {
-            Answer::Finished { agent, receipt } => {
-                assert_eq!(agent, instance("hermes"));
-                receipt
+            Answer::Finished(finished) => {
+                assert_eq!(finished.agent, instance("hermes"));
+                finished.receipt
             }
             other => panic!("{other:?}"),
         }

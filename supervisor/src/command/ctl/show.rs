@@ -81,6 +81,17 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
             gate.in_flight, gate.acknowledged
         ));
     }
+    if let Some(hooks) = &instance.hooks {
+        line.push_str(&format!("  told {}  waiting {}", hooks.told, hooks.waiting));
+        for (word, count) in [("failed", hooks.failed), ("dropped", hooks.dropped)] {
+            if count > 0 {
+                line.push_str(&format!("  {word} {count}"));
+            }
+        }
+        if let Some(last) = &hooks.last_failure {
+            line.push_str(&format!("  last failure: {last}"));
+        }
+    }
     line
 }
 

@@ -1,0 +1,358 @@
+//! Telling the handlers of hooks what happens, and what they may say in return.
+//!
+//! Without `[hooks]` none of this costs anything. An occasion is told after the fact and waited for by
+//! nobody.
+
+use std::hash::Hasher;
+use std::time::{Duration, Instant};
+
+use protocol::control::{HooksStatus, Refusal, SendAsked};
+use protocol::event::{Inbound, Receipt, Reply as Said, ReplyState};
+use protocol::hook::{Failure, HookEvent};
+use protocol::id::{Instance, Lane, OutboundId, Seq, hex};
+use protocol::rpc::Message;
+use protocol::worker::{Outside, ToWorker};
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::Gateway;
+use super::slot::{Desk, HooksDesk, Turn};
+use super::tickets::Pending;
+use crate::clock;
+use crate::exit::Code;
+use crate::link::Reply;
+use crate::policy::lifecycle::Phase;
+use crate::policy::outbox::Input;
+use crate::store::{Answer, Op};
+
+/// The instance that tells handlers.
+const HOOKS: &str = "hooks";
+/// The longest that a handler waits for what became of its message.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Of what was said, at most so many bytes.
+const TEXT_MAX: usize = 16 * 1024;
+
+/// A handler that waits for the end of what it sent.
+#[derive(Debug)]
+pub(super) struct Sender {
+    id: OutboundId,
+    pub(super) until: Instant,
+    receipt: Receipt,
+    reply: Reply,
+}
+
+impl HooksDesk {
+    /// For `ctl status`.
+    pub(super) fn status(&self) -> HooksStatus {
+        HooksStatus {
+            waiting: self.backlog.waiting() as u64,
+            told: self.told,
+            failed: self.failed,
+            dropped: self.backlog.dropped(),
+            last_failure: self.last_failure.clone(),
+        }
+    }
+}
+
+impl Gateway {
+    /// Where handlers are told, if there are any.
+    fn hooks(&self) -> Option<usize> {
+        let index = self.by_name.get(&Instance::new(HOOKS).ok()?).copied()?;
+        let slot = self.slots.get(index)?;
+        (!slot.removed && matches!(slot.desk, Desk::Hooks(_))).then_some(index)
+    }
+
+    /// Tells the handlers that want to know.
+    pub(super) fn hook(&mut self, event: HookEvent) {
+        let Some(index) = self.hooks() else { return };
+        let Some(Desk::Hooks(desk)) = self.desk(index) else { return };
+        if let Some(gone) = desk.backlog.offer(Box::new(event)) {
+            let dropped = desk.backlog.dropped();
+            if dropped.is_power_of_two() {
+                tracing::error!(
+                    dropped,
+                    event = gone.event,
+                    chat = gone.chat_id,
+                    "handlers of hooks are too slow: the oldest occasion was dropped"
+                );
+            }
+        }
+        self.pass_on(index);
+    }
+
+    fn pass_on(&mut self, index: usize) {
+        while let Some(Desk::Hooks(desk)) = self.desk(index) {
+            let Some((number, event)) = desk.backlog.send() else { return };
+            let Some(link) = self.slots.get_mut(index).and_then(|slot| slot.current_link()) else {
+                return;
+            };
+            link.handle.send(ToWorker::Hook { seq: Seq(number), event });
+        }
+    }
+
+    /// The worker listens.
+    pub(super) fn hooks_up(&mut self, index: usize) {
+        if let Some(Desk::Hooks(desk)) = self.desk(index) {
+            desk.backlog.up();
+            self.pass_on(index);
+        }
+    }
+
+    /// The worker is gone.
+    pub(super) fn hooks_down(&mut self, index: usize) {
+        if let Some(Desk::Hooks(desk)) = self.desk(index) {
+            let lost = desk.backlog.down();
+            if lost > 0 {
+                tracing::error!(lost, "the handlers of hooks ended with these occasions");
+            }
+        }
+    }
+
+    /// Handlers were told.
+    pub(super) fn hook_done(&mut self, index: usize, seq: Seq, told: u32, failures: Vec<Failure>) {
+        let Some(Desk::Hooks(desk)) = self.desk(index) else { return };
+        if !desk.backlog.done(seq.0) {
+            return;
+        }
+        desk.told += u64::from(told);
+        for Failure { hook, reason } in failures {
+            desk.failed += 1;
+            desk.last_failure = Some(format!("{hook}: {reason}"));
+        }
+        let (failed, last) = (desk.failed, desk.last_failure.clone());
+        if failed > desk.announced
+            && let Some(last) = last
+        {
+            desk.announced = failed;
+            self.announce_hook_failed(&last);
+        }
+        self.pass_on(index);
+    }
+
+    /// An occasion in a conversation.
+    fn in_lane(&self, kind: &str, lane: &Lane) -> HookEvent {
+        let thread = lane.thread_id.as_ref().map(|thread| format!(":{thread}"));
+        let session = format!("{}:{}{}", lane.instance, lane.chat_id, thread.unwrap_or_default());
+        HookEvent {
+            instance: Some(lane.instance.to_string()),
+            platform: Some(self.platform_of(&lane.instance)),
+            chat_id: Some(lane.chat_id.clone()),
+            thread_id: lane.thread_id.clone(),
+            session_id: Some(session),
+            reply_token: Some(self.token(&lane.instance, &lane.chat_id)),
+            socket: Some(self.paths.socket().display().to_string()),
+            ..HookEvent::new(kind, clock::unix_ms())
+        }
+    }
+
+    /// An occasion about an event; `None`: nobody wants to know.
+    pub(super) fn occasion(&self, kind: &str, lane: &Lane, event: &Inbound) -> Option<HookEvent> {
+        self.hooks()?;
+        Some(HookEvent {
+            chat_type: Some(event.chat_type),
+            chat_name: event.chat_name.clone(),
+            user_id: Some(event.sender.user_id.clone()),
+            user_name: event.sender.name.clone(),
+            message_id: event.message_id.clone(),
+            reply_to: event.reply_to.clone(),
+            message: Some(clipped(&event.text)),
+            ..self.in_lane(kind, lane)
+        })
+    }
+
+    /// The turn of an event is over.
+    pub(super) fn turn_over(&mut self, turn: Turn, outcome: &str, reason: Option<&str>) {
+        let Some(told) = turn.told else { return };
+        let said: Vec<String> = turn.replies.into_iter().map(|(_, text)| text).collect();
+        let now = clock::unix_ms();
+        let end = HookEvent {
+            event: "agent:end".into(),
+            time_ms: now,
+            response: (!said.is_empty()).then(|| clipped(&said.join("\n\n"))),
+            outcome: Some(outcome.into()),
+            reason: reason.map(str::to_owned),
+            ..told
+        };
+        let failed = matches!(outcome, "failed" | "parked");
+        let error = failed.then(|| HookEvent { event: "agent:error".into(), ..end.clone() });
+        self.hook(end);
+        if let Some(error) = error {
+            self.hook(error);
+        }
+    }
+
+    /// A reply came to its end.
+    pub(super) fn hook_reply(
+        &mut self,
+        lane: &Lane,
+        reply_to: Option<String>,
+        text: &str,
+        agent: &Instance,
+        receipt: &Receipt,
+    ) {
+        if self.hooks().is_none() {
+            return;
+        }
+        let kind = match receipt.state {
+            ReplyState::Sent => "message:sent",
+            ReplyState::Failed | ReplyState::Unknown => "message:failed",
+            ReplyState::Waiting | ReplyState::Sending => return,
+        };
+        let event = HookEvent {
+            message_id: receipt.message_ids.first().cloned(),
+            message_ids: Some(receipt.message_ids.clone()),
+            reply_to,
+            message: Some(clipped(text)),
+            agent: Some(agent.to_string()),
+            reason: receipt.reason.clone(),
+            ..self.in_lane(kind, lane)
+        };
+        self.hook(event);
+    }
+
+    /// The phase of an instance is another.
+    pub(super) fn hook_phase(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let (kind, reason) = match slot.life.phase() {
+            Phase::Held { reason, .. } => ("worker:held", Some(reason.clone())),
+            Phase::Ready { .. } if slot.starts > 1 => {
+                ("worker:restarted", slot.exits.front().map(|exit| exit.cause.clone()))
+            }
+            _ => return,
+        };
+        self.hook_instance(index, kind, reason);
+    }
+
+    /// Something about an instance.
+    pub(super) fn hook_instance(&mut self, index: usize, kind: &str, reason: Option<String>) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let name = slot.name.clone();
+        let is_platform = matches!(slot.desk, Desk::Platform(_));
+        let event = HookEvent {
+            platform: is_platform.then(|| self.platform_of(&name)),
+            agent: (!is_platform).then(|| name.to_string()),
+            instance: Some(name.to_string()),
+            reason,
+            ..HookEvent::new(kind, clock::unix_ms())
+        };
+        self.hook(event);
+    }
+
+    /// The connection of a platform may have changed.
+    pub(super) fn hook_outside(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if !matches!(slot.desk, Desk::Platform(_)) {
+            return;
+        }
+        let up = slot.outside == Some(Outside::Up);
+        if std::mem::replace(&mut slot.told_up, up) == up {
+            return;
+        }
+        let reason = match &slot.outside {
+            Some(Outside::Down { reason, .. }) => Some(reason.clone()),
+            Some(Outside::Up) => None,
+            None => Some("its process is gone".to_owned()),
+        };
+        let kind = if up { "platform:connected" } else { "platform:disconnected" };
+        self.hook_instance(index, kind, reason);
+    }
+
+    /// The supervisor itself.
+    pub(super) fn hook_gateway(&mut self, kind: &str) {
+        let platforms = self.slots.iter().filter(|slot| matches!(slot.desk, Desk::Platform(_)));
+        let platforms = platforms.map(|slot| slot.name.to_string()).collect();
+        self.hook(HookEvent {
+            platforms: Some(platforms),
+            ..HookEvent::new(kind, clock::unix_ms())
+        });
+    }
+
+    /// What lets its holder speak in one chat, as long as this supervisor lives.
+    fn token(&self, instance: &Instance, chat_id: &str) -> String {
+        let mut hasher = SipHasher24::new_with_key(&self.token_key);
+        hasher.write(instance.as_str().as_bytes());
+        hasher.write_u8(0);
+        hasher.write(chat_id.as_bytes());
+        hex(&hasher.finish128().as_bytes())
+    }
+
+    /// A handler says something.
+    pub(super) fn send_asked(&mut self, asked: SendAsked, reply: Reply) {
+        let SendAsked { token, wait_ms, send } = asked;
+        let refuse = |code: Code, message: String, hint: Option<&str>| Refusal {
+            code: code.number(),
+            message,
+            hint: hint.map(str::to_owned),
+        };
+        let instance = match Instance::new(send.instance.clone()) {
+            Ok(instance) => instance,
+            Err(e) => return reply.refuse(refuse(Code::Usage, e.to_string(), None)),
+        };
+        let ours = self.token(&instance, &send.chat_id);
+        // Compared by a hash of both: how long it takes tells nothing.
+        let same = self.token(&instance, &token) == self.token(&instance, &ours);
+        if !same {
+            let hint = "use the reply_token of an occasion in this very chat, since the last start";
+            let message =
+                format!("send to {} chat {}: the token does not allow it", instance, send.chat_id);
+            return reply.refuse(refuse(Code::NoPermission, message, Some(hint)));
+        }
+        if !self.by_name.contains_key(&instance) {
+            let message = format!("no platform instance is called {:?}", instance.as_str());
+            return reply.refuse(refuse(Code::Usage, message, None));
+        }
+        if send.key.is_empty() || send.key.len() > 200 {
+            let message = "a key has 1 to 200 bytes".to_owned();
+            return reply.refuse(refuse(Code::Usage, message, None));
+        }
+        let content = match send.content() {
+            Ok(content) => content,
+            Err(why) => return reply.refuse(refuse(Code::Usage, why, None)),
+        };
+        let Ok(agent) = Instance::new(HOOKS) else { return };
+        let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
+        let said = Box::new(Said { key: send.key, lane, reply_to: send.reply_to, content });
+        let ticket = self.tickets.name();
+        let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
+        self.tickets.hold(ticket, Pending::HooksReply { wait, reply });
+        self.store.submit(Op::AcceptReply { ticket, agent, reply: said, now_ms: clock::unix_ms() });
+    }
+
+    /// The store has it, or not.
+    pub(super) fn hooks_reply_accepted(&mut self, wait: Duration, reply: Reply, answer: Answer) {
+        let Answer::Reply { receipt, chat, fresh } = answer else {
+            tracing::error!(?answer, "a handler's message was not stored");
+            return reply.refuse(Refusal {
+                code: Code::Io.number(),
+                message: "keep the message: the store did not take it".into(),
+                hint: Some("try again".into()),
+            });
+        };
+        if fresh && let Some(platform) = self.by_name.get(&chat.instance).copied() {
+            self.send(platform, Input::Accepted(receipt.id.0, chat));
+        }
+        let ended = !matches!(receipt.state, ReplyState::Waiting | ReplyState::Sending);
+        if ended || wait.is_zero() {
+            return reply.answer(&Message::from(receipt));
+        }
+        let until = clock::now() + wait;
+        self.senders.push(Sender { id: receipt.id, until, receipt, reply });
+    }
+
+    /// A reply ended; a handler may wait for that.
+    pub(super) fn tell_senders(&mut self, receipt: &Receipt) {
+        for sender in self.senders.extract_if(.., |sender| sender.id == receipt.id) {
+            sender.reply.answer(&Message::from(receipt.clone()));
+        }
+    }
+
+    /// Who has waited long enough hears how far it has come.
+    pub(super) fn tick_senders(&mut self, now: Instant) {
+        for sender in self.senders.extract_if(.., |sender| sender.until <= now) {
+            sender.reply.answer(&Message::from(sender.receipt));
+        }
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,252 @@
+//! What handlers of hooks are told, and that they disturb nobody (F100).
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::feishu::{Feishu, Message};
+
+use crate::gateway::{Gateway, PATIENCE, root, stderr, stdout};
+use crate::socket_agent::{Lines, reply};
+
+const APP: &str = "cli_hooks";
+
+/// Writes what it hears, a line each, into `heard` beside it.
+const LISTENER: &str = "import json\n\
+    def handle(event, context):\n    \
+        with open('heard', 'a') as file:\n        \
+            file.write(json.dumps(context) + '\\n')\n";
+
+/// A gateway with an agent called `mine`, and the hook directory `NAME` that hears `events`.
+async fn gateway(hooks: &[(&str, &str, &str)], more: &str) -> (Feishu, Gateway) {
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\", groups = \"all\" }}\n\
+         [agent.mine]\nkind = \"socket\"\nmax_attempts = 1\n[hooks]\ndir = \"hooks\"\n{more}",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    for (name, events, handler) in hooks {
+        let dir = gateway.path("hooks").join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("HOOK.yaml"), format!("name: {name}\nevents: [{events}]\n"))
+            .unwrap();
+        std::fs::write(dir.join("handler.py"), handler).unwrap();
+    }
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    (feishu, gateway)
+}
+
+fn heard(gateway: &Gateway, name: &str) -> Vec<Value> {
+    let file = gateway.path("hooks").join(name).join("heard");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Waits until a hook has heard of `event` in `chat`.
+fn hears(gateway: &Gateway, name: &str, event: &str, chat: &str) -> Value {
+    gateway.until(&format!("{name} hears {event} of {chat:?}"), || {
+        let mut all = heard(gateway, name).into_iter();
+        all.find(|one| one["event"] == event && one["chat_id"].as_str().unwrap_or("") == chat)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_occasion_is_told_once_with_the_whole_identity() {
+    let (feishu, mut gateway) = gateway(&[("all", "'*'", LISTENER)], "").await;
+    let mut agent = Lines::ready(&gateway);
+    let said = [
+        ("oc_direct", Message::direct("oc_direct", "ou_ann").text("in a direct chat")),
+        ("oc_group", Message::group("oc_group", "ou_bob").text("in a group")),
+        (
+            "oc_thread",
+            Message::group("oc_thread", "ou_cy").text("in a thread").in_thread("omt_1", "om_root"),
+        ),
+    ];
+    let mut ids = Vec::new();
+    for (_, message) in &said {
+        let pushed = feishu.push_message(APP, message.clone());
+        pushed.acked().await;
+        ids.push(pushed.message_id().unwrap().to_owned());
+        let event = agent.event();
+        agent.call("message.send", &reply(&event, &format!("k-{}", ids.len()), "the answer"));
+        agent.acknowledge(&event);
+    }
+    let users = ["ou_ann", "ou_bob", "ou_cy"];
+    for ((chat, message), (id, user)) in said.iter().zip(ids.iter().zip(users)) {
+        let _ = message;
+        for kind in ["message:received", "agent:start", "agent:end", "message:sent"] {
+            let one = hears(&gateway, "all", kind, chat);
+            assert_eq!((&one["instance"], &one["platform"]), (&json!("feishu"), &json!("feishu")));
+            let thread = if *chat == "oc_thread" { json!("omt_1") } else { Value::Null };
+            assert_eq!(one["thread_id"], thread, "{one}");
+            assert!(one["time_ms"].as_i64() > Some(1_600_000_000_000), "{one}");
+            assert!(one["session_id"].as_str().is_some_and(|s| s.contains(chat)), "{one}");
+            assert_eq!(one["schema"], 1);
+            if kind == "message:sent" {
+                assert_eq!(one["message"], "the answer");
+                assert!(one["message_ids"].as_array().is_some_and(|ids| !ids.is_empty()), "{one}");
+                continue;
+            }
+            let chat_type = if *chat == "oc_direct" { "direct" } else { "group" };
+            assert_eq!((&one["chat_type"], &one["user_id"]), (&json!(chat_type), &json!(user)));
+            assert_eq!(one["message_id"], json!(id), "{one}");
+            assert!(one["event_id"].is_string(), "{one}");
+            if kind != "message:received" {
+                assert_eq!((&one["attempt"], &one["agent"]), (&json!(1), &json!("mine")), "{one}");
+            }
+            if kind == "agent:end" {
+                assert_eq!(one["response"], "the answer");
+                assert_eq!(one["outcome"], "acknowledged");
+            }
+        }
+    }
+    // An attempt that fails, and what becomes of its event.
+    feishu.push_text(APP, "oc_poison", "ou_ann", "poison").acked().await;
+    let event = agent.event();
+    agent.refuse(&event);
+    for kind in ["agent:end", "agent:error", "message:parked"] {
+        let one = hears(&gateway, "all", kind, "oc_poison");
+        assert!(one["reason"].as_str().is_some_and(|why| why.contains("refused")), "{one}");
+    }
+    // Processes and connections.
+    let startup = hears(&gateway, "all", "gateway:startup", "");
+    assert_eq!(startup["platforms"], json!(["feishu"]));
+    hears(&gateway, "all", "platform:connected", "");
+    let pid = gateway.instance("feishu")["pid"].as_u64().unwrap();
+    crate::gateway::signal(pid, "KILL");
+    hears(&gateway, "all", "platform:disconnected", "");
+    let restarted = hears(&gateway, "all", "worker:restarted", "");
+    assert!(restarted["reason"].as_str().is_some_and(|why| why.contains('9')), "{restarted}");
+    let told = gateway.run(&["ctl", "kill"]);
+    assert!(told.status.success(), "{}", stderr(&told));
+    gateway.left();
+    let all = heard(&gateway, "all");
+    assert_eq!(all.last().map(|one| one["event"].clone()), Some(json!("gateway:shutdown")));
+    for (kind, times) in [
+        ("gateway:startup", 1),
+        ("gateway:shutdown", 1),
+        ("message:received", 4),
+        ("agent:start", 4),
+        ("agent:end", 4),
+        ("agent:error", 1),
+        ("message:sent", 3),
+        ("message:parked", 1),
+        ("worker:restarted", 1),
+        ("worker:held", 0),
+    ] {
+        assert_eq!(all.iter().filter(|one| one["event"] == kind).count(), times, "{kind}: {all:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_hangs_fails_or_floods_delays_no_message() {
+    let hang = "import time\ndef handle(event, context): time.sleep(600)\n";
+    let fail = "def handle(event, context): raise ValueError('no')\n";
+    let flood = "def handle(event, context): print('x' * 10_000_000)\n";
+    let hooks = [("hang", "'*'", hang), ("fail", "'*'", fail), ("flood", "'*'", flood)];
+    let more = "timeout_s = 2\n[[hooks.command]]\nevents = [\"agent:start\"]\n\
+        command = [\"sh\", \"-c\", \"sleep 600 & sleep 600\"]\n";
+    let (feishu, gateway) = gateway(&hooks, more).await;
+    let mut agent = Lines::ready(&gateway);
+    for number in 0..20 {
+        feishu.push_text(APP, "oc_1", "ou_ann", &number.to_string()).acked().await;
+        let event = agent.event();
+        assert_eq!(event["params"]["text"], number.to_string());
+        agent.acknowledge(&event);
+    }
+    let hooks = gateway.wait("hooks", "failures", |i| {
+        i["hooks"]["failed"].as_u64() > Some(2) && i["hooks"]["told"].as_u64() > Some(0)
+    });
+    assert!(hooks["hooks"]["last_failure"].is_string(), "{hooks}");
+    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
+    assert!(journal.contains("\"event\":\"hook\""), "{journal}");
+    assert_eq!(gateway.instance("feishu")["restarts"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_speaks_in_the_chat_that_it_was_told_about_and_in_no_other() {
+    let (feishu, gateway) = gateway(&[("all", "'*'", LISTENER)], "").await;
+    let example = gateway.path("hooks").join("progress");
+    copy(&root().join("docs/hooks/progress"), &example);
+    assert!(gateway.run(&["ctl", "restart", "hooks"]).status.success());
+    let mut agent = Lines::ready(&gateway);
+    feishu.push_text(APP, "oc_1", "ou_ann", "how long does it take?").acked().await;
+    let event = agent.event();
+    feishu.wait_sent(PATIENCE, |sent| sent.text().as_deref() == Some("at work …")).await;
+
+    let told = hears(&gateway, "all", "agent:start", "oc_1");
+    let ask = |chat: &str, token: &Value, key: &str| {
+        let params = json!({
+            "token": token, "instance": "feishu", "chat_id": chat, "key": key, "text": "by hand",
+            "wait_ms": 20_000,
+        });
+        let line = json!({ "id": 1, "method": "message.send", "params": params });
+        gateway.ask(&line.to_string()).unwrap()
+    };
+    let sent = ask("oc_1", &told["reply_token"], "a");
+    assert_eq!(sent["result"]["state"], "sent", "{sent}");
+    let again = ask("oc_1", &told["reply_token"], "a");
+    assert_eq!(again["result"]["message_ids"], sent["result"]["message_ids"], "the same key");
+    let elsewhere = ask("oc_2", &told["reply_token"], "b");
+    assert_eq!(elsewhere["error"]["code"], 77, "{elsewhere}");
+    assert_eq!(ask("oc_1", &json!("guessed"), "c")["error"]["code"], 77);
+    let by_hand = feishu.sent().iter().filter(|s| s.text().as_deref() == Some("by hand")).count();
+    assert_eq!(by_hand, 1);
+    agent.acknowledge(&event);
+    hears(&gateway, "all", "agent:end", "oc_1");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_would_run_is_shown_and_can_be_tried() {
+    let gateway = Gateway::new("[platform.local]\n[agent.echo]\n[hooks]\ndir = \"hooks\"\n");
+    let dir = gateway.path("hooks").join("listen");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("HOOK.yaml"), "name: listen\nevents: [agent:start]\n").unwrap();
+    std::fs::write(dir.join("handler.py"), LISTENER).unwrap();
+    let list = gateway.run(&["hooks", "list"]);
+    assert_eq!(stdout(&list), "listen: agent:start\n");
+    let tried = gateway.run(&["hooks", "test", "agent:start"]);
+    assert_eq!((stdout(&tried).as_str(), tried.status.code()), ("listen: told\n", Some(0)));
+    let sample = &heard(&gateway, "listen")[0];
+    for member in ["chat_id", "thread_id", "user_id", "session_id", "message_id", "platform"] {
+        assert!(sample[member].is_string(), "{member}: {sample}");
+    }
+    let none = gateway.run(&["hooks", "test", "agent:end"]);
+    assert_eq!(stdout(&none), "no hook wants to know of agent:end\n");
+    let mistyped = gateway.run(&["hooks", "test", "agent:begin"]);
+    assert_eq!(mistyped.status.code(), Some(64));
+    assert!(stderr(&mistyped).contains("agent:start"), "{}", stderr(&mistyped));
+
+    std::fs::write(dir.join("handler.py"), "def handle(event, context): return 1 / 0\n").unwrap();
+    let failed = gateway.run(&["hooks", "test", "agent:start"]);
+    assert!(
+        stdout(&failed).starts_with("listen: failed: ZeroDivisionError"),
+        "{}",
+        stdout(&failed)
+    );
+    std::fs::write(dir.join("HOOK.yaml"), "name: listen\n").unwrap();
+    let wrong = gateway.run(&["hooks", "list"]);
+    assert_eq!(wrong.status.code(), Some(78));
+    assert!(stdout(&wrong).contains("WRONG: HOOK.yaml: events"), "{}", stdout(&wrong));
+}
+
+#[test]
+fn the_table_of_the_documentation_is_whole() {
+    let text = std::fs::read_to_string(root().join("docs/hooks.md")).unwrap();
+    for (kind, when) in protocol::hook::KINDS {
+        assert!(text.contains(&format!("| `{kind}` | {when} |")), "{kind}");
+    }
+}
