@@ -43,6 +43,20 @@ impl Content {
             && self.card.is_none()
     }
 
+    /// Why an adapter that sends nothing but new messages of text cannot send it.
+    pub fn beyond_text(&self) -> Option<String> {
+        let what = match &self.act {
+            Act::Edit { .. } => "edits",
+            Act::Recall { .. } => "recalls",
+            Act::React { .. } => "reactions",
+            Act::Say if self.card.is_some() => "cards",
+            Act::Say if !self.files.is_empty() => "files",
+            Act::Say if !self.buttons.is_empty() => "buttons",
+            Act::Say => return None,
+        };
+        Some(format!("{what} are not possible on this platform in this version"))
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         match self.act {

@@ -1,4 +1,4 @@
-"""Says in the chat that the agent works on something, and turns that message into the time it took.
+"""Says in the chat that the agent works on something, and when that is over, how long it took.
 
 Needs nothing but Python's standard library. It speaks in the chat that it was told about, by the token
 that came with the occasion."""
@@ -33,11 +33,9 @@ def handle(event, context):
     attempt = (context["event_id"], context["attempt"])
     key = f"progress-{context['event_id']}-{context['attempt']}"
     if event == "agent:start":
-        sent = send(context, key=key, reply_to=context["message_id"], text="at work …")
-        started[attempt] = (context["time_ms"], sent["message_ids"])
+        send(context, key=key, reply_to=context["message_id"], text="at work …")
+        started[attempt] = context["time_ms"]
     elif attempt in started:
-        since, message_ids = started.pop(attempt)
-        seconds = (context["time_ms"] - since) / 1000
-        if message_ids:
-            text = f"{context['outcome']} after {seconds:.1f} s"
-            send(context, key=key + "-end", edit=message_ids[0], text=text)
+        seconds = (context["time_ms"] - started.pop(attempt)) / 1000
+        text = f"{context['outcome']} after {seconds:.1f} s"
+        send(context, key=key + "-end", reply_to=context["message_id"], text=text)

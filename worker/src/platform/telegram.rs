@@ -57,6 +57,7 @@ impl Telegram {
 
 impl Platform for Telegram {
     async fn run(self, context: Context) -> Result<(), Error> {
+        drop(context.asks);
         let base_url = crate::http::base_url(&self.settings.base_url)?;
         let (press, pressed) = mpsc::channel(PRESSED);
         let shared = Shared {

@@ -67,6 +67,9 @@ async fn too_late(stop: &CancellationToken) -> &'static str {
 }
 
 async fn send(shared: &Shared, outbound: &Outbound) -> Outcome {
+    if let Some(reason) = outbound.content.beyond_text() {
+        return Outcome::Failed { reason };
+    }
     let parts = encode::parts(outbound);
     if parts.is_empty() {
         return Outcome::Failed { reason: "the reply is empty".to_owned() };

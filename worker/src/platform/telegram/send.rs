@@ -108,6 +108,9 @@ async fn send(shared: &Shared, outbound: &Outbound, progress: &Progress) -> Outc
         let reason = format!("{:?} is no chat of this platform", outbound.chat_id);
         return Outcome::Failed { reason };
     };
+    if let Some(reason) = outbound.content.beyond_text() {
+        return Outcome::Failed { reason };
+    }
     let parts = parts(&outbound.content.text);
     if parts.is_empty() {
         return Outcome::Failed { reason: "the reply is empty".to_owned() };

@@ -123,3 +123,15 @@ async fn a_long_reply_becomes_several_messages_and_a_repetition_none() {
     assert_eq!(sent.iter().filter_map(SentMessage::text).collect::<String>(), text);
     rig.end().await;
 }
+
+/// What would come out as something else is not sent at all.
+#[tokio::test]
+async fn what_is_more_than_text_is_refused_and_never_sent_as_text() {
+    let mut rig = Rig::ready().await;
+    let edit = protocol::content::Act::Edit { message_id: "om_1".to_owned() };
+    let reply = outbound(1, |it| it.content.act = edit);
+    assert!(
+        matches!(rig.send(reply).await, Outcome::Failed { reason } if reason.contains("edits"))
+    );
+    assert!(rig.end().await.sent().is_empty());
+}
