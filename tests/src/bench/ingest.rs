@@ -16,7 +16,7 @@ use super::raw::Raw;
 use super::stats::{Pairs, Slice};
 use super::table::Goal;
 use super::terminal::Terminal;
-use super::{Bench, Row, Table, syncs};
+use super::{Bench, Row, Table, link, syncs};
 
 /// Texts in flight, and what their rate is to be in comparison to the baseline's.
 const DEPTHS: [(usize, Option<f64>); 4] =
@@ -62,6 +62,9 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     }
     for case in &cases {
         case.tell(table);
+        if case.depth == 1 {
+            floor(bench, &case.pairs, table)?;
+        }
     }
     for case in cases {
         table.push(case.row);
@@ -142,6 +145,18 @@ fn latency(table: &mut Table, pairs: &Pairs) {
     };
     row("p50", |slice| slice.p50, 1.5);
     row("p99", |slice| slice.p99, 2.0);
+}
+
+/// No event can be accepted in less time than one message to another process and back, and one sync,
+/// take one after the other.
+fn floor(bench: &Bench, pairs: &Pairs, table: &mut Table) -> io::Result<()> {
+    let p50 = |slice: &Slice| slice.p50;
+    let floor = pairs.baseline(p50) + link::bare_ping(bench)?;
+    table.push(
+        Row::new("accepted, one at a time, p50", format!("{:.2} ms", pairs.thing(p50)))
+            .against(format!("{floor:.2} ms bare ping, then one sync"), pairs.thing(p50) / floor),
+    );
+    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -50,6 +50,11 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     Ok(())
 }
 
+/// The median round trip over a bare socket, in milliseconds.
+pub(super) fn bare_ping(bench: &Bench) -> io::Result<f64> {
+    Ok(runtime()?.block_on(pairs(bench))?.baseline(|slice| slice.p50))
+}
+
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
@@ -57,6 +62,9 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 async fn pairs(bench: &Bench) -> io::Result<Pairs> {
     let (link, bare) =
         (bench.ground.sockets.path().join("link"), bench.ground.sockets.path().join("bare"));
+    for left in [&link, &bare] {
+        let _ = std::fs::remove_file(left);
+    }
     let listener = ListenerOptions::new()
         .name(link.as_path().to_fs_name::<GenericFilePath>()?)
         .create_tokio()?;
