@@ -31,6 +31,9 @@ pub struct Envelope<'a> {
     /// With what; every method has defaults for all of it.
     #[serde(borrow, default)]
     pub params: Option<&'a RawValue>,
+    /// For whoever wants to be able to look and no more: see [`Request::only_looks`].
+    #[serde(default)]
+    pub token: Option<String>,
 }
 
 /// What a tool can ask for.
@@ -60,6 +63,17 @@ pub enum Request {
     AccessList,
     /// `access.approve`, `access.allow`, `access.deny`, `access.revoke`: [`AccessChanged`].
     Access(Decide),
+    /// `token`: [`Token`].
+    Token,
+}
+
+/// What a request carries that may look and no more. It stays the same as long as the store does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The member `token` of a request's line.
+    pub token: String,
 }
 
 /// Parameters of `message.send`: those of the agents' own (see [`crate::rpc::Send`]), and these.
@@ -294,6 +308,23 @@ pub struct Refusal {
 }
 
 impl Request {
+    /// Whether it changes nothing and lets nobody in: what a dashboard may ask. A list of who may speak
+    /// tells live codes, and a token is as good as its giver.
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Self::Status | Self::Events | Self::ParkedList(_) | Self::ParkedShow(_) => true,
+            Self::Act(..)
+            | Self::Stop(_)
+            | Self::Backup(_)
+            | Self::Decide(..)
+            | Self::Reload
+            | Self::Send(_)
+            | Self::AccessList
+            | Self::Access(_)
+            | Self::Token => false,
+        }
+    }
+
     /// Its method and parameters on the wire.
     pub fn to_line(&self, id: u64) -> String {
         let (method, params) = match self {
@@ -319,6 +350,7 @@ impl Request {
             Self::Access(Decide::Allow(subject)) => ("access.allow", json(subject)),
             Self::Access(Decide::Deny(subject)) => ("access.deny", json(subject)),
             Self::Access(Decide::Revoke(subject)) => ("access.revoke", json(subject)),
+            Self::Token => ("token", serde_json::Value::Null),
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -359,6 +391,7 @@ impl Request {
             "access.allow" => Self::Access(Decide::Allow(subject(params)?)),
             "access.deny" => Self::Access(Decide::Deny(subject(params)?)),
             "access.revoke" => Self::Access(Decide::Revoke(subject(params)?)),
+            "token" => Self::Token,
             other => {
                 return Err(Refusal {
                     code: 64,

@@ -20,6 +20,7 @@ pub mod id;
 pub mod link;
 pub mod local;
 pub mod rpc;
+pub mod secret;
 pub mod worker;
 
 pub use error::Error;

@@ -13,32 +13,11 @@ use crate::content::{Busy, Draft, Fetch, Fetched};
 use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
 use crate::hook::{Failure, HookEvent};
 use crate::id::{EventId, Instance, OutboundId, Seq};
+pub use crate::secret::Secret;
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Cursor(pub Vec<u8>);
-
-/// A text that must not be seen: it prints as `***`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself: only for the one place that must show it to its owner.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// Everything that a worker is told about itself. It reads no file and no environment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -181,6 +181,8 @@ pub(crate) enum Ctl {
     Reload,
     /// Print what changes, as it changes, one JSON object a line
     Events,
+    /// Print a token for dashboards: a request with it may look and no more
+    Token,
     /// Copy the store into a new file, while it is in use
     #[command(after_help = "Example:\n  hermes-gw ctl backup /var/backups/hermes-gw.db\n\n\
         To restore: stop the supervisor, put the file in place of store.db in the state directory,\n\

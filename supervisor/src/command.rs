@@ -12,6 +12,7 @@ mod trial;
 use std::io::{IsTerminal, Write};
 
 use protocol::hello::BuildId;
+use protocol::secret;
 use supervisor::config::{Config, System};
 use supervisor::paths::{Environment, Paths};
 use supervisor::{Error, lock};
@@ -53,13 +54,43 @@ fn init_log(level: &str) {
     let level = level.parse().unwrap_or(tracing::Level::INFO);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Clean)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // A log that cannot be written is no reason to end.
         .log_internal_errors(false)
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Standard error, without secrets. A line of the log comes in one piece.
+struct Clean;
+
+impl Write for Clean {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        std::io::stderr().lock().write_all(secret::clean(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().lock().flush()
+    }
+}
+
+/// What a bug says before it ends us is for people, too.
+pub(crate) fn hide_in_panics() {
+    std::panic::set_hook(Box::new(|panic| complain(&last_words(panic))));
+}
+
+/// What a bug says, cleaned here and not only where it is printed.
+fn last_words(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let backtrace = std::backtrace::Backtrace::capture();
+    let mut text = panic.to_string();
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        text.push_str(&format!("\n{backtrace}"));
+    }
+    secret::cleaned(text)
 }
 
 /// The level that the flags ask for, if they do.
@@ -120,7 +151,7 @@ fn print(text: &str) {
 
 /// Prints talk.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", secret::clean(text));
 }
 
 fn print_json<T: serde::Serialize>(value: &T) {
@@ -138,5 +169,27 @@ fn colored(common: &Common) -> bool {
             std::io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn a_bug_tells_no_secret() {
+        let secret = secret::Secret::new("not-even-in-a-panic");
+        let said = Arc::new(Mutex::new(String::new()));
+        let hear = Arc::clone(&said);
+        std::panic::set_hook(Box::new(move |panic| {
+            hear.lock().unwrap().push_str(&last_words(panic));
+        }));
+        let ended = std::panic::catch_unwind(|| panic!("the key was {}", secret.expose()));
+        let _ = std::panic::take_hook();
+        assert!(ended.is_err());
+        let said = said.lock().unwrap();
+        assert!(said.contains("the key was ***") && !said.contains("not-even"), "{said}");
     }
 }

@@ -75,6 +75,8 @@ pub trait Surroundings {
     fn variable(&self, name: &str) -> Result<Secret, String>;
     /// What `~` means.
     fn home(&self) -> Option<PathBuf>;
+    /// What `$CREDENTIALS_DIRECTORY` means.
+    fn credentials(&self) -> Option<PathBuf>;
 }
 
 impl Config {
@@ -115,11 +117,10 @@ impl Config {
             path: source.unwrap_or(Path::new("(built in)")).to_owned(),
             message,
         };
-        let table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| wrong(e.to_string().trim_end().to_owned()))?;
+        let table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| wrong(place_of(text, &e)))?;
         let dir = source.and_then(Path::parent).unwrap_or(Path::new(".")).to_owned();
-        let place = Place { dir, home: secrets.home() };
+        let place = Place { dir, home: secrets.home(), credentials: secrets.credentials() };
         let mut top = Block::new("", table);
         let mut gateway = top.table("gateway");
         let (state_dir, runtime_dir) =
@@ -190,6 +191,15 @@ impl Config {
     }
 }
 
+/// Where a file is wrong, and how. The library would show the line itself, in which a secret may stand.
+fn place_of(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {}", error.message().trim_end())
+}
+
 /// Names that mean something else in commands, in the journal and in the store.
 fn reserved(name: &str) -> Result<(), String> {
     if matches!(name, "gateway" | "hooks") {
@@ -217,6 +227,11 @@ impl Surroundings for System {
 
     fn home(&self) -> Option<PathBuf> {
         std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    }
+
+    /// <https://systemd.io/CREDENTIALS/>
+    fn credentials(&self) -> Option<PathBuf> {
+        std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from)
     }
 }
 

@@ -102,8 +102,7 @@ pub fn command(pid: u32) -> Option<String> {
         text.push(' ');
         text.push_str(word);
     }
-    text.truncate(text.floor_char_boundary(MOST));
-    Some(text)
+    Some(protocol::secret::excerpt(&text, MOST))
 }
 
 /// A field of a stat line, counted from 1. The second one, the name, may hold anything, also spaces

@@ -11,6 +11,7 @@ use protocol::control::{Answer, Envelope, LINE_MAX, Refusal, Request};
 use protocol::hello::{BuildId, FIRST_BYTE, Hello};
 use protocol::id::{Generation, Instance};
 use protocol::link::{self, Receiver, Sender};
+use protocol::secret;
 use protocol::worker::{FromWorker, ToWorker};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, WriteHalf};
@@ -65,6 +66,8 @@ pub enum Input {
         request: Request,
         /// Who.
         peer: Peer,
+        /// What it may do, if it wants to be able to do less than all.
+        token: Option<String>,
         /// Where the answer goes.
         reply: Reply,
     },
@@ -127,14 +130,22 @@ impl Listener {
 }
 
 impl Reply {
-    /// Answers.
+    /// Answers, without secrets.
     pub fn answer<T: serde::Serialize>(self, result: &T) {
+        let Ok(mut result) = serde_json::to_value(result) else { return };
+        secret::clean_json(&mut result);
+        self.answer_with_content(&result);
+    }
+
+    /// Answers with what users and agents have said, to the last byte.
+    pub fn answer_with_content<T: serde::Serialize>(self, result: &T) {
         let result = serde_json::value::to_raw_value(result).ok();
         self.put(&Answer { id: self.id.clone(), result, error: None });
     }
 
     /// Refuses.
-    pub fn refuse(self, refusal: Refusal) {
+    pub fn refuse(self, mut refusal: Refusal) {
+        refusal.message = secret::cleaned(refusal.message);
         self.put(&Answer { id: self.id.clone(), result: None, error: Some(refusal) });
     }
 
@@ -302,7 +313,9 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
         match Request::parse(&envelope) {
             Ok(request) => {
                 listens |= request == Request::Events;
-                if inputs.send(Input::Request { request, peer, reply }).await.is_err() {
+                let token = envelope.token;
+                let request = Input::Request { request, peer, token, reply };
+                if inputs.send(request).await.is_err() {
                     break;
                 }
             }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use supervisor::Error;
 
 fn main() -> ExitCode {
+    command::hide_in_panics();
     let cli = match args::parse() {
         Ok(cli) => cli,
         Err(e) => {

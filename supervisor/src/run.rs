@@ -352,7 +352,11 @@ impl Gateway {
             }
             Input::Frame { from, frame } => self.frame(&from, frame),
             Input::LinkDown { from, why } => self.link_down(&from, &why),
-            Input::Request { request, peer, reply } => self.request(request, peer, reply),
+            Input::Request { request, peer, token, reply } => {
+                if let Some(reply) = self.admit(&request, token.as_deref(), reply) {
+                    self.request(request, peer, reply);
+                }
+            }
         }
     }
 

@@ -134,6 +134,11 @@ impl Store {
         }
     }
 
+    /// What lets its holder look at the gateway and no more. Known to whoever can read the store.
+    pub fn view_token(&self) -> String {
+        self.hash_key.view_token()
+    }
+
     /// Queues an operation. Never waits. After the thread has ended it does nothing: the end was told
     /// by the channel of answers.
     pub fn submit(&self, op: Op) {

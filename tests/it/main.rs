@@ -29,6 +29,7 @@ mod parked;
 mod places;
 mod relay_agent;
 mod reload;
+mod secrets;
 mod socket_agent;
 mod storm;
 mod telegram;

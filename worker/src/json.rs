@@ -30,8 +30,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Value {
 }
 
 /// Enough of a platform's words for people.
-pub(crate) fn brief(words: &str) -> &str {
-    words.get(..words.floor_char_boundary(200)).unwrap_or_default()
+pub(crate) fn brief(words: &str) -> String {
+    protocol::secret::excerpt(words, 200)
 }
 
 #[cfg(test)]

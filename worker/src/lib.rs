@@ -16,6 +16,7 @@ mod json;
 pub mod parent;
 pub mod platform;
 mod pump;
+mod scrub;
 pub mod service;
 pub mod session;
 pub mod socket;

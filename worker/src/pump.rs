@@ -35,6 +35,7 @@ use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
 use crate::platform::{self, Ask, Note, Platform};
+use crate::scrub::scrub;
 use crate::service;
 use crate::service::hooks::Hooks;
 use crate::unacked::Unacked;
@@ -217,7 +218,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     self.wish(wished)?;
                 }
                 Some(note) = self.ports.notes.recv() => self.note(note)?,
-                Some(frame) = self.ports.said.recv() => self.sender.feed(&frame)?,
+                Some(frame) = self.ports.said.recv() => self.sender.feed(&scrub(frame))?,
                 _ = heartbeat.tick() => self.beat()?,
                 () = stop.cancelled(), if leaving.is_none() => leaving = Some(clock::now() + grace),
                 () = tokio::time::sleep_until(late), if leaving.is_some() => break None,
@@ -250,7 +251,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             Some(Ok(())) => "told to end".to_owned(),
             Some(Err(e)) => e.to_string(),
         };
-        self.sender.send(&FromWorker::Bye { reason }).await?;
+        self.sender.send(&scrub(FromWorker::Bye { reason })).await?;
         ended.unwrap_or(Ok(()))
     }
 
@@ -260,7 +261,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             self.note(note)?;
         }
         while let Ok(frame) = self.ports.said.try_recv() {
-            self.sender.feed(&frame)?;
+            self.sender.feed(&scrub(frame))?;
         }
         while self.events.has_credit()
             && let Ok(submitted) = self.ports.events.try_recv()
@@ -401,7 +402,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             Note::Drafted(key, message_id) => FromWorker::Drafted { key, message_id },
             Note::Fetched(ticket, result) => FromWorker::Fetched { ticket, result },
         };
-        Ok(self.sender.feed(&frame)?)
+        Ok(self.sender.feed(&scrub(frame))?)
     }
 
     fn beat(&mut self) -> Result<(), Error> {

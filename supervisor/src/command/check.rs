@@ -1,5 +1,6 @@
 //! `hermes-gw check`: what the configuration means, or what is wrong with it.
 
+use protocol::secret;
 use serde::Serialize;
 use supervisor::Error;
 use supervisor::config::{AgentSettings, Body, PlatformSettings, Spec};
@@ -107,7 +108,8 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
         role: spec.kind.role(),
         kind: spec.kind.word(),
         ok: spec.body.is_ok(),
-        text,
+        // An address may have a password in it.
+        text: secret::cleaned(text),
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::control::{
-    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Verb,
+    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Token,
+    Verb,
 };
 use supervisor::error::Error;
 use supervisor::exit::Code;
@@ -141,6 +142,7 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             told => told,
         },
         Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
+        Ctl::Token => runtime()?.block_on(token(common, &socket)),
         Ctl::Events => runtime()?.block_on(events(&socket)),
         Ctl::Start(options) => {
             runtime()?.block_on(act(common, &socket, Verb::Start, options, false))
@@ -218,6 +220,16 @@ async fn events(socket: &Path) -> Result<(), Error> {
     client.say(&Request::Events).await?;
     while let Some(line) = client.line().await {
         print(&line);
+    }
+    Ok(())
+}
+
+async fn token(common: &Common, socket: &Path) -> Result<(), Error> {
+    let told: Token = Client::dial(socket).await?.ask(&Request::Token, ANSWER).await?;
+    if common.json {
+        print_json(&told);
+    } else {
+        print(&told.token);
     }
     Ok(())
 }

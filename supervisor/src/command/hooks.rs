@@ -3,6 +3,7 @@
 
 use protocol::event::ChatType;
 use protocol::hook::{HookEvent, KINDS};
+use protocol::secret;
 use serde::Serialize;
 use supervisor::config::{Body, Config};
 use supervisor::exit::Code;
@@ -78,7 +79,7 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
             let results = results.into_iter().map(|(hook, result)| Outcome {
                 hook,
                 result: if result.is_ok() { "told" } else { "failed" },
-                reason: result.err(),
+                reason: result.err().map(secret::cleaned),
             });
             let tested = Tested { schema: 1, event: event.clone(), results: results.collect() };
             if common.json {

@@ -8,6 +8,8 @@ use toml::{Table, Value};
 pub(super) struct Place {
     pub(super) dir: PathBuf,
     pub(super) home: Option<PathBuf>,
+    /// Where systemd has put credentials.
+    pub(super) credentials: Option<PathBuf>,
 }
 
 /// A table that remembers which keys were asked for and what was wrong.
@@ -62,9 +64,20 @@ impl Block {
         }
     }
 
-    /// A path. `~/` is the user's home; a relative one is taken from the directory of the file.
+    /// A path. `~/` is the user's home, `$CREDENTIALS_DIRECTORY/` where systemd has put credentials; a
+    /// relative one is taken from the directory of the file.
     pub(super) fn path(&mut self, key: &'static str, place: &Place) -> Option<PathBuf> {
         let text = self.string(key)?;
+        if let Some(name) = text.strip_prefix("$CREDENTIALS_DIRECTORY/") {
+            let dir = place.credentials.as_ref();
+            if dir.is_none() {
+                self.problem(&format!(
+                    "{key} is a credential of systemd, and CREDENTIALS_DIRECTORY is not set: the unit \
+                     needs LoadCredential={name}:FILE"
+                ));
+            }
+            return dir.map(|dir| dir.join(name));
+        }
         match (text.strip_prefix("~/"), &place.home) {
             (Some(rest), Some(home)) => Some(home.join(rest)),
             (Some(_), None) => {

@@ -8,6 +8,9 @@ impl Surroundings for NoSecrets {
     fn home(&self) -> Option<PathBuf> {
         Some("/home/ann".into())
     }
+    fn credentials(&self) -> Option<PathBuf> {
+        None
+    }
     fn file(&self, path: &Path) -> Result<Secret, String> {
         if path.ends_with("missing") {
             return Err(format!("read the secret in {}: not found", path.display()));

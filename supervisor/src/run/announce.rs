@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use protocol::control::{Asker, Notice};
+use protocol::secret;
 use protocol::worker::Outside;
 
 use super::Gateway;
@@ -152,7 +153,11 @@ impl Gateway {
     }
 
     /// A listener that is behind, or gone, is dropped.
-    fn tell(&mut self, notice: Notice) {
+    fn tell(&mut self, mut notice: Notice) {
+        notice.reason = notice.reason.map(secret::cleaned);
+        if let Some(by) = &mut notice.by {
+            by.command = by.command.take().map(secret::cleaned);
+        }
         if !self.listeners.is_empty()
             && let Ok(line) = serde_json::to_string(&notice)
         {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use protocol::control::{
     Act, Acted, BackedUp, Done, FileStatus, GateStatus, InstanceStatus, Refusal, Request, SCHEMA,
-    Status, StoreStatus, Verb,
+    Status, StoreStatus, Token, Verb,
 };
 use protocol::id::Generation;
 use protocol::worker::Outside;
@@ -42,6 +42,30 @@ struct Target {
 }
 
 impl Gateway {
+    /// Whether a request may be performed: one with a token may only look. Its asker could do everything
+    /// without it, so this keeps nobody out; it keeps the mistakes of a dashboard harmless.
+    pub(super) fn admit(
+        &self,
+        request: &Request,
+        token: Option<&str>,
+        reply: Reply,
+    ) -> Option<Reply> {
+        let (message, hint) = match token {
+            None => return Some(reply),
+            Some(token) if token != self.store.view_token() => {
+                ("this token is not of this gateway", "`hermes-gw ctl token` shows the one that is")
+            }
+            Some(_) if request.only_looks() => return Some(reply),
+            Some(_) => ("this token may only look", "leave it out to act"),
+        };
+        reply.refuse(Refusal {
+            code: Code::NoPermission.number(),
+            message: message.into(),
+            hint: Some(hint.into()),
+        });
+        None
+    }
+
     /// A tool asks.
     pub(super) fn request(&mut self, request: Request, peer: Peer, reply: Reply) {
         match request {
@@ -62,6 +86,11 @@ impl Gateway {
             Request::Send(asked) => self.send_asked(*asked, reply),
             Request::AccessList => self.list_access(reply),
             Request::Access(decide) => self.decide_access(decide, peer, reply),
+            // What is asked for is a secret: this answer alone is not cleaned of such.
+            Request::Token => {
+                let token = Token { schema: SCHEMA, token: self.store.view_token() };
+                reply.answer_with_content(&token);
+            }
             Request::Act(verb, act) => {
                 let command = Command::Act(verb, act.clone());
                 let Some(reply) = self.defer(&command, peer, reply) else { return };

@@ -11,6 +11,7 @@ use protocol::event::{Inbound, Receipt, Reply as Said, ReplyState};
 use protocol::hook::{Failure, HookEvent};
 use protocol::id::{Instance, Lane, OutboundId, Seq, hex};
 use protocol::rpc::Message;
+use protocol::secret;
 use protocol::worker::{Outside, ToWorker};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -62,7 +63,8 @@ impl Gateway {
     }
 
     /// Tells the handlers that want to know.
-    pub(super) fn hook(&mut self, event: HookEvent) {
+    pub(super) fn hook(&mut self, mut event: HookEvent) {
+        event.reason = event.reason.map(secret::cleaned);
         let Some(index) = self.hooks() else { return };
         let Some(Desk::Hooks(desk)) = self.desk(index) else { return };
         if let Some(gone) = desk.backlog.offer(Box::new(event)) {

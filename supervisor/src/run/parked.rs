@@ -49,7 +49,7 @@ impl Gateway {
                 reply.answer(&ParkedList { schema: SCHEMA, items, more });
             }
             (Pending::ShowParked { id, reply }, Answer::ParkedItem(found)) => match found {
-                Some(found) => reply.answer(&shown(*found)),
+                Some(found) => reply.answer_with_content(&shown(*found)),
                 None => reply.refuse(Refusal {
                     code: Code::Usage.number(),
                     message: format!("nothing called {id} is set aside"),

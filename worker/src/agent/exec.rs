@@ -4,13 +4,17 @@
 //! One run of the program is one life of this worker: when the program ends, so does the worker, and
 //! the supervisor's rules for restarts apply to both. The program belongs to the worker's process
 //! group, which is ended as a whole. A program that stays silent although it should have renewed its
-//! readiness hangs, and is ended too. Standard error is the gateway's own.
+//! readiness hangs, and is ended too. Its standard error goes on to the gateway's own, line by line and
+//! without secrets.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use protocol::secret;
 use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use super::rpc::connection::Connection;
 use super::rpc::session::{Ended, Session};
@@ -21,6 +25,10 @@ use crate::Error;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// From the end of its input to the end of the program. Less than our own last breath.
 const GRACE: Duration = Duration::from_millis(800);
+/// How long what it printed at its end may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// The longest piece of what it prints that is passed on at once, in bytes.
+const LINE: u64 = 64 * 1024;
 /// Exit codes by which a program tells what would help: README has the table. Not 75, by which a
 /// program would be started again and again without a pause.
 const MEANT: [u8; 6] = [64, 66, 69, 73, 77, 78];
@@ -39,7 +47,7 @@ impl Exec {
         Self { settings }
     }
 
-    fn start(&self) -> Result<(Child, ChildStdout, ChildStdin), Error> {
+    fn start(&self) -> Result<Started, Error> {
         let mut words = self.settings.command.iter();
         let program = words.next().map_or("", String::as_str);
         let mut command = Command::new(program);
@@ -47,7 +55,7 @@ impl Exec {
         for (name, value) in &self.settings.variables {
             command.env(name, value.expose());
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let what = format!("start {program}");
         let mut child = command.spawn().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
@@ -55,16 +63,28 @@ impl Exec {
             }
             _ => Error::Os { what: what.clone(), source },
         })?;
-        match (child.stdout.take(), child.stdin.take()) {
-            (Some(output), Some(input)) => Ok((child, output, input)),
+        match (child.stdout.take(), child.stdin.take(), child.stderr.take()) {
+            (Some(output), Some(input), Some(errors)) => {
+                let printing = tokio::spawn(pass_on(errors, tokio::io::stderr()));
+                Ok(Started { child, output, input, printing })
+            }
             _ => Err(Error::Os { what, source: std::io::Error::other("it has no pipes") }),
         }
     }
 }
 
+/// The program, and its ends of ours.
+struct Started {
+    child: Child,
+    output: ChildStdout,
+    input: ChildStdin,
+    /// Passes on what it prints.
+    printing: JoinHandle<()>,
+}
+
 impl Agent for Exec {
     async fn run(self, mut context: Context) -> Result<(), Error> {
-        let (mut child, output, input) = self.start()?;
+        let Started { mut child, output, input, printing } = self.start()?;
         let program = self.settings.command.join(" ");
         let pid = child.id();
         tracing::info!(?pid, program, "started");
@@ -73,7 +93,7 @@ impl Agent for Exec {
         context.say.say(FromWorker::Outside(Outside::Down { reason, remedy: None })).await;
         let connection = Connection::new((output, input));
         let mut session = Session::new(connection, self.settings.concurrency);
-        match session.serve(&mut context, None, Some(PATIENCE)).await {
+        let ended = match session.serve(&mut context, None, Some(PATIENCE)).await {
             Ended::Stopped => {
                 session.goodbye().await;
                 drop(session);
@@ -85,7 +105,27 @@ impl Agent for Exec {
                 Err(ended(&reason, end(&mut child).await))
             }
             Ended::Replaced(_) => Err(Error::Unexpected("a rival without a door")),
-        }
+        };
+        // Its last words; something that it has left behind may keep them open.
+        let _ = tokio::time::timeout(LAST_WORDS, printing).await;
+        ended
+    }
+}
+
+/// Passes on what a program prints, line by line, without secrets.
+async fn pass_on<R, W>(from: R, mut to: W)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    // What cannot be printed is read all the same, so that the program does not wait.
+    while let Ok(1..) = (&mut from).take(LINE).read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line);
+        let _ = to.write_all(secret::clean(&text).as_bytes()).await;
+        let _ = to.flush().await;
+        line.clear();
     }
 }
 
@@ -113,6 +153,15 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_prints_is_passed_on_without_secrets() {
+        let secret = protocol::worker::Secret::new("printed-by-mistake");
+        let said = format!("one\nkey={}\nlast", secret.expose());
+        let mut printed = Vec::new();
+        pass_on(said.as_bytes(), &mut printed).await;
+        assert_eq!(String::from_utf8(printed).unwrap(), "one\nkey=***\nlast");
+    }
 
     #[test]
     fn a_program_may_tell_what_would_help_and_anything_else_is_a_crash() {

@@ -5,7 +5,7 @@
 
 use std::hash::Hasher;
 
-use protocol::id::Instance;
+use protocol::id::{Instance, hex};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 /// The random key of a store.
@@ -27,6 +27,11 @@ impl HashKey {
     /// The hash of a key of an event of `instance`, whose name holds no zero.
     pub(in super::super) fn hash(self, instance: &Instance, key: &str) -> u128 {
         self.digest(&[instance.as_str().as_bytes(), &[0], key.as_bytes()])
+    }
+
+    /// A name that no instance can have keeps it apart from the keys of events.
+    pub(in super::super) fn view_token(self) -> String {
+        hex(&self.digest(&[&[0], b"view"]).to_be_bytes())
     }
 
     fn digest(self, parts: &[&[u8]]) -> u128 {

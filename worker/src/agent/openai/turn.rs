@@ -153,8 +153,7 @@ pub(super) fn error_of(value: &Value) -> Option<String> {
         },
         other => other.to_string(),
     };
-    let cut = text.floor_char_boundary(200);
-    text.get(..cut).map(str::to_owned)
+    Some(protocol::secret::excerpt(&text, 200))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What is kept, in bytes.
 const KEPT: usize = 4096;
-/// What is kept of it in one line for people, in characters.
+/// What is kept of it in one line for people, in bytes.
 const SHOWN: usize = 300;
 
 /// Reads to the end and keeps the last of it.
@@ -32,7 +32,8 @@ pub(super) fn push(kept: &mut Vec<u8>, more: &[u8]) {
 pub(super) fn last_line(kept: &[u8]) -> String {
     let text = String::from_utf8_lossy(kept);
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    line.trim().chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+    let line: String = line.trim().chars().filter(|c| !c.is_control()).collect();
+    protocol::secret::excerpt(&line, SHOWN)
 }
 
 #[cfg(test)]

@@ -1,0 +1,66 @@
+//! What a worker says for people goes to its supervisor without secrets: from there it reaches logs, the
+//! journal, the store, agents and hooks. What users and agents have said is not for us to change.
+
+use protocol::event::Outcome;
+use protocol::secret::cleaned;
+use protocol::worker::{FromWorker, Outside};
+
+/// `frame` without secrets in what it says for people.
+pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
+    let clean = |text: &mut String| *text = cleaned(std::mem::take(text));
+    match &mut frame {
+        FromWorker::Ready(ready) => clean(&mut ready.account),
+        FromWorker::Outside(Outside::Down { reason, remedy }) => {
+            clean(reason);
+            remedy.iter_mut().for_each(clean);
+        }
+        FromWorker::Outcome {
+            outcome:
+                Outcome::Failed { reason }
+                | Outcome::Unknown { reason }
+                | Outcome::Retry { reason, after_ms: _ },
+            ..
+        }
+        | FromWorker::Nack { reason, .. }
+        | FromWorker::SetAside { reason, .. }
+        | FromWorker::Fetched { result: Err(reason), .. }
+        | FromWorker::Bye { reason } => clean(reason),
+        FromWorker::HookDone { failures, .. } => {
+            failures.iter_mut().for_each(|failure| clean(&mut failure.reason));
+        }
+        _ => {}
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::content::Content;
+    use protocol::event::Reply;
+    use protocol::id::{EventId, Instance, Lane, Seq};
+    use protocol::secret::Secret;
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_cleaned_and_what_was_said_is_not() {
+        let secret = Secret::new("seen-by-nobody-1");
+        let reason = || format!("the server said {}", secret.expose());
+        for frame in [
+            FromWorker::Bye { reason: reason() },
+            FromWorker::Outside(Outside::Down { reason: reason(), remedy: Some(reason()) }),
+            FromWorker::Nack { event_id: EventId(1), reason: reason(), after_ms: None },
+            FromWorker::Fetched { ticket: 1, result: Err(reason()) },
+        ] {
+            let scrubbed = format!("{:?}", scrub(frame));
+            assert!(scrubbed.contains("the server said ***"), "{scrubbed}");
+            assert!(!scrubbed.contains("nobody"), "{scrubbed}");
+        }
+        let lane =
+            Lane { instance: Instance::new("a").unwrap(), chat_id: "c".into(), thread_id: None };
+        let content = Content::text(reason());
+        let reply = Reply { key: "k".into(), lane, reply_to: None, content };
+        let said = FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) };
+        assert_eq!(scrub(said.clone()), said);
+    }
+}
