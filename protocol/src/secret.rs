@@ -109,6 +109,8 @@ const SHAPES: [&str; 5] = [
     r#"(?i)(\b(?:access_key|ticket|token|secret|password|passwd|api_?key|app_secret|tenant_access_token|access_token|refresh_token|authorization|encrypt_key)(?:=|\\?"\s*:\s*\\?"))([^&\s"'\\,;)}\]]{6,})()"#,
 ];
 
+static PATTERNS: OnceLock<Vec<Regex>> = OnceLock::new();
+
 /// `text` without secrets.
 pub fn clean(text: &str) -> Cow<'_, str> {
     let mut cleaned = Cow::Borrowed(text);
@@ -120,7 +122,6 @@ pub fn clean(text: &str) -> Cow<'_, str> {
             }
         }
     }
-    static PATTERNS: OnceLock<Vec<Regex>> = OnceLock::new();
     let patterns = PATTERNS.get_or_init(|| SHAPES.iter().flat_map(|s| Regex::new(s)).collect());
     for pattern in patterns {
         if pattern.is_match(&cleaned) {

@@ -12,7 +12,9 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
         FromWorker::Ready(ready) => clean(&mut ready.account),
         FromWorker::Outside(Outside::Down { reason, remedy }) => {
             clean(reason);
-            remedy.iter_mut().for_each(clean);
+            if let Some(remedy) = remedy {
+                clean(remedy);
+            }
         }
         FromWorker::Outcome {
             outcome:
@@ -26,7 +28,9 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
         | FromWorker::Fetched { result: Err(reason), .. }
         | FromWorker::Bye { reason } => clean(reason),
         FromWorker::HookDone { failures, .. } => {
-            failures.iter_mut().for_each(|failure| clean(&mut failure.reason));
+            for failure in failures {
+                clean(&mut failure.reason);
+            }
         }
         _ => {}
     }
