@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tests::feishu::{Feishu, Message};
+use tests::telegram::{self as tg, Telegram};
 
 use crate::gateway::{Gateway, PATIENCE, root, stderr, stdout};
 use crate::socket_agent::{Lines, reply};
@@ -75,33 +76,18 @@ async fn each_occasion_is_told_once_with_the_whole_identity() {
         agent.acknowledge(&event);
     }
     let users = ["ou_ann", "ou_bob", "ou_cy"];
-    for ((chat, message), (id, user)) in said.iter().zip(ids.iter().zip(users)) {
-        let _ = message;
-        for kind in ["message:received", "agent:start", "agent:end", "message:sent"] {
-            let one = hears(&gateway, "all", kind, chat);
-            assert_eq!((&one["instance"], &one["platform"]), (&json!("feishu"), &json!("feishu")));
-            let thread = if *chat == "oc_thread" { json!("omt_1") } else { Value::Null };
-            assert_eq!(one["thread_id"], thread, "{one}");
-            assert!(one["time_ms"].as_i64() > Some(1_600_000_000_000), "{one}");
-            assert!(one["session_id"].as_str().is_some_and(|s| s.contains(chat)), "{one}");
-            assert_eq!(one["schema"], 1);
-            if kind == "message:sent" {
-                assert_eq!(one["message"], "the answer");
-                assert!(one["message_ids"].as_array().is_some_and(|ids| !ids.is_empty()), "{one}");
-                continue;
-            }
-            let chat_type = if *chat == "oc_direct" { "direct" } else { "group" };
-            assert_eq!((&one["chat_type"], &one["user_id"]), (&json!(chat_type), &json!(user)));
-            assert_eq!(one["message_id"], json!(id), "{one}");
-            assert!(one["event_id"].is_string(), "{one}");
-            if kind != "message:received" {
-                assert_eq!((&one["attempt"], &one["agent"]), (&json!(1), &json!("mine")), "{one}");
-            }
-            if kind == "agent:end" {
-                assert_eq!(one["response"], "the answer");
-                assert_eq!(one["outcome"], "acknowledged");
-            }
-        }
+    for (at, (chat, _)) in said.iter().enumerate() {
+        told(
+            &gateway,
+            &Told {
+                platform: "feishu",
+                chat,
+                chat_type: if at == 0 { "direct" } else { "group" },
+                thread: if at == 2 { json!("omt_1") } else { Value::Null },
+                user: users[at],
+                message: &ids[at],
+            },
+        );
     }
     // An attempt that fails, and what becomes of its event.
     feishu.push_text(APP, "oc_poison", "ou_ann", "poison").acked().await;
@@ -136,6 +122,115 @@ async fn each_occasion_is_told_once_with_the_whole_identity() {
         ("message:parked", 1),
         ("worker:restarted", 1),
         ("worker:held", 0),
+    ] {
+        assert_eq!(all.iter().filter(|one| one["event"] == kind).count(), times, "{kind}: {all:?}");
+    }
+}
+
+/// What a conversation of one message and one answer is to be told as.
+struct Told<'a> {
+    platform: &'a str,
+    chat: &'a str,
+    chat_type: &'a str,
+    thread: Value,
+    user: &'a str,
+    message: &'a str,
+}
+
+/// Everything that is documented about `expected` has been told.
+fn told(gateway: &Gateway, expected: &Told) {
+    for kind in ["message:received", "agent:start", "agent:end", "message:sent"] {
+        let one = hears(gateway, "all", kind, expected.chat);
+        assert_eq!(one["instance"], expected.platform, "{one}");
+        assert_eq!(one["platform"], expected.platform, "{one}");
+        assert_eq!(one["thread_id"], expected.thread, "{one}");
+        assert!(one["time_ms"].as_i64() > Some(1_600_000_000_000), "{one}");
+        assert!(one["session_id"].as_str().is_some_and(|s| s.contains(expected.chat)), "{one}");
+        assert!(one["reply_token"].is_string() && one["socket"].is_string(), "{one}");
+        assert_eq!(one["schema"], 1);
+        if kind == "message:sent" {
+            assert_eq!(one["message"], "the answer");
+            assert!(one["message_ids"].as_array().is_some_and(|ids| !ids.is_empty()), "{one}");
+            continue;
+        }
+        assert_eq!(
+            (&one["chat_type"], &one["user_id"]),
+            (&json!(expected.chat_type), &json!(expected.user))
+        );
+        assert_eq!(one["message_id"], json!(expected.message), "{one}");
+        assert!(one["event_id"].is_string(), "{one}");
+        if kind != "message:received" {
+            assert_eq!((&one["attempt"], &one["agent"]), (&json!(1), &json!("mine")), "{one}");
+        }
+        if kind == "agent:end" {
+            assert_eq!(one["response"], "the answer");
+            assert_eq!(one["outcome"], "acknowledged");
+        }
+    }
+}
+
+const TOKEN: &str = "7702:hooks-of-a-telegram-bot";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn telegram_is_told_about_in_the_same_words() {
+    let telegram = Telegram::start().await;
+    telegram.add_bot(TOKEN, "test_bot");
+    telegram.set_forum(TOKEN, -1_003, &[7]);
+    let mut gateway = Gateway::new(&format!(
+        "[platform.telegram]\ntoken_file = \"token\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\", groups = \"all\", chats = [-1002, -1003] }}\n\
+         [agent.mine]\nkind = \"socket\"\n[hooks]\ndir = \"hooks\"\n",
+        telegram.base_url()
+    ));
+    std::fs::write(gateway.path("token"), TOKEN).unwrap();
+    let dir = gateway.path("hooks").join("all");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("HOOK.yaml"), "name: all\nevents: ['*']\n").unwrap();
+    std::fs::write(dir.join("handler.py"), LISTENER).unwrap();
+    gateway.start();
+    let mut agent = Lines::ready(&gateway);
+    let said = [
+        (tg::Message::direct(1001), "1001", "direct", Value::Null),
+        (tg::Message::group(-1_002, 1002), "-1002", "group", Value::Null),
+        (tg::Message::group(-1_003, 1003).in_topic(7), "-1003", "group", json!("7")),
+    ];
+    for (n, (message, chat, chat_type, thread)) in said.into_iter().enumerate() {
+        let (_, id) = telegram.push_message(TOKEN, message.text("hello"));
+        let event = agent.event();
+        agent.call("message.send", &reply(&event, &format!("k-{n}"), "the answer"));
+        agent.acknowledge(&event);
+        let (user, message) = ((1001 + n).to_string(), id.to_string());
+        let (user, message) = (user.as_str(), message.as_str());
+        told(&gateway, &Told { platform: "telegram", chat, chat_type, thread, user, message });
+    }
+    // A reply that cannot arrive.
+    telegram.set_mood(TOKEN, 1001, tests::telegram::Mood::Blocked);
+    telegram.push_text(TOKEN, 1001, "who blocks the bot");
+    let event = agent.event();
+    agent.call("message.send", &reply(&event, "k-blocked", "never seen"));
+    agent.acknowledge(&event);
+    let failed = hears(&gateway, "all", "message:failed", "1001");
+    assert!(failed["reason"].as_str().is_some_and(|why| why.contains("blocked")), "{failed}");
+    assert_eq!(failed["message"], "never seen", "{failed}");
+    // A worker that falls silent, and one whose token is refused.
+    let pid = gateway.instance("telegram")["pid"].as_u64().unwrap();
+    crate::gateway::signal(pid, "STOP");
+    let stale = hears(&gateway, "all", "worker:stale", "");
+    assert_eq!((&stale["instance"], &stale["chat_id"]), (&json!("telegram"), &Value::Null));
+    hears(&gateway, "all", "worker:restarted", "");
+    telegram.revoke(TOKEN);
+    let held = hears(&gateway, "all", "worker:held", "");
+    assert!(held["reason"].as_str().is_some_and(|why| why.contains("401")), "{held}");
+    let all = heard(&gateway, "all");
+    for (kind, times) in [
+        ("message:received", 4),
+        ("agent:start", 4),
+        ("agent:end", 4),
+        ("message:sent", 3),
+        ("message:failed", 1),
+        ("worker:stale", 1),
+        ("worker:restarted", 1),
+        ("worker:held", 1),
     ] {
         assert_eq!(all.iter().filter(|one| one["event"] == kind).count(), times, "{kind}: {all:?}");
     }
