@@ -9,6 +9,7 @@ pub mod clock;
 mod facts;
 mod feishu;
 pub(crate) mod gateway;
+mod hooks;
 mod ingest;
 pub mod link;
 mod machine;
@@ -74,12 +75,13 @@ impl Ground {
 pub type Measure = fn(&Bench, &mut Table) -> io::Result<()>;
 
 /// What can be measured by name, in the order in which it is.
-pub const MEASURES: [(&str, Measure); 5] = [
+pub const MEASURES: [(&str, Measure); 6] = [
     ("ingest", ingest::measure),
     ("link", link::measure),
     ("memory", memory::measure),
     ("facts", facts::measure),
     ("feishu", feishu::measure),
+    ("hooks", hooks::measure),
 ];
 
 /// A million waiting events: minutes, so only when asked for.
