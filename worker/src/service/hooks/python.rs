@@ -9,9 +9,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use protocol::event::ChatType;
 use protocol::hook::HookEvent;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
@@ -70,7 +71,7 @@ impl Python {
         let Some((id, answer)) = running.expect() else {
             return Err("its Python has just ended".into());
         };
-        let call = json!({ "id": id, "event": event.event, "context": event });
+        let call = json!({ "id": id, "event": event.event, "context": context(event) });
         let line = format!("{call}\n");
         let told = async {
             let mut input = running.input.lock().await;
@@ -133,6 +134,34 @@ impl Python {
         let next = std::sync::atomic::AtomicU64::new(1);
         Ok(Running { input: AsyncMutex::new(input), calls, next, end: Mutex::new(Some(end)) })
     }
+}
+
+/// An occasion as Hermes Agent would tell it, and what it would not tell besides. In its words a chat is
+/// `dm`, `group`, `forum` (a topic of Telegram) or `channel`, and what a chat does not have is an empty
+/// text; see `gateway/hooks.py` of hermes-agent 0.19.
+fn context(event: &HookEvent) -> Value {
+    let mut context = json!(event);
+    let Some(members) = context.as_object_mut() else { return context };
+    let Some(chat) = &event.chat_id else { return context };
+    let forum = event.thread_id.is_some() && event.platform.as_deref() == Some("telegram");
+    let chat_type = event.chat_type.map(|chat_type| match chat_type {
+        ChatType::Direct => "dm",
+        ChatType::Group if forum => "forum",
+        ChatType::Group => "group",
+        ChatType::Channel => "channel",
+    });
+    members.insert("chat_id".into(), json!(chat));
+    members.insert("chat_type".into(), json!(chat_type));
+    for name in ["platform", "user_id", "thread_id", "chat_type", "session_id", "message"] {
+        let member = members.entry(name).or_insert(Value::Null);
+        if member.is_null() {
+            *member = json!("");
+        }
+    }
+    if event.event == "agent:end" && event.response.is_none() {
+        members.insert("response".into(), json!(""));
+    }
+    context
 }
 
 /// Passes answers on until the Python ends, or is to end.
