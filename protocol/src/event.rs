@@ -67,6 +67,8 @@ pub enum InboundKind {
     /// Something that could not be understood, down to its chat and its sender. `raw` is kept, parked, and
     /// no agent gets it.
     Unreadable,
+    /// A message was taken back.
+    Recall,
 }
 
 impl InboundKind {
@@ -74,7 +76,12 @@ impl InboundKind {
     pub fn is_said(self) -> bool {
         match self {
             Self::Message | Self::Button => true,
-            Self::Edit | Self::Reaction | Self::Member | Self::Other | Self::Unreadable => false,
+            Self::Edit
+            | Self::Reaction
+            | Self::Member
+            | Self::Other
+            | Self::Unreadable
+            | Self::Recall => false,
         }
     }
 }

@@ -116,6 +116,8 @@ pub struct FeishuSettings {
     pub app_secret: Secret,
     /// `https://open.feishu.cn`, `https://open.larksuite.com`, or any other; without a final slash.
     pub base_url: String,
+    /// The reaction that says that an agent is at work, as the platform calls it. Empty: none.
+    pub working: String,
 }
 
 /// Settings of platform `telegram`.
@@ -461,6 +463,13 @@ pub enum Outside {
     Up,
     /// It does not; the worker is at it.
     Down {
+        /// Why, for people.
+        reason: String,
+        /// What a person can do, where only a person can.
+        remedy: Option<String>,
+    },
+    /// It works, but not as well as it should.
+    Limited {
         /// Why, for people.
         reason: String,
         /// What a person can do, where only a person can.

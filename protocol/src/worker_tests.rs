@@ -137,6 +137,7 @@ fn to_worker() -> Vec<ToWorker> {
         app_id: "cli_1".into(),
         app_secret: Secret::new("s"),
         base_url: "https://h".into(),
+        working: "Typing".into(),
     };
     let telegram = TelegramSettings {
         token: Secret::new("1:t"),
@@ -267,6 +268,12 @@ fn from_worker() -> Vec<FromWorker> {
             seq: Seq(1),
             told: 2,
             failures: vec![Failure { hook: "h".into(), reason: "no".into() }],
+        },
+        FromWorker::Outside(Outside::Limited { reason: "a scope".into(), remedy: None }),
+        FromWorker::Inbound {
+            seq: Seq(3),
+            event: Box::new(Inbound { kind: InboundKind::Recall, ..event() }),
+            cursor: None,
         },
     ]
 }

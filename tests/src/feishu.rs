@@ -23,12 +23,16 @@
 
 mod answers;
 mod builders;
+mod cards;
+mod change;
 mod discovery;
 mod faults;
+mod files;
 pub mod frame;
 mod messages;
 mod observe;
 mod push;
+mod reactions;
 mod rest;
 mod server;
 mod socket;
@@ -45,7 +49,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
-pub use builders::{Message, chat_entered, event, message_read, reaction, replayed};
+pub use builders::{
+    Message, bot_member, card_action, chat_entered, event, menu, message_read, old_message,
+    reaction, recalled, replayed,
+};
 pub use faults::{Fault, FaultId, Route, Scope, Times, Trouble};
 pub use observe::{Ending, Entry, Observation, Rule, SentMessage, Violation};
 pub use push::{Ack, End, EventHandle, Progress, Push};
@@ -121,6 +128,84 @@ impl Feishu {
         if let Some(message) = self.shared.state().messages.get_mut(message_id) {
             message.gone = Some(code);
         }
+    }
+}
+
+/// What apps may do, and what they made.
+impl Feishu {
+    /// Takes a scope away from an app, or grants it.
+    pub fn grant(&self, app_id: &str, scope: &str, granted: bool) {
+        if let Some(app) = self.shared.state().apps.get_mut(app_id) {
+            if granted {
+                app.lacks.remove(scope);
+            } else {
+                app.lacks.insert(scope.to_owned());
+            }
+        }
+    }
+
+    /// Puts bytes behind a key that stands in a message; `kind` is `image` or `file`.
+    pub fn put_resource(&self, key: &str, kind: &str, mime: &str, bytes: &[u8]) {
+        let resource = state::Resource {
+            mime: mime.to_owned(),
+            bytes: bytes::Bytes::copy_from_slice(bytes),
+            app: None,
+            kind: kind.to_owned(),
+        };
+        self.shared.state().resources.insert(key.to_owned(), resource);
+    }
+
+    /// Says what a message forwards: type, sender and content of each.
+    pub fn put_forwarded(&self, message_id: &str, inside: &[(&str, &str, Value)]) {
+        let items = inside.iter().map(|(kind, sender, content)| {
+            json!({
+                "message_id": format!("om_in_{message_id}"),
+                "upper_message_id": message_id,
+                "msg_type": kind,
+                "sender": {"id": sender, "id_type": "open_id", "sender_type": "user"},
+                "body": {"content": content.to_string()},
+            })
+        });
+        let items = items.collect();
+        let mut state = self.shared.state();
+        state.messages.entry(message_id.to_owned()).or_default().inside = items;
+    }
+
+    /// What people see of a message: its words, whatever its form, with what has become of it since.
+    pub fn shown(&self, message_id: &str) -> Option<String> {
+        let state = self.shared.state();
+        let message = state.messages.get(message_id).filter(|message| message.gone.is_none())?;
+        let card = state.cards.values().find(|it| it.message_id.as_deref() == Some(message_id));
+        let content = match card {
+            Some(card) => card.content.clone(),
+            None => serde_json::from_str(&message.content).ok()?,
+        };
+        let mut words = Vec::new();
+        collect(&content, &mut words);
+        Some(words.join("\n"))
+    }
+
+    /// Whether the card that a message shows still streams.
+    pub fn streams(&self, message_id: &str) -> bool {
+        let state = self.shared.state();
+        let shown = |it: &&state::Card| it.message_id.as_deref() == Some(message_id);
+        state.cards.values().find(shown).is_some_and(|card| card.streams.is_some())
+    }
+}
+
+/// The words in a text, a post or a card.
+fn collect(content: &Value, words: &mut Vec<String>) {
+    match content {
+        Value::Array(values) => values.iter().for_each(|value| collect(value, words)),
+        Value::Object(members) => {
+            for name in ["text", "content"] {
+                if let Some(text) = members.get(name).and_then(Value::as_str) {
+                    words.push(text.to_owned());
+                }
+            }
+            members.values().filter(|it| !it.is_string()).for_each(|it| collect(it, words));
+        }
+        _ => {}
     }
 }
 

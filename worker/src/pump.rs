@@ -393,7 +393,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 FromWorker::Ready(ready)
             }
             Note::Outside(outside) => {
-                if outside == Outside::Up {
+                if matches!(outside, Outside::Up | Outside::Limited { .. }) {
                     self.progress = Some(clock::now());
                 }
                 FromWorker::Outside(outside)

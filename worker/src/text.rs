@@ -2,50 +2,282 @@
 //!
 //! A cut falls, if possible, behind an empty line, else behind a line, else behind a word, else between
 //! two characters as a reader sees them (a flag or a letter with its accents is one). Nothing is left
-//! out. A fenced block of code that a cut falls into is closed before it and opened again behind it.
+//! out. Markup is not torn: a cut avoids links, emphasis and code within a line; a fenced block that it
+//! falls into is closed before it and opened again behind it, and a table shows its head again.
 
+use std::ops::Range;
+
+use pulldown_cmark::{Event, Options, Parser, Tag};
 use unicode_segmentation::UnicodeSegmentation as _;
 
-const FENCE: &str = "```";
-const CLOSE: &str = "\n```";
-/// The opening line of a fence is repeated if it is at most this long, without its language otherwise.
+/// The opening line of a fence, or the head of a table, is repeated if it is at most this long: else a
+/// fence is repeated without its language, and a head not at all.
 const OPENING_MAX: usize = 32;
+const HEAD_MAX: usize = 400;
+/// A longer line is no beginning of a fence, whatever it begins with.
+const FENCE_LINE_MAX: usize = 200;
+
+/// A part of a text. The bodies of all parts are the text, nothing more and nothing less.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Piece<'a> {
+    /// Opens again what was open.
+    pub opening: String,
+    /// The text itself.
+    pub body: &'a str,
+    /// Closes what is open.
+    pub closing: String,
+}
 
 /// Splits `text` into parts of which none costs more than `limit`, where the cost of a part is that of
 /// its characters. Parts of nothing but white space are dropped. A `limit` too small for a single
 /// character is exceeded by that character.
 pub fn split(text: &str, limit: usize, cost: impl Fn(char) -> usize) -> Vec<String> {
-    let price = |text: &str| text.chars().map(&cost).sum::<usize>();
-    let mut parts = Vec::new();
-    let mut rest = text;
-    let mut fence: Option<&str> = None;
-    while !rest.is_empty() {
-        let prefix = fence.map(|opening| format!("{opening}\n")).unwrap_or_default();
-        let left = limit.saturating_sub(price(&prefix));
-        if price(rest) <= left {
-            parts.push(prefix + rest);
-            break;
-        }
-        let room = left.saturating_sub(price(CLOSE));
-        let (part, after) = rest.split_at(cut(rest, room, &cost));
-        fence = open_fence(fence, part);
-        let mut part = prefix + part;
-        if fence.is_some() {
-            part.push_str(if part.ends_with('\n') { FENCE } else { CLOSE });
-        }
-        parts.push(part);
-        rest = after;
-    }
+    let mut parts: Vec<String> = pieces(text, limit, cost)
+        .into_iter()
+        .map(|piece| piece.opening + piece.body + &piece.closing)
+        .collect();
     parts.retain(|part| !part.trim().is_empty());
     parts
 }
 
+/// The same, with what belongs to the text told from what was added, and with every part.
+pub fn pieces(text: &str, limit: usize, cost: impl Fn(char) -> usize) -> Vec<Piece<'_>> {
+    let price = |text: &str| text.chars().map(&cost).sum::<usize>();
+    let blocks = blocks(text);
+    if price(text) <= limit && blocks.iter().all(|block| block.closed) {
+        let whole = Piece { opening: String::new(), body: text, closing: String::new() };
+        return if text.is_empty() { Vec::new() } else { vec![whole] };
+    }
+    let barred = barred(text, &blocks);
+    let inside = |at: usize| blocks.iter().find(|block| block.head <= at && at < block.end);
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let opening = match inside(at) {
+            Some(block) if block.is_fence || text[..at].ends_with('\n') => block.again.clone(),
+            _ => String::new(),
+        };
+        let left = limit.saturating_sub(price(&opening));
+        let open_end = blocks.iter().find(|block| !block.closed).map(|block| block.close.clone());
+        let last_cost = open_end.as_deref().map_or(0, |close| price(close) + price("\n"));
+        if price(rest) <= left.saturating_sub(last_cost) {
+            let closing = open_end.map(|close| closing(rest, &close)).unwrap_or_default();
+            parts.push(Piece { opening, body: rest, closing });
+            break;
+        }
+        // What may have to be closed is not known before the cut: room for the longest.
+        let most = blocks.iter().map(|block| price(&block.close) + price("\n")).max();
+        let room = left.saturating_sub(most.unwrap_or(0));
+        let length = cut_outside(rest, room, &cost, |place| is_barred(&barred, at + place));
+        let body = rest.get(..length).unwrap_or(rest);
+        at += body.len();
+        let closing = match inside(at).or(open_block(&blocks, at)) {
+            Some(block) if block.is_fence => closing(body, &block.close),
+            _ => String::new(),
+        };
+        parts.push(Piece { opening, body, closing });
+    }
+    parts
+}
+
+fn closing(body: &str, close: &str) -> String {
+    let line_end = if body.ends_with('\n') { "" } else { "\n" };
+    format!("{line_end}{close}")
+}
+
+/// A block that must not lose its beginning: `head..end` are its lines behind the opening.
+#[derive(Debug)]
+struct Block {
+    start: usize,
+    head: usize,
+    /// Where its closing line begins.
+    tail: usize,
+    end: usize,
+    again: String,
+    close: String,
+    is_fence: bool,
+    closed: bool,
+}
+
+/// A fence that runs to the end of the text is open there, too.
+fn open_block(blocks: &[Block], at: usize) -> Option<&Block> {
+    blocks.iter().find(|block| !block.closed && block.head <= at && at <= block.end)
+}
+
+/// The fenced blocks and tables of `text`, in order.
+fn blocks(text: &str) -> Vec<Block> {
+    let mut found: Vec<Block> = Vec::new();
+    let mut fence: Option<(Opening, Block)> = None;
+    let mut before: Option<Range<usize>> = None;
+    let mut table: Option<Block> = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let (start, end) = (at, at + line.len());
+        at = end;
+        if let Some((opening, block)) = &mut fence {
+            if opening.is_closed_by(line) {
+                (block.tail, block.end, block.closed) = (start, end, true);
+                found.extend(fence.take().map(|(_, block)| block));
+            }
+            continue;
+        }
+        let is_row = line.contains('|');
+        if let Some(block) = &mut table {
+            if is_row {
+                (block.tail, block.end) = (end, end);
+                continue;
+            }
+            found.extend(table.take());
+        }
+        if let Some(opening) = Opening::read(line) {
+            let block = Block {
+                start,
+                head: end,
+                tail: text.len(),
+                end: text.len(),
+                again: opening.again(),
+                close: opening.close(),
+                is_fence: true,
+                closed: false,
+            };
+            fence = Some((opening, block));
+        } else if is_row
+            && is_delimiter(line)
+            && let Some(head) = before.take()
+        {
+            let again = text.get(head.start..end).filter(|it| it.len() <= HEAD_MAX);
+            table = Some(Block {
+                start: head.start,
+                head: end,
+                tail: end,
+                end,
+                again: again.unwrap_or_default().to_owned(),
+                close: String::new(),
+                is_fence: false,
+                closed: true,
+            });
+        }
+        before = is_row.then_some(start..end);
+    }
+    found.extend(table);
+    found.extend(fence.map(|(_, block)| block));
+    found
+}
+
+/// The opening line of a fence.
+#[derive(Debug)]
+struct Opening {
+    lead: String,
+    mark: char,
+    marks: usize,
+    language: String,
+}
+
+impl Opening {
+    fn read(line: &str) -> Option<Self> {
+        if line.len() > FENCE_LINE_MAX {
+            return None;
+        }
+        let lead: String = line.chars().take_while(|c| matches!(c, ' ' | '\t' | '>')).collect();
+        let rest = line.get(lead.len()..)?;
+        // A fence may be the first thing in an item of a list.
+        let item = rest.find(['`', '~']).filter(|at| {
+            let marker = rest.get(..*at).unwrap_or_default();
+            let word = marker.trim_end_matches(' ');
+            marker.ends_with(' ')
+                && (matches!(word, "-" | "*" | "+")
+                    || word.strip_suffix(['.', ')']).is_some_and(|number| {
+                        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+                    }))
+        });
+        let lead = lead + &" ".repeat(item.unwrap_or(0));
+        let rest = rest.get(item.unwrap_or(0)..)?;
+        let mark = rest.chars().next().filter(|c| matches!(c, '`' | '~'))?;
+        let marks = rest.chars().take_while(|c| *c == mark).count();
+        let language = rest.get(marks..)?.trim().to_owned();
+        let is_fence = marks >= 3 && !(mark == '`' && language.contains('`'));
+        is_fence.then_some(Self { lead, mark, marks, language })
+    }
+
+    fn is_closed_by(&self, line: &str) -> bool {
+        let rest = line.trim_start_matches([' ', '\t', '>']).trim_end();
+        rest.len() >= self.marks && rest.chars().all(|c| c == self.mark)
+    }
+
+    fn again(&self) -> String {
+        let language = Some(self.language.as_str()).filter(|it| it.len() <= OPENING_MAX);
+        format!("{}{}\n", self.close(), language.unwrap_or_default())
+    }
+
+    fn close(&self) -> String {
+        format!("{}{}", self.lead, self.mark.to_string().repeat(self.marks))
+    }
+}
+
+/// The line below the head of a table.
+fn is_delimiter(line: &str) -> bool {
+    line.contains('-')
+        && line.trim().chars().all(|c| matches!(c, '|' | '-' | ':' | ' ' | '\t' | '>'))
+}
+
+/// Where a cut would tear something, in order and apart from one another.
+fn barred(text: &str, blocks: &[Block]) -> Vec<Range<usize>> {
+    let mut barred: Vec<Range<usize>> = blocks
+        .iter()
+        .flat_map(|block| {
+            let opening = block.start..block.head + 1;
+            let closing = block.tail.saturating_sub(1)..block.end;
+            [Some(opening), (block.is_fence && block.closed).then_some(closing)]
+        })
+        .flatten()
+        .collect();
+    let options = Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES;
+    let in_line = Parser::new_ext(text, options).into_offset_iter().filter(|(event, _)| {
+        matches!(
+            event,
+            Event::Code(_)
+                | Event::Start(
+                    Tag::Link { .. }
+                        | Tag::Image { .. }
+                        | Tag::Emphasis
+                        | Tag::Strong
+                        | Tag::Strikethrough
+                )
+        )
+    });
+    barred.extend(in_line.map(|(_, range)| range));
+    barred.sort_by_key(|range| range.start);
+    let mut apart: Vec<Range<usize>> = Vec::with_capacity(barred.len());
+    for range in barred {
+        match apart.last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => apart.push(range),
+        }
+    }
+    apart
+}
+
+fn is_barred(barred: &[Range<usize>], at: usize) -> bool {
+    let next = barred.partition_point(|range| range.end <= at);
+    barred.get(next).is_some_and(|range| range.start < at)
+}
+
 /// Where to cut `text` so that what is before costs at most `room`, wherever that may be: never at 0.
 pub fn cut(text: &str, room: usize, cost: &impl Fn(char) -> usize) -> usize {
+    cut_outside(text, room, cost, |_| false)
+}
+
+/// The same, but not at a place that is barred, unless there is no other.
+fn cut_outside(
+    text: &str,
+    room: usize,
+    cost: &impl Fn(char) -> usize,
+    barred: impl Fn(usize) -> bool,
+) -> usize {
     // The best place of each sort so far, best sort first.
     let mut places = [0; 3];
     let mut spent = 0;
-    let mut end = 0;
+    let (mut end, mut free) = (0, 0);
     for (at, cluster) in text.grapheme_indices(true) {
         let price = cluster.chars().map(cost).sum::<usize>();
         if spent + price > room {
@@ -53,6 +285,10 @@ pub fn cut(text: &str, room: usize, cost: &impl Fn(char) -> usize) -> usize {
         }
         spent += price;
         end = at + cluster.len();
+        if barred(end) {
+            continue;
+        }
+        free = end;
         let [paragraph, line, word] = &mut places;
         // A place in the first half would make parts needlessly small.
         if spent * 2 >= room && cluster.chars().all(char::is_whitespace) {
@@ -67,6 +303,7 @@ pub fn cut(text: &str, room: usize, cost: &impl Fn(char) -> usize) -> usize {
     }
     match places.into_iter().find(|place| *place > 0) {
         Some(place) => place,
+        None if free > 0 => free,
         None if end > 0 => end,
         None => within_cluster(text, room, cost),
     }
@@ -86,19 +323,10 @@ fn within_cluster(text: &str, room: usize, cost: &impl Fn(char) -> usize) -> usi
     end
 }
 
-/// The opening line of the fence that is open at the end of `part`.
-fn open_fence<'a>(before: Option<&'a str>, part: &'a str) -> Option<&'a str> {
-    part.lines().fold(before, |open, line| match (open, line.trim_start().starts_with(FENCE)) {
-        (open, false) => open,
-        (Some(_), true) => None,
-        (None, true) if line.len() <= OPENING_MAX => Some(line),
-        (None, true) => Some(FENCE),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use unicode_segmentation::UnicodeSegmentation as _;
 
     fn split(text: &str, limit: usize) -> Vec<String> {
         super::split(text, limit, char::len_utf8)
@@ -115,10 +343,10 @@ mod tests {
     fn cuts_prefer_paragraphs_then_lines_then_words() {
         let text = "aaaa bb\n\ncccc d\neeee ffff gggg hhhh iiii jjjj";
         assert_eq!(
-            split(text, 20),
+            split(text, 16),
             ["aaaa bb\n\n", "cccc d\neeee ", "ffff gggg hhhh ", "iiii jjjj"]
         );
-        assert_eq!(split(&"x".repeat(25), 14), ["xxxxxxxxxx", "xxxxxxxxxx", "xxxxx"]);
+        assert_eq!(split(&"x".repeat(25), 10), ["xxxxxxxxxx", "xxxxxxxxxx", "xxxxx"]);
     }
 
     #[test]
@@ -141,6 +369,115 @@ mod tests {
             assert_eq!(part.matches("```").count() % 2, 0, "{part}");
         }
         assert!(parts[1].starts_with("```rust\n"));
+    }
+
+    #[test]
+    fn markup_within_a_line_is_not_torn() {
+        let text = format!(
+            "{} [a link with words](https://example.org/x) and `code with words` end",
+            "w ".repeat(20)
+        );
+        for limit in 50..100 {
+            let parts = split(&text, limit);
+            assert_eq!(parts.concat(), text);
+            for atom in ["[a link with words](https://example.org/x)", "`code with words`"] {
+                assert!(parts.iter().any(|part| part.contains(atom)), "{limit}: {parts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_fences_keep_their_marks_and_their_place() {
+        let cases = [
+            ("````md\n```\nin\n```\n", "````", "````md\n"),
+            ("~~~\n", "~~~", "~~~\n"),
+            ("1. ```sh\n", "   ```", "   ```sh\n"),
+            ("> ```\n", "> ```", "> ```\n"),
+        ];
+        for (opening, close, again) in cases {
+            let text = format!("{opening}{}{close}\nend\n", "echo\n".repeat(40));
+            let parts = split(&text, 100);
+            assert!(parts.len() > 2, "{opening}");
+            for part in &parts[1..parts.len() - 1] {
+                assert!(part.starts_with(again) && part.ends_with(close), "{part}");
+            }
+        }
+        // What only looks like one is none, and one that is never closed is closed.
+        assert_eq!(split("```a``` b", 50), ["```a``` b"]);
+        assert_eq!(split("```\na", 50), ["```\na\n```"]);
+    }
+
+    #[test]
+    fn a_table_shows_its_head_again() {
+        let text = format!("| a | b |\n|---|---|\n{}", "| 1 | 2 |\n".repeat(20));
+        let parts = split(&text, 80);
+        assert!(parts.len() > 2);
+        assert!(parts.iter().all(|part| part.starts_with("| a | b |\n|---|---|\n| 1 ")));
+        assert_eq!(parts.concat().matches("| 1 | 2 |").count(), 20);
+    }
+
+    /// Lines that open or close a fence, and what is open at the end.
+    fn fences(part: &str) -> (usize, Option<(char, usize)>) {
+        let mut open: Option<(char, usize)> = None;
+        let mut count = 0;
+        for line in part.lines() {
+            let line = line.trim_start_matches([' ', '\t', '>']).trim_end();
+            let Some(mark @ ('`' | '~')) = line.chars().next() else { continue };
+            let marks = line.chars().take_while(|c| *c == mark).count();
+            let rest = &line[marks..];
+            match open {
+                None if marks >= 3 && !(mark == '`' && rest.contains('`')) => {
+                    (open, count) = (Some((mark, marks)), count + 1);
+                }
+                Some((of, many)) if of == mark && marks >= many && rest.is_empty() => {
+                    (open, count) = (None, count + 1);
+                }
+                _ => {}
+            }
+        }
+        (count, open)
+    }
+
+    fn words() -> impl Strategy<Value = String> {
+        let word = prop_oneof![
+            6 => "[a-zé中\u{301} ]{1,12}",
+            2 => Just("\n".to_owned()),
+            1 => Just("\n\n".to_owned()),
+            1 => Just("\n```rust\n".to_owned()),
+            1 => Just("\n```\n".to_owned()),
+            1 => Just("\n~~~\n".to_owned()),
+            1 => Just("\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{1f1e9}\u{1f1ea}".to_owned()),
+            1 => Just("[a b](https://x.y/z)".to_owned()),
+            1 => Just("`a b` **c d**".to_owned()),
+            1 => Just("\n| a | b |\n|---|---|\n| 1 | 2 |\n".to_owned()),
+            1 => Just("\r\n\u{0}\\\"<at>".to_owned()),
+        ];
+        prop::collection::vec(word, 1..60).prop_map(|words| words.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// F38, up to 200 kB.
+        #[test]
+        fn parts_are_whole_within_limits_and_balanced(text in words(), bytes in 1usize..200_000, limit in 600usize..30_000) {
+            let text = text.repeat(bytes / text.len() + 1);
+            let parts = super::pieces(&text, limit, char::len_utf8);
+            let joined: String = parts.iter().map(|piece| piece.body).collect();
+            prop_assert_eq!(&joined, &text);
+            let mut at = 0;
+            let mut starts = text.grapheme_indices(true).map(|(at, _)| at).peekable();
+            for piece in &parts {
+                while starts.peek().is_some_and(|start| *start < at) {
+                    starts.next();
+                }
+                prop_assert_eq!(starts.peek(), Some(&at), "a grapheme is torn");
+                at += piece.body.len();
+                let whole = format!("{}{}{}", piece.opening, piece.body, piece.closing);
+                prop_assert!(whole.len() <= limit, "{} > {limit}", whole.len());
+                prop_assert_eq!(fences(&whole).1, None, "{}", whole);
+            }
+        }
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! `hermes-gw check`: what the configuration means, or what is wrong with it.
 
 use protocol::secret;
+use protocol::worker::FeishuSettings;
 use serde::Serialize;
 use supervisor::Error;
 use supervisor::config::{AgentSettings, Body, PlatformSettings, Spec};
@@ -90,7 +91,8 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
         Ok(Body::Platform { settings, access, agent, .. }) => {
             let what = match settings {
                 PlatformSettings::Local => "the terminal".to_owned(),
-                PlatformSettings::Feishu { app_id, base_url, .. } => {
+                PlatformSettings::Feishu(settings) => {
+                    let FeishuSettings { app_id, base_url, .. } = settings;
                     format!("app {app_id} at {base_url}, {}", hears(access))
                 }
                 PlatformSettings::Telegram(settings) => {

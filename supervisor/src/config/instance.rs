@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::{OtherWebhook, Secret, TelegramSettings, Unanswered};
+use protocol::worker::{FeishuSettings, OtherWebhook, Secret, TelegramSettings, Unanswered};
 
 use super::Surroundings;
 use super::agent::{AgentKind, AgentSettings};
@@ -116,14 +116,7 @@ pub enum PlatformSettings {
     /// Nothing.
     Local,
     /// An app.
-    Feishu {
-        /// `cli_…`.
-        app_id: String,
-        /// Its secret.
-        app_secret: Secret,
-        /// Without a final slash.
-        base_url: String,
-    },
+    Feishu(FeishuSettings),
     /// A bot.
     Telegram(TelegramSettings),
 }
@@ -135,7 +128,9 @@ impl PlatformSettings {
         match self {
             // Its socket tells.
             Self::Local => None,
-            Self::Feishu { app_id, base_url, .. } => Some(format!("feishu {base_url} {app_id}")),
+            Self::Feishu(settings) => {
+                Some(format!("feishu {} {}", settings.base_url, settings.app_id))
+            }
             // What stands before the colon is the bot's own number, and no secret.
             Self::Telegram(settings) => {
                 let bot = settings.token.expose().split(':').next().unwrap_or_default();
@@ -208,9 +203,17 @@ pub(super) fn platform(
                     None
                 });
                 let base_url = base_url(&mut block, FEISHU);
+                let working = block.string("working").unwrap_or_else(|| "Typing".to_owned());
+                let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+                if working.len() > 40 || !working.bytes().all(word) {
+                    block.problem(&format!(
+                        "working must be a word of the platform for a reaction, like \"Typing\", or empty, not {working:?}"
+                    ));
+                }
                 let access = access(&mut block);
                 let (app_id, app_secret) = (app_id?, app_secret?);
-                (PlatformSettings::Feishu { app_id, app_secret, base_url }, access)
+                let settings = FeishuSettings { app_id, app_secret, base_url, working };
+                (PlatformSettings::Feishu(settings), access)
             }
             PlatformKind::Telegram => {
                 let token = secret(&mut block, place, secrets, "token_file", "token_env");

@@ -70,6 +70,10 @@ impl Gateway {
                 tracing::info!(instance = %slot.name, "outer connection up");
                 ("up", None)
             }
+            Some(Outside::Limited { reason, remedy }) => {
+                tracing::warn!(instance = %slot.name, reason, remedy, "outer connection limited");
+                ("limited", Some(reason.clone()))
+            }
             None => return,
         };
         let notice = notice_of(slot, "outside", now, reason);

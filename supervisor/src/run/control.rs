@@ -392,7 +392,9 @@ impl Slot {
         }
         match (self.life.phase(), &self.outside) {
             (Phase::Held { reason, remedy, .. }, _) => (Some(reason.clone()), Some(remedy.clone())),
-            (_, Some(Outside::Down { reason, remedy })) => (Some(reason.clone()), remedy.clone()),
+            (_, Some(Outside::Down { reason, remedy } | Outside::Limited { reason, remedy })) => {
+                (Some(reason.clone()), remedy.clone())
+            }
             _ => (None, None),
         }
     }

@@ -245,13 +245,13 @@ impl Gateway {
         if !matches!(slot.desk, Desk::Platform(_)) {
             return;
         }
-        let up = slot.outside == Some(Outside::Up);
+        let up = matches!(slot.outside, Some(Outside::Up | Outside::Limited { .. }));
         if std::mem::replace(&mut slot.told_up, up) == up {
             return;
         }
         let reason = match &slot.outside {
             Some(Outside::Down { reason, .. }) => Some(reason.clone()),
-            Some(Outside::Up) => None,
+            Some(Outside::Up | Outside::Limited { .. }) => None,
             None => Some("its process is gone".to_owned()),
         };
         let kind = if up { "platform:connected" } else { "platform:disconnected" };

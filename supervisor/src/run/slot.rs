@@ -332,7 +332,8 @@ impl Slot {
 
     /// Whether it works as its receiving side proves.
     pub(super) fn is_connected(&self) -> bool {
-        matches!(self.life.phase(), Phase::Ready { .. }) && self.outside == Some(Outside::Up)
+        let up = matches!(self.outside, Some(Outside::Up | Outside::Limited { .. }));
+        matches!(self.life.phase(), Phase::Ready { .. }) && up
     }
 
     /// An instant as Unix milliseconds.

@@ -7,8 +7,8 @@ use protocol::event::Pause;
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Instance, Nonce, OutboundId, hex};
 use protocol::worker::{
-    Adapter, Configure, Exchange, ExecSettings, FeishuSettings, FromWorker, Heartbeat,
-    LocalSettings, Outside, RelaySettings, SocketSettings, ToWorker,
+    Adapter, Configure, Exchange, ExecSettings, FromWorker, Heartbeat, LocalSettings, Outside,
+    RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -263,13 +263,7 @@ impl Gateway {
                 PlatformSettings::Local => {
                     Adapter::Local(LocalSettings { socket: self.paths.chat_socket(&slot.name) })
                 }
-                PlatformSettings::Feishu { app_id, app_secret, base_url } => {
-                    Adapter::Feishu(FeishuSettings {
-                        app_id: app_id.clone(),
-                        app_secret: app_secret.clone(),
-                        base_url: base_url.clone(),
-                    })
-                }
+                PlatformSettings::Feishu(settings) => Adapter::Feishu(settings.clone()),
                 PlatformSettings::Telegram(settings) => Adapter::Telegram(settings.clone()),
             },
             Desk::Agent(desk) => match &desk.settings {

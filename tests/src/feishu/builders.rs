@@ -181,6 +181,77 @@ pub fn reaction(message_id: &str, open_id: &str, emoji: &str, operator_type: &st
     event("im.message.reaction.created_v1", &body)
 }
 
+/// A user pressed something on a card; `action` is what the platform tells of it.
+pub fn card_action(chat_id: &str, message_id: &str, open_id: &str, action: &Value) -> Value {
+    let body = json!({
+        "operator": {"open_id": open_id, "user_id": "", "union_id": "", "tenant_key": "tenant"},
+        "token": fresh("c-"),
+        "action": action,
+        "host": "im_message",
+        "context": {"open_message_id": message_id, "open_chat_id": chat_id},
+    });
+    event("card.action.trigger", &body)
+}
+
+/// A user pressed an entry of the bot's menu.
+pub fn menu(open_id: &str, key: &str) -> Value {
+    let body = json!({
+        "operator": {"operator_name": "Ann", "operator_id": {"open_id": open_id}},
+        "event_key": key,
+        "timestamp": 1_700_000_000,
+    });
+    event("application.bot.menu_v6", &body)
+}
+
+/// Somebody took a message back.
+pub fn recalled(chat_id: &str, message_id: &str) -> Value {
+    let body = json!({
+        "message_id": message_id,
+        "chat_id": chat_id,
+        "recall_time": clock::wall_ms().to_string(),
+        "recall_type": "message_owner",
+    });
+    event("im.message.recalled_v1", &body)
+}
+
+/// Somebody added the bot to a chat, or removed it.
+pub fn bot_member(chat_id: &str, open_id: &str, added: bool) -> Value {
+    let word = if added { "added" } else { "deleted" };
+    let body = json!({
+        "chat_id": chat_id,
+        "operator_id": {"open_id": open_id, "union_id": "", "user_id": ""},
+        "external": false,
+        "operator_tenant_key": "tenant",
+        "name": "A chat",
+    });
+    event(&format!("im.chat.member.bot.{word}_v1"), &body)
+}
+
+/// A text in the form of the first version.
+pub fn old_message(chat_type: &str, chat_id: &str, open_id: &str, text: &str) -> Value {
+    json!({
+        "uuid": fresh(""),
+        "token": "",
+        "ts": format!("{}.123", clock::wall_ms() / 1000),
+        "type": "event_callback",
+        "event": {
+            "type": "message",
+            "app_id": "",
+            "tenant_key": "tenant",
+            "chat_type": chat_type,
+            "msg_type": "text",
+            "open_chat_id": chat_id,
+            "open_message_id": fresh("om_"),
+            "open_id": open_id,
+            "root_id": "",
+            "parent_id": "",
+            "is_mention": false,
+            "text": text,
+            "text_without_at_bot": text,
+        },
+    })
+}
+
 /// The same event under a new event id, as the platform may send it after a reconnect.
 pub fn replayed(event: &Value) -> Value {
     let mut again = event.clone();

@@ -59,6 +59,24 @@ pub enum Route {
     Send,
     Reply,
     BotInfo,
+    Edit,
+    Patch,
+    Recall,
+    Message,
+    History,
+    Chat,
+    React,
+    Unreact,
+    Reactions,
+    Image,
+    File,
+    Resource,
+    Card,
+    CardContent,
+    CardSettings,
+    CardUpdate,
+    CardConvert,
+    CardByToken,
     Other,
 }
 
@@ -70,8 +88,47 @@ impl Route {
             Self::Send => "send",
             Self::Reply => "reply",
             Self::BotInfo => "bot_info",
+            Self::Edit => "edit",
+            Self::Patch => "patch",
+            Self::Recall => "recall",
+            Self::Message => "message",
+            Self::History => "history",
+            Self::Chat => "chat",
+            Self::React => "react",
+            Self::Unreact => "unreact",
+            Self::Reactions => "reactions",
+            Self::Image => "image",
+            Self::File => "file",
+            Self::Resource => "resource",
+            Self::Card => "card",
+            Self::CardContent => "card_content",
+            Self::CardSettings => "card_settings",
+            Self::CardUpdate => "card_update",
+            Self::CardConvert => "card_convert",
+            Self::CardByToken => "card_by_token",
             Self::Other => "other",
         }
+    }
+
+    /// The scope that an app needs for it.
+    pub(crate) fn scope(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Token | Self::BotInfo | Self::Other => return None,
+            Self::Send | Self::Reply => "im:message:send_as_bot",
+            Self::Edit | Self::Patch => "im:message:update",
+            Self::Recall => "im:message:recall",
+            Self::Message | Self::History => "im:message:readonly",
+            Self::Chat => "im:chat:readonly",
+            Self::React | Self::Unreact => "im:message.reactions:write_only",
+            Self::Reactions => "im:message.reactions:read",
+            Self::Image | Self::File | Self::Resource => "im:resource",
+            Self::Card
+            | Self::CardContent
+            | Self::CardSettings
+            | Self::CardUpdate
+            | Self::CardConvert => "cardkit:card:write",
+            Self::CardByToken => return None,
+        })
     }
 }
 

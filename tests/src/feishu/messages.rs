@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::observe::{Observation, SentMessage};
 use super::rest::{Call, Reply};
 use super::state::{KnownMessage, State};
+use super::{cards, files};
 use crate::clock;
 
 const TEXT_LIMIT: usize = 150 * 1024;
@@ -22,6 +23,7 @@ const UUID_LIMIT: usize = 50;
 const BAD_PARAMETER: i64 = 230_001;
 const TOO_LONG: i64 = 230_025;
 const FIELD_VALIDATION: i64 = 99_992_402;
+const BAD_CARD: i64 = 230_099;
 
 const KINDS: [&str; 11] = [
     "text",
@@ -41,7 +43,15 @@ const KINDS: [&str; 11] = [
 const RECEIVERS: [(&str, &str); 5] =
     [("open_id", "ou_"), ("union_id", "on_"), ("chat_id", "oc_"), ("user_id", ""), ("email", "")];
 
-type Refusal = (i64, String);
+pub(crate) type Refusal = (i64, String);
+
+/// The card that a message shows by its id.
+fn shown_card(content: &str) -> Option<String> {
+    let content: Value = serde_json::from_str(content).ok()?;
+    let is_card = content.get("type")? == "card";
+    let id = content.pointer("/data/card_id")?.as_str()?;
+    is_card.then(|| id.to_owned())
+}
 
 /// Applies a send or a reply.
 pub(crate) fn create(state: &mut State, app: &str, call: &Call<'_>, at: Duration) -> Reply {
@@ -60,6 +70,7 @@ fn try_create(
     let msg_type = required(&call.body, "msg_type")?;
     let content = required(&call.body, "content")?;
     check_content(msg_type, content, call.bytes)?;
+    files::check_key(state, app, msg_type, content)?;
     let uuid = call.body.get("uuid").and_then(Value::as_str).filter(|uuid| !uuid.is_empty());
     if uuid.is_some_and(|uuid| uuid.len() > UUID_LIMIT) {
         return Err((FIELD_VALIDATION, "uuid: the max length is 50".to_owned()));
@@ -89,7 +100,18 @@ fn try_create(
         uuid: uuid.map(str::to_owned),
         at,
     };
-    state.messages.insert(message_id, place.known);
+    let known = KnownMessage {
+        app: Some(app.to_owned()),
+        msg_type: msg_type.to_owned(),
+        content: content.to_owned(),
+        created_ms: clock::wall_ms(),
+        parent_id: message.reply_to.clone(),
+        ..place.known
+    };
+    state.messages.insert(message_id.clone(), known);
+    if let Some(card) = shown_card(content) {
+        cards::sent(state, app, &card, &message_id)?;
+    }
     if let Some(uuid) = uuid
         && let Some(owner) = state.apps.get_mut(app)
     {
@@ -133,7 +155,12 @@ fn place(state: &mut State, call: &Call<'_>, message_id: &str) -> Result<Place, 
         receive_id_type: "chat_id".to_owned(),
         receive_id: parent.chat_id.clone(),
         in_thread,
-        known: KnownMessage { chat_id: parent.chat_id, root_id, thread_id, gone: None },
+        known: KnownMessage {
+            chat_id: parent.chat_id,
+            root_id,
+            thread_id,
+            ..KnownMessage::default()
+        },
     })
 }
 
@@ -158,17 +185,17 @@ fn receiver(call: &Call<'_>) -> Result<Place, Refusal> {
         receive_id_type: kind.clone(),
         receive_id: receive_id.to_owned(),
         in_thread: false,
-        known: KnownMessage { chat_id, root_id: None, thread_id: None, gone: None },
+        known: KnownMessage { chat_id, ..KnownMessage::default() },
     })
 }
 
-fn required<'a>(body: &'a Value, name: &str) -> Result<&'a str, Refusal> {
+pub(crate) fn required<'a>(body: &'a Value, name: &str) -> Result<&'a str, Refusal> {
     let found = body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     found.ok_or_else(|| (FIELD_VALIDATION, format!("{name} is required, as a string")))
 }
 
 /// `bytes` is the size of the whole request body, which is what the limits are about.
-fn check_content(msg_type: &str, content: &str, bytes: usize) -> Result<(), Refusal> {
+pub(crate) fn check_content(msg_type: &str, content: &str, bytes: usize) -> Result<(), Refusal> {
     let bad = |why: String| Err((BAD_PARAMETER, why));
     if !KINDS.contains(&msg_type) {
         return bad(format!("msg_type {msg_type} does not exist"));
@@ -188,6 +215,7 @@ fn check_content(msg_type: &str, content: &str, bytes: usize) -> Result<(), Refu
             bad("a text needs the member text".to_owned())
         }
         "post" => check_post(&content).map_or_else(bad, Ok),
+        "interactive" => cards::check(&Value::Object(content)).map_err(|why| (BAD_CARD, why)),
         _ => Ok(()),
     }
 }

@@ -51,6 +51,27 @@ pub enum Observation {
     Sent(SentMessage),
     /// A send with a known `uuid` was answered with the message that it made before.
     Deduplicated { uuid: String, message_id: String },
+    /// A message of an app became another one.
+    Edited { message_id: String, msg_type: String, content: String },
+    /// A message of an app was taken back.
+    Recalled { message_id: String },
+    /// An app reacted to a message.
+    Reacted { message_id: String, emoji: String, reaction_id: String },
+    /// An app took a reaction back.
+    Unreacted { message_id: String, emoji: String, reaction_id: String },
+    /// A picture or a file was uploaded.
+    Uploaded {
+        key: String,
+        /// `image`, or the type of the file.
+        kind: String,
+        name: String,
+        bytes: usize,
+        duration: Option<String>,
+    },
+    /// The bytes of a part of a message were fetched.
+    Downloaded { message_id: String, key: String },
+    /// A card was made or changed; `act` is `create`, `content`, `settings`, `update` or `token`.
+    Card { card_id: String, act: &'static str, sequence: Option<i64>, content: String },
     /// A REST request was answered; status none means the connection was cut or left hanging.
     Call {
         route: &'static str,
@@ -96,10 +117,11 @@ pub struct SentMessage {
 }
 
 impl SentMessage {
-    /// The text of a text message.
+    /// The words of a text, or of a post that is all Markdown.
     pub fn text(&self) -> Option<String> {
         let content: serde_json::Value = serde_json::from_str(&self.content).ok()?;
-        Some(content.get("text")?.as_str()?.to_owned())
+        let post = content.pointer("/zh_cn/content/0/0/text");
+        Some(content.get("text").or(post)?.as_str()?.to_owned())
     }
 }
 

@@ -198,7 +198,13 @@ pub(crate) fn start(shared: &Arc<Shared>, app: &str, event: Value, push: Push) -
         .expect("an event has header.event_id, or uuid in its old form");
     let event_id: Arc<str> = event_id.into();
     if let Some(message) = event.pointer("/event/message") {
-        remember(&mut shared.state(), message);
+        let sender = event.pointer("/event/sender/sender_id/open_id").and_then(Value::as_str);
+        remember(&mut shared.state(), message, sender.unwrap_or_default());
+    }
+    if event.pointer("/header/event_type").is_some_and(|kind| kind == "card.action.trigger")
+        && let Some(token) = event.pointer("/event/token").and_then(Value::as_str)
+    {
+        shared.state().card_tokens.insert(token.to_owned(), 2);
     }
     let (sender, progress) = watch::channel(Progress::default());
     let app: Arc<str> = app.into();
@@ -220,17 +226,27 @@ pub(crate) fn start(shared: &Arc<Shared>, app: &str, event: Value, push: Push) -
     EventHandle { shared: shared.clone(), app, event_id, event: Arc::new(event), progress }
 }
 
-fn remember(state: &mut State, message: &Value) {
+fn remember(state: &mut State, message: &Value, sender: &str) {
     let text = |key: &str| {
         let found = message.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
         found.map(str::to_owned)
     };
     let (Some(message_id), Some(chat_id)) = (text("message_id"), text("chat_id")) else { return };
+    if text("chat_type").as_deref() == Some("p2p") {
+        state.direct.insert(chat_id.clone());
+    }
+    let inside = state.messages.remove(&message_id).map(|known| known.inside);
     let known = KnownMessage {
         chat_id,
         root_id: text("root_id"),
+        parent_id: text("parent_id"),
         thread_id: text("thread_id"),
-        gone: None,
+        sender: sender.to_owned(),
+        msg_type: text("message_type").unwrap_or_default(),
+        content: text("content").unwrap_or_default(),
+        created_ms: text("create_time").and_then(|ms| ms.parse().ok()).unwrap_or(0),
+        inside: inside.unwrap_or_default(),
+        ..KnownMessage::default()
     };
     state.messages.insert(message_id, known);
 }

@@ -1,40 +1,62 @@
 //! The open API: authorization, faults, and the journal around every call. The calls themselves are in `messages`.
 
+#![expect(clippy::indexing_slicing, reason = "assigning a member of a JSON object cannot fail")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Response;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Response};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::faults::{Fault, Route, Trouble};
-use super::messages;
 use super::observe::Observation;
 use super::server::{json as respond_json, parameter, plain, respond};
 use super::socket::never;
 use super::state::{Shared, State};
+use super::{cards, change, files, messages, reactions};
 use crate::wire::Line;
-
-const TOKEN_PATH: &str = "/open-apis/auth/v3/tenant_access_token/internal";
-const BOT_INFO_PATH: &str = "/open-apis/bot/v3/info";
-const MESSAGES_PATH: &str = "/open-apis/im/v1/messages";
 
 const RATE_LIMITED: i64 = 99_991_400;
 const TOKEN_MISSING: i64 = 99_991_661;
 const TOKEN_INVALID: i64 = 99_991_663;
+const SCOPE_MISSING: i64 = 99_991_672;
 
 /// A call as it came.
 pub(crate) struct Call<'a> {
     pub(crate) route: Route,
-    /// The message replied to.
+    /// The message or the card that it is about.
     pub(crate) target: Option<&'a str>,
+    /// What of it: a reaction, a key, an element.
+    pub(crate) part: Option<&'a str>,
+    pub(crate) query: Option<&'a str>,
     pub(crate) receive_id_type: Option<String>,
     pub(crate) bytes: usize,
     pub(crate) body: Value,
+    pub(crate) raw: &'a [u8],
+    pub(crate) content_type: &'a str,
+}
+
+impl<'a> Call<'a> {
+    fn of(head: &'a Parts, bytes: &'a [u8]) -> Self {
+        let (route, target, part) = route_of(head);
+        let content_type = head.headers.get("content-type").and_then(|value| value.to_str().ok());
+        Self {
+            route,
+            target,
+            part,
+            query: head.uri.query(),
+            raw: bytes,
+            content_type: content_type.unwrap_or_default(),
+            receive_id_type: parameter(head.uri.query(), "receive_id_type"),
+            bytes: bytes.len(),
+            body: serde_json::from_slice(bytes).unwrap_or_default(),
+        }
+    }
 }
 
 /// An answer in Feishu's envelope.
@@ -42,16 +64,19 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Value,
     pub(crate) notes: Vec<Observation>,
+    /// Bytes in place of JSON, and their type.
+    pub(crate) file: Option<(Bytes, String)>,
 }
 
 impl Reply {
     pub(crate) fn refusal(status: u16, code: i64, msg: &str) -> Self {
-        Self { status, body: json!({"code": code, "msg": msg, "data": {}}), notes: Vec::new() }
+        let body = json!({"code": code, "msg": msg, "data": {}});
+        Self { status, body, notes: Vec::new(), file: None }
     }
 
     pub(crate) fn data(data: &Value) -> Self {
         let body = json!({"code": 0, "msg": "success", "data": data});
-        Self { status: 200, body, notes: Vec::new() }
+        Self { status: 200, body, notes: Vec::new(), file: None }
     }
 
     fn code(&self) -> Option<i64> {
@@ -66,14 +91,8 @@ pub(crate) async fn answer(
     head: &Parts,
     bytes: &[u8],
 ) -> Response<Full<Bytes>> {
-    let (route, target) = route_of(head);
-    let call = Call {
-        route,
-        target,
-        receive_id_type: parameter(head.uri.query(), "receive_id_type"),
-        bytes: bytes.len(),
-        body: serde_json::from_slice(bytes).unwrap_or_default(),
-    };
+    let call = Call::of(head, bytes);
+    let route = call.route;
     let bearer = bearer(head);
     let app = match route {
         Route::Token => call.body.get("app_id").and_then(Value::as_str).map(str::to_owned),
@@ -168,24 +187,44 @@ pub(crate) async fn answer(
     envelope(shared, &reply)
 }
 
-fn route_of(head: &Parts) -> (Route, Option<&str>) {
+fn route_of(head: &Parts) -> (Route, Option<&str>, Option<&str>) {
     let path = head.uri.path();
-    if head.method == Method::GET && path == BOT_INFO_PATH {
-        return (Route::BotInfo, None);
-    }
-    if head.method != Method::POST {
-        return (Route::Other, None);
-    }
-    match path {
-        TOKEN_PATH => return (Route::Token, None),
-        MESSAGES_PATH => return (Route::Send, None),
-        _ => {}
-    }
-    let rest = path.strip_prefix(MESSAGES_PATH).and_then(|rest| rest.strip_prefix('/'));
-    match rest.and_then(|rest| rest.strip_suffix("/reply")) {
-        Some(target) if !target.contains('/') => (Route::Reply, Some(target)),
-        _ => (Route::Other, None),
-    }
+    let rest = path.strip_prefix("/open-apis/").unwrap_or_default();
+    let segments: Vec<&str> = rest.split('/').collect();
+    let (route, target, part) = match (head.method.as_str(), segments.as_slice()) {
+        ("GET", ["bot", "v3", "info"]) => (Route::BotInfo, None, None),
+        ("POST", ["auth", "v3", "tenant_access_token", "internal"]) => (Route::Token, None, None),
+        ("POST", ["im", "v1", "messages"]) => (Route::Send, None, None),
+        ("GET", ["im", "v1", "messages"]) => (Route::History, None, None),
+        ("POST", ["im", "v1", "messages", id, "reply"]) => (Route::Reply, Some(*id), None),
+        ("PUT", ["im", "v1", "messages", id]) => (Route::Edit, Some(*id), None),
+        ("PATCH", ["im", "v1", "messages", id]) => (Route::Patch, Some(*id), None),
+        ("DELETE", ["im", "v1", "messages", id]) => (Route::Recall, Some(*id), None),
+        ("GET", ["im", "v1", "messages", id]) => (Route::Message, Some(*id), None),
+        ("POST", ["im", "v1", "messages", id, "reactions"]) => (Route::React, Some(*id), None),
+        ("GET", ["im", "v1", "messages", id, "reactions"]) => (Route::Reactions, Some(*id), None),
+        ("DELETE", ["im", "v1", "messages", id, "reactions", part]) => {
+            (Route::Unreact, Some(*id), Some(*part))
+        }
+        ("GET", ["im", "v1", "messages", id, "resources", part]) => {
+            (Route::Resource, Some(*id), Some(*part))
+        }
+        ("POST", ["im", "v1", "images"]) => (Route::Image, None, None),
+        ("POST", ["im", "v1", "files"]) => (Route::File, None, None),
+        ("GET", ["im", "v1", "chats", id]) => (Route::Chat, Some(*id), None),
+        ("POST", ["cardkit", "v1", "cards"]) => (Route::Card, None, None),
+        ("POST", ["cardkit", "v1", "cards", "id_convert"]) => (Route::CardConvert, None, None),
+        ("PUT", ["cardkit", "v1", "cards", id]) => (Route::CardUpdate, Some(*id), None),
+        ("PATCH", ["cardkit", "v1", "cards", id, "settings"]) => {
+            (Route::CardSettings, Some(*id), None)
+        }
+        ("PUT", ["cardkit", "v1", "cards", id, "elements", part, "content"]) => {
+            (Route::CardContent, Some(*id), Some(*part))
+        }
+        ("POST", ["interactive", "v1", "card", "update"]) => (Route::CardByToken, None, None),
+        _ => (Route::Other, None, None),
+    };
+    (route, target, part)
 }
 
 fn bearer(head: &Parts) -> Option<&str> {
@@ -214,10 +253,45 @@ fn apply(shared: &Shared, call: &Call<'_>, app: Option<&str>, bearer: Option<&st
     let Some(app) = app else {
         return Reply::refusal(status, TOKEN_INVALID, "Invalid access token for authorization");
     };
+    if let Some(scope) = call.route.scope()
+        && state.apps.get(app).is_some_and(|app| app.lacks.contains(scope))
+    {
+        return scope_missing(scope);
+    }
+    let at = shared.journal.now();
     match call.route {
         Route::BotInfo => bot_info(&state, app),
-        _ => messages::create(&mut state, app, call, shared.journal.now()),
+        Route::Send | Route::Reply => messages::create(&mut state, app, call, at),
+        Route::Edit | Route::Patch => change::edit(&mut state, app, call),
+        Route::Recall => change::recall(&mut state, app, call),
+        Route::Message => change::get(&state, call),
+        Route::History => change::history(&state, call),
+        Route::Chat => change::chat(&state, call),
+        Route::React => reactions::add(&mut state, app, call),
+        Route::Unreact => reactions::remove(&mut state, app, call),
+        Route::Reactions => reactions::list(&state, call),
+        Route::Image | Route::File => files::upload(&mut state, app, call),
+        Route::Resource => files::download(&state, call),
+        Route::Card => cards::create(&mut state, app, call),
+        Route::CardContent => cards::content(&mut state, app, call),
+        Route::CardSettings => cards::settings(&mut state, app, call),
+        Route::CardUpdate => cards::update(&mut state, app, call),
+        Route::CardConvert => cards::convert(&state, app, call),
+        Route::CardByToken => cards::by_token(&mut state, call),
+        Route::Token | Route::Other => Reply::refusal(404, 404, "no such route"),
     }
+}
+
+fn scope_missing(scope: &str) -> Reply {
+    let msg = format!(
+        "Access denied. One of the following scopes is required: [{scope}].Please grant it in the developer console."
+    );
+    let mut reply = Reply::refusal(400, SCOPE_MISSING, &msg);
+    reply.body["error"] = json!({
+        "log_id": "1",
+        "permission_violations": [{"type": "action_scope_required", "subject": scope}],
+    });
+    reply
 }
 
 fn token(state: &mut State, body: &Value) -> Reply {
@@ -228,6 +302,7 @@ fn token(state: &mut State, body: &Value) -> Reply {
         status: 200,
         body: json!({"code": code, "msg": msg}),
         notes: Vec::new(),
+        file: None,
     };
     let fresh = state.fresh_id("t-");
     let settings = state.settings.clone();
@@ -243,7 +318,7 @@ fn token(state: &mut State, body: &Value) -> Reply {
     let (text, left, fresh) = app.issue_token(&settings, Instant::now(), || fresh);
     let body =
         json!({"code": 0, "msg": "ok", "tenant_access_token": text, "expire": left.as_secs()});
-    Reply { status: 200, body, notes: vec![Observation::Token { fresh }] }
+    Reply { status: 200, body, notes: vec![Observation::Token { fresh }], file: None }
 }
 
 fn bot_info(state: &State, app: &str) -> Reply {
@@ -255,11 +330,17 @@ fn bot_info(state: &State, app: &str) -> Reply {
         "ip_white_list": [],
         "open_id": open_id,
     });
-    Reply { status: 200, body: json!({"code": 0, "msg": "ok", "bot": bot}), notes: Vec::new() }
+    let body = json!({"code": 0, "msg": "ok", "bot": bot});
+    Reply { status: 200, body, notes: Vec::new(), file: None }
 }
 
 fn envelope(shared: &Shared, reply: &Reply) -> Response<Full<Bytes>> {
     let mut response = respond_json(reply.status, &reply.body);
+    if let Some((bytes, mime)) = &reply.file {
+        response = Response::new(Full::new(bytes.clone()));
+        let mime = HeaderValue::from_str(mime).expect("a media type fits a header");
+        response.headers_mut().insert("content-type", mime);
+    }
     let id = HeaderValue::from_str(&shared.state().fresh_id(""));
     response.headers_mut().insert("X-Tt-Logid", id.expect("hexadecimal fits a header"));
     response

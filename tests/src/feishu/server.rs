@@ -22,7 +22,7 @@ use crate::listening::{self, Listening};
 use crate::wire::{Line, Wire};
 
 /// The largest request body that is read.
-const BODY_LIMIT: usize = 1024 * 1024;
+const BODY_LIMIT: usize = 40 * 1024 * 1024;
 
 /// Starts the accept loop.
 pub(crate) fn start(shared: Arc<Shared>, listener: TcpListener, addr: SocketAddr) -> Listening {

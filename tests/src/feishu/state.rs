@@ -38,6 +38,10 @@ pub struct Settings {
     pub token_life: Duration,
     /// The same token is handed out while at least this much of its life remains.
     pub token_renewal: Duration,
+    /// How long a card streams.
+    pub streaming: Duration,
+    /// How often a message can be edited.
+    pub edits: u32,
     /// HTTP status of a refused token: 400 and 200 were both seen.
     pub token_refusal_status: u16,
     /// The `instance_id` header of event frames.
@@ -57,6 +61,8 @@ impl Default for Settings {
             uuid_memory: Duration::from_hours(1),
             token_life: Duration::from_hours(2),
             token_renewal: Duration::from_mins(30),
+            streaming: Duration::from_mins(10),
+            edits: 20,
             token_refusal_status: 400,
             instance_id: "sim-1".to_owned(),
             omitted_headers: Vec::new(),
@@ -139,6 +145,8 @@ pub(crate) struct App {
     pub(crate) bot_open_id: String,
     pub(crate) tokens: Vec<Token>,
     pub(crate) service_id: i32,
+    /// Scopes that it was not granted.
+    pub(crate) lacks: std::collections::BTreeSet<String>,
     uuids: HashMap<String, (Instant, SentMessage)>,
 }
 
@@ -149,6 +157,7 @@ impl App {
             bot_open_id: bot_open_id.to_owned(),
             tokens: Vec::new(),
             service_id,
+            lacks: std::collections::BTreeSet::new(),
             uuids: HashMap::new(),
         }
     }
@@ -195,12 +204,54 @@ pub(crate) struct Token {
 }
 
 /// A message that can be replied to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KnownMessage {
     pub(crate) chat_id: String,
     pub(crate) root_id: Option<String>,
+    pub(crate) parent_id: Option<String>,
     pub(crate) thread_id: Option<String>,
     pub(crate) gone: Option<i64>,
+    /// The app that sent it; `None`: a user.
+    pub(crate) app: Option<String>,
+    /// The user who did.
+    pub(crate) sender: String,
+    pub(crate) msg_type: String,
+    pub(crate) content: String,
+    pub(crate) created_ms: u128,
+    pub(crate) edits: u32,
+    pub(crate) reactions: Vec<Reaction>,
+    /// The messages that it forwards.
+    pub(crate) inside: Vec<Value>,
+}
+
+/// A reaction to a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Reaction {
+    pub(crate) id: String,
+    pub(crate) emoji: String,
+    pub(crate) app: String,
+}
+
+/// A picture or a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    pub(crate) mime: String,
+    pub(crate) bytes: bytes::Bytes,
+    /// Who may send it.
+    pub(crate) app: Option<String>,
+    /// `image`, or the type of a file.
+    pub(crate) kind: String,
+}
+
+/// A card that can grow.
+#[derive(Debug, Clone)]
+pub(crate) struct Card {
+    pub(crate) app: String,
+    pub(crate) content: Value,
+    pub(crate) sequence: i64,
+    pub(crate) message_id: Option<String>,
+    /// Since when it streams.
+    pub(crate) streams: Option<Instant>,
 }
 
 /// An open long connection.
@@ -235,6 +286,13 @@ pub(crate) struct State {
     pub(crate) sockets: BTreeMap<u64, Socket>,
     pub(crate) tickets: HashMap<String, Ticket>,
     pub(crate) messages: HashMap<String, KnownMessage>,
+    /// By key.
+    pub(crate) resources: HashMap<String, Resource>,
+    pub(crate) cards: HashMap<String, Card>,
+    /// How often each may still be used.
+    pub(crate) card_tokens: HashMap<String, u32>,
+    /// Chats between one user and a bot; others are groups.
+    pub(crate) direct: std::collections::HashSet<String>,
     pub(crate) deliveries: HashMap<String, Delivery>,
     /// Until when a route of an app is rate limited.
     pub(crate) windows: HashMap<(String, Route), Instant>,
@@ -290,6 +348,10 @@ impl Shared {
             sockets: BTreeMap::new(),
             tickets: HashMap::new(),
             messages: HashMap::new(),
+            resources: HashMap::new(),
+            cards: HashMap::new(),
+            card_tokens: HashMap::new(),
+            direct: std::collections::HashSet::new(),
             deliveries: HashMap::new(),
             windows: HashMap::new(),
             random: fastrand::Rng::new(),

@@ -1,25 +1,37 @@
 //! Platform `feishu`: Feishu and Lark, over the platform's long connection and its open API.
 //!
-//! Three things run side by side and never wait for each other: hearing (`socket`, `receive`), replying
-//! (`send`), and finding out who the bot is. The connection is tried for ever; what a person must mend is
+//! Four things run side by side and never wait for each other: hearing (`socket`, `receive`), replying
+//! (`send`), what is shown or fetched beside replies (`asks`), and finding out who the bot is. The connection is tried for ever; what a person must mend is
 //! said, and probed slowly. A reply to a thread needs a message in it: the one it answers, else the
 //! latest one heard there, else it goes to the chat.
 
+mod answer;
 mod api;
+mod asks;
 mod chunks;
+mod compose;
 mod connect;
 mod content;
 mod decode;
 mod discovery;
+mod drafts;
+mod edit;
 mod encode;
+mod fetch;
+mod fill;
 mod frame;
+mod health;
 mod live;
 mod memory;
+mod order;
+mod react;
 mod receive;
 mod send;
 mod socket;
 mod token;
+mod upload;
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,10 +41,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::api::{Api, Bot};
 use self::discovery::{Endpoint, Failure};
+use self::drafts::Drafts;
 use self::memory::Memory;
+use self::order::Order;
+use self::react::Working;
+use self::send::Unfinished;
 use self::socket::Ended;
 use crate::Error;
-use crate::clock;
+use crate::clock::{self, Instant};
+use crate::exchange::Exchange;
 use crate::http::{self, Http};
 use crate::platform::{Context, Events, Note, Platform, Report};
 use crate::session::{Input, Session};
@@ -80,7 +97,6 @@ impl Feishu {
 
 impl Platform for Feishu {
     async fn run(self, context: Context) -> Result<(), Error> {
-        drop(context.asks);
         let base_url = http::base_url(&self.settings.base_url)?;
         let settings = FeishuSettings { base_url, ..self.settings };
         let http = Http::new(&settings.base_url)?;
@@ -88,15 +104,23 @@ impl Platform for Feishu {
             limits: self.limits,
             api: Api::new(http, settings),
             events: context.events,
+            exchange: context.exchange,
             report: context.report,
             stop: context.stop,
             bot: watch::Sender::new(None),
             memory: Mutex::default(),
+            order: Order::default(),
+            quiet: Mutex::default(),
+            drafts: Drafts::default(),
+            unfinished: Unfinished::default(),
+            working: Working::default(),
         };
         tokio::join!(
             hear(&shared),
             send::run(&shared, context.outbound),
+            asks::run(&shared, context.asks),
             shared.stop.run_until_cancelled(learn(&shared)),
+            shared.stop.run_until_cancelled(tell(&shared)),
         );
         Ok(())
     }
@@ -107,10 +131,17 @@ struct Shared {
     limits: Limits,
     api: Api,
     events: Events,
+    exchange: Exchange,
     report: Report,
     stop: CancellationToken,
     bot: watch::Sender<Option<Bot>>,
     memory: Mutex<Memory>,
+    order: Order,
+    /// Parts of the API that need not be asked for a while.
+    quiet: Mutex<HashMap<&'static str, Instant>>,
+    drafts: Drafts,
+    unfinished: Unfinished,
+    working: Working,
 }
 
 impl Shared {
@@ -126,6 +157,19 @@ impl Shared {
     async fn known(&self) {
         // The sender is ours, so this cannot fail.
         let _ = self.bot.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Whether asking this part of the API is of no use just now.
+    fn quiet(&self, api: &'static str) -> bool {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        quiet.retain(|_, until| *until > now);
+        quiet.contains_key(api)
+    }
+
+    fn be_quiet(&self, api: &'static str, span: Duration) {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.insert(api, clock::now() + span);
     }
 
     fn account(&self) -> String {
@@ -155,6 +199,16 @@ async fn learn(shared: &Shared) {
         }
         tokio::time::sleep(pause + clock::jitter(pause / 4)).await;
         pause = (pause * 2).min(BOT_MOST);
+    }
+}
+
+/// Tells what works less than it should, whenever that changes.
+async fn tell(shared: &Shared) {
+    loop {
+        shared.api.health.changed.notified().await;
+        if let Some(outside) = shared.api.health.outside() {
+            shared.report.tell(Note::Outside(outside)).await;
+        }
     }
 }
 
@@ -205,20 +259,25 @@ impl State<'_> {
         self.works = true;
         self.down = None;
         self.session.on(Input::Proven, clock::now());
-        let note = if self.ready {
-            Note::Outside(Outside::Up)
-        } else {
+        let health = &self.shared.api.health;
+        health.connected(true);
+        tracing::info!("connected");
+        if !self.ready {
             self.ready = true;
             let account = self.shared.account();
-            Note::Ready(Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) })
-        };
-        tracing::info!("connected");
-        self.shared.report.tell(note).await;
+            let ready = Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) };
+            self.shared.report.tell(Note::Ready(ready)).await;
+            return;
+        }
+        if let Some(outside) = health.outside() {
+            self.shared.report.tell(Note::Outside(outside)).await;
+        }
     }
 
     /// There is no connection: how long to wait before the next attempt.
     async fn fails(&mut self, failure: Failure) -> Duration {
         self.works = false;
+        self.shared.api.health.connected(false);
         let now = clock::now();
         let Failure { loss, reason, remedy } = failure;
         let pause = self.session.on(Input::Lost(loss), now).map_or(Duration::ZERO, |retry| {

@@ -1,29 +1,72 @@
 //! Calls of the open API with a token, and who the bot is.
 //!
 //! A refused token is dropped, fetched once more, and the call repeated once: the platform may withdraw
-//! tokens at any time, and a client that keeps such a one fails until it is restarted.
+//! tokens at any time, and a client that keeps such a one fails until it is restarted. A throttle closes
+//! the API that it was said of for as long as it says; calls meanwhile are not made.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::worker::FeishuSettings;
-use reqwest::Method;
+use reqwest::multipart::Form;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use super::encode::{Said, judge};
+use super::answer::{Answered, Said, judge};
+use super::health::Health;
 use super::token::{NoToken, Tokens};
-use crate::http::Http;
-use crate::json::{member, parse, text_of};
+use crate::clock::{self, Instant};
+use crate::http::{Answer, Http, Stream, Within};
+use crate::json::{brief, member, text_of};
 
 const BOT_INFO: &str = "/open-apis/bot/v3/info";
 const RESET: &str = "x-ogw-ratelimit-reset";
 /// While a person has to mend the credentials.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+/// After a throttle that does not say for how long.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MOST: Duration = Duration::from_mins(5);
+/// Of an answer.
+const BODY_MAX: usize = 1024 * 1024;
+/// For a call.
+const CALL: Duration = Duration::from_secs(10);
+/// For an upload, besides what its size needs at a slow line's pace.
+const UPLOAD: Duration = Duration::from_secs(30);
+const UPLOAD_BYTES_PER_SECOND: u64 = 64 * 1024;
+
+/// A call of the open API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Call {
+    /// Which, as throttles count.
+    pub(super) api: &'static str,
+    /// How.
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) path: String,
+    /// The JSON to send; null for none.
+    pub(super) body: Value,
+}
+
+impl Call {
+    /// A call.
+    pub(super) fn new(api: &'static str, method: Method, path: String, body: Value) -> Self {
+        Self { api, method, path, body }
+    }
+
+    /// A call that asks.
+    pub(super) fn get(api: &'static str, path: String) -> Self {
+        Self::new(api, Method::GET, path, Value::Null)
+    }
+}
 
 /// The open API, as one app.
 pub(super) struct Api {
     pub(super) http: Http,
     pub(super) settings: FeishuSettings,
+    pub(super) health: Health,
     tokens: Tokens,
+    pauses: Mutex<HashMap<&'static str, Instant>>,
 }
 
 /// Who the bot is.
@@ -38,68 +81,172 @@ pub(super) struct Bot {
 impl Api {
     /// Of the app in `settings`.
     pub(super) fn new(http: Http, settings: FeishuSettings) -> Self {
-        Self { http, settings, tokens: Tokens::new() }
+        let (health, tokens, pauses) = (Health::default(), Tokens::new(), Mutex::default());
+        Self { http, settings, health, tokens, pauses }
     }
 
-    /// Posts `body`.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Said {
-        self.call(Method::POST, path, Some(body)).await.0
+    /// Makes a call.
+    pub(super) async fn call(&self, call: &Call) -> Answered {
+        let within = Within { head: CALL, stall: CALL, whole: CALL, body: BODY_MAX };
+        self.asked(call.api, within, async || {
+            let url = format!("{}{}", self.settings.base_url, call.path);
+            let request = self.http.client().request(call.method.clone(), url);
+            let is_bare = call.body.is_null();
+            Ok(if is_bare { request } else { request.json(&call.body) })
+        })
+        .await
+    }
+
+    /// Uploads `bytes` and what belongs to them, which `form` makes: once more if the token has to be
+    /// fetched anew.
+    pub(super) async fn upload(
+        &self,
+        api: &'static str,
+        path: &str,
+        bytes: u64,
+        form: impl AsyncFn() -> Result<Form, String>,
+    ) -> Answered {
+        let whole = UPLOAD + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SECOND);
+        let within = Within { head: whole, stall: CALL, whole, body: BODY_MAX };
+        self.asked(api, within, async || {
+            let url = format!("{}{path}", self.settings.base_url);
+            Ok(self.http.client().post(url).multipart(form().await?))
+        })
+        .await
+    }
+
+    /// Opens a download; its bytes are read by the caller.
+    pub(super) async fn download(&self, api: &'static str, path: &str) -> Result<Stream, Said> {
+        for _ in 0..2 {
+            let token = self.ready(api).await?;
+            let url = format!("{}{path}", self.settings.base_url);
+            let request = self.http.client().get(url).bearer_auth(token.expose());
+            // The bytes have limits of their own, the beginning has this one.
+            let opening = Stream::open(request.timeout(Duration::from_hours(1)));
+            let opened = tokio::time::timeout(CALL, opening).await;
+            let opened = opened.map_err(|_| Said::later("no answer in time"))?;
+            let mut stream = opened.map_err(|e| Said::later(e.why))?;
+            let is_json = stream.header("content-type").is_some_and(|it| it.contains("json"));
+            if stream.status() == 200 && !is_json {
+                return Ok(stream);
+            }
+            let reset = stream.header(RESET).map(str::to_owned);
+            let status = stream.status();
+            let body = tokio::time::timeout(CALL, stream.rest(BODY_MAX)).await;
+            let body = body.map_err(|_| Said::later("no answer in time"))?.map_err(Said::later)?;
+            match self.judged(api, status, reset.as_deref(), &body).said {
+                Said::Token => self.tokens.drop_refused(&token),
+                Said::Done => return Err(Said::later("the platform brings no file")),
+                said => return Err(said),
+            }
+        }
+        Err(Said::Token)
     }
 
     /// Asks who the bot is.
     pub(super) async fn bot(&self) -> Result<Bot, String> {
-        let (said, body) = self.call(Method::GET, BOT_INFO, None).await;
-        let why = match said {
-            Said::Done(_) => {
+        let answered = self.call(&Call::get("bot", BOT_INFO.to_owned())).await;
+        let why = match answered.said {
+            Said::Done => {
                 // Unlike elsewhere, not within `data`.
-                let answer = parse(&body);
-                let bot = member(&answer, "bot");
+                let bot = member(&answered.body, "bot");
                 let open_id = text_of(bot, "open_id").to_owned();
                 if !open_id.is_empty() {
                     return Ok(Bot { open_id, name: text_of(bot, "app_name").to_owned() });
                 }
                 "the app has no bot; add the bot feature in the developer console".to_owned()
             }
-            Said::Token => "the platform refuses its own tokens".to_owned(),
-            Said::Gone(why) | Said::Never(why) | Said::Later { reason: why, .. } => why,
+            said => said.why(),
         };
         Err(format!("ask who the bot is: {why}"))
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (Said, Vec<u8>) {
-        let mut refused = (Said::Token, Vec::new());
+    async fn asked(
+        &self,
+        api: &'static str,
+        within: Within,
+        build: impl AsyncFn() -> Result<RequestBuilder, String>,
+    ) -> Answered {
+        let mut refused = Answered::bare(Said::Token);
         for _ in 0..2 {
-            let token = match self.tokens.get(&self.http, &self.settings).await {
+            let token = match self.ready(api).await {
                 Ok(token) => token,
-                Err(NoToken::Outage(reason)) => return (later(reason, None), Vec::new()),
-                // The reply is not to blame, and a person may mend it.
-                Err(NoToken::Refused(reason)) => {
-                    return (later(reason, Some(REFUSED_PAUSE)), Vec::new());
-                }
+                Err(said) => return Answered::bare(said),
             };
-            let url = format!("{}{path}", self.settings.base_url);
-            let mut request =
-                self.http.client().request(method.clone(), url).bearer_auth(token.expose());
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let answer = match self.http.call(request).await {
+            let request = match build().await {
+                Ok(request) => request.bearer_auth(token.expose()),
+                // Nothing of ours can be read: that does not pass.
+                Err(reason) => return Answered::bare(Said::Never { code: 0, reason }),
+            };
+            let answer = match self.http.call_within(request, within).await {
                 Ok(answer) => answer,
-                Err(reason) => return (later(reason, None), Vec::new()),
+                Err(lost) => return Answered::bare(Said::later(lost.why)),
             };
-            let reset = answer.headers.get(RESET).and_then(|value| value.to_str().ok());
-            let said = judge(answer.status, reset, &answer.body);
-            if said != Said::Token {
-                return (said, answer.body);
+            let Answer { status, headers, body } = answer;
+            let reset = headers.get(RESET).and_then(|value| value.to_str().ok());
+            let answered = self.judged(api, status, reset, &body);
+            if answered.said != Said::Token {
+                return with_log_id(answered, &headers);
             }
             self.tokens.drop_refused(&token);
-            refused.1 = answer.body;
+            refused = answered;
         }
         refused
     }
+
+    /// A token, unless the API is closed just now.
+    async fn ready(&self, api: &'static str) -> Result<protocol::worker::Secret, Said> {
+        if let Some(left) = self.closed(api, clock::now()) {
+            let reason = "the platform asked for a pause".to_owned();
+            // A part of a millisecond too early would be too early.
+            return Err(Said::Later { reason, after_ms: Some(millis(left) + 1), pause: false });
+        }
+        self.tokens.get(&self.http, &self.settings).await.map_err(|why| match why {
+            NoToken::Outage(reason) => Said::later(reason),
+            // The reply is not to blame, and a person may mend it.
+            NoToken::Refused(reason) => {
+                Said::Later { reason, after_ms: Some(millis(REFUSED_PAUSE)), pause: false }
+            }
+        })
+    }
+
+    fn judged(&self, api: &'static str, status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
+        let mut answered = judge(status, reset, body);
+        match &answered.said {
+            Said::Done => self.health.granted(api),
+            Said::Denied(reason) => self.health.denied(api, reason),
+            _ => {}
+        }
+        if let Said::Later { after_ms, pause: true, .. } = &mut answered.said {
+            let pause = after_ms.map_or(PAUSE, Duration::from_millis).min(PAUSE_MOST);
+            *after_ms = Some(millis(pause));
+            self.pauses().insert(api, clock::now() + pause);
+        }
+        answered
+    }
+
+    fn closed(&self, api: &'static str, now: Instant) -> Option<Duration> {
+        let mut pauses = self.pauses();
+        pauses.retain(|_, until| *until > now);
+        pauses.get(api).map(|until| until.duration_since(now))
+    }
+
+    fn pauses(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Instant>> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn later(reason: String, after: Option<Duration>) -> Said {
-    let after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-    Said::Later { reason, after_ms }
+/// The platform's support asks for this number.
+fn with_log_id(mut answered: Answered, headers: &reqwest::header::HeaderMap) -> Answered {
+    let id = headers.get("x-tt-logid").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if let Said::Never { reason, .. } = &mut answered.said
+        && !id.is_empty()
+    {
+        reason.push_str(&format!(" [log {}]", brief(id)));
+    }
+    answered
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

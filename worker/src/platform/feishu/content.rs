@@ -5,6 +5,7 @@
 //! where in a sentence it was named may matter to the agent. What cannot be shown is named in brackets.
 
 use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
 use protocol::event::Part;
 use serde_json::Value;
@@ -13,6 +14,12 @@ use crate::json::{list_of, member, text_of};
 
 /// Everybody, as it stands in a text.
 pub(super) const ALL: &str = "@_all";
+
+/// Of a message of the platform itself, in bytes.
+const SYSTEM_MAX: usize = 4000;
+/// Of messages within one that forwards them.
+const FORWARDED_MAX: usize = 100;
+const FORWARDED_BYTES: usize = 64 * 1024;
 
 /// One entry of a message's list of mentions.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,12 +62,125 @@ pub(super) fn render(kind: &str, content: &Value, mentions: &[Mentioned]) -> Con
         }
         "share_chat" => bracketed("shared chat", text_of(content, "chat_id")),
         "share_user" => bracketed("shared contact", text_of(content, "user_id")),
-        "location" => bracketed("location", text_of(content, "name")),
+        "location" => location(content),
+        "todo" => todo(content, mentions, &mut parts),
+        "vote" => list("vote", text_of(content, "topic"), list_of(content, "options")),
+        "system" => system(content),
+        "calendar" | "general_calendar" | "share_calendar_event" => {
+            spanned("calendar event", text_of(content, "summary"), content)
+        }
+        "video_chat" => spanned("video call", text_of(content, "topic"), content),
+        "hongbao" => bracketed("red packet", text_of(content, "text")),
+        // What it forwards has to be asked for: see `forwarded`.
         "merge_forward" => "[forwarded messages]".to_owned(),
         "" => "[message]".to_owned(),
         other => bracketed(other, ""),
     };
     Content { text, parts }
+}
+
+/// Messages that one forwards, as the platform tells of them: type, sender and content of each.
+pub(super) fn forwarded<'a>(messages: impl Iterator<Item = (&'a str, &'a str, Value)>) -> String {
+    let mut lines = vec!["[forwarded messages]".to_owned()];
+    for (kind, sender, content) in messages.take(FORWARDED_MAX) {
+        let words = render(kind, &content, &[]).text;
+        lines.push(match sender {
+            "" => format!("> {}", words.replace('\n', "\n> ")),
+            sender => format!("> {sender}: {}", words.replace('\n', "\n> ")),
+        });
+    }
+    let mut text = lines.join("\n");
+    if text.len() > FORWARDED_BYTES {
+        text.truncate(text.floor_char_boundary(FORWARDED_BYTES));
+        text.push_str(" […]");
+    }
+    text
+}
+
+fn location(content: &Value) -> String {
+    let degrees = |name| match member(content, name) {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    let (latitude, longitude) = (degrees("latitude"), degrees("longitude"));
+    let place = match (latitude.is_empty() || longitude.is_empty(), text_of(content, "name")) {
+        (true, name) => name.to_owned(),
+        (false, "") => format!("{latitude}, {longitude}"),
+        (false, name) => format!("{name} ({latitude}, {longitude})"),
+    };
+    bracketed("location", &place)
+}
+
+fn todo(content: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>) -> String {
+    let summary = match member(content, "summary") {
+        Value::String(text) => text.clone(),
+        summary => post(summary, mentions, parts),
+    };
+    match time(member(content, "due_time")) {
+        Some(due) => bracketed("task", &format!("{}, due {due}", summary.trim())),
+        None => bracketed("task", summary.trim()),
+    }
+}
+
+fn list(word: &str, title: &str, options: &[Value]) -> String {
+    let option = |value: &Value| match value {
+        Value::String(text) => format!("\n- {text}"),
+        other => format!("\n- {}", text_of(other, "text")),
+    };
+    bracketed(word, title) + &options.iter().take(100).map(option).collect::<String>()
+}
+
+/// A sentence with places for names. One pass, and bounded: a name may look like a place.
+fn system(content: &Value) -> String {
+    let mut text = String::new();
+    let mut rest = text_of(content, "template");
+    while text.len() < SYSTEM_MAX
+        && let Some((before, after)) = rest.split_once('{')
+        && let Some((name, behind)) = after.split_once('}')
+    {
+        text.push_str(before);
+        match member(content, name) {
+            Value::String(value) => text.push_str(value),
+            Value::Array(values) => {
+                let name =
+                    |it: &'_ Value| it.as_str().unwrap_or_else(|| text_of(it, "name")).to_owned();
+                let names: Vec<_> =
+                    values.iter().map(name).filter(|it| !it.is_empty()).take(20).collect();
+                text.push_str(&names.join(", "));
+            }
+            _ => {}
+        }
+        rest = behind;
+    }
+    text.push_str(rest);
+    if text.trim().is_empty() {
+        text_of(member(content, "divider_text"), "text").clone_into(&mut text);
+    }
+    let text = text.trim();
+    bracketed(
+        "system message",
+        text.get(..text.floor_char_boundary(SYSTEM_MAX)).unwrap_or_default(),
+    )
+}
+
+fn spanned(word: &str, title: &str, content: &Value) -> String {
+    let (start, end) = (time(member(content, "start_time")), time(member(content, "end_time")));
+    let span = match (start, end) {
+        (Some(start), Some(end)) => format!("{start} to {end}"),
+        (Some(start), None) => start,
+        _ => String::new(),
+    };
+    let parts: Vec<_> = [title, &span].into_iter().filter(|part| !part.is_empty()).collect();
+    bracketed(word, &parts.join(", "))
+}
+
+/// Milliseconds since 1970, also as text, for people.
+fn time(value: &Value) -> Option<String> {
+    let ms = value.as_i64().or_else(|| value.as_str()?.parse().ok())?;
+    let ms = u64::try_from(ms).ok().filter(|ms| (1..4_102_444_800_000).contains(ms))?;
+    let at = UNIX_EPOCH + Duration::from_millis(ms);
+    Some(humantime::format_rfc3339_seconds(at).to_string())
 }
 
 /// Replaces the keys in `text` by names. One pass, so that a name that looks like a key stays a name.
@@ -258,7 +378,45 @@ mod tests {
                 "[card: T\nx]",
                 None,
             ),
-            ("hongbao", json!({}), "[hongbao]", None),
+            (
+                "location",
+                json!({"name": "here", "latitude": "52.5", "longitude": 13.4}),
+                "[location: here (52.5, 13.4)]",
+                None,
+            ),
+            (
+                "todo",
+                json!({"summary": {"title": "", "content": [[{"tag": "text", "text": "do"}]]}, "due_time": "1700000000000"}),
+                "[task: do, due 2023-11-14T22:13:20Z]",
+                None,
+            ),
+            (
+                "vote",
+                json!({"topic": "t", "options": ["a", {"text": "b"}]}),
+                "[vote: t]\n- a\n- b",
+                None,
+            ),
+            (
+                "system",
+                json!({"template": "{from_user} invited {to_chatters}", "from_user": ["Ann"], "to_chatters": [{"name": "Bob"}, "Cy"]}),
+                "[system message: Ann invited Bob, Cy]",
+                None,
+            ),
+            (
+                "share_calendar_event",
+                json!({"summary": "s", "start_time": 1_700_000_000_000_u64}),
+                "[calendar event: s, 2023-11-14T22:13:20Z]",
+                None,
+            ),
+            ("video_chat", json!({"topic": "t"}), "[video call: t]", None),
+            (
+                "folder",
+                json!({"file_key": "k", "file_name": "d"}),
+                "[folder: d]",
+                Some(("folder", Some("d"))),
+            ),
+            ("hongbao", json!({"text": "x"}), "[red packet: x]", None),
+            ("brand_new", json!({}), "[brand_new]", None),
             ("image", json!(null), "[image]", None),
         ];
         for (kind, content, text, part) in cases {

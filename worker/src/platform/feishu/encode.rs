@@ -1,47 +1,17 @@
-//! A reply, from our shape into requests of the open API, and what their answers mean. Pure.
+//! Calls of the open API that carry a reply. Pure.
 //!
-//! Every request carries a `uuid` derived from the reply's key: for an hour the platform makes at most
-//! one message of it, so that repeating a reply, in whole or in part, is harmless. Answers are judged by
-//! their `code`; one without (a gateway's page) says nothing about the reply.
+//! Every message carries a `uuid` derived from the reply's key: for an hour the platform makes at most
+//! one message of it, so that repeating a reply, in whole or in part, is harmless.
 
 use protocol::event::Outbound;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::json::{brief, member, number_of, parse, text_of};
-use crate::text;
+use super::api::Call;
+use super::compose::{Form, Message};
 
 const MESSAGES: &str = "/open-apis/im/v1/messages";
-/// Of a part, in bytes of the request's body. The platform takes 150 KB; people read less at a time.
-const PART_MAX: usize = 30_000;
-
-/// One call of the open API.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Call {
-    /// Path and query.
-    pub(super) path: String,
-    /// The JSON to post.
-    pub(super) body: Value,
-}
-
-/// What the platform says to a call.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Said {
-    /// Done; the id of the message, if it told.
-    Done(Option<String>),
-    /// The token is not good any more.
-    Token,
-    /// The message to reply to is gone.
-    Gone(String),
-    /// It will never be done.
-    Never(String),
-    /// Not now.
-    Later {
-        /// Why.
-        reason: String,
-        /// The platform's wish.
-        after_ms: Option<u64>,
-    },
-}
+const CARDS: &str = "/open-apis/cardkit/v1/cards";
 
 /// Where a reply goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,11 +23,15 @@ pub(super) enum To<'a> {
 }
 
 impl<'a> To<'a> {
-    /// Where `outbound` wants to go. A thread cannot be addressed, only a message in it can: `latest` is
+    /// Where a reply wants to go. A thread cannot be addressed, only a message in it can: `latest` is
     /// one, for a reply to a thread that names none. Without any it goes to the chat.
-    pub(super) fn of(outbound: &'a Outbound, latest: Option<&'a str>) -> Self {
-        let in_thread = outbound.thread_id.is_some();
-        let target = outbound.reply_to.as_deref().or(latest.filter(|_| in_thread));
+    pub(super) fn of(
+        thread: Option<&str>,
+        reply_to: Option<&'a str>,
+        latest: Option<&'a str>,
+    ) -> Self {
+        let in_thread = thread.is_some();
+        let target = reply_to.or(latest.filter(|_| in_thread));
         match target.filter(|id| is_plain(id)) {
             Some(id) => Self::Message { id, in_thread },
             None => Self::Chat { instead: false },
@@ -65,211 +39,257 @@ impl<'a> To<'a> {
     }
 }
 
-/// The texts that `outbound` becomes, one message each.
-pub(super) fn parts(outbound: &Outbound) -> Vec<String> {
-    text::split(&outbound.content.text, PART_MAX, cost)
+/// Which attempt at which part this is. Another request must have another name, or the platform might
+/// repeat its refusal of the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Name<'a> {
+    /// Of the reply.
+    pub(super) key: &'a str,
+    /// Of the part.
+    pub(super) index: usize,
+    /// The form that it fell back to.
+    pub(super) detour: Option<Form>,
 }
 
-/// The call that sends part `index`.
-pub(super) fn call(outbound: &Outbound, to: To<'_>, index: usize, text: &str) -> Call {
-    let content = json!({ "text": text }).to_string();
-    // Another request must have another uuid, or the platform might repeat its refusal of the first.
-    let instead = if to == (To::Chat { instead: true }) { "c" } else { "" };
-    let uuid = match index {
-        0 => format!("{}{instead}", outbound.key),
-        _ => format!("{}-{index}{instead}", outbound.key),
-    };
+impl<'a> Name<'a> {
+    /// Of a part.
+    pub(super) fn new(outbound: &'a Outbound, index: usize) -> Self {
+        Self { key: &outbound.key, index, detour: None }
+    }
+
+    fn uuid(self, to: To<'_>) -> String {
+        let index = if self.index == 0 { String::new() } else { format!("-{}", self.index) };
+        let instead = if to == (To::Chat { instead: true }) { "c" } else { "" };
+        let detour = match self.detour {
+            None => "",
+            Some(Form::Text) => "t",
+            Some(Form::Post) => "p",
+            Some(Form::Card) => "i",
+        };
+        format!("{}{index}{instead}{detour}", self.key)
+    }
+}
+
+/// The call that sends a message.
+pub(super) fn send(name: Name<'_>, chat_id: &str, to: To<'_>, message: &Message) -> Call {
+    let (kind, content, uuid) = (message.kind, message.content.as_str(), name.uuid(to));
     match to {
-        To::Message { id, in_thread } => Call {
-            path: format!("{MESSAGES}/{id}/reply"),
-            body: json!({
-                "msg_type": "text", "content": content, "reply_in_thread": in_thread, "uuid": uuid,
-            }),
-        },
-        To::Chat { .. } => Call {
-            path: format!("{MESSAGES}?receive_id_type=chat_id"),
-            body: json!({
-                "receive_id": outbound.chat_id, "msg_type": "text", "content": content, "uuid": uuid,
-            }),
-        },
-    }
-}
-
-/// Judges an answer. `reset` is the header in which a throttle says how many seconds it lasts.
-pub(super) fn judge(status: u16, reset: Option<&str>, body: &[u8]) -> Said {
-    let answer = parse(body);
-    let after_ms = reset.and_then(|seconds| seconds.trim().parse::<u64>().ok());
-    let after_ms = after_ms.map(|seconds| seconds.saturating_mul(1000));
-    let Some(code) = number_of(&answer, "code") else {
-        return Said::Later { reason: format!("the platform answers HTTP {status}"), after_ms };
-    };
-    let said = format!("{code} {}", brief(text_of(&answer, "msg")));
-    match code {
-        0 => Said::Done(
-            Some(text_of(member(&answer, "data"), "message_id"))
-                .filter(|id| !id.is_empty())
-                .map(str::to_owned),
-        ),
-        99_991_661 | 99_991_663 | 99_991_664 | 99_991_668 | 99_991_671 => Said::Token,
-        230_011 | 230_110 => Said::Gone(said),
-        99_991_400 | 11_232 | 230_020 | 1500 => Said::Later { reason: said, after_ms },
-        _ if status == 429 || status >= 500 => Said::Later { reason: said, after_ms },
-        _ => Said::Never(match hint(code) {
-            Some(hint) => format!("{said} ({hint})"),
-            None => said,
-        }),
-    }
-}
-
-fn hint(code: i64) -> Option<&'static str> {
-    match code {
-        99_991_672 => {
-            Some("grant the app the missing scope in the developer console and publish a version")
+        To::Message { id, in_thread } => {
+            let body = json!({
+                "msg_type": kind, "content": content, "reply_in_thread": in_thread, "uuid": uuid,
+            });
+            Call::new("reply", Method::POST, format!("{MESSAGES}/{id}/reply"), body)
         }
-        99_992_361 => Some("the id belongs to another app"),
-        230_002 => Some("the bot is not in this chat: add it"),
-        230_013 => Some("the user is not among those for whom the app is available"),
-        230_025 => Some("the message is too long"),
-        _ => None,
+        To::Chat { .. } => {
+            let path = format!("{MESSAGES}?receive_id_type={}", receiver(chat_id));
+            let body = json!({
+                "receive_id": chat_id, "msg_type": kind, "content": content, "uuid": uuid,
+            });
+            Call::new("send", Method::POST, path, body)
+        }
     }
 }
 
-/// The bytes of a character in a request: twice escaped, because the content is JSON in a string.
-fn cost(c: char) -> usize {
-    match c {
-        '"' | '\\' => 4,
-        '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 3,
-        c if c < ' ' => 7,
-        c => c.len_utf8(),
+/// What sort of id this is.
+fn receiver(id: &str) -> &'static str {
+    match id.split_once('_').map(|(prefix, _)| prefix) {
+        Some("ou") => "open_id",
+        Some("on") => "union_id",
+        _ => "chat_id",
     }
+}
+
+/// The call that makes a message of ours another one. `None`: this is no id.
+pub(super) fn edit(message_id: &str, message: &Message) -> Option<Call> {
+    let path = format!("{MESSAGES}/{}", plain(message_id)?);
+    Some(match message.kind {
+        "interactive" => {
+            Call::new("patch", Method::PATCH, path, json!({ "content": message.content }))
+        }
+        kind => {
+            let body = json!({"msg_type": kind, "content": message.content});
+            Call::new("edit", Method::PUT, path, body)
+        }
+    })
+}
+
+/// The call that takes a message of ours back.
+pub(super) fn recall(message_id: &str) -> Option<Call> {
+    let path = format!("{MESSAGES}/{}", plain(message_id)?);
+    Some(Call::new("recall", Method::DELETE, path, Value::Null))
+}
+
+/// The call that asks for a message.
+pub(super) fn message(message_id: &str) -> Option<Call> {
+    Some(Call::get("message", format!("{MESSAGES}/{}", plain(message_id)?)))
+}
+
+/// The call that asks for a chat.
+pub(super) fn chat(chat_id: &str) -> Option<Call> {
+    Some(Call::get("chat", format!("/open-apis/im/v1/chats/{}", plain(chat_id)?)))
+}
+
+/// The call that reacts.
+pub(super) fn react(message_id: &str, emoji: &str) -> Option<Call> {
+    let path = format!("{MESSAGES}/{}/reactions", plain(message_id)?);
+    let body = json!({"reaction_type": {"emoji_type": emoji}});
+    Some(Call::new("react", Method::POST, path, body))
+}
+
+/// The call that takes a reaction back.
+pub(super) fn unreact(message_id: &str, reaction_id: &str) -> Option<Call> {
+    // The platform makes ids of reactions of any characters.
+    let id: String = url::form_urlencoded::byte_serialize(reaction_id.as_bytes()).collect();
+    let path = format!("{MESSAGES}/{}/reactions/{id}", plain(message_id)?);
+    Some(Call::new("unreact", Method::DELETE, path, Value::Null))
+}
+
+/// The call that lists reactions, `page` by page.
+pub(super) fn reactions(message_id: &str, page: Option<&str>) -> Option<Call> {
+    let mut path = format!("{MESSAGES}/{}/reactions?page_size=50", plain(message_id)?);
+    if let Some(page) = page {
+        let page: String = url::form_urlencoded::byte_serialize(page.as_bytes()).collect();
+        path = format!("{path}&page_token={page}");
+    }
+    Some(Call::get("reactions", path))
+}
+
+/// The path of the bytes of a part.
+pub(super) fn resource(message_id: &str, handle: &str, kind: &str) -> Option<String> {
+    let key: String = url::form_urlencoded::byte_serialize(handle.as_bytes()).collect();
+    let is_path = handle.is_empty() || matches!(handle, "." | "..");
+    if is_path {
+        return None;
+    }
+    Some(format!("{MESSAGES}/{}/resources/{key}?type={kind}", plain(message_id)?))
+}
+
+/// The delayed update of a card that somebody pressed, by the token that came with it.
+pub(super) fn card_by_token(token: &str, card: &Value) -> Call {
+    let path = "/open-apis/interactive/v1/card/update".to_owned();
+    Call::new("card_by_token", Method::POST, path, json!({"token": token, "card": card}))
+}
+
+/// The call that makes a card which can grow.
+pub(super) fn card(card: &Value) -> Call {
+    let body = json!({"type": "card_json", "data": card.to_string()});
+    Call::new("card", Method::POST, CARDS.to_owned(), body)
+}
+
+/// The message that shows it.
+pub(super) fn card_message(card_id: &str) -> Message {
+    Message::new("interactive", &json!({"type": "card", "data": {"card_id": card_id}}))
+}
+
+/// The call that asks which card a message shows.
+pub(super) fn card_of(message_id: &str) -> Call {
+    let body = json!({ "message_id": message_id });
+    Call::new("card_of", Method::POST, format!("{CARDS}/id_convert"), body)
+}
+
+/// The call that shows more words in a card.
+pub(super) fn card_words(card_id: &str, element: &str, words: &str, sequence: u32) -> Option<Call> {
+    let path = format!("{CARDS}/{}/elements/{element}/content", plain(card_id)?);
+    let uuid = format!("w{sequence}");
+    let body = json!({"content": words, "sequence": sequence, "uuid": uuid});
+    Some(Call::new("card_words", Method::PUT, path, body))
+}
+
+/// The call that says that a card grows no more.
+pub(super) fn card_done(card_id: &str, sequence: u32) -> Option<Call> {
+    let path = format!("{CARDS}/{}/settings", plain(card_id)?);
+    let settings = json!({"config": {"streaming_mode": false}}).to_string();
+    let body = json!({"settings": settings, "sequence": sequence, "uuid": format!("s{sequence}")});
+    Some(Call::new("card_settings", Method::PATCH, path, body))
+}
+
+/// The call that makes a card another one.
+pub(super) fn card_whole(card_id: &str, card: &Value, sequence: u32) -> Option<Call> {
+    let path = format!("{CARDS}/{}", plain(card_id)?);
+    let card = json!({"type": "card_json", "data": card.to_string()});
+    let body = json!({"card": card, "sequence": sequence, "uuid": format!("c{sequence}")});
+    Some(Call::new("card_whole", Method::PUT, path, body))
+}
+
+fn plain(id: &str) -> Option<&str> {
+    is_plain(id).then_some(id)
 }
 
 /// Ids come back from agents; one that is none must not become a part of a path.
-fn is_plain(id: &str) -> bool {
+pub(super) fn is_plain(id: &str) -> bool {
     !id.is_empty()
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use protocol::id::OutboundId;
-
-    use protocol::content::Content;
-
     use super::*;
 
-    fn outbound(text: &str) -> Outbound {
-        Outbound {
-            id: OutboundId(1),
-            key: "k".repeat(40),
-            chat_id: "oc_1".to_owned(),
-            thread_id: None,
-            reply_to: None,
-            content: Content::text(text.to_owned()),
-            attempt: 1,
-            draft_key: String::new(),
-            draft_id: None,
-        }
+    fn name(key: &str, index: usize) -> Name<'_> {
+        Name { key, index, detour: None }
     }
 
     #[test]
     fn a_reply_goes_to_its_message_and_in_its_thread() {
-        let plain = outbound("x");
-        assert_eq!(To::of(&plain, Some("om_9")), To::Chat { instead: false });
-        let reply = Outbound { reply_to: Some("om_1".to_owned()), ..plain.clone() };
-        assert_eq!(To::of(&reply, None), To::Message { id: "om_1", in_thread: false });
-        let threaded = Outbound { thread_id: Some("omt_1".to_owned()), ..plain };
-        assert_eq!(To::of(&threaded, None), To::Chat { instead: false });
-        assert_eq!(To::of(&threaded, Some("om_9")), To::Message { id: "om_9", in_thread: true });
-        let both = Outbound { reply_to: Some("om_1".to_owned()), ..threaded };
-        assert_eq!(To::of(&both, Some("om_9")), To::Message { id: "om_1", in_thread: true });
-        let hostile = Outbound { reply_to: Some("../../x?y".to_owned()), ..both };
-        assert_eq!(To::of(&hostile, None), To::Chat { instead: false });
+        assert_eq!(To::of(None, None, Some("om_9")), To::Chat { instead: false });
+        let plain = To::of(None, Some("om_1"), None);
+        assert_eq!(plain, To::Message { id: "om_1", in_thread: false });
+        assert_eq!(To::of(Some("omt_1"), None, None), To::Chat { instead: false });
+        let latest = To::of(Some("omt_1"), None, Some("om_9"));
+        assert_eq!(latest, To::Message { id: "om_9", in_thread: true });
+        let both = To::of(Some("omt_1"), Some("om_1"), Some("om_9"));
+        assert_eq!(both, To::Message { id: "om_1", in_thread: true });
+        let hostile = To::of(Some("omt_1"), Some("../../x?y"), None);
+        assert_eq!(hostile, To::Chat { instead: false });
     }
 
     #[test]
     fn calls_say_what_the_platform_wants_to_hear() {
-        let call =
-            super::call(&outbound("x"), To::Message { id: "om_1", in_thread: true }, 0, "a\"b\n");
+        let key = "k".repeat(40);
+        let message = Message::new("text", &json!({"text": "a\"b\n"}));
+        let to = To::Message { id: "om_1", in_thread: true };
+        let call = send(name(&key, 0), "oc_1", to, &message);
         assert_eq!(call.path, "/open-apis/im/v1/messages/om_1/reply");
         let expected = json!({
-            "msg_type": "text", "content": r#"{"text":"a\"b\n"}"#, "reply_in_thread": true, "uuid": "k".repeat(40),
+            "msg_type": "text", "content": r#"{"text":"a\"b\n"}"#, "reply_in_thread": true, "uuid": key,
         });
         assert_eq!(call.body, expected);
-        let call = super::call(&outbound("x"), To::Chat { instead: false }, 3, "y");
+        let chat = To::Chat { instead: false };
+        let call = send(name(&key, 3), "oc_1", chat, &message);
         assert_eq!(call.path, "/open-apis/im/v1/messages?receive_id_type=chat_id");
         assert_eq!(call.body["receive_id"], "oc_1");
-        assert_eq!(call.body["uuid"], format!("{}-3", "k".repeat(40)));
+        assert_eq!(call.body["uuid"], format!("{key}-3"));
+        let person = send(name(&key, 0), "ou_1", chat, &message);
+        assert_eq!(person.path, "/open-apis/im/v1/messages?receive_id_type=open_id");
+        let edit = |kind| edit("om_1", &Message::new(kind, &json!({}))).unwrap();
+        assert_eq!((edit("post").method, edit("interactive").method), (Method::PUT, Method::PATCH));
+    }
+
+    #[test]
+    fn what_is_no_id_is_no_path() {
+        for hostile in ["", "../x", "a/b", "a?b", "a b", "é"] {
+            assert!(recall(hostile).or(message(hostile)).or(react(hostile, "OK")).is_none());
+            assert!(resource(hostile, "k", "image").is_none());
+        }
+        assert!(resource("om_1", "..", "file").is_none());
+        let found = resource("om_1", "a/../b?c", "file").unwrap();
+        assert_eq!(found, "/open-apis/im/v1/messages/om_1/resources/a%2F..%2Fb%3Fc?type=file");
     }
 
     #[test]
     fn every_part_and_every_detour_has_a_uuid_of_its_own() {
-        let outbound = outbound("x");
-        let to = [To::Message { id: "om_1", in_thread: false }, To::Chat { instead: true }];
-        let uuid = |to, index| {
-            super::call(&outbound, to, index, "x").body["uuid"].as_str().unwrap().to_owned()
-        };
-        let mut all: Vec<_> = to.iter().flat_map(|to| (0..1000).map(|i| uuid(*to, i))).collect();
+        let key = "k".repeat(40);
+        let tos = [To::Message { id: "om_1", in_thread: false }, To::Chat { instead: true }];
+        let detours = [None, Some(Form::Text), Some(Form::Post)];
+        let mut all: Vec<String> = Vec::new();
+        for to in tos {
+            for detour in detours {
+                all.extend((0..1000).map(|i| Name { detour, ..name(&key, i) }.uuid(to)));
+            }
+        }
         assert!(all.iter().all(|uuid| uuid.len() <= 50));
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 2000);
-    }
-
-    #[test]
-    fn answers_are_sorted() {
-        let judge = |status, body: &str| super::judge(status, Some("7"), body.as_bytes());
-        let done = r#"{"code":0,"data":{"message_id":"om_1"}}"#;
-        assert_eq!(judge(200, done), Said::Done(Some("om_1".to_owned())));
-        assert_eq!(judge(200, r#"{"code":0}"#), Said::Done(None));
-        for code in [99_991_661, 99_991_663, 99_991_664, 99_991_668, 99_991_671] {
-            assert_eq!(judge(400, &format!(r#"{{"code":{code}}}"#)), Said::Token);
-            assert_eq!(judge(200, &format!(r#"{{"code":{code}}}"#)), Said::Token);
-        }
-        for code in [230_011, 230_110] {
-            assert!(matches!(judge(400, &format!(r#"{{"code":{code}}}"#)), Said::Gone(_)));
-        }
-        let later = [
-            (429, r#"{"code":99991400}"#),
-            (400, r#"{"code":99991400}"#),
-            (200, r#"{"code":11232}"#),
-            (400, r#"{"code":230020}"#),
-            (400, r#"{"code":1500}"#),
-            (503, r#"{"code":230001}"#),
-            (502, "<html>"),
-            (200, "<html>"),
-            (404, ""),
-        ];
-        for (status, body) in later {
-            let said = judge(status, body);
-            assert!(matches!(said, Said::Later { after_ms: Some(7000), .. }), "{status} {body}");
-        }
-        for code in
-            [230_001, 99_992_402, 99_992_361, 230_025, 230_099, 230_002, 230_013, 99_991_672, 4_711]
-        {
-            assert!(matches!(judge(400, &format!(r#"{{"code":{code}}}"#)), Said::Never(_)));
-        }
-        let Said::Never(reason) = judge(400, r#"{"code":99991672,"msg":"no"}"#) else { panic!() };
-        assert!(reason.starts_with("99991672 no (grant "), "{reason}");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        #[test]
-        fn no_part_is_larger_than_the_platform_takes(text in r#"([a"\\\n\x01é中😀 ]{1,40}){1,20}"#, times in 1usize..200) {
-            let outbound = outbound(&text.repeat(times));
-            let to = To::Message { id: "om_1", in_thread: true };
-            for (i, part) in parts(&outbound).iter().enumerate() {
-                let bytes = call(&outbound, to, i, part).body.to_string().len();
-                prop_assert!(bytes <= PART_MAX + 300, "{bytes}");
-            }
-        }
-
-        #[test]
-        fn no_answer_makes_it_panic(status in 100u16..600, body in prop::collection::vec(any::<u8>(), 0..60)) {
-            judge(status, None, &body);
-        }
+        assert_eq!(all.len(), 6000);
     }
 }

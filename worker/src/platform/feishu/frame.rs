@@ -4,6 +4,8 @@
 //! would leave them out and the platform would refuse the frame. Headers are a list, not a map: their
 //! order is kept, and of two with the same key the first counts.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use prost::Message as _;
 
 /// A frame of pings, pongs and settings.
@@ -86,10 +88,16 @@ impl Frame {
         Self { service, method: CONTROL, headers: vec![kind], ..Self::default() }
     }
 
-    /// The answer that this frame arrived and need not be repeated, after `took_ms`.
-    pub(super) fn into_answer(mut self, took_ms: u128) -> Self {
+    /// The answer that this frame arrived and need not be repeated, after `took_ms`; with `data`, which
+    /// is JSON, for what waits for some.
+    pub(super) fn into_answer(mut self, took_ms: u128, data: Option<&[u8]>) -> Self {
         self.headers.push(Header { key: "biz_rt".to_owned(), value: took_ms.to_string() });
-        self.payload = Some(br#"{"code":200}"#.to_vec());
+        self.payload = Some(match data {
+            None => br#"{"code":200}"#.to_vec(),
+            Some(data) => {
+                format!(r#"{{"code":200,"data":"{}"}}"#, BASE64.encode(data)).into_bytes()
+            }
+        });
         self
     }
 }
@@ -128,7 +136,13 @@ mod tests {
         let event = Frame::read(EVENT).unwrap();
         assert_eq!((event.method, event.log_id), (DATA, u64::MAX));
         assert_eq!(event.write(), EVENT);
-        assert_eq!(event.into_answer(12).write(), ANSWER);
+        assert_eq!(event.into_answer(12, None).write(), ANSWER);
+    }
+
+    #[test]
+    fn what_waits_for_data_gets_it_in_base64() {
+        let answer = Frame::read(EVENT).unwrap().into_answer(12, Some(b"{}"));
+        assert_eq!(answer.payload.as_deref(), Some(&br#"{"code":200,"data":"e30="}"#[..]));
     }
 
     #[test]
@@ -161,7 +175,7 @@ mod tests {
             let mut bytes = EVENT.to_vec();
             bytes[at] ^= flip;
             if let Some(frame) = Frame::read(&bytes) {
-                let _ = Frame::read(&frame.into_answer(1).write()).expect("what we write can be read");
+                let _ = Frame::read(&frame.into_answer(1, None).write()).expect("what we write can be read");
             }
         }
     }

@@ -1,67 +1,229 @@
-//! What one run remembers to answer well: the bot's latest messages and the latest one in each thread.
-//! Pure and bounded; losing it costs comfort, never a message.
+//! What one run remembers to answer well: recent messages, the latest one in each thread, what sort of
+//! chat a chat is, and what came with a pressed card. Pure and bounded; losing it costs comfort or a
+//! question to the platform, never a message.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-const SENT_MAX: usize = 1024;
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender};
+
+use crate::clock::Instant;
+
+const MESSAGES_MAX: usize = 1024;
 const THREADS_MAX: usize = 512;
+const CHATS_MAX: usize = 2048;
+const TOKENS_MAX: usize = 256;
+const REACTIONS_MAX: usize = 512;
+/// Of the words of a message.
+const WORDS_MAX: usize = 1000;
+/// The platform takes a token of a pressed card for 30 minutes, twice.
+const TOKEN_LIFE: Duration = Duration::from_mins(29);
+const TOKEN_USES: u32 = 2;
 
-/// Ids of messages.
-#[derive(Debug, Default)]
+/// A message that was heard or sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Known {
+    /// Where it is.
+    pub(super) chat_id: String,
+    /// The thread that it is in.
+    pub(super) thread_id: Option<String>,
+    /// Who wrote it; `None`: the bot.
+    pub(super) sender: Option<Sender>,
+    /// Whether it addressed the bot.
+    pub(super) to_bot: bool,
+    /// The platform's word for the type of one of ours.
+    pub(super) kind: String,
+    /// The beginning of what it says.
+    pub(super) words: String,
+}
+
+/// A map that forgets the oldest.
+#[derive(Debug)]
+struct Recent<V> {
+    most: usize,
+    values: HashMap<String, V>,
+    order: VecDeque<String>,
+}
+
+impl<V> Recent<V> {
+    fn new(most: usize) -> Self {
+        Self { most, values: HashMap::new(), order: VecDeque::new() }
+    }
+
+    fn put(&mut self, key: &str, value: V) {
+        if self.values.insert(key.to_owned(), value).is_none() {
+            self.order.push_back(key.to_owned());
+        }
+        while self.order.len() > self.most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.values.remove(&oldest);
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&V> {
+        self.values.get(key)
+    }
+
+    fn take(&mut self, key: &str) -> Option<V> {
+        let value = self.values.remove(key)?;
+        self.order.retain(|known| known != key);
+        Some(value)
+    }
+}
+
+/// What came with a pressed card.
+#[derive(Debug)]
+struct CardToken {
+    token: String,
+    at: Instant,
+    uses: u32,
+}
+
+/// All of it.
+#[derive(Debug)]
 pub(super) struct Memory {
-    sent: HashSet<String>,
-    sent_order: VecDeque<String>,
-    threads: HashMap<String, String>,
-    threads_order: VecDeque<String>,
+    messages: Recent<Known>,
+    threads: Recent<String>,
+    chats: Recent<ChatType>,
+    /// The chat of a person with the bot.
+    direct: Recent<String>,
+    tokens: Recent<CardToken>,
+    /// Our reactions, by message and word.
+    reactions: Recent<String>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            messages: Recent::new(MESSAGES_MAX),
+            threads: Recent::new(THREADS_MAX),
+            chats: Recent::new(CHATS_MAX),
+            direct: Recent::new(CHATS_MAX),
+            tokens: Recent::new(TOKENS_MAX),
+            reactions: Recent::new(REACTIONS_MAX),
+        }
+    }
 }
 
 impl Memory {
     /// The bot sent this message.
-    pub(super) fn sent(&mut self, message_id: &str) {
-        if self.sent.insert(message_id.to_owned()) {
-            self.sent_order.push_back(message_id.to_owned());
-        }
-        if self.sent_order.len() > SENT_MAX
-            && let Some(oldest) = self.sent_order.pop_front()
-        {
-            self.sent.remove(&oldest);
-        }
+    pub(super) fn sent(
+        &mut self,
+        id: &str,
+        chat: &str,
+        thread: Option<&str>,
+        kind: &str,
+        words: &str,
+    ) {
+        let known = Known {
+            chat_id: chat.to_owned(),
+            thread_id: thread.map(str::to_owned),
+            sender: None,
+            to_bot: true,
+            kind: kind.to_owned(),
+            words: beginning(words),
+        };
+        self.messages.put(id, known);
     }
 
-    /// Whether it did, not long ago.
-    pub(super) fn is_ours(&self, message_id: &str) -> bool {
-        self.sent.contains(message_id)
+    /// A message was heard.
+    pub(super) fn heard(&mut self, event: &Inbound) {
+        let Some(id) = &event.message_id else { return };
+        if event.kind != InboundKind::Message {
+            return;
+        }
+        self.chats.put(&event.chat_id, event.chat_type);
+        if event.chat_type == ChatType::Direct && event.sender.user_id.starts_with("ou_") {
+            self.direct.put(&event.sender.user_id, event.chat_id.clone());
+        }
+        if let Some(thread) = &event.thread_id {
+            self.threads.put(thread, id.clone());
+        }
+        let known = Known {
+            chat_id: event.chat_id.clone(),
+            thread_id: event.thread_id.clone(),
+            sender: Some(event.sender.clone()),
+            to_bot: event.mention == Mention::Me,
+            kind: String::new(),
+            words: beginning(&event.text),
+        };
+        self.messages.put(id, known);
     }
 
-    /// This message arrived in this thread.
-    pub(super) fn heard_in(&mut self, thread_id: &str, message_id: &str) {
-        if self.threads.insert(thread_id.to_owned(), message_id.to_owned()).is_none() {
-            self.threads_order.push_back(thread_id.to_owned());
-        }
-        if self.threads_order.len() > THREADS_MAX
-            && let Some(oldest) = self.threads_order.pop_front()
-        {
-            self.threads.remove(&oldest);
-        }
+    /// A message of not long ago.
+    pub(super) fn message(&self, id: &str) -> Option<&Known> {
+        self.messages.get(id)
+    }
+
+    /// Whether the bot sent it, not long ago.
+    pub(super) fn is_ours(&self, id: &str) -> bool {
+        self.message(id).is_some_and(|known| known.sender.is_none())
     }
 
     /// The latest message in this thread.
     pub(super) fn latest_in(&self, thread_id: Option<&str>) -> Option<String> {
         self.threads.get(thread_id?).cloned()
     }
+
+    /// What sort of chat this is.
+    pub(super) fn chat_type(&self, chat_id: &str) -> Option<ChatType> {
+        self.chats.get(chat_id).copied()
+    }
+
+    /// The platform has told.
+    pub(super) fn learn_chat(&mut self, chat_id: &str, chat_type: ChatType) {
+        self.chats.put(chat_id, chat_type);
+    }
+
+    /// The chat of this person with the bot.
+    pub(super) fn chat_with(&self, open_id: &str) -> Option<String> {
+        self.direct.get(open_id).cloned()
+    }
+
+    /// A card was pressed.
+    pub(super) fn pressed(&mut self, message_id: &str, token: &str, now: Instant) {
+        let kept = CardToken { token: token.to_owned(), at: now, uses: 0 };
+        self.tokens.put(message_id, kept);
+    }
+
+    /// What lets the card be changed once more without a right to it.
+    pub(super) fn card_token(&mut self, message_id: &str, now: Instant) -> Option<String> {
+        let kept = self.tokens.values.get_mut(message_id)?;
+        if kept.uses >= TOKEN_USES || now.duration_since(kept.at) >= TOKEN_LIFE {
+            return None;
+        }
+        kept.uses += 1;
+        Some(kept.token.clone())
+    }
+
+    /// We reacted.
+    pub(super) fn reacted(&mut self, message_id: &str, emoji: &str, reaction_id: &str) {
+        self.reactions.put(&format!("{message_id} {emoji}"), reaction_id.to_owned());
+    }
+
+    /// Our reaction, which is about to be taken back.
+    pub(super) fn take_reaction(&mut self, message_id: &str, emoji: &str) -> Option<String> {
+        self.reactions.take(&format!("{message_id} {emoji}"))
+    }
+}
+
+fn beginning(words: &str) -> String {
+    words.get(..words.floor_char_boundary(WORDS_MAX)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[test]
     fn it_remembers_the_latest_and_stays_small() {
         let mut memory = Memory::default();
         for i in 0..3000 {
-            memory.sent(&format!("om_{i}"));
-            memory.heard_in(&format!("omt_{i}"), "om_a");
-            memory.heard_in(&format!("omt_{i}"), "om_b");
+            memory.sent(&format!("om_{i}"), "oc_1", None, "text", "x");
+            memory.threads.put(&format!("omt_{i}"), "om_a".to_owned());
+            memory.threads.put(&format!("omt_{i}"), "om_b".to_owned());
         }
         assert!(
             memory.is_ours("om_2999") && memory.is_ours("om_1976") && !memory.is_ours("om_1975")
@@ -69,6 +231,30 @@ mod tests {
         assert_eq!(memory.latest_in(Some("omt_2999")).as_deref(), Some("om_b"));
         assert_eq!(memory.latest_in(Some("omt_1")), None);
         assert_eq!(memory.latest_in(None), None);
-        assert_eq!((memory.sent.len(), memory.threads.len()), (SENT_MAX, THREADS_MAX));
+        assert_eq!(memory.messages.values.len(), MESSAGES_MAX);
+        assert_eq!(memory.threads.order.len(), THREADS_MAX);
+    }
+
+    #[test]
+    fn a_token_is_good_twice_and_not_for_ever() {
+        let mut memory = Memory::default();
+        let now = clock::now();
+        memory.pressed("om_1", "c-1", now);
+        assert_eq!(memory.card_token("om_2", now), None);
+        assert_eq!(memory.card_token("om_1", now).as_deref(), Some("c-1"));
+        assert_eq!(memory.card_token("om_1", now).as_deref(), Some("c-1"));
+        assert_eq!(memory.card_token("om_1", now), None);
+        memory.pressed("om_1", "c-2", now);
+        assert_eq!(memory.card_token("om_1", now + TOKEN_LIFE), None);
+    }
+
+    #[test]
+    fn a_reaction_is_taken_back_once() {
+        let mut memory = Memory::default();
+        memory.reacted("om_1", "OK", "r1");
+        assert_eq!(memory.take_reaction("om_1", "LOL"), None);
+        assert_eq!(memory.take_reaction("om_1", "OK").as_deref(), Some("r1"));
+        assert_eq!(memory.take_reaction("om_1", "OK"), None);
+        assert!(memory.reactions.order.is_empty());
     }
 }

@@ -10,14 +10,15 @@
 
 use std::time::Duration;
 
-use protocol::event::Inbound;
+use protocol::event::{Inbound, InboundKind, Mention};
 use protocol::worker::Verdict;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::Shared;
-use super::decode::{Heard, Own, decode};
+use super::decode::{Heard, Lack, Own, decode};
 use super::frame::Frame;
+use super::order::Place;
+use super::{Shared, fill};
 use crate::clock::{self, Instant};
 use crate::platform::Note;
 
@@ -38,13 +39,22 @@ pub(super) struct Arrival {
 /// How far an event has come by being handed in.
 pub(super) enum Handed {
     /// It may be answered.
-    Settled,
+    Settled(Reply),
     /// The pump has it.
-    Waiting(oneshot::Receiver<Verdict>),
-    /// It has to wait until the bot knows itself, without holding up others.
-    Unsure,
+    Waiting(oneshot::Receiver<Verdict>, Reply),
+    /// It has to wait for what the platform still has to tell, without holding up other chats.
+    Lacking(Box<Inbound>, Lack, Option<Place>, Reply),
     /// The pump did not take it in time.
     Late,
+}
+
+/// What goes back with the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reply {
+    /// Nothing.
+    Bare,
+    /// An empty object: whoever pressed a card sees that it was heard.
+    Empty,
 }
 
 /// Hands an event in.
@@ -55,68 +65,111 @@ pub(super) async fn hand(shared: &Shared, arrival: Arrival) -> (Arrival, Handed)
 
 /// Waits for the verdict; the frame to answer with, if any.
 pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) -> Option<Frame> {
-    let settled = timeout_at(arrival.at + ANSWER, settle(shared, &arrival, handed)).await;
+    let settled = timeout_at(arrival.at + ANSWER, settle(shared, handed)).await;
     let settled = settled.unwrap_or_else(|_| {
         tracing::warn!("no verdict on an event in time; the platform will repeat it");
-        false
+        None
     });
     let took = clock::now().duration_since(arrival.at).as_millis();
-    settled.then(|| arrival.frame.into_answer(took))
+    let data = settled? == Reply::Empty;
+    Some(arrival.frame.into_answer(took, data.then_some(b"{}")))
 }
 
 async fn take(shared: &Shared, arrival: &Arrival) -> Handed {
-    // Callbacks of old cards come as a type of their own.
-    if arrival.frame.header("type").is_some_and(|kind| kind != "event") {
-        shared.report.tell(Note::Ignored).await;
-        return Handed::Settled;
-    }
-    match hear(shared, &arrival.payload) {
-        Heard::Message(inbound) => Handed::Waiting(submit(shared, *inbound).await),
-        Heard::Unsure(_) => Handed::Unsure,
+    let trace = arrival.frame.header("trace_id").unwrap_or_default();
+    hear(shared, &arrival.payload, trace).await
+}
+
+/// Reads an event and hands it in.
+pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed {
+    let heard = {
+        let own = Own { open_id: shared.bot().map(|bot| bot.open_id) };
+        let memory = shared.memory();
+        decode(payload, &own, &memory, clock::unix_ms())
+    };
+    let (inbound, lack) = match heard {
+        Heard::Event(inbound, lack) => (inbound, lack),
+        Heard::Unknown(inbound, lack) => {
+            shared.report.tell(Note::Ignored).await;
+            (inbound, lack)
+        }
         Heard::Ignored => {
             shared.report.tell(Note::Ignored).await;
-            Handed::Settled
+            return Handed::Settled(Reply::Bare);
         }
         Heard::Malformed(why) => {
-            let trace = arrival.frame.header("trace_id").unwrap_or_default();
-            let bytes = arrival.payload.len();
+            let bytes = payload.len();
             tracing::warn!(reason = why, trace, bytes, "an event cannot be understood");
             shared.report.tell(Note::Malformed).await;
-            Handed::Settled
+            return Handed::Settled(Reply::Bare);
         }
+    };
+    let is_pressed = inbound.kind == InboundKind::Button && inbound.message_id.is_some();
+    let reply = if is_pressed { Reply::Empty } else { Reply::Bare };
+    remember(shared, &inbound);
+    // Who the bot is may take long to find out; nobody waits for that but who needs it.
+    let asks = Lack { own: false, ..lack.clone() }.is_some();
+    let place = shared.order.place(&inbound.chat_id, asks);
+    if lack.is_some() || place.is_some() {
+        return Handed::Lacking(inbound, lack, place, reply);
+    }
+    Handed::Waiting(shared.events.submit(*inbound, None).await, reply)
+}
+
+fn remember(shared: &Shared, inbound: &Inbound) {
+    let mut memory = shared.memory();
+    memory.heard(inbound);
+    if inbound.kind == InboundKind::Button
+        && let Some(message_id) = &inbound.message_id
+        && let Some(token) = inbound.keys.iter().find_map(|key| key.strip_prefix("press:"))
+    {
+        memory.pressed(message_id, token, clock::now());
     }
 }
 
-/// Whether the event need not come again.
-async fn settle(shared: &Shared, arrival: &Arrival, handed: Handed) -> bool {
-    let verdict = match handed {
-        Handed::Settled => return true,
-        Handed::Late => return false,
-        Handed::Waiting(verdict) => verdict,
-        Handed::Unsure => {
-            shared.known().await;
-            match hear(shared, &arrival.payload) {
-                Heard::Message(inbound) | Heard::Unsure(inbound) => submit(shared, *inbound).await,
-                Heard::Ignored | Heard::Malformed(_) => return true,
+/// What goes back if the event need not come again.
+pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
+    let (verdict, reply) = match handed {
+        Handed::Settled(reply) => return Some(reply),
+        Handed::Late => return None,
+        Handed::Waiting(verdict, reply) => (verdict, reply),
+        Handed::Lacking(mut inbound, lack, place, reply) => {
+            if lack.own {
+                shared.known().await;
+                if addresses(shared, &inbound) {
+                    inbound.mention = Mention::Me;
+                }
             }
+            if lack.is_some() {
+                fill::fill(shared, &mut inbound, &lack).await;
+            }
+            let mut place = place;
+            if let Some(place) = &mut place {
+                place.turn().await;
+            }
+            if inbound.chat_id.is_empty() && inbound.kind != InboundKind::Unreadable {
+                // Nobody can say where it belongs.
+                shared.report.tell(Note::Ignored).await;
+                return Some(reply);
+            }
+            let verdict = shared.events.submit(*inbound, None).await;
+            drop(place);
+            (verdict, reply)
         }
     };
     match verdict.await {
-        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => true,
+        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => Some(reply),
         // No verdict: the worker ends.
-        Ok(Verdict::Refused) | Err(_) => false,
+        Ok(Verdict::Refused) | Err(_) => None,
     }
 }
 
-fn hear(shared: &Shared, payload: &[u8]) -> Heard {
+/// Whether the event addresses the bot, now that it knows itself.
+fn addresses(shared: &Shared, inbound: &Inbound) -> bool {
     let own = Own { open_id: shared.bot().map(|bot| bot.open_id) };
     let memory = shared.memory();
-    decode(payload, &own, |id| memory.is_ours(id), clock::unix_ms())
-}
-
-async fn submit(shared: &Shared, inbound: Inbound) -> oneshot::Receiver<Verdict> {
-    if let (Some(thread), Some(message)) = (&inbound.thread_id, &inbound.message_id) {
-        shared.memory().heard_in(thread, message);
+    match decode(&inbound.raw, &own, &memory, clock::unix_ms()) {
+        Heard::Event(known, _) => known.mention == Mention::Me,
+        _ => false,
     }
-    shared.events.submit(inbound, None).await
 }

@@ -5,24 +5,31 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
+use protocol::content::{Act, Button};
 use protocol::event::{Outbound, Outcome};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
-use super::encode::{self, Said, To};
+use super::answer::Said;
+use super::compose::{self, Form, Message, Step};
+use super::drafts::{self, Finish};
+use super::encode::{self, Name, To};
+use super::{Shared, edit, react, upload};
 use crate::platform::Note;
 
 /// Replies under way at once. The platform takes 50 a second of an app.
 const AT_ONCE: usize = 16;
 /// For one reply, all parts.
 const LIMIT: Duration = Duration::from_secs(15);
+/// For each file of it, as large as the platform takes one, over a slow line.
+const FILE_LIMIT: Duration = Duration::from_secs(600);
+const UNFINISHED_MAX: usize = 1024;
 /// For replies under way when the worker is told to stop.
 const LAST: Duration = Duration::from_secs(3);
 
@@ -39,7 +46,9 @@ pub(super) async fn run(shared: &Shared, mut outbound: mpsc::Receiver<Outbound>)
 
 async fn one(shared: &Shared, turns: &Turns, outbound: Outbound) {
     let outcome = turns.wait(&outbound.chat_id, async {
-        match select(pin!(send(shared, &outbound)), pin!(too_late(&shared.stop))).await {
+        let files = u32::try_from(outbound.content.files.len()).unwrap_or(u32::MAX);
+        let limit = LIMIT.saturating_add(FILE_LIMIT.saturating_mul(files));
+        match select(pin!(send(shared, &outbound)), pin!(too_late(&shared.stop, limit))).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right((why, _)) => retry(why),
         }
@@ -58,8 +67,8 @@ async fn report(shared: &Shared, outbound: &Outbound, outcome: Outcome) {
     shared.report.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
 }
 
-async fn too_late(stop: &CancellationToken) -> &'static str {
-    if tokio::time::timeout(LIMIT, stop.cancelled()).await.is_err() {
+async fn too_late(stop: &CancellationToken, limit: Duration) -> &'static str {
+    if tokio::time::timeout(limit, stop.cancelled()).await.is_err() {
         return "no answer in time";
     }
     tokio::time::sleep(LAST).await;
@@ -67,38 +76,231 @@ async fn too_late(stop: &CancellationToken) -> &'static str {
 }
 
 async fn send(shared: &Shared, outbound: &Outbound) -> Outcome {
-    if let Some(reason) = outbound.content.beyond_text() {
-        return Outcome::Failed { reason };
+    match &outbound.content.act {
+        Act::Say => say(shared, outbound).await,
+        Act::Edit { message_id } => edit::edit(shared, outbound, message_id).await,
+        Act::Recall { message_id } => edit::recall(shared, message_id).await,
+        Act::React { message_id, emoji } => react::react(shared, message_id, emoji).await,
     }
-    let parts = encode::parts(outbound);
-    if parts.is_empty() {
-        return Outcome::Failed { reason: "the reply is empty".to_owned() };
+}
+
+/// How far a reply has come that could not be finished at once.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// Parts that have come to their end: the id of the message, or why there is none.
+    done: Vec<Result<Option<String>, String>>,
+    /// A file that has been uploaded and not been shown yet.
+    uploaded: Option<Message>,
+}
+
+/// Replies that could not be finished at once. What is done is not done again, however long the rest
+/// takes: the platform knows a `uuid` for an hour only.
+#[derive(Default)]
+pub(super) struct Unfinished(Mutex<HashMap<u64, Progress>>);
+
+impl Unfinished {
+    fn take(&self, id: u64) -> Progress {
+        self.lock().remove(&id).unwrap_or_default()
     }
+
+    fn keep(&self, id: u64, progress: Progress) {
+        let mut kept = self.lock();
+        if kept.len() >= UNFINISHED_MAX {
+            // Any: what is lost is the knowledge of one reply, for which the platform's own stands in.
+            let any = kept.keys().next().copied();
+            any.and_then(|any| kept.remove(&any));
+        }
+        kept.insert(id, progress);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Progress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
+    let drafted = shared.drafts.is_shown(outbound);
+    let first = drafted.then_some(Form::Card);
+    let steps = match compose::steps(&outbound.content, first) {
+        Ok(steps) if steps.is_empty() => {
+            return Outcome::Failed { reason: "the reply is empty".to_owned() };
+        }
+        Ok(steps) => steps,
+        Err(reason) => return Outcome::Failed { reason },
+    };
+    let mut progress = shared.unfinished.take(outbound.id.0);
     let latest = shared.memory().latest_in(outbound.thread_id.as_deref());
-    let mut to = To::of(outbound, latest.as_deref());
-    let mut message_ids = Vec::new();
-    for (index, text) in parts.iter().enumerate() {
-        let said = loop {
-            let call = encode::call(outbound, to, index, text);
-            let said = shared.api.post(&call.path, &call.body).await;
-            match (&said, to) {
-                (Said::Gone(_), To::Message { .. }) => to = To::Chat { instead: true },
-                _ => break said,
-            }
-        };
+    let reply_to = outbound.reply_to.as_deref();
+    let mut place = To::of(outbound.thread_id.as_deref(), reply_to, latest.as_deref());
+    for (index, step) in steps.iter().enumerate().skip(progress.done.len()) {
+        let mut part = Part { shared, outbound, index, place };
+        let said = part.send(step, &mut progress.uploaded).await;
+        place = part.place;
         match said {
-            Said::Done(id) => {
-                if let Some(id) = &id {
-                    shared.memory().sent(id);
+            Ok(id) => progress.done.push(Ok(id)),
+            Err(Said::Never { reason, .. } | Said::Gone(reason)) => {
+                progress.done.push(Err(reason));
+                // Words that are not wanted mean that nothing is; a file may be at fault alone.
+                if !matches!(step, Step::File(_)) {
+                    break;
                 }
-                message_ids.extend(id);
             }
-            Said::Token => return retry("the platform refuses its own tokens"),
-            Said::Later { reason, after_ms } => return Outcome::Retry { reason, after_ms },
-            Said::Gone(reason) | Said::Never(reason) => return Outcome::Failed { reason },
+            Err(said) => {
+                shared.unfinished.keep(outbound.id.0, progress);
+                return later(said);
+            }
         }
     }
-    Outcome::Sent { message_ids }
+    shared.drafts.forget(outbound);
+    told(&steps, &progress.done)
+}
+
+/// What a person has to grant is waited for.
+pub(super) fn later(said: Said) -> Outcome {
+    match said {
+        Said::Later { reason, after_ms, .. } => Outcome::Retry { reason, after_ms },
+        said => Outcome::Retry { reason: said.why(), after_ms: None },
+    }
+}
+
+/// Sent is what is there as a whole. What is there in part is said part by part.
+fn told(steps: &[Step], done: &[Result<Option<String>, String>]) -> Outcome {
+    let message_ids: Vec<String> = done.iter().flatten().flatten().cloned().collect();
+    let mut failures: Vec<String> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let what = match step {
+            Step::File(file) => format!("file {}", upload::title(file)),
+            Step::Words { .. } | Step::Card(_) => format!("part {}", index + 1),
+        };
+        match done.get(index) {
+            Some(Ok(_)) => {}
+            Some(Err(why)) => failures.push(format!("{what}: {why}")),
+            None => failures.push(format!("{what}: not tried")),
+        }
+    }
+    if failures.is_empty() {
+        return Outcome::Sent { message_ids };
+    }
+    if let ([Err(why), ..], true) = (done, message_ids.is_empty())
+        && steps.len() == 1
+        && !matches!(steps, [Step::File(_)])
+    {
+        return Outcome::Failed { reason: why.clone() };
+    }
+    let there = match message_ids.as_slice() {
+        [] => "nothing was sent".to_owned(),
+        ids => format!("{} of {} parts were sent ({})", ids.len(), steps.len(), ids.join(", ")),
+    };
+    Outcome::Failed { reason: format!("{there}; {}", failures.join("; ")) }
+}
+
+/// One message of a reply, on its way.
+struct Part<'a> {
+    shared: &'a Shared,
+    outbound: &'a Outbound,
+    index: usize,
+    place: To<'a>,
+}
+
+impl Part<'_> {
+    async fn send(
+        &mut self,
+        step: &Step,
+        uploaded: &mut Option<Message>,
+    ) -> Result<Option<String>, Said> {
+        let outbound = self.outbound;
+        match step {
+            Step::Words { text, form, buttons } => {
+                if self.index == 0 && self.shared.drafts.is_shown(outbound) {
+                    match drafts::finish(self.shared, outbound, text, buttons).await {
+                        Finish::Done(id) => return Ok(Some(id)),
+                        Finish::Nothing => {}
+                        Finish::Later(said) => return Err(said),
+                        Finish::Cannot(shown) => {
+                            let id = self.words(text, *form, buttons).await?;
+                            // What stays is a beginning of what is there as a whole.
+                            let _ = edit::recall(self.shared, &shown).await;
+                            return Ok(id);
+                        }
+                    }
+                }
+                self.words(text, *form, buttons).await
+            }
+            Step::Card(card) => {
+                let message = Message { kind: "interactive", content: card.clone() };
+                self.message(&message, None, "").await
+            }
+            Step::File(file) => {
+                let message = match uploaded.take() {
+                    Some(message) => message,
+                    None => upload::upload(self.shared, file).await?,
+                };
+                let sent = self.message(&message, None, &upload::title(file)).await;
+                if matches!(sent, Err(Said::Later { .. } | Said::Token | Said::Denied(_))) {
+                    *uploaded = Some(message);
+                }
+                sent
+            }
+        }
+    }
+
+    /// In the best form that the platform takes.
+    async fn words(
+        &mut self,
+        text: &str,
+        best: Form,
+        buttons: &[Vec<Button>],
+    ) -> Result<Option<String>, Said> {
+        let mut form = best;
+        loop {
+            let message = compose::say(text, form, buttons);
+            let detour = (form != best).then_some(form);
+            match (self.message(&message, detour, text).await, form.plainer()) {
+                // Words without their buttons would be another reply.
+                (Err(Said::Never { code, reason }), Some(plainer))
+                    if buttons.is_empty() && is_of_form(code) =>
+                {
+                    tracing::warn!(reason, "a reply is sent in a plainer form");
+                    form = plainer;
+                }
+                (said, _) => return said,
+            }
+        }
+    }
+
+    async fn message(
+        &mut self,
+        message: &Message,
+        detour: Option<Form>,
+        words: &str,
+    ) -> Result<Option<String>, Said> {
+        let outbound = self.outbound;
+        let name = Name { detour, ..Name::new(outbound, self.index) };
+        loop {
+            let call = encode::send(name, &outbound.chat_id, self.place, message);
+            let answered = self.shared.api.call(&call).await;
+            match (answered.said.clone(), self.place) {
+                (Said::Done, _) => {
+                    let id = answered.id("message_id");
+                    if let Some(id) = &id {
+                        let thread = outbound.thread_id.as_deref();
+                        let (chat, kind) = (&outbound.chat_id, message.kind);
+                        self.shared.memory().sent(id, chat, thread, kind, words);
+                    }
+                    return Ok(id);
+                }
+                (Said::Gone(_), To::Message { .. }) => self.place = To::Chat { instead: true },
+                (said, _) => return Err(said),
+            }
+        }
+    }
+}
+
+/// Whether the platform objects to the form of a message: it may take the words in another one.
+pub(super) fn is_of_form(code: i64) -> bool {
+    matches!(code, 11_310 | 230_001 | 230_025 | 230_099 | 99_992_402)
+        || (200_000..201_000).contains(&code)
+        || (300_000..301_000).contains(&code)
 }
 
 fn retry(reason: &str) -> Outcome {
@@ -129,7 +331,7 @@ impl Turns {
         done
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

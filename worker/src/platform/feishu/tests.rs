@@ -1,18 +1,20 @@
 //! The adapter against a simulated Feishu. The test plays the pump: it gives the verdicts.
 
+mod beside;
 mod connection;
 mod hearing;
 mod sending;
+mod showing;
 
 use std::time::Duration;
 
 use ::tests::feishu::{
     ClientConfig, Ending, Entry, Fault, Feishu as Sim, Message, Observation, Push, Route, Schedule,
-    Scope, SentMessage, Times, Trouble, event, message_read, reaction,
+    Scope, SentMessage, Times, Trouble, card_action, event, menu, message_read, reaction, recalled,
 };
-use protocol::content::Content;
-use protocol::event::{Mention, Outbound, Outcome};
-use protocol::id::{EventId, OutboundId};
+use protocol::content::{Act, Busy, Button, Content, Draft, Fetch, File, FileKind, Press};
+use protocol::event::{ChatType, InboundKind, Mention, Outbound, Outcome, Part};
+use protocol::id::{EventId, Instance, Lane, OutboundId};
 use protocol::worker::{FeishuSettings, Outside, Secret, Verdict};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -42,9 +44,7 @@ struct Rig {
     events: mpsc::Receiver<Submitted>,
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
-    #[expect(dead_code, reason = "kept open")]
     ask: mpsc::Sender<Ask>,
-    #[expect(dead_code, reason = "kept")]
     files: tempfile::TempDir,
     stop: CancellationToken,
     ended: oneshot::Receiver<Result<(), Error>>,
@@ -74,6 +74,7 @@ impl Rig {
             app_id: APP.to_owned(),
             app_secret: Secret::new("secret"),
             base_url: sim.base_url(),
+            working: "Typing".to_owned(),
         };
         let context = Context {
             events: Events::new(submit),
@@ -158,6 +159,16 @@ impl Rig {
         .await
     }
 
+    /// Puts a file where agents put theirs.
+    fn put(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.files.path().join(name), bytes).unwrap();
+        name.to_owned()
+    }
+
+    async fn ask(&self, ask: Ask) {
+        self.ask.send(ask).await.expect("the adapter lives");
+    }
+
     /// Stops politely, having broken no rule.
     async fn end(self) -> Sim {
         self.stop.cancel();
@@ -182,6 +193,11 @@ fn outbound(id: u64, change: impl FnOnce(&mut Outbound)) -> Outbound {
     };
     change(&mut outbound);
     outbound
+}
+
+/// Words of messages, in the order in which they were sent.
+fn words(sim: &Sim) -> Vec<String> {
+    sim.sent().iter().filter_map(|it| sim.shown(&it.message_id)).collect()
 }
 
 fn accept(submitted: Submitted) -> protocol::event::Inbound {

@@ -113,7 +113,8 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         | InboundKind::Reaction
         | InboundKind::Member
         | InboundKind::Other
-        | InboundKind::Unreadable => (kind, number_of(message, "date").unwrap_or_default()),
+        | InboundKind::Unreadable
+        | InboundKind::Recall => (kind, number_of(message, "date").unwrap_or_default()),
     };
     event.keys = vec![match kind {
         InboundKind::Edit => format!("edit:{chat}:{message_id}:{date}"),

@@ -187,6 +187,11 @@ async fn it_ends_at_once_while_there_is_no_connection() {
 #[test]
 fn no_setting_shows_its_secret() {
     let (app_id, app_secret) = (APP.to_owned(), Secret::new("hidden"));
-    let settings = FeishuSettings { app_id, app_secret, base_url: "https://x".to_owned() };
+    let settings = FeishuSettings {
+        app_id,
+        app_secret,
+        base_url: "https://x".to_owned(),
+        working: String::new(),
+    };
     assert!(!format!("{:?}", Feishu::new(settings)).contains("hidden"));
 }

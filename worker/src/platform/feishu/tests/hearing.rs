@@ -99,11 +99,9 @@ async fn events_in_parts_are_put_together_and_heard_once() {
 #[tokio::test]
 async fn what_is_of_no_use_is_answered_at_once_and_counted() {
     let mut rig = Rig::ready().await;
-    let card = Push { frame_type: "card".to_owned(), ..Push::default() };
     let useless = [
         rig.sim.push_event(APP, reaction("om_1", "ou_a", "OK", "app")),
         rig.sim.push_event(APP, message_read("ou_a", &["om_1"])),
-        rig.sim.push_event_as(APP, json!({"header": {"event_id": "c"}}), card),
     ];
     for event in useless {
         event.acked_within(LONG).await;
@@ -159,5 +157,83 @@ async fn an_answer_to_the_bot_is_a_mention() {
         Message::group("oc_1", "ou_ann").text("why?").reply_to(&ids[0], &ids[0]),
     );
     assert_eq!(accept(rig.heard().await).mention, Mention::Me);
+    rig.end().await;
+}
+
+/// Unknown kinds are counted and kept, and answered only then.
+#[tokio::test]
+async fn what_is_unknown_is_kept_raw_and_counted() {
+    let mut rig = Rig::ready().await;
+    let unknown = json!({"chat_id": "oc_1", "operator_id": {"open_id": "ou_a"}});
+    rig.sim.push_text(APP, "oc_1", "ou_a", "so that the chat is known");
+    accept(rig.heard().await);
+    let known = rig.sim.push_event(APP, event("im.brand_new_v7", &unknown));
+    let nowhere = rig.sim.push_event(APP, event("contact.user.updated_v3", &json!({"x": 1})));
+    let first = rig.heard().await;
+    assert!(!known.is_acked());
+    let first = accept(first);
+    assert_eq!((first.kind, first.chat_type), (InboundKind::Other, ChatType::Direct));
+    assert!(String::from_utf8(first.raw).unwrap().contains("im.brand_new_v7"));
+    let second = accept(rig.heard().await);
+    assert_eq!(second.kind, InboundKind::Unreadable);
+    for event in [known, nowhere] {
+        event.acked_within(LONG).await;
+        rig.note(|note| (note == Note::Ignored).then_some(())).await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_an_event_does_not_tell_is_asked_for() {
+    let mut rig = Rig::ready().await;
+    let old = rig.sim.push_text(APP, "oc_1", "ou_ann", "the old words");
+    accept(rig.heard().await);
+    old.acked_within(LONG).await;
+    let old = old.message_id().unwrap().to_owned();
+    // Another run knows nothing of it.
+    let mut rig = Rig::on(rig.end().await);
+    rig.until_ready().await;
+    rig.sim.wait_count("bot info", LONG, 2, |entry| called(entry, "bot_info")).await;
+    let why = Message::direct("oc_1", "ou_ann").text("why?").reply_to(&old, &old);
+    rig.sim.push_message(APP, why);
+    assert_eq!(accept(rig.heard().await).quote.as_deref(), Some("the old words"));
+    rig.sim.push_event(APP, reaction(&old, "ou_ann", "OK", "user"));
+    let found = accept(rig.heard().await);
+    assert_eq!(
+        (found.kind, found.chat_id.as_str(), found.chat_type),
+        (InboundKind::Reaction, "oc_1", ChatType::Direct)
+    );
+    rig.sim.push_event(APP, recalled("oc_1", &old));
+    let found = accept(rig.heard().await);
+    assert_eq!((found.kind, found.message_id.as_deref()), (InboundKind::Recall, Some(&*old)));
+    rig.sim.push_event(APP, menu("ou_ann", "help"));
+    let found = accept(rig.heard().await);
+    assert_eq!((found.chat_id.as_str(), found.text.as_str()), ("oc_1", "help"));
+    let forward = Message::direct("oc_1", "ou_ann").content("merge_forward", &json!({}));
+    let inside =
+        [("text", "ou_bob", json!({"text": "one"})), ("image", "ou_cy", json!({"image_key": "k"}))];
+    rig.sim.put_forwarded("om_f", &inside);
+    rig.sim.push_message(APP, forward.message_id("om_f"));
+    let found = accept(rig.heard().await);
+    assert_eq!(found.text, "[forwarded messages]\n> ou_bob: one\n> ou_cy: [image]");
+    rig.end().await;
+}
+
+/// What cannot be found out delays nothing for long, and nothing overtakes in its chat.
+#[tokio::test]
+async fn questions_to_a_platform_that_hangs_cost_neither_event_nor_order() {
+    let mut rig = Rig::ready().await;
+    rig.sim.fault(APP, rest(Route::Message, Trouble::Hang), Times::Always);
+    let first = Message::direct("oc_1", "ou_ann").text("first").reply_to("om_x", "om_x");
+    let first = rig.sim.push_message(APP, first);
+    let second = rig.sim.push_text(APP, "oc_1", "ou_ann", "second");
+    let other = rig.sim.push_text(APP, "oc_2", "ou_bob", "other");
+    assert_eq!(accept(rig.heard().await).text, "other");
+    other.acked_within(LONG).await;
+    assert_eq!(accept(rig.heard().await).text, "first");
+    assert_eq!(accept(rig.heard().await).text, "second");
+    for event in [first, second] {
+        assert_eq!(event.acked_within(LONG).await.attempt, 1);
+    }
     rig.end().await;
 }

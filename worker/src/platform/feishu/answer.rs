@@ -1,0 +1,249 @@
+//! What the open API's answers mean. Pure.
+//!
+//! Answers are judged by their `code`, not by their HTTP status; one without a code (a gateway's page)
+//! says nothing about the request. The tables in the official clients disagree with the platform's own
+//! pages about the throttles (99991400, 230020); the pages are right.
+
+use serde_json::Value;
+
+use crate::json::{brief, list_of, member, number_of, parse, text_of};
+
+/// What the platform says to a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    /// Done.
+    Done,
+    /// The token is not good any more.
+    Token,
+    /// The message that it is about is gone.
+    Gone(String),
+    /// The app may not do that until a person grants it.
+    Denied(String),
+    /// It will never be done.
+    Never {
+        /// The platform's number for it.
+        code: i64,
+        /// Why, and what a person can do.
+        reason: String,
+    },
+    /// Not now.
+    Later {
+        /// Why.
+        reason: String,
+        /// The platform's wish.
+        after_ms: Option<u64>,
+        /// It is asked too often: nothing like it should be asked meanwhile.
+        pause: bool,
+    },
+}
+
+/// An answer and its envelope.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Answered {
+    /// What it means.
+    pub(super) said: Said,
+    /// Everything in it; null if it was no JSON.
+    pub(super) body: Value,
+}
+
+impl Answered {
+    /// Without an answer.
+    pub(super) fn bare(said: Said) -> Self {
+        Self { said, body: Value::Null }
+    }
+
+    /// What it brings.
+    pub(super) fn data(&self) -> &Value {
+        member(&self.body, "data")
+    }
+
+    /// An id in what it brings.
+    pub(super) fn id(&self, name: &str) -> Option<String> {
+        let id = text_of(self.data(), name);
+        (!id.is_empty()).then(|| id.to_owned())
+    }
+}
+
+impl Said {
+    /// Later, for a reason of ours.
+    pub(super) fn later(reason: impl Into<String>) -> Self {
+        Self::Later { reason: reason.into(), after_ms: None, pause: false }
+    }
+
+    /// Why it is not done.
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Done => String::new(),
+            Self::Token => "the platform refuses its own tokens".to_owned(),
+            Self::Gone(why) | Self::Denied(why) => why,
+            Self::Never { reason, .. } | Self::Later { reason, .. } => reason,
+        }
+    }
+}
+
+/// Judges an answer. `reset` is the header in which a throttle says how many seconds it lasts.
+pub(super) fn judge(status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
+    let body = parse(body);
+    let said = said(status, reset, &body);
+    Answered { said, body }
+}
+
+fn said(status: u16, reset: Option<&str>, body: &Value) -> Said {
+    let after_ms = reset.and_then(|seconds| seconds.trim().parse::<u64>().ok());
+    let after_ms = after_ms.map(|seconds| seconds.saturating_mul(1000));
+    let Some(code) = number_of(body, "code") else {
+        let reason = format!("the platform answers HTTP {status}");
+        return Said::Later { reason, after_ms, pause: status == 429 };
+    };
+    let words = format!("{code} {}", brief(text_of(body, "msg")));
+    match code {
+        0 => Said::Done,
+        99_991_661 | 99_991_663 | 99_991_664 | 99_991_668 | 99_991_671 => Said::Token,
+        230_011 | 230_110 => Said::Gone(words),
+        99_991_400 => Said::Later { reason: words, after_ms, pause: true },
+        11_232 | 230_020 | 1500 => Said::Later { reason: words, after_ms, pause: false },
+        99_991_672 | 99_991_679 => Said::Denied(denied(&words, body)),
+        _ if status == 429 => Said::Later { reason: words, after_ms, pause: true },
+        _ if status >= 500 => Said::Later { reason: words, after_ms, pause: false },
+        _ => {
+            let reason = match hint(code) {
+                Some(hint) => format!("{words} ({hint})"),
+                None => words,
+            };
+            Said::Never { code, reason }
+        }
+    }
+}
+
+/// Names the scopes that are missing, which the platform tells in a list, or in brackets in its words.
+fn denied(words: &str, body: &Value) -> String {
+    let listed = list_of(member(body, "error"), "permission_violations");
+    let mut scopes: Vec<&str> = listed.iter().map(|it| text_of(it, "subject")).collect();
+    if scopes.is_empty()
+        && let Some((_, rest)) = text_of(body, "msg").split_once('[')
+        && let Some((inside, _)) = rest.split_once(']')
+    {
+        scopes = inside.split(',').map(str::trim).collect();
+    }
+    scopes.retain(|scope| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-');
+        !scope.is_empty() && scope.len() <= 80 && scope.chars().all(plain)
+    });
+    scopes.truncate(6);
+    let code = words.split(' ').next().unwrap_or_default();
+    match scopes.as_slice() {
+        [] => format!("{words} (grant the app the missing scope and publish a version)"),
+        [only] => format!("{code}: the app lacks the scope {only}"),
+        several => format!("{code}: the app needs one of the scopes {}", several.join(", ")),
+    }
+}
+
+fn hint(code: i64) -> Option<&'static str> {
+    Some(match code {
+        99_992_361 => "the id belongs to another app",
+        230_001 => "the platform finds a mistake in it",
+        230_002 => "the bot is not in this chat: add it",
+        230_006 => {
+            "the app has no bot: add that feature in the developer console, and publish a version"
+        }
+        230_013 => "the user is not among those for whom the app is available",
+        230_017 | 230_027 => {
+            "the app may not do that here: check its scopes and the chat's settings"
+        }
+        230_018 => "the group lets only some people speak",
+        230_025 => "the message is too long",
+        230_028 => "the platform's review refuses what it says",
+        230_035 => "the bot may not speak in this chat",
+        230_054 => "messages of this type cannot be edited",
+        230_071 => "only its own messages can be edited",
+        230_072 => "it has been edited as often as the platform allows",
+        230_075 => "it is too old to be edited",
+        230_099 => "the platform refuses the card",
+        231_001 => "the platform has no such reaction",
+        234_006 => "the file is too large for the platform",
+        234_007 => "the app has no bot",
+        234_008 => "the file belongs to another app",
+        234_010 => "the file is empty",
+        234_037 => "the file is too large to be fetched",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn said(status: u16, body: &str) -> Said {
+        judge(status, Some("7"), body.as_bytes()).said
+    }
+
+    #[test]
+    fn answers_are_sorted() {
+        let done = judge(200, None, br#"{"code":0,"data":{"message_id":"om_1"}}"#);
+        assert_eq!((&done.said, done.id("message_id").as_deref()), (&Said::Done, Some("om_1")));
+        assert_eq!(judge(200, None, br#"{"code":0}"#).id("message_id"), None);
+        for code in [99_991_661, 99_991_663, 99_991_664, 99_991_668, 99_991_671] {
+            assert_eq!(said(400, &format!(r#"{{"code":{code}}}"#)), Said::Token);
+            assert_eq!(said(200, &format!(r#"{{"code":{code}}}"#)), Said::Token);
+        }
+        for code in [230_011, 230_110] {
+            assert!(matches!(said(400, &format!(r#"{{"code":{code}}}"#)), Said::Gone(_)));
+        }
+        let later = [
+            (429, r#"{"code":99991400}"#, true),
+            (400, r#"{"code":99991400}"#, true),
+            (200, r#"{"code":11232}"#, false),
+            (400, r#"{"code":230020}"#, false),
+            (400, r#"{"code":1500}"#, false),
+            (503, r#"{"code":230001}"#, false),
+            (429, r#"{"code":230001}"#, true),
+            (502, "<html>", false),
+            (429, "<html>", true),
+            (200, "<html>", false),
+            (404, "", false),
+        ];
+        for (status, body, wanted) in later {
+            let Said::Later { after_ms: Some(7000), pause, .. } = said(status, body) else {
+                panic!("{status} {body}");
+            };
+            assert_eq!(pause, wanted, "{status} {body}");
+        }
+        for code in [230_001, 99_992_402, 99_992_361, 230_025, 230_099, 230_002, 230_013, 4_711] {
+            let found = said(400, &format!(r#"{{"code":{code}}}"#));
+            assert!(matches!(found, Said::Never { code: told, .. } if told == code));
+        }
+    }
+
+    #[test]
+    fn a_missing_scope_is_named() {
+        let listed = r#"{"code":99991672,"msg":"Access denied.","error":{"permission_violations":[
+            {"type":"action_scope_required","subject":"im:message:send_as_bot"},
+            {"type":"action_scope_required","subject":"im:message"}]}}"#;
+        let in_words = r#"{"code":99991672,"msg":"Access denied. One of the following scopes is required: [im:resource]. go to https://x/[y]"}"#;
+        let hostile = r#"{"code":99991672,"msg":"no [\u001b[31m]"}"#;
+        let cases = [
+            (
+                listed,
+                "99991672: the app needs one of the scopes im:message:send_as_bot, im:message",
+            ),
+            (in_words, "99991672: the app lacks the scope im:resource"),
+            (
+                r#"{"code":99991672,"msg":"no"}"#,
+                "99991672 no (grant the app the missing scope and publish a version)",
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(said(400, body), Said::Denied(expected.to_owned()));
+        }
+        assert!(matches!(said(400, hostile), Said::Denied(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(status in 100u16..600, body in prop::collection::vec(any::<u8>(), 0..60)) {
+            judge(status, None, &body);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Messages of ours that become others, or are taken back.
+//!
+//! What a message is decides how it can be changed: a text or a post by words, a card by a card. A card
+//! that may not be changed by right may be by the token that came when somebody pressed it.
+
+use protocol::event::{Outbound, Outcome};
+use serde_json::Value;
+
+use super::Shared;
+use super::answer::Said;
+use super::compose::{self, Form, Message, Step};
+use super::encode::{self, Name, To};
+use super::send::{is_of_form, later};
+use crate::clock;
+use crate::json::{list_of, member, text_of};
+
+/// Makes the message what `outbound` says.
+pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str) -> Outcome {
+    let content = &outbound.content;
+    if !content.files.is_empty() {
+        return failed("a message cannot become a file: send it as a new one");
+    }
+    let kind = match kind_of(shared, message_id).await {
+        Ok(kind) => kind,
+        Err(said) => return told(said, message_id),
+    };
+    let is_card = kind == "interactive";
+    let first = if is_card { Form::Card } else { Form::Post };
+    let steps = match compose::steps(content, Some(first)) {
+        Ok(steps) => steps,
+        Err(reason) => return failed(&reason),
+    };
+    let mut steps = steps.into_iter();
+    let said = match steps.next() {
+        None => return failed("the reply is empty"),
+        Some(Step::File(_)) => return failed("a message cannot become a file"),
+        Some(Step::Card(card)) if is_card => {
+            change_card(shared, message_id, &Message { kind: "interactive", content: card }).await
+        }
+        Some(Step::Words { text, form: Form::Card, buttons }) if is_card => {
+            change_card(shared, message_id, &compose::say(&text, Form::Card, &buttons)).await
+        }
+        Some(Step::Words { text, form, .. }) if form != Form::Card => {
+            // A text stays one as long as it needs no markup.
+            let form = if kind == "text" { Form::of(&text).min(Form::Post) } else { form };
+            change_words(shared, message_id, &text, form).await
+        }
+        Some(Step::Card(_) | Step::Words { .. }) => {
+            return failed("a text cannot become a card: send it as a new message");
+        }
+    };
+    if said != Said::Done {
+        return told(said, message_id);
+    }
+    let mut message_ids = vec![message_id.to_owned()];
+    // What one message cannot hold follows it.
+    for (index, step) in steps.enumerate() {
+        let Step::Words { text, form, buttons } = step else { continue };
+        let message = compose::say(&text, form, &buttons);
+        let name = Name::new(outbound, index + 1);
+        let to = To::Chat { instead: false };
+        let answered = shared.api.call(&encode::send(name, &outbound.chat_id, to, &message)).await;
+        if answered.said != Said::Done {
+            return told(answered.said, message_id);
+        }
+        message_ids.extend(answered.id("message_id"));
+    }
+    Outcome::Sent { message_ids }
+}
+
+/// Takes the message back. One that is gone is what was wanted.
+pub(super) async fn recall(shared: &Shared, message_id: &str) -> Outcome {
+    let Some(call) = encode::recall(message_id) else { return failed(NO_ID) };
+    match shared.api.call(&call).await.said {
+        Said::Done | Said::Gone(_) => Outcome::Sent { message_ids: Vec::new() },
+        said => told(said, message_id),
+    }
+}
+
+const NO_ID: &str = "this is no id of a message";
+
+/// The platform's word for the type of a message.
+async fn kind_of(shared: &Shared, message_id: &str) -> Result<String, Said> {
+    let known = shared.memory().message(message_id).map(|known| known.kind.clone());
+    if let Some(kind) = known.filter(|kind| !kind.is_empty()) {
+        return Ok(kind);
+    }
+    let no_id = || Said::Never { code: 0, reason: NO_ID.to_owned() };
+    let call = encode::message(message_id).ok_or_else(no_id)?;
+    let answered = shared.api.call(&call).await;
+    if answered.said != Said::Done {
+        return Err(answered.said);
+    }
+    let items = list_of(answered.data(), "items");
+    let kind = items.first().map(|item| text_of(item, "msg_type")).unwrap_or_default();
+    Ok(kind.to_owned())
+}
+
+async fn change_words(shared: &Shared, message_id: &str, text: &str, best: Form) -> Said {
+    let mut form = best;
+    loop {
+        let message = compose::say(text, form, &[]);
+        let Some(call) = encode::edit(message_id, &message) else {
+            return Said::Never { code: 0, reason: NO_ID.to_owned() };
+        };
+        let said = shared.api.call(&call).await.said;
+        match (&said, form.plainer()) {
+            (Said::Never { code, .. }, Some(plainer)) if is_of_form(*code) => form = plainer,
+            _ => return said,
+        }
+    }
+}
+
+async fn change_card(shared: &Shared, message_id: &str, message: &Message) -> Said {
+    let Some(call) = encode::edit(message_id, message) else {
+        return Said::Never { code: 0, reason: NO_ID.to_owned() };
+    };
+    let said = shared.api.call(&call).await.said;
+    if !matches!(said, Said::Never { .. } | Said::Denied(_)) {
+        return said;
+    }
+    // One that has streamed is changed as what it was made of.
+    let card: Value = serde_json::from_str(&message.content).unwrap_or_default();
+    let made = shared.api.call(&encode::card_of(message_id)).await;
+    if made.said == Said::Done
+        && let Some(id) = made.id("card_id")
+        && let Some(call) = encode::card_whole(&id, &card, super::drafts::next(0))
+        && shared.api.call(&call).await.said == Said::Done
+    {
+        return Said::Done;
+    }
+    let token = shared.memory().card_token(message_id, clock::now());
+    if let Some(token) = token
+        && shared.api.call(&encode::card_by_token(&token, &card)).await.said == Said::Done
+    {
+        return Said::Done;
+    }
+    said
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed { reason: reason.to_owned() }
+}
+
+fn told(said: Said, message_id: &str) -> Outcome {
+    match said {
+        Said::Done => Outcome::Sent { message_ids: vec![message_id.to_owned()] },
+        Said::Gone(reason) | Said::Never { reason, .. } => Outcome::Failed { reason },
+        said => later(said),
+    }
+}
+
+/// The members of a message that the platform was asked for.
+pub(super) fn items(data: &Value) -> impl Iterator<Item = (&str, Value)> {
+    list_of(data, "items").iter().map(|item| {
+        let inner = text_of(member(item, "body"), "content");
+        (text_of(item, "msg_type"), serde_json::from_str(inner).unwrap_or_default())
+    })
+}

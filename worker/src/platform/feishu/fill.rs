@@ -1,0 +1,117 @@
+//! What an event does not tell, asked of the platform: within the time that its answer leaves, and never
+//! instead of the event. What cannot be found out is left out.
+
+use std::time::Duration;
+
+use protocol::event::{ChatType, Inbound, Mention};
+use serde_json::Value;
+
+use super::Shared;
+use super::answer::Said;
+use super::api::Call;
+use super::content::{forwarded, render};
+use super::decode::Lack;
+use super::edit::items;
+use super::encode;
+use crate::clock;
+use crate::json::{list_of, member, text_of};
+
+/// For all questions about one event. The platform waits 3 s for its answer.
+const LIMIT: Duration = Duration::from_millis(1200);
+/// How long nothing is asked after the platform did not let us.
+const NO_QUESTIONS: Duration = Duration::from_mins(10);
+/// Of a quote, in bytes.
+const QUOTE_MAX: usize = 4000;
+
+/// Completes `inbound` as far as possible.
+pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) {
+    let until = clock::now() + LIMIT;
+    if let Some(message_id) = &lack.place
+        && let Some(item) = message(shared, message_id, until).await
+    {
+        text_of(&item, "chat_id").clone_into(&mut inbound.chat_id);
+        let thread = text_of(&item, "thread_id");
+        inbound.thread_id = Some(thread.to_owned()).filter(|id| !id.is_empty());
+        if is_own(shared, &item) {
+            inbound.mention = Mention::Me;
+        }
+    }
+    if (lack.chat_type || lack.place.is_some()) && !inbound.chat_id.is_empty() {
+        let known = shared.memory().chat_type(&inbound.chat_id);
+        let found = match known {
+            Some(known) => Some(known),
+            None => chat_type(shared, &inbound.chat_id, until).await,
+        };
+        if let Some(chat_type) = found {
+            inbound.chat_type = chat_type;
+        }
+    }
+    if let Some(message_id) = &lack.quote
+        && let Some(item) = message(shared, message_id, until).await
+    {
+        let content = inner(&item);
+        let words = render(text_of(&item, "msg_type"), &content, &[]).text;
+        let words = words.get(..words.floor_char_boundary(QUOTE_MAX)).unwrap_or_default();
+        inbound.quote = Some(words.to_owned()).filter(|words| !words.is_empty());
+        if is_own(shared, &item) {
+            inbound.mention = Mention::Me;
+        }
+    }
+    if let Some(message_id) = &lack.forwarded
+        && let Some(call) = encode::message(message_id)
+        && let Some(data) = ask(shared, &call, until).await
+    {
+        // The first is the message itself.
+        let inside = list_of(&data, "items").iter().zip(items(&data)).filter_map(|(item, it)| {
+            let is_inside = !text_of(item, "upper_message_id").is_empty();
+            is_inside.then(|| (it.0, text_of(member(item, "sender"), "id"), it.1))
+        });
+        let inside: Vec<_> = inside.collect();
+        if !inside.is_empty() {
+            inbound.text = forwarded(inside.into_iter());
+        }
+    }
+}
+
+/// Whether an item that the platform tells of is a message of this app.
+fn is_own(shared: &Shared, item: &Value) -> bool {
+    let sender = member(item, "sender");
+    text_of(sender, "sender_type") == "app" && text_of(sender, "id") == shared.api.settings.app_id
+}
+
+fn inner(item: &Value) -> Value {
+    let content = text_of(member(item, "body"), "content");
+    serde_json::from_str(content).unwrap_or_default()
+}
+
+async fn message(shared: &Shared, id: &str, until: clock::Instant) -> Option<Value> {
+    let data = ask(shared, &encode::message(id)?, until).await?;
+    list_of(&data, "items").first().cloned()
+}
+
+async fn chat_type(shared: &Shared, id: &str, until: clock::Instant) -> Option<ChatType> {
+    let data = ask(shared, &encode::chat(id)?, until).await?;
+    let found = match text_of(&data, "chat_mode") {
+        "p2p" => ChatType::Direct,
+        _ => ChatType::Group,
+    };
+    shared.memory().learn_chat(id, found);
+    Some(found)
+}
+
+async fn ask(shared: &Shared, call: &Call, until: clock::Instant) -> Option<Value> {
+    if shared.quiet(call.api) {
+        return None;
+    }
+    let answered = tokio::time::timeout_at(until, shared.api.call(call)).await.ok()?;
+    match answered.said {
+        Said::Done => Some(answered.data().clone()),
+        said => {
+            if matches!(said, Said::Denied(_)) {
+                shared.be_quiet(call.api, NO_QUESTIONS);
+            }
+            tracing::debug!(reason = said.why(), "the platform does not tell more of an event");
+            None
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Drafts: a card that grows, a message that is edited, and the reply that takes their place.
+
+use super::*;
+
+fn draft(key: &str, text: &str) -> Box<Draft> {
+    let instance = Instance::new("feishu").unwrap();
+    let lane = Lane { instance, chat_id: "oc_1".to_owned(), thread_id: None };
+    Box::new(Draft { key: key.to_owned(), lane, reply_to: None, text: text.to_owned() })
+}
+
+async fn show(rig: &mut Rig, key: &str, text: &str) -> Option<String> {
+    rig.ask(Ask::Draft(draft(key, text))).await;
+    rig.note(|note| match note {
+        Note::Drafted(of, message_id) if of == key => Some(message_id),
+        _ => None,
+    })
+    .await
+}
+
+fn reply(id: u64, draft_id: Option<&str>, text: &str) -> Outbound {
+    outbound(id, |it| {
+        it.content = Content::text(text);
+        it.draft_key = "hermes/k".to_owned();
+        it.draft_id = draft_id.map(str::to_owned);
+    })
+}
+
+fn shown(rig: &Rig, id: &str) -> String {
+    rig.sim.shown(id).unwrap_or_default().trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_card_grows_and_becomes_the_reply() {
+    let mut rig = Rig::ready().await;
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    assert!(rig.sim.streams(&id));
+    for text in ["I think", "I think **so**"] {
+        assert_eq!(show(&mut rig, "hermes/k", text).await.as_deref(), Some(&*id));
+        assert_eq!(shown(&rig, &id), text);
+    }
+    let files = vec![File { kind: FileKind::File, file: rig.put("1-x.txt", b"x"), title: None }];
+    let mut last = reply(1, Some(&id), "I think **so**, too.");
+    last.content.files = files;
+    let ids = sent(rig.send(last).await);
+    assert_eq!((ids.len(), &ids[0]), (2, &id));
+    assert_eq!(shown(&rig, &id), "I think **so**, too.");
+    assert!(!rig.sim.streams(&id), "it is no longer in the making");
+    // What comes too late changes nothing.
+    assert_eq!(show(&mut rig, "hermes/k", "I").await, None);
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().len(), 2);
+    let sequences: Vec<_> = sim
+        .journal()
+        .into_iter()
+        .filter_map(|entry| match entry.what {
+            Observation::Card { sequence, .. } => sequence,
+            _ => None,
+        })
+        .collect();
+    assert!(sequences.is_sorted_by(|a, b| a < b) && sequences.len() >= 4, "{sequences:?}");
+}
+
+#[tokio::test]
+async fn another_run_finishes_what_one_began() {
+    let mut rig = Rig::ready().await;
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    let sim = rig.end().await;
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    assert_eq!(sent(rig.send(reply(1, Some(&id), "I do.")).await), [&*id]);
+    assert_eq!(shown(&rig, &id), "I do.");
+    assert!(!rig.sim.streams(&id));
+    assert_eq!(rig.end().await.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn a_card_that_streams_no_more_is_changed_as_a_whole() {
+    let mut rig = Rig::ready().await;
+    rig.sim.configure(|settings| settings.streaming = Duration::ZERO);
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    show(&mut rig, "hermes/k", "I think").await.unwrap();
+    show(&mut rig, "hermes/k", "I think so").await.unwrap();
+    assert_eq!(shown(&rig, &id), "I think so");
+    let button = Button { label: "More".to_owned(), press: Press::Data("more".to_owned()) };
+    let mut last = reply(1, Some(&id), "I think so.");
+    last.content.buttons = vec![vec![button]];
+    assert_eq!(sent(rig.send(last).await), [&*id]);
+    assert!(shown(&rig, &id).starts_with("I think so."));
+    assert_eq!(rig.end().await.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn without_cards_a_message_is_edited() {
+    let mut rig = Rig::ready().await;
+    rig.sim.grant(APP, "cardkit:card:write", false);
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    assert_eq!(shown(&rig, &id), "I …");
+    show(&mut rig, "hermes/k", "I think").await.unwrap();
+    assert_eq!(shown(&rig, &id), "I think …");
+    assert_eq!(sent(rig.send(reply(1, Some(&id), "I think so.")).await), [&*id]);
+    assert_eq!(shown(&rig, &id), "I think so.");
+    // The next one does not ask for a card again.
+    show(&mut rig, "hermes/2", "We").await.unwrap();
+    let sim = rig.end().await;
+    assert_eq!(sim.count(|entry| called(entry, "card")), 1);
+    assert_eq!(sim.sent().len(), 2);
+}
+
+/// The reply is never lost to its draft.
+#[tokio::test]
+async fn a_draft_that_cannot_become_the_reply_makes_way_for_it() {
+    let mut rig = Rig::ready().await;
+    rig.sim.grant(APP, "cardkit:card:write", false);
+    rig.sim.configure(|settings| settings.edits = 0);
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    let ids = sent(rig.send(reply(1, Some(&id), "I think so.")).await);
+    assert_ne!(ids, [&*id]);
+    assert_eq!((rig.sim.shown(&id), shown(&rig, &ids[0])), (None, "I think so.".to_owned()));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_long_reply_begins_in_its_card_and_goes_on_behind_it() {
+    let mut rig = Rig::ready().await;
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    let text = "a line of words\n".repeat(4000);
+    let ids = sent(rig.send(reply(1, Some(&id), &text)).await);
+    assert!(ids.len() > 1 && ids[0] == id);
+    let all: String = ids.iter().map(|id| rig.sim.shown(id).unwrap()).collect();
+    assert_eq!(all, text);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_outage_in_the_middle_is_no_second_message() {
+    let mut rig = Rig::ready().await;
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    for route in [Route::CardContent, Route::CardSettings] {
+        rig.sim.fault(APP, rest(route, Trouble::Html { status: 502 }), Times::Only(1));
+        let found = rig.send(reply(1, Some(&id), "I do.")).await;
+        assert!(matches!(found, Outcome::Retry { .. }), "{found:?}");
+    }
+    assert_eq!(sent(rig.send(reply(1, Some(&id), "I do.")).await), [&*id]);
+    assert!(!rig.sim.streams(&id));
+    assert_eq!(rig.end().await.sent().len(), 1);
+}
