@@ -726,13 +726,28 @@ pub struct GateStatus {
     pub in_flight: u64,
     /// Events that it acknowledged since the supervisor started.
     pub acknowledged: u64,
+    /// What came while it worked in the same conversation, by what was done.
+    #[serde(default)]
+    pub busy: BusyCounts,
+}
+
+/// What was done with events that came while the agent worked in their conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BusyCounts {
+    /// They waited.
+    pub queued: u64,
+    /// They waited, and the work was ended for them.
+    pub interrupted: u64,
+    /// They went into the work.
+    pub steered: u64,
 }
 
 /// Something changed. Unknown events are to be ignored. A line of the journal has the same shape.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `supervisor`, `subscribed`; in the journal also
-    /// `journal`.
+    /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `busy`, `supervisor`, `subscribed`; in the
+    /// journal also `journal`.
     pub event: String,
     /// When, in Unix milliseconds.
     pub at_ms: i64,

@@ -228,6 +228,57 @@ pub struct Delivery {
     /// How old it is by the platform's clock, in milliseconds, if that is more than the instance or the
     /// chat calls in time.
     pub late_by_ms: Option<u64>,
+    /// The conversation as this agent knows it.
+    pub session: Session,
+    /// Events of the same conversation that were said in one go with this one, in order. Their texts and
+    /// parts are in `event`; who acknowledges this one acknowledges them.
+    pub joined: Vec<Joined>,
+    /// It was accepted by a gateway that was started anew since.
+    pub before_restart: bool,
+}
+
+/// A conversation as one agent knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Session {
+    /// How often somebody began it anew.
+    pub epoch: u64,
+    /// What the agent's worker wants to have kept about it: see [`Note`]. Empty: nothing.
+    #[serde(with = "serde_bytes")]
+    pub note: Vec<u8>,
+}
+
+/// What an agent's worker wants to have kept about a conversation. It comes back with each
+/// [`Delivery`] of that conversation, and is forgotten when somebody begins the conversation anew.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Note {
+    /// [`Session::epoch`] as it was delivered: a note about a conversation of before is not kept.
+    pub epoch: u64,
+    /// Bytes that only this kind of worker understands, at most [`NOTE_MAX`].
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// The longest [`Note`], in bytes.
+pub const NOTE_MAX: usize = 96 * 1024;
+
+/// An event that was said in one go with another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// Our name for it.
+    pub event_id: EventId,
+    /// The platform's id of its message.
+    pub message_id: Option<String>,
+    /// When it was said, by the platform's clock.
+    pub origin_ms: i64,
+}
+
+/// What an agent can do while it works on an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Abilities {
+    /// It can be told to stop.
+    pub interrupt: bool,
+    /// It can be told more.
+    pub steer: bool,
 }
 
 /// A reply as an agent hands it in.

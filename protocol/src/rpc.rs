@@ -12,6 +12,7 @@
 //! | agent → gateway | `file.fetch` | [`Fetch`] → [`File`] |
 //! | gateway → agent | `event.deliver` | [`Event`] → anything: acknowledged; an error: refused |
 //! | gateway → agent | `event.settled` (notification) | [`EventRef`] |
+//! | gateway → agent | `event.interrupt` (notification) | [`EventRef`] |
 //! | gateway → agent | `message.receipt` (notification) | [`Message`] |
 //!
 //! Unknown members are ignored on both sides; members are only ever added.
@@ -21,8 +22,9 @@ use serde_json::value::RawValue;
 
 use crate::content::{self, Act, Press};
 use crate::event::{
-    ChatType, Delivery, InboundKind, Mention, Part, Receipt, ReplyState, SenderKind,
+    self, ChatType, Delivery, InboundKind, Mention, Part, Receipt, ReplyState, SenderKind,
 };
+use crate::id::Lane;
 
 /// The longest line, in bytes, without its end.
 pub const LINE_MAX: usize = 1024 * 1024;
@@ -105,6 +107,10 @@ pub struct Initialize {
     /// Events that it takes at once, each of another conversation. At most what the configuration
     /// allows.
     pub concurrency: Option<u32>,
+    /// It ends its work on an event when `event.interrupt` tells it to.
+    pub interrupt: bool,
+    /// It takes what is said while it works into what it does: see [`Event::steers`].
+    pub steer: bool,
 }
 
 /// The gateway introduces itself.
@@ -355,13 +361,53 @@ pub struct Event {
     pub chat_name: Option<String>,
     /// What the message that this one answers said, where the platform tells.
     pub quote: Option<String>,
+    /// The conversation: another one whenever somebody begins it anew.
+    #[serde(default)]
+    pub session_id: String,
+    /// Messages that were said in one go with this one; their texts and parts are in this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<Joined>,
+    /// It was accepted by a gateway that was started anew since.
+    #[serde(default)]
+    pub before_restart: bool,
+    /// [`Event::event_id`] of the event that the agent works on, which this one is to be taken into: for
+    /// agents that said they can. Acknowledged, it counts once the other one is acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steers: Option<String>,
+}
+
+/// A message that was said in one go with another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// As in [`Event::event_id`].
+    pub event_id: String,
+    /// As in [`Event::message_id`].
+    pub message_id: Option<String>,
+    /// As in [`Event::origin_ms`].
+    pub origin_ms: i64,
+}
+
+/// The name of a conversation: instance, chat and thread, and how often it was begun anew.
+pub fn session_id(lane: &Lane, epoch: u64) -> String {
+    let thread = lane.thread_id.as_ref().map(|thread| format!(":{thread}")).unwrap_or_default();
+    let again = if epoch > 0 { format!("#{epoch}") } else { String::new() };
+    format!("{}:{}{thread}{again}", lane.instance, lane.chat_id)
 }
 
 impl From<Delivery> for Event {
     fn from(delivery: Delivery) -> Self {
-        let Delivery { event_id, lane, platform, attempt, received_ms, event, late_by_ms } =
+        let Delivery { event_id, lane, platform, attempt, received_ms, event, late_by_ms, .. } =
             delivery;
+        let joined = |joined: event::Joined| Joined {
+            event_id: joined.event_id.to_string(),
+            message_id: joined.message_id,
+            origin_ms: joined.origin_ms,
+        };
         Self {
+            session_id: session_id(&lane, delivery.session.epoch),
+            joined: delivery.joined.into_iter().map(joined).collect(),
+            before_restart: delivery.before_restart,
+            steers: None,
             event_id: event_id.to_string(),
             attempt,
             instance: lane.instance.into(),

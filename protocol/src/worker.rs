@@ -10,9 +10,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::content::{Busy, Draft, Fetch, Fetched};
-use crate::event::{Delivery, Inbound, Outbound, Outcome, Pause, Receipt, Reply};
+use crate::event::{Abilities, Delivery, Inbound, Note, Outbound, Outcome, Pause, Receipt, Reply};
 use crate::hook::{Failure, HookEvent};
-use crate::id::{EventId, Instance, OutboundId, Seq};
+use crate::id::{EventId, Instance, Lane, OutboundId, Seq};
 pub use crate::secret::Secret;
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
@@ -72,6 +72,44 @@ pub enum Adapter {
     Webhook(WebhookSettings),
     /// Service `hooks`.
     Hooks(HooksSettings),
+    /// Agent `acp`.
+    Acp(AcpSettings),
+}
+
+/// Settings of agent `acp`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AcpSettings {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs, and what its sessions are told to be their directory.
+    pub dir: std::path::PathBuf,
+    /// What its environment has beyond a worker's own.
+    pub variables: Vec<(String, Secret)>,
+    /// Processes of it at once.
+    pub processes: u32,
+    /// Turns at once in each of them.
+    pub turns: u32,
+    /// Who decides when it asks for permission.
+    pub permission: Permission,
+    /// How long an answer to that is waited for, in seconds. Without one nothing is permitted.
+    pub permission_s: u32,
+    /// How long it may be silent in a turn, in seconds.
+    pub silent_s: u32,
+    /// How long a turn may be, in seconds.
+    pub turn_limit_s: u32,
+    /// Whether messages that begin with `/` are commands of the agent.
+    pub own_commands: bool,
+}
+
+/// Who decides when an agent asks for permission.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Permission {
+    /// Whoever the agent works for is asked in the chat.
+    Ask,
+    /// Everything is permitted once.
+    Allow,
+    /// Nothing is.
+    Reject,
 }
 
 /// Settings of service `hooks`.
@@ -213,6 +251,19 @@ pub struct OpenAiSettings {
     pub pause_s: u32,
     /// How long a turn may be.
     pub turn_limit_s: u32,
+    /// Whether pictures are sent along.
+    pub images: bool,
+    /// What becomes of a turn that dies half way.
+    pub broken: Broken,
+}
+
+/// What becomes of a turn that dies half way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Broken {
+    /// The question is asked again, and set aside after too many attempts.
+    Again,
+    /// What has come is the answer, with a note that it broke off.
+    Report,
 }
 
 /// Settings of agent `webhook`.
@@ -293,6 +344,20 @@ pub enum ToWorker {
         seq: Seq,
         /// What happened.
         event: Box<HookEvent>,
+    },
+    /// Somebody wants the agent to end its work on this event. What it says then, if anything, is its
+    /// answer, and it acknowledges.
+    Interrupt {
+        /// The event.
+        event_id: EventId,
+    },
+    /// Somebody says more while the agent works. What the agent takes in is acknowledged together with
+    /// the event that it works on; what it does not take in is delivered afterwards.
+    Steer {
+        /// What the agent works on.
+        event_id: EventId,
+        /// What is said.
+        more: Box<Delivery>,
     },
 }
 
@@ -381,6 +446,8 @@ pub enum FromWorker {
         seq: Seq,
         /// The reply.
         reply: Box<Reply>,
+        /// What is to be kept about its conversation, together with the reply or not at all.
+        note: Option<Note>,
     },
     /// The last frame: why it leaves.
     Bye {
@@ -443,6 +510,23 @@ pub enum FromWorker {
         told: u32,
         /// What went wrong.
         failures: Vec<Failure>,
+    },
+    /// What the agent can do while it works; until then, nothing.
+    Can(Abilities),
+    /// The agent asks the chat something in the middle of its work on an event, or asks no more. What is
+    /// said there meanwhile comes as [`ToWorker::Steer`]; acknowledged, it was the answer.
+    Asking {
+        /// The event.
+        event_id: EventId,
+        /// Whether it does.
+        on: bool,
+    },
+    /// What is to be kept about a conversation.
+    Remember {
+        /// Which.
+        lane: Lane,
+        /// What.
+        note: Note,
     },
 }
 

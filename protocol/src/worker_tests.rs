@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::content::{Act, Button, Content, File, FileKind, Press};
 use crate::event::{
-    ChatType, Inbound, InboundKind, Mention, Part, Pause, ReplyState, Sender, SenderKind,
+    ChatType, Inbound, InboundKind, Joined, Mention, Part, ReplyState, Sender, SenderKind, Session,
 };
 use crate::id::{Instance, Lane};
 use crate::{Error, frame};
@@ -85,6 +85,10 @@ fn contents() -> Vec<Content> {
     ]
 }
 
+fn note() -> Note {
+    Note { epoch: 1, bytes: vec![1, 2] }
+}
+
 fn receipt() -> Receipt {
     Receipt {
         id: OutboundId(3),
@@ -118,6 +122,13 @@ fn to_worker() -> Vec<ToWorker> {
         received_ms: 5,
         event: event(),
         late_by_ms: Some(7_200_000),
+        session: Session { epoch: 1, note: vec![7] },
+        joined: vec![Joined {
+            event_id: EventId(2),
+            message_id: Some("om_3".into()),
+            origin_ms: 4,
+        }],
+        before_restart: true,
     };
     let outbound = Outbound {
         id: OutboundId(3),
@@ -170,6 +181,20 @@ fn to_worker() -> Vec<ToWorker> {
         first_s: 120,
         pause_s: 60,
         turn_limit_s: 900,
+        images: true,
+        broken: Broken::Report,
+    };
+    let acp = AcpSettings {
+        command: vec!["hermes-acp".into()],
+        dir: "/d".into(),
+        variables: vec![("KEY".into(), Secret::new("s"))],
+        processes: 2,
+        turns: 4,
+        permission: Permission::Ask,
+        permission_s: 50,
+        silent_s: 120,
+        turn_limit_s: 1800,
+        own_commands: true,
     };
     let webhook = WebhookSettings {
         url: "http://h/w".into(),
@@ -201,7 +226,7 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Verdict { seq: Seq(2), verdict: Verdict::Duplicate },
         ToWorker::Verdict { seq: Seq(3), verdict: Verdict::Denied },
         ToWorker::Verdict { seq: Seq(4), verdict: Verdict::Refused },
-        ToWorker::Deliver(Box::new(delivery)),
+        ToWorker::Deliver(Box::new(delivery.clone())),
         ToWorker::ReplyVerdict { seq: Seq(1), verdict: ReplyVerdict::Accepted(receipt()) },
         ToWorker::ReplyVerdict { seq: Seq(2), verdict: ReplyVerdict::Rejected("no".into()) },
         ToWorker::ReplyVerdict { seq: Seq(3), verdict: ReplyVerdict::Refused },
@@ -221,6 +246,9 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::Fetched { seq: Seq(2), result: Err("gone".into()) },
         configure(Adapter::Hooks(hooks)),
         ToWorker::Hook { seq: Seq(1), event: Box::new(HookEvent::new("agent:start", 9)) },
+        configure(Adapter::Acp(acp)),
+        ToWorker::Interrupt { event_id: EventId(1) },
+        ToWorker::Steer { event_id: EventId(1), more: Box::new(delivery) },
     ];
     frames.extend(sends);
     frames
@@ -249,7 +277,7 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Ack { event_id: EventId(1) },
         FromWorker::Nack { event_id: EventId(1), reason: "busy".into(), after_ms: None },
         FromWorker::Progress { event_id: EventId(1) },
-        FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) },
+        FromWorker::Reply { seq: Seq(1), reply: Box::new(reply), note: Some(note()) },
         FromWorker::Bye { reason: "told to end".into() },
         FromWorker::Inbound {
             seq: Seq(2),
@@ -275,6 +303,9 @@ fn from_worker() -> Vec<FromWorker> {
             event: Box::new(Inbound { kind: InboundKind::Recall, ..event() }),
             cursor: None,
         },
+        FromWorker::Can(Abilities { interrupt: true, steer: false }),
+        FromWorker::Asking { event_id: EventId(1), on: true },
+        FromWorker::Remember { lane: lane(), note: note() },
     ]
 }
 

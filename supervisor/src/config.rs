@@ -7,6 +7,7 @@ mod agent;
 mod block;
 mod hooks;
 mod instance;
+mod manners;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,11 @@ pub use self::agent::{AgentKind, AgentSettings};
 use self::block::{Block, Place};
 pub use self::hooks::Hooks;
 pub use self::instance::{Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble};
+pub use self::manners::Manners;
 use crate::error::Error;
 use crate::exit::Code;
 use crate::paths::Environment;
+use crate::policy::commands::Commands;
 
 /// The configuration that applies if there is no file.
 pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
@@ -52,6 +55,8 @@ pub struct Config {
     pub memory: u64,
     /// `[files]`.
     pub files: Files,
+    /// `[commands]`.
+    pub commands: Commands,
     /// Platforms and agents, in the order of their names.
     pub instances: Vec<Spec>,
 }
@@ -132,6 +137,14 @@ impl Config {
         let max_mib = files.number("max_mib", 1..=4096).unwrap_or(FILE_MIB);
         let total_mib = files.number("total_mib", 1..=1_048_576).unwrap_or(FILES_MIB);
         let keep_hours = files.number("keep_hours", 1..=8760).unwrap_or(FILES_HOURS);
+        let mut words = top.table("commands");
+        let said = manners::commands(&mut words);
+        top.absorb(words);
+        let mut routes = Vec::new();
+        for mut block in top.list("route") {
+            routes.extend(manners::route(&mut block));
+            top.absorb(block);
+        }
         let mut hooks = top.table("hooks");
         let commands = hooks.list("command");
         let platforms = top.tables("platform");
@@ -160,7 +173,20 @@ impl Config {
             }
             instances.push(agent::agent(instance, block, &place, secrets));
         }
-        instance::route(&mut instances);
+        for route in &routes {
+            let known = |name: &Instance, is: fn(Kind) -> bool| {
+                instances.iter().any(|spec| spec.name == *name && is(spec.kind))
+            };
+            if !known(&route.agent, |kind| matches!(kind, Kind::Agent(_))) {
+                return Err(wrong(format!("[[route]] agent: no [agent.{}]", route.agent)));
+            }
+            let platform = route.platform.as_ref();
+            let there = |name: &Instance| known(name, |kind| matches!(kind, Kind::Platform(_)));
+            if let Some(platform) = platform.filter(|name| !there(name)) {
+                return Err(wrong(format!("[[route]] platform: no [platform.{platform}]")));
+            }
+        }
+        instance::route(&mut instances, &routes);
         instances.extend(hooks::hooks(hooks, commands, &place));
         let source = source.map(Path::to_owned);
         let stop = Duration::from_secs(stop.into());
@@ -170,7 +196,17 @@ impl Config {
             total_bytes: u64::from(total_mib) << 20,
             keep: Duration::from_secs(3600 * u64::from(keep_hours)),
         };
-        Ok(Self { source, state_dir, runtime_dir, log, stop, memory, files, instances })
+        Ok(Self {
+            source,
+            state_dir,
+            runtime_dir,
+            log,
+            stop,
+            memory,
+            files,
+            commands: said,
+            instances,
+        })
     }
 
     /// Every instance's trouble as one error; `Ok` if there is none.

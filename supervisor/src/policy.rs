@@ -4,11 +4,15 @@
 //! here waits, reads a clock, opens a file, touches a socket or logs, so a table can be checked row by
 //! row and hours of trouble can be played in a microsecond.
 
+pub mod absence;
 pub mod access;
 pub mod age;
 pub mod backoff;
+pub mod bursts;
+pub mod busy;
 pub mod changes;
 pub mod closing;
+pub mod commands;
 pub mod delivery;
 pub mod drafts;
 pub mod gate;
@@ -22,5 +26,6 @@ pub mod outbox;
 pub mod own_hand;
 pub mod pairing;
 pub mod repeats;
+pub mod routes;
 #[cfg(test)]
 mod sim;

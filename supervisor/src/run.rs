@@ -15,6 +15,7 @@ mod parked;
 mod reload;
 mod slot;
 mod steward;
+mod talk;
 mod tickets;
 mod within;
 
@@ -46,6 +47,7 @@ use crate::lock::{Left, Lock};
 use crate::notify::{self, Manager};
 use crate::paths::Paths;
 use crate::policy::closing::{self, Closing, Stage};
+use crate::policy::commands::Commands;
 use crate::policy::lifecycle;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::repeats::Repeats;
@@ -108,6 +110,7 @@ pub struct Gateway {
     /// What their tokens are made with.
     token_key: [u8; 16],
     files: Files,
+    commands: Commands,
     repeats: Repeats<Notice>,
     manager: Manager,
     stop: Duration,
@@ -317,6 +320,7 @@ impl Gateway {
             token_key: clock::random()
                 .map_err(|source| Error::Os { what: "draw random numbers", source })?,
             files: config.files,
+            commands: config.commands,
             repeats: Repeats::new(REPEATS),
             manager,
             stop: config.stop,

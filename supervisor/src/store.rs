@@ -28,6 +28,7 @@ mod salvage;
 mod scan;
 mod schema;
 mod seen;
+mod session;
 mod space;
 mod tables;
 mod tally;
@@ -38,13 +39,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc as queue;
 use std::thread::JoinHandle;
 
-use protocol::event::Inbound;
+use protocol::event::{ChatType, Inbound};
 use protocol::id::Instance;
 use tokio::sync::mpsc;
 
 pub use op::{
-    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Grant, Head,
-    Op, Opened, Pair, Parked, Payload, Quota, ReplyHead, SendEnd, Sending, Subject, Ticket,
+    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Follower,
+    Grant, Hand, Head, Op, Opened, Pair, Parked, Payload, Quota, ReplyHead, SendEnd, Sending,
+    Subject, Ticket,
 };
 pub use outbox::draft_key;
 
@@ -128,6 +130,8 @@ impl Store {
     pub fn arrival(&self, instance: &Instance, event: &Inbound) -> Arrival {
         Arrival {
             lane: event.lane(instance.clone()),
+            user: (event.chat_type == ChatType::Direct && !event.sender.user_id.is_empty())
+                .then(|| event.sender.user_id.clone()),
             origin_ms: event.origin_ms,
             keys: event.keys.iter().map(|key| self.hash_key.hash(instance, key)).collect(),
             body: body::encode(event),

@@ -4,6 +4,7 @@
 //! every [`Delivery`] to the agent and tell its answer once; hand every reply in and tell the agent
 //! only what the verdict says.
 
+pub mod acp;
 pub mod echo;
 pub mod exec;
 pub mod openai;
@@ -13,7 +14,7 @@ pub mod socket;
 pub mod webhook;
 
 use protocol::content::{Fetch, Fetched};
-use protocol::event::{Delivery, Receipt, Reply};
+use protocol::event::{ChatType, Delivery, Note, Receipt, Reply};
 use protocol::id::EventId;
 use protocol::worker::{FromWorker, ReplyVerdict};
 use tokio::sync::{mpsc, oneshot};
@@ -35,8 +36,8 @@ pub struct Context {
     pub incoming: mpsc::Receiver<ToAgent>,
     /// Takes replies.
     pub replies: Replies,
-    /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Ack`, `Nack`, `Defer`, `SetAside`,
-    /// `Progress`, `Draft`, `Told`.
+    /// Takes everything else: `Ready`, `Outside`, `Lease`, `Paused`, `Can`, `Ack`, `Nack`, `Defer`,
+    /// `SetAside`, `Progress`, `Draft`, `Remember`, `Told`.
     pub say: Say,
     /// Brings the bytes of parts.
     pub files: Files,
@@ -44,6 +45,28 @@ pub struct Context {
     pub exchange: Exchange,
     /// Cancelled when the adapter must return.
     pub stop: CancellationToken,
+}
+
+/// What a model reads of an event: what it answers to, who speaks where there are several, what is said.
+pub(crate) fn question(delivery: &Delivery) -> String {
+    let event = &delivery.event;
+    let mut said = String::new();
+    for line in event.quote.iter().flat_map(|quote| quote.lines()) {
+        said.push_str("> ");
+        said.push_str(line);
+        said.push('\n');
+    }
+    if !said.is_empty() {
+        said.push('\n');
+    }
+    if event.chat_type != ChatType::Direct
+        && let Some(name) = &event.sender.name
+    {
+        said.push_str(name);
+        said.push_str(": ");
+    }
+    said.push_str(if event.text.trim().is_empty() { "(no text)" } else { &event.text });
+    said
 }
 
 /// What comes for an agent.
@@ -56,6 +79,17 @@ pub enum ToAgent {
     /// A reply has come to its end. To be answered by `Told` once the agent has been told; agents that
     /// are never told do not get it.
     Receipt(Receipt),
+    /// The agent is to end its work on an event. What it says then, if anything, is its answer. Comes
+    /// only to those that said they can.
+    Interrupt(EventId),
+    /// Something is said while the agent works on an event. What it takes in is acknowledged right
+    /// before that event. Comes only to those that said they can.
+    Steer {
+        /// What the agent works on.
+        event_id: EventId,
+        /// What is said.
+        more: Box<Delivery>,
+    },
 }
 
 /// A reply on its way to the supervisor.
@@ -63,6 +97,8 @@ pub enum ToAgent {
 pub struct Submitted {
     /// The reply.
     pub reply: Reply,
+    /// What is to be kept about its conversation together with it.
+    pub note: Option<Note>,
     /// Where the verdict goes.
     pub verdict: oneshot::Sender<ReplyVerdict>,
 }
@@ -80,8 +116,13 @@ impl Replies {
     /// Hands `reply` in and waits for its verdict; `None`: the worker ends, and the reply is not
     /// accepted as far as anybody knows.
     pub async fn submit(&self, reply: Reply) -> Option<ReplyVerdict> {
+        self.submit_with(reply, None).await
+    }
+
+    /// [`Replies::submit`], with what is to be kept about the conversation if the reply is.
+    pub async fn submit_with(&self, reply: Reply, note: Option<Note>) -> Option<ReplyVerdict> {
         let (verdict, answer) = oneshot::channel();
-        self.0.send(Submitted { reply, verdict }).await.ok()?;
+        self.0.send(Submitted { reply, note, verdict }).await.ok()?;
         answer.await.ok()
     }
 }

@@ -139,6 +139,19 @@ fn with_path(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
+/// The media type of a picture that models read, by its first bytes.
+pub fn picture_kind(bytes: &[u8]) -> Option<&'static str> {
+    let is = |start: &[u8]| bytes.starts_with(start);
+    let webp = || is(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
+    match () {
+        () if is(b"\x89PNG\r\n\x1a\n") => Some("image/png"),
+        () if is(b"\xff\xd8\xff") => Some("image/jpeg"),
+        () if is(b"GIF8") => Some("image/gif"),
+        () if webp() => Some("image/webp"),
+        () => None,
+    }
+}
+
 /// Never used before.
 fn unique() -> io::Result<String> {
     Ok(protocol::id::hex(&clock::random::<8>()?))

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use protocol::content::Fetched;
-use protocol::event::{Inbound, Outbound};
+use protocol::event::{Inbound, NOTE_MAX, Outbound};
 use protocol::hook::HookEvent;
 use protocol::id::Seq;
 use protocol::link::{Receiver, Sender};
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::agent::acp::Acp;
 use crate::agent::echo::Echo;
 use crate::agent::exec::Exec;
 use crate::agent::openai::OpenAi;
@@ -45,8 +46,8 @@ const DOWN: usize = 4096;
 const UP: usize = 256;
 /// Wishes for bytes without an answer.
 const WISHES: usize = 32;
-/// Left free in a frame for what surrounds an event.
-const FRAME_MARGIN: usize = 4096;
+/// Left free in a frame for what surrounds an event: where it goes, what its agent noted.
+const FRAME_MARGIN: usize = NOTE_MAX + 8192;
 /// What remains of a text that no frame can hold.
 const TEXT_CUT: usize = 256 * 1024;
 
@@ -147,6 +148,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Exec(settings) => Box::pin(Exec::new(settings).run(for_agent)),
         Adapter::Webhook(settings) => Box::pin(Webhook::new(settings).run(for_agent)),
         Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
+        Adapter::Acp(settings) => Box::pin(Acp::new(settings).run(for_agent)),
         Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
         Adapter::Hooks(settings) => Box::pin(Hooks::new(settings).run(for_service)),
     };
@@ -301,6 +303,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 .try_send(ToAgent::Deliver(delivery))
                 .map_err(|_| Error::Unexpected("more events than the adapter can hold"))?,
             ToWorker::Settled { event_id } => self.inform(ToAgent::Settled(event_id)),
+            ToWorker::Interrupt { event_id } => self.inform(ToAgent::Interrupt(event_id)),
+            ToWorker::Steer { event_id, more } => self.inform(ToAgent::Steer { event_id, more }),
             ToWorker::Receipt(receipt) if self.hears_receipts => {
                 self.inform(ToAgent::Receipt(receipt));
             }
@@ -354,8 +358,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
     }
 
     fn submit_reply(&mut self, submitted: agent::Submitted) -> Result<(), Error> {
-        let agent::Submitted { reply, verdict } = submitted;
-        let bytes = frame::size(&reply)?;
+        let agent::Submitted { reply, note, verdict } = submitted;
+        let bytes = frame::size(&reply)? + note.as_ref().map_or(0, |note| note.bytes.len());
         if bytes > frame::MAX - FRAME_MARGIN {
             let most = frame::MAX - FRAME_MARGIN;
             let _ = verdict.send(ReplyVerdict::Rejected(format!(
@@ -364,7 +368,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             return Ok(());
         }
         let seq = self.replies.sent(bytes, verdict);
-        Ok(self.sender.feed(&FromWorker::Reply { seq, reply: Box::new(reply) })?)
+        Ok(self.sender.feed(&FromWorker::Reply { seq, reply: Box::new(reply), note })?)
     }
 
     fn wish(&mut self, wished: agent::Wished) -> Result<(), Error> {

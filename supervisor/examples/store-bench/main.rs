@@ -169,12 +169,12 @@ fn drain(dir: &Path) {
         after = last.0;
         for id in &found {
             let id = *id;
-            bench.submit(|ticket| Op::Begin { ticket, id });
+            bench.submit(|ticket| Op::Begin { ticket, id, hand: None });
         }
         bench.wait_all();
         for id in &found {
             let id = *id;
-            bench.submit(|ticket| Op::Settle { ticket, id });
+            bench.submit(|ticket| Op::Settle { ticket, id, also: Vec::new() });
         }
         bench.wait_all();
         drained += found.len() as u64;
@@ -211,7 +211,7 @@ fn drain(dir: &Path) {
             bench.accept(1, Duration::ZERO, &mut times);
             // The head of the only waiting lane.
             for id in bench.heads(0) {
-                bench.ask(|ticket| Op::Settle { ticket, id });
+                bench.ask(|ticket| Op::Settle { ticket, id, also: Vec::new() });
             }
         }
         std::thread::sleep(Duration::from_millis(20));

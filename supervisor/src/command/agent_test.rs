@@ -262,5 +262,9 @@ fn event(id: u64, attempt: u32, chat: &str) -> Event {
         late_by_ms: None,
         chat_name: None,
         quote: None,
+        session_id: "try:chat".into(),
+        joined: Vec::new(),
+        before_restart: false,
+        steers: None,
     }
 }

@@ -4,8 +4,9 @@ use protocol::secret;
 use protocol::worker::FeishuSettings;
 use serde::Serialize;
 use supervisor::Error;
-use supervisor::config::{AgentSettings, Body, PlatformSettings, Spec};
+use supervisor::config::{AgentSettings, Body, Manners, PlatformSettings, Spec};
 use supervisor::paths::Paths;
+use supervisor::policy::busy::Mode;
 
 use super::{load, print, print_json};
 use crate::args::Common;
@@ -78,6 +79,10 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
             AgentSettings::Relay { listen, id, .. } => {
                 format!("a Hermes Agent with the id {id} dials ws://{listen}/relay")
             }
+            AgentSettings::Acp(settings) => {
+                let (command, dir) = (settings.command.join(" "), settings.dir.display());
+                format!("runs {command} in {dir}, speaks ACP with it")
+            }
             AgentSettings::Exec { command, dir, .. } => {
                 format!("runs {} in {}", command.join(" "), dir.display())
             }
@@ -88,7 +93,7 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                 hooks.settings.dir.as_ref().map(|dir| format!(", hooks in {}", dir.display()));
             format!("tells {programs} programs{}", dir.unwrap_or_default())
         }
-        Ok(Body::Platform { settings, access, agent, .. }) => {
+        Ok(Body::Platform { settings, access, agent, manners, .. }) => {
             let what = match settings {
                 PlatformSettings::Local => "the terminal".to_owned(),
                 PlatformSettings::Feishu(settings) => {
@@ -99,8 +104,9 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                     format!("a bot at {}, {}", settings.base_url, hears(access))
                 }
             };
+            let what = format!("{what}{}", handled(manners));
             match agent {
-                Some(agent) => format!("{what}; heard by {agent}"),
+                Some(agent) => format!("{what}; {}heard by {agent}", routed(manners)),
                 None => format!("{what}; no agent is configured, events wait"),
             }
         }
@@ -113,6 +119,45 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
         // An address may have a password in it.
         text: secret::cleaned(text),
     }
+}
+
+/// What differs from the usual.
+fn handled(manners: &Manners) -> String {
+    let mut text = String::new();
+    if let Some(rule) = manners.burst {
+        text.push_str(&format!("; joins what is said within {} ms", rule.quiet.as_millis()));
+    }
+    let busy = &manners.busy;
+    let word = |mode: Mode| match mode {
+        Mode::Queue => "waits",
+        Mode::Interrupt => "interrupts",
+        Mode::Steer => "steers",
+    };
+    if busy.mode != Mode::Queue || !busy.chats.is_empty() {
+        text.push_str(&format!("; what comes while the agent works {}", word(busy.mode)));
+    }
+    for (chat, mode) in &busy.chats {
+        text.push_str(&format!(", in {chat} {}", word(*mode)));
+    }
+    text
+}
+
+/// Its routes, in their order.
+fn routed(manners: &Manners) -> String {
+    let mut text = String::new();
+    for route in &manners.routes {
+        let chat = route.chat.as_ref().map(|chat| format!("chat {chat} "));
+        let user = route.user.as_ref().map(|user| format!("user {user} "));
+        let whole = (chat.is_none() && user.is_none()).then(|| "everything ".to_owned());
+        for what in [chat, user, whole].into_iter().flatten() {
+            text.push_str(&what);
+        }
+        text.push_str(&format!("→ {}, ", route.agent));
+    }
+    if !text.is_empty() {
+        text.push_str("else ");
+    }
+    text
 }
 
 fn hears(access: &supervisor::policy::access::Access) -> String {

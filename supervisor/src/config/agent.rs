@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::{Memory, OpenAiSettings, Secret, WebhookSettings};
+use protocol::worker::{
+    AcpSettings, Broken, Memory, OpenAiSettings, Permission, Secret, WebhookSettings,
+};
 
 use super::Surroundings;
 use super::block::{Block, Place};
 use super::instance::{Body, Kind, Spec, Trouble, finish, kind, optional_secret, required, secret};
+use super::manners;
 use crate::policy::delivery;
 
 /// The agent endpoints there are.
@@ -27,16 +30,19 @@ pub enum AgentKind {
     OpenAi,
     /// A URL.
     Webhook,
+    /// A program that we start and that speaks the Agent Client Protocol.
+    Acp,
 }
 
 /// The words for them.
-const KINDS: [(&str, AgentKind); 6] = [
+const KINDS: [(&str, AgentKind); 7] = [
     ("echo", AgentKind::Echo),
     ("socket", AgentKind::Socket),
     ("exec", AgentKind::Exec),
     ("relay", AgentKind::Relay),
     ("openai", AgentKind::OpenAi),
     ("webhook", AgentKind::Webhook),
+    ("acp", AgentKind::Acp),
 ];
 
 impl AgentKind {
@@ -88,6 +94,8 @@ pub enum AgentSettings {
     OpenAi(OpenAiSettings),
     /// A URL.
     Webhook(WebhookSettings),
+    /// A program that speaks the Agent Client Protocol.
+    Acp(AcpSettings),
 }
 
 /// Reads an agent's block.
@@ -108,6 +116,7 @@ pub(super) fn agent(
         AgentKind::Exec => Some(exec(&mut block, place, secrets, &mut missing)),
         AgentKind::OpenAi => openai(&mut block, place, secrets, &mut missing),
         AgentKind::Webhook => webhook(&mut block, place, secrets, &mut missing),
+        AgentKind::Acp => Some(acp(&mut block, place, secrets, &mut missing)),
         AgentKind::Relay => relay(&name, &mut block, place, secrets, &mut missing),
     });
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
@@ -120,9 +129,10 @@ pub(super) fn agent(
         rules.lease = block.number("lease_s", 1..=86_400).map_or(rules.lease, seconds);
         rules.max_attempts = block.number("max_attempts", 1..=100).unwrap_or(rules.max_attempts);
     }
+    let away = manners::away(&mut block);
     let trouble = finish(block, kind.is_none(), missing);
     let body = match (trouble, settings) {
-        (None, Some(settings)) => Ok(Body::Agent { settings, delivery: rules }),
+        (None, Some(settings)) => Ok(Body::Agent { settings, delivery: rules, away }),
         (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
     };
     Spec { name, kind: Kind::Agent(kind), body }
@@ -138,6 +148,24 @@ fn exec(
     secrets: &dyn Surroundings,
     missing: &mut Option<String>,
 ) -> AgentSettings {
+    let Program { command, dir, variables } = program(block, place, secrets, missing);
+    let concurrency = concurrency(block);
+    AgentSettings::Exec { command, dir, variables, concurrency }
+}
+
+/// A program that we start.
+struct Program {
+    command: Vec<String>,
+    dir: PathBuf,
+    variables: Vec<(String, Secret)>,
+}
+
+fn program(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    missing: &mut Option<String>,
+) -> Program {
     let command = block.strings("command").unwrap_or_default();
     if command.first().is_none_or(String::is_empty) {
         block.problem("command must be set: the program and its arguments, a list of texts");
@@ -150,8 +178,30 @@ fn exec(
             Err(reason) => *missing = Some(reason),
         }
     }
-    let concurrency = concurrency(block);
-    AgentSettings::Exec { command, dir, variables, concurrency }
+    Program { command, dir, variables }
+}
+
+fn acp(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    missing: &mut Option<String>,
+) -> AgentSettings {
+    let Program { command, dir, variables } = program(block, place, secrets, missing);
+    let permission =
+        [("ask", Permission::Ask), ("allow", Permission::Allow), ("reject", Permission::Reject)];
+    AgentSettings::Acp(AcpSettings {
+        command,
+        dir: std::path::absolute(&dir).unwrap_or(dir),
+        variables,
+        processes: block.number("processes", 1..=64).unwrap_or(1),
+        turns: block.number("turns", 1..=64).unwrap_or(4),
+        permission: block.choice("permission", &permission).unwrap_or(Permission::Ask),
+        permission_s: block.number("permission_s", 1..=3600).unwrap_or(50),
+        silent_s: block.number("silent_s", 1..=86_400).unwrap_or(120),
+        turn_limit_s: block.number("turn_limit_s", 1..=86_400).unwrap_or(1800),
+        own_commands: block.boolean("own_commands").unwrap_or(false),
+    })
 }
 
 fn relay(
@@ -202,6 +252,9 @@ fn openai(
     let pause = if memory == Memory::Hermes { 600 } else { 60 };
     let pause_s = block.number("pause_s", 1..=86_400).unwrap_or(pause);
     let turn_limit_s = block.number("turn_limit_s", 1..=86_400).unwrap_or(1800);
+    let broken = [("again", Broken::Again), ("report", Broken::Report)];
+    let broken = block.choice("broken", &broken).unwrap_or(Broken::Again);
+    let images = block.boolean("images").unwrap_or(false);
     Some(AgentSettings::OpenAi(OpenAiSettings {
         base_url: base_url?.trim_end_matches('/').to_owned(),
         key,
@@ -212,6 +265,8 @@ fn openai(
         first_s,
         pause_s,
         turn_limit_s,
+        images,
+        broken,
     }))
 }
 

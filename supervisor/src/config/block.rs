@@ -64,6 +64,18 @@ impl Block {
         }
     }
 
+    /// A platform's id: a text, or a number where the platform has numbers.
+    pub(super) fn id(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            Value::Integer(number) => Some(number.to_string()),
+            other => {
+                self.mistyped(key, "a text or a number", &other);
+                None
+            }
+        }
+    }
+
     /// A path. `~/` is the user's home, `$CREDENTIALS_DIRECTORY/` where systemd has put credentials; a
     /// relative one is taken from the directory of the file.
     pub(super) fn path(&mut self, key: &'static str, place: &Place) -> Option<PathBuf> {

@@ -10,10 +10,13 @@ use super::Surroundings;
 use super::agent::{AgentKind, AgentSettings};
 use super::block::{Block, Place};
 use super::hooks::Hooks;
+use super::manners::{self, Manners};
 use crate::exit::Code;
+use crate::policy::absence::Away;
 use crate::policy::access::{Access, Direct, GroupRule, Groups};
 use crate::policy::age::{Ages, Late, Rule};
 use crate::policy::delivery;
+use crate::policy::routes::Route;
 
 const FEISHU: &str = "https://open.feishu.cn";
 const TELEGRAM: &str = "https://api.telegram.org";
@@ -87,6 +90,8 @@ pub enum Body {
         inbox: Inbox,
         /// Which agent hears its events; `None`: no agent is configured, events wait.
         agent: Option<Instance>,
+        /// How its conversations are handled.
+        manners: Manners,
     },
     /// An agent.
     Agent {
@@ -94,6 +99,8 @@ pub enum Body {
         settings: AgentSettings,
         /// How it is delivered to.
         delivery: delivery::Settings,
+        /// What chats are told while it is away.
+        away: Option<Away>,
     },
     /// The handlers of hooks.
     Hooks(Hooks),
@@ -187,6 +194,7 @@ pub(super) fn platform(
     let kind = kind(&name, &mut block, &KINDS);
     let agent = block.string("agent");
     let inbox = inbox(&mut block);
+    let manners = manners::manners(&mut block);
     let mut missing = None;
     let parts = kind.and_then(|kind| {
         Some(match kind {
@@ -247,14 +255,16 @@ pub(super) fn platform(
     });
     let trouble = finish(block, kind.is_none(), missing);
     let body = match (trouble, parts) {
-        (None, Some((settings, access))) => Ok(Body::Platform { settings, access, inbox, agent }),
+        (None, Some((settings, access))) => {
+            Ok(Body::Platform { settings, access, inbox, agent, manners })
+        }
         (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
     };
     Spec { name, kind: Kind::Platform(kind), body }
 }
 
-/// Gives every platform its agent: the only one there is, or the one it names.
-pub(super) fn route(specs: &mut [Spec]) {
+/// Gives every platform its agent: the only one there is, or the one it names; and its routes.
+pub(super) fn route(specs: &mut [Spec], routes: &[Route]) {
     let agents: Vec<Instance> = specs
         .iter()
         .filter(|spec| matches!(spec.kind, Kind::Agent(_)))
@@ -262,7 +272,16 @@ pub(super) fn route(specs: &mut [Spec]) {
         .collect();
     for spec in specs.iter_mut() {
         let title = spec.title();
-        let Ok(Body::Platform { agent, .. }) = &mut spec.body else { continue };
+        let Ok(Body::Platform { agent, manners, .. }) = &mut spec.body else { continue };
+        let may_fit =
+            |route: &&Route| route.platform.as_ref().is_none_or(|name| *name == spec.name);
+        manners.routes = routes.iter().filter(may_fit).cloned().collect();
+        // One that fits every conversation leaves nothing to say.
+        let mut all = manners.routes.iter();
+        let whole = all.find(|route| route.chat.is_none() && route.user.is_none());
+        if agent.is_none() {
+            *agent = whole.map(|route| route.agent.clone());
+        }
         let trouble = match agent {
             Some(named) if agents.contains(named) => None,
             Some(named) => Some(format!("{title} agent: no [agent.{named}] is configured")),
@@ -296,9 +315,12 @@ fn one_of_a_kind(specs: &mut [Spec]) {
     let mut taken = BTreeSet::new();
     for spec in specs.iter_mut() {
         let title = spec.title();
-        let Ok(Body::Platform { agent: Some(agent), .. }) = &spec.body else { continue };
-        if relays.contains(agent) && !taken.insert((agent.clone(), spec.kind.word())) {
-            let kind = spec.kind.word();
+        let Ok(Body::Platform { agent, manners, .. }) = &spec.body else { continue };
+        let routed = manners.routes.iter().map(|route| &route.agent);
+        let hearing: BTreeSet<_> = routed.chain(agent).cloned().collect();
+        let kind = spec.kind.word();
+        let mut twice = hearing.into_iter().filter(|agent| relays.contains(agent));
+        if let Some(agent) = twice.find(|agent| !taken.insert((agent.clone(), kind))) {
             spec.body = Err(Trouble::wrong(format!(
                 "{title} agent: {agent} hears another {kind} account already, and a Hermes Agent has one of each; give this one an [agent] of its own"
             )));

@@ -1,12 +1,14 @@
 //! What a new configuration changes: which instances are new, gone or different, and nothing else is
 //! touched.
 //!
-//! An agent is different, too, when other platforms than before speak to it: what it still holds of
-//! them must be back in the inbox before another agent may have it.
+//! An agent is different, too, when other platforms than before speak to it, or are routed otherwise: what
+//! it still holds of them must be back in the inbox before another agent may have it.
 
 use std::collections::BTreeMap;
 
 use protocol::id::Instance;
+
+use super::routes::Route;
 
 /// What became of each instance that is touched.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,21 +35,24 @@ impl Changes {
 
 /// One instance: what it is, and who hears it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Part<T> {
+pub struct Part<'a, T> {
     /// Everything that is configured for it.
     pub spec: T,
-    /// The agent that hears it, if it is a platform.
-    pub agent: Option<Instance>,
+    /// The agents that hear it, if it is a platform.
+    pub heard_by: Vec<Instance>,
+    /// Which of them hears what.
+    pub routes: &'a [Route],
 }
 
 /// What leads from `before` to `after`.
 pub fn between<T: PartialEq>(
-    before: &BTreeMap<Instance, Part<T>>,
-    after: &BTreeMap<Instance, Part<T>>,
+    before: &BTreeMap<Instance, Part<'_, T>>,
+    after: &BTreeMap<Instance, Part<'_, T>>,
 ) -> Changes {
-    let speakers = |parts: &BTreeMap<Instance, Part<T>>, agent: &Instance| -> Vec<Instance> {
-        let own = parts.iter().filter(|(_, part)| part.agent.as_ref() == Some(agent));
-        own.map(|(name, _)| name.clone()).collect()
+    let speakers = |parts: &BTreeMap<Instance, Part<'_, T>>, agent: &Instance| {
+        let own = parts.iter().filter(|(_, part)| part.heard_by.contains(agent));
+        let own = own.map(|(name, part)| (name.clone(), part.routes.to_vec()));
+        own.collect::<Vec<(Instance, Vec<Route>)>>()
     };
     let mut changes = Changes::default();
     for (name, new) in after {
@@ -67,10 +72,13 @@ pub fn between<T: PartialEq>(
 mod tests {
     use super::*;
 
-    fn parts(list: &[(&str, u32, Option<&str>)]) -> BTreeMap<Instance, Part<u32>> {
+    fn parts(list: &[(&str, u32, Option<&str>)]) -> BTreeMap<Instance, Part<'static, u32>> {
         let name = |text: &str| Instance::new(text).unwrap();
         list.iter()
-            .map(|(own, spec, agent)| (name(own), Part { spec: *spec, agent: agent.map(name) }))
+            .map(|(own, spec, agent)| {
+                let heard_by = agent.map(name).into_iter().collect();
+                (name(own), Part { spec: *spec, heard_by, routes: &[] })
+            })
             .collect()
     }
 

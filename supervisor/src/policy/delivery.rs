@@ -13,6 +13,8 @@
 //! | agent pauses, we stop | again at once when the gate opens; the attempt does not count |
 //! | too many counted attempts | park, with the payload; the lane goes on |
 //!
+//! A lane in which somebody just spoke waits for a moment: see `bursts`.
+//!
 //! The attempt is counted durably *before* the event is handed over ([`Action::Begin`]), so that an
 //! event that kills its reader is counted (F22). A late acknowledgement settles too: the agent has it.
 
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use protocol::event::Pause;
 use protocol::id::Lane;
 
+use super::bursts::{self, Bursts};
 use super::gate::Gate;
 use super::lanes::{Lanes, Load};
 
@@ -60,12 +63,16 @@ impl Default for Settings {
 pub enum Input {
     /// A new event for this agent is durable.
     Accepted(u64, Lane),
+    /// Somebody spoke in a lane and may go on: it is held for a moment.
+    Said(Lane, bursts::Rule),
     /// An older event waits again, at its old place.
     Replayed(u64, Lane),
     /// The answer to [`Action::Scan`].
     Scanned {
         /// What was found, in the order of ids.
         found: Vec<(u64, Lane)>,
+        /// The last id that was looked at: what is not for this agent is not in `found`.
+        upto: u64,
         /// Nothing stands behind it.
         at_end: bool,
     },
@@ -80,6 +87,8 @@ pub enum Input {
     },
     /// The answer to [`Action::Begin`] of an event that is not to be delivered: why.
     Expired(u64, String),
+    /// The answer to [`Action::Begin`] of an event that was for the gateway itself.
+    Taken(u64),
     /// The event is gone from the inbox: the answer to [`Action::Settle`] and [`Action::Park`].
     Ended(u64),
     /// The agent is ready.
@@ -175,6 +184,7 @@ pub struct Delivery {
     draining: bool,
     concurrency: usize,
     lanes: Lanes,
+    bursts: Bursts,
     stages: HashMap<u64, Stage>,
 }
 
@@ -187,6 +197,7 @@ impl Delivery {
             draining: false,
             concurrency: 1,
             lanes: Lanes::new(settings.lanes),
+            bursts: Bursts::default(),
             stages: HashMap::new(),
         }
     }
@@ -197,10 +208,17 @@ impl Delivery {
         match input {
             Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
             Input::Replayed(id, lane) => self.lanes.rejoined(id, lane),
-            Input::Scanned { found, at_end } => self.lanes.scanned(found, at_end),
+            Input::Said(lane, rule) => self.bursts.said(&lane, rule, now),
+            Input::Scanned { found, upto, at_end } => self.lanes.scanned_upto(found, upto, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
             Input::Begun { id, counted } => self.begun(id, counted, now, &mut out),
             Input::Expired(id, reason) => self.expired(id, reason, &mut out),
+            Input::Taken(id) => {
+                if let Some(Stage::Beginning { .. }) = self.stages.get(&id) {
+                    self.stages.insert(id, Stage::Ending { acked: false });
+                    out.push(Action::Settle(id));
+                }
+            }
             Input::Ended(id) => self.ended(id, &mut out),
             Input::Lease { ttl, concurrency } => {
                 self.gate.renew(ttl, now);
@@ -261,6 +279,16 @@ impl Delivery {
     /// Events that the agent holds, or is about to.
     pub fn in_flight(&self) -> usize {
         self.stages.values().filter(|s| !matches!(s, Stage::Ending { .. })).count()
+    }
+
+    /// Whether it is at the head of its lane, or further.
+    pub fn knows(&self, id: u64) -> bool {
+        self.lanes.is_head(id) || self.stages.contains_key(&id)
+    }
+
+    /// The lane of an event that is at its head.
+    pub fn lane_of(&self, id: u64) -> Option<&Lane> {
+        self.lanes.lane_of(id)
     }
 
     /// Nothing is between two durable states.
@@ -429,6 +457,11 @@ impl Delivery {
         let mut free = self.concurrency.saturating_sub(self.in_flight());
         while free > 0 {
             let Some(id) = self.lanes.take() else { break };
+            let held = self.lanes.lane_of(id).and_then(|lane| self.bursts.held(lane, now));
+            if let Some(until) = held {
+                self.lanes.delay(id, until);
+                continue;
+            }
             self.stages.insert(id, Stage::Beginning { acked: false });
             out.push(Action::Begin(id));
             free -= 1;

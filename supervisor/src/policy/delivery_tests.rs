@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::bursts::Rule;
 use super::*;
 use crate::policy::lanes::model::{Model, lane};
 
@@ -17,7 +18,7 @@ fn start() -> Instant {
 fn ready(now: Instant, concurrency: u32) -> Delivery {
     let mut delivery = Delivery::new(Settings::default());
     assert_eq!(delivery.on(Input::Tick, now), [Action::Scan { after: 0 }]);
-    assert!(delivery.on(Input::Scanned { found: vec![], at_end: true }, now).is_empty());
+    assert!(delivery.on(Input::Scanned { found: vec![], upto: 0, at_end: true }, now).is_empty());
     assert!(delivery.on(Input::Lease { ttl: TTL, concurrency }, now).is_empty());
     delivery
 }
@@ -35,7 +36,7 @@ fn a_shut_gate_keeps_events_and_opening_it_lets_them_go_in_order() {
     let mut delivery = Delivery::new(Settings::default());
     delivery.on(Input::Tick, now);
     let found = vec![(1, lane(1)), (2, lane(1)), (3, lane(2))];
-    assert!(delivery.on(Input::Scanned { found, at_end: true }, now).is_empty());
+    assert!(delivery.on(Input::Scanned { found, upto: 0, at_end: true }, now).is_empty());
     assert!(delivery.on(Input::Accepted(4, lane(3)), now).is_empty());
     let opened = delivery.on(Input::Lease { ttl: TTL, concurrency: 8 }, now);
     assert_eq!(opened, [Action::Begin(1), Action::Begin(3), Action::Begin(4)]);
@@ -61,6 +62,44 @@ fn an_acknowledgement_settles_then_the_lane_goes_on() {
     let load = Action::Load(Load { lane: lane(1), after: 1 });
     assert_eq!(delivery.on(Input::Ended(1), now), [Action::Settled(1), load]);
     assert_eq!(delivery.on(Input::Loaded(lane(1), Some(2)), now), [Action::Begin(2)]);
+}
+
+/// F99: what is said in one go waits for its end, and holds nobody else.
+#[test]
+fn a_lane_in_which_somebody_speaks_is_held_for_a_moment() {
+    let now = start();
+    let later = |ms| now + Duration::from_millis(ms);
+    let rule = Rule { quiet: Duration::from_secs(1), most: Duration::from_millis(1500) };
+    let mut delivery = ready(now, 4);
+    delivery.on(Input::Said(lane(1), rule), now);
+    assert!(delivery.on(Input::Accepted(1, lane(1)), now).is_empty());
+    assert_eq!(delivery.on(Input::Accepted(2, lane(2)), now), [Action::Begin(2)]);
+    delivery.on(Input::Said(lane(1), rule), later(900));
+    assert!(delivery.on(Input::Accepted(3, lane(1)), later(900)).is_empty());
+    assert_eq!(delivery.deadline(), Some(later(1000)));
+    assert!(delivery.on(Input::Tick, later(1000)).is_empty(), "somebody went on");
+    assert_eq!(delivery.on(Input::Tick, later(1500)), [Action::Begin(1)], "the bound");
+}
+
+/// What is for the gateway itself never reaches the agent.
+#[test]
+fn a_command_that_is_found_in_a_lane_is_settled_and_the_lane_goes_on() {
+    let now = start();
+    let mut delivery = ready(now, 4);
+    delivery.on(Input::Accepted(1, lane(1)), now);
+    delivery.on(Input::Accepted(2, lane(1)), now);
+    assert_eq!(delivery.on(Input::Taken(1), now), [Action::Settle(1)]);
+    let load = Action::Load(Load { lane: lane(1), after: 1 });
+    assert_eq!(delivery.on(Input::Ended(1), now), [load], "the agent is not told of it");
+}
+
+#[test]
+fn a_scan_goes_on_behind_what_is_for_another_agent() {
+    let now = start();
+    let mut delivery = Delivery::new(Settings::default());
+    delivery.on(Input::Tick, now);
+    let scanned = Input::Scanned { found: vec![], upto: 7, at_end: false };
+    assert_eq!(delivery.on(scanned, now), [Action::Scan { after: 7 }]);
 }
 
 #[test]
@@ -207,7 +246,7 @@ proptest! {
                 let input = match action {
                     Action::Scan { after } => {
                         let (found, at_end) = model.scan(after, 3);
-                        Input::Scanned { found, at_end }
+                        Input::Scanned { found, upto: 0, at_end }
                     }
                     Action::Load(load) => {
                         let found = model.next(&load);

@@ -111,6 +111,11 @@ impl Lanes {
 
     /// What a scan found, in the order of ids; `at_end`: there is nothing behind it.
     pub fn scanned(&mut self, found: Vec<(u64, Lane)>, at_end: bool) {
+        self.scanned_upto(found, 0, at_end);
+    }
+
+    /// [`Lanes::scanned`] for a scan that also saw what is not for us, up to this id.
+    pub fn scanned_upto(&mut self, found: Vec<(u64, Lane)>, upto: u64, at_end: bool) {
         let Scan::Behind { mut after, .. } = self.scan else { return };
         for (id, lane) in found {
             if let Some(slot) = self.slots.get_mut(&lane) {
@@ -123,6 +128,7 @@ impl Lanes {
             }
             after = id;
         }
+        after = after.max(upto);
         self.scan = if at_end { Scan::AtEnd } else { Scan::Behind { after, asked: false } };
     }
 

@@ -157,7 +157,7 @@ impl Gateway {
     }
 
     /// A listener that is behind, or gone, is dropped.
-    fn tell(&mut self, mut notice: Notice) {
+    pub(super) fn tell(&mut self, mut notice: Notice) {
         notice.reason = notice.reason.map(secret::cleaned);
         if let Some(by) = &mut notice.by {
             by.command = by.command.take().map(secret::cleaned);

@@ -63,7 +63,7 @@ impl Gateway {
         matches!(slot.desk, Desk::Platform(_)).then_some(index)
     }
 
-    fn pass(&mut self, index: usize, frame: ToWorker) -> bool {
+    pub(super) fn pass(&mut self, index: usize, frame: ToWorker) -> bool {
         let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
         link.is_some_and(|link| {
             link.handle.send(frame);
@@ -133,10 +133,16 @@ impl Gateway {
         let turn = Turn {
             busy: busy.clone(),
             lane: delivery.lane.clone(),
+            epoch: delivery.session.epoch,
+            since: clock::now(),
+            interrupted: false,
+            asking: false,
+            told_busy: false,
             told: told.clone(),
             replies: Vec::new(),
         };
         if let Some(Desk::Agent(desk)) = self.desk(agent) {
+            desk.steered.remove(&delivery.event_id.0);
             let _ = desk.at_work.insert(delivery.event_id.0, turn);
         }
         if let Some((platform, busy)) = busy {

@@ -435,6 +435,7 @@ impl Slot {
                     open: desk.delivery.is_open(now),
                     in_flight: desk.delivery.in_flight() as u64,
                     acknowledged: desk.acknowledged,
+                    busy: desk.busy,
                 });
             }
             Desk::Hooks(desk) => hooks = Some(desk.status()),

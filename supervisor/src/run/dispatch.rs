@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::event::{Delivery, InboundKind};
+use protocol::event::{Delivery, InboundKind, Joined};
 use protocol::id::EventId;
 use protocol::worker::ToWorker;
 
@@ -11,8 +11,9 @@ use super::slot::Desk;
 use super::tickets::Pending;
 use crate::clock;
 use crate::policy::age::{Asked, Verdict};
+use crate::policy::bursts;
 use crate::policy::delivery::{Action, Input, UNREADABLE};
-use crate::store::{Answer, Begun, Op};
+use crate::store::{Answer, Begun, Follower, Hand, Head, Op};
 use crate::text;
 
 impl Gateway {
@@ -76,9 +77,14 @@ impl Gateway {
             }
             Action::Refund(id) => self.store.submit(Op::Refund { id: EventId(id) }),
             Action::Failed(id) => self.store.submit(Op::Fail { id: EventId(id) }),
-            Action::Settle(id) => self.ask(Pending::Settle { slot: index, id: EventId(id) }),
+            Action::Settle(id) => {
+                let also = self.joined(index, id);
+                self.ask(Pending::Settle { slot: index, id: EventId(id), also });
+            }
             Action::Park { id, reason } => {
                 tracing::error!(event_id = id, reason, "an event is parked");
+                // What came with it is offered without it.
+                self.joined(index, id);
                 self.announce_parked(id, &reason);
                 self.ask(Pending::Park { slot: index, id: EventId(id), reason });
             }
@@ -98,25 +104,55 @@ impl Gateway {
     pub(super) fn inbox_answered(&mut self, index: usize, pending: Pending, answer: Answer) {
         let input = match (pending, answer) {
             (_, Answer::Heads { found, at_end }) => {
-                let found = found.into_iter().map(|head| (head.id.0, head.lane)).collect();
-                Input::Scanned { found, at_end }
+                let upto = found.last().map_or(0, |head| head.id.0);
+                let ours =
+                    |head: &Head| self.agent_of(&head.lane, head.user.as_deref()) == Some(index);
+                let found = found.into_iter().filter(ours);
+                let found = found.map(|head| (head.id.0, head.lane)).collect();
+                Input::Scanned { found, upto, at_end }
             }
             (Pending::Next { lane, .. }, Answer::Next(found)) => {
                 Input::Loaded(lane, found.map(|id| id.0))
             }
             (_, Answer::Begun(begun)) => {
+                if let Some(command) = self.command_in(Some(index), &begun.event) {
+                    let message_id = begun.event.message_id.clone();
+                    self.obey(Some(index), begun.id, command, &begun.lane, message_id);
+                    self.deliver(index, Input::Taken(begun.id.0));
+                    return;
+                }
                 let is_readable = begun.event.kind != InboundKind::Unreadable;
                 let counted = if is_readable { begun.counted } else { UNREADABLE };
                 let id = begun.id.0;
                 let verdict = self.judge_age(&begun);
                 let platform = self.platform_of(&begun.lane.instance);
+                let Begun { lane, attempts, received_ms, mut event, session, followers, .. } =
+                    *begun;
+                let mut joined = Vec::new();
+                for follower in followers {
+                    let Follower { id, event: next, .. } = follower;
+                    let is_command = self.command_in(Some(index), &next).is_some();
+                    if is_command || !bursts::continues(&event, &next) {
+                        break;
+                    }
+                    let (message_id, origin_ms) = (next.message_id.clone(), next.origin_ms);
+                    joined.push(Joined { event_id: id, message_id, origin_ms });
+                    bursts::join(&mut event, next);
+                }
+                if let Some(Desk::Agent(desk)) = self.desk(index) {
+                    let ids = joined.iter().map(|joined| joined.event_id).collect();
+                    desk.joined.insert(id, ids);
+                }
                 let delivery = Delivery {
-                    event_id: begun.id,
-                    lane: begun.lane,
+                    event_id: EventId(id),
+                    lane,
                     platform,
-                    attempt: begun.attempts,
-                    received_ms: begun.received_ms,
-                    event: begun.event,
+                    attempt: attempts,
+                    received_ms,
+                    event,
+                    session,
+                    joined,
+                    before_restart: received_ms < self.started_ms,
                     late_by_ms: match verdict {
                         Verdict::Mark(age) => {
                             Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
@@ -146,6 +182,30 @@ impl Gateway {
             }
         };
         self.deliver(index, input);
+    }
+
+    /// What was handed out together with an event that comes to its end.
+    fn joined(&mut self, index: usize, id: u64) -> Vec<EventId> {
+        match self.desk(index) {
+            Some(Desk::Agent(desk)) => desk.joined.remove(&id).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is to be known of an event that is handed to an agent.
+    pub(super) fn hand(&self, index: usize, id: EventId) -> Option<Hand> {
+        let slot = self.slots.get(index)?;
+        let Desk::Agent(desk) = &slot.desk else { return None };
+        let lane = desk.delivery.lane_of(id.0);
+        let platform = lane.and_then(|lane| self.by_name.get(&lane.instance));
+        let rule = platform.and_then(|platform| self.burst(*platform));
+        Some(Hand {
+            agent: slot.name.clone(),
+            followers: if rule.is_some() { bursts::MOST } else { 0 },
+            within_ms: rule
+                .map_or(0, |rule| i64::try_from(rule.quiet.as_millis()).unwrap_or(i64::MAX)),
+            bytes: bursts::BYTES,
+        })
     }
 
     /// By the platform's clock; one that runs ahead of ours makes nothing old.

@@ -82,17 +82,29 @@ impl Gateway {
             code.code
         );
         let lane = event.lane(instance);
-        self.say_ourselves(&format!("pair:{user}:{}", code.code), lane, text);
+        self.say_in_reply(&format!("pair:{user}:{}", code.code), lane, None, text);
     }
 
     /// Says something in a chat on nobody's behalf.
-    fn say_ourselves(&mut self, key: &str, lane: Lane, text: String) {
+    pub(super) fn say_in_reply(
+        &mut self,
+        key: &str,
+        lane: Lane,
+        reply_to: Option<String>,
+        text: String,
+    ) {
         let key = key.get(..key.floor_char_boundary(200)).unwrap_or_default().to_owned();
         let Ok(agent) = Instance::new(GATEWAY) else { return };
-        let reply = Box::new(Said { key, lane, reply_to: None, content: Content::text(text) });
+        let reply = Box::new(Said { key, lane, reply_to, content: Content::text(text) });
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::OwnReply);
-        self.store.submit(Op::AcceptReply { ticket, agent, reply, now_ms: clock::unix_ms() });
+        self.store.submit(Op::AcceptReply {
+            ticket,
+            agent,
+            reply,
+            note: None,
+            now_ms: clock::unix_ms(),
+        });
     }
 
     /// The store has it, or not.
@@ -194,7 +206,7 @@ impl Gateway {
         if let Some((chat_id, code)) = welcome {
             let lane = Lane { instance: grant.instance.clone(), chat_id, thread_id: None };
             let text = "You are let in. Write again what you wanted to say.".to_owned();
-            self.say_ourselves(&format!("paired:{}:{code}", grant.id), lane, text);
+            self.say_in_reply(&format!("paired:{}:{code}", grant.id), lane, None, text);
         }
         let result = match grant.allowed {
             Some(true) => "allowed",

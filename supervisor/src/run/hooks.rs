@@ -316,7 +316,13 @@ impl Gateway {
         let ticket = self.tickets.name();
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         self.tickets.hold(ticket, Pending::HooksReply { wait, reply });
-        self.store.submit(Op::AcceptReply { ticket, agent, reply: said, now_ms: clock::unix_ms() });
+        self.store.submit(Op::AcceptReply {
+            ticket,
+            agent,
+            reply: said,
+            note: None,
+            now_ms: clock::unix_ms(),
+        });
     }
 
     /// The store has it, or not.

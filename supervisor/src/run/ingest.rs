@@ -1,6 +1,6 @@
 //! From a worker's event to the store and back to its verdict.
 
-use protocol::event::Inbound;
+use protocol::event::{ChatType, Inbound};
 use protocol::hook::HookEvent;
 use protocol::id::{Generation, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
@@ -8,10 +8,10 @@ use protocol::worker::{Cursor, ToWorker, Verdict};
 use super::Gateway;
 use super::slot::{Desk, PlatformDesk};
 use super::steward::WINDOW;
-use super::tickets::Pending;
+use super::tickets::{Arrived, Pending};
 use crate::clock;
 use crate::policy::access::Denial;
-use crate::policy::delivery;
+use crate::policy::busy::Mode;
 use crate::store::{Answer, Op, Quota};
 
 /// Senders whose denial is remembered, so that each is told once.
@@ -64,12 +64,34 @@ impl Gateway {
         let quota = Quota { events: desk.inbox.max_events, bytes: desk.inbox.max_bytes };
         let own = event.lane(instance.clone());
         let occasion = self.occasion("message:received", &own, event).map(Box::new);
+        let arrived = Box::new(self.arrived(index, own, event, cursor.clone(), occasion));
         let arrival = self.store.arrival(&instance, event);
         let ticket = self.tickets.name();
-        let (slot, lane, told) = (index, own, cursor.clone());
-        self.tickets
-            .hold(ticket, Pending::Accept { slot, generation, seq, lane, cursor: told, occasion });
+        self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, arrived });
         self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms, quota });
+    }
+
+    fn arrived(
+        &self,
+        index: usize,
+        lane: Lane,
+        event: &Inbound,
+        cursor: Option<Cursor>,
+        occasion: Option<Box<HookEvent>>,
+    ) -> Arrived {
+        let is_direct = event.chat_type == ChatType::Direct && !event.sender.user_id.is_empty();
+        let user = is_direct.then(|| event.sender.user_id.clone());
+        let agent = self.agent_of(&lane, user.as_deref());
+        let command = self.command_in(agent, event);
+        let (is_said, message_id) = (event.kind.is_said(), event.message_id.clone());
+        let asked = agent.is_some_and(|agent| self.is_asking(agent, &lane));
+        let steers = asked
+            || match self.slots.get(index).map(|slot| &slot.desk) {
+                Some(Desk::Platform(desk)) => desk.manners.busy.mode(&lane.chat_id) == Mode::Steer,
+                _ => false,
+            };
+        let event = (is_said && steers && command.is_none()).then(|| Box::new(event.clone()));
+        Arrived { lane, user, message_id, cursor, occasion, command, is_said, event }
     }
 
     /// The store has it, or not.
@@ -78,11 +100,11 @@ impl Gateway {
         index: usize,
         generation: Generation,
         seq: Seq,
-        (lane, cursor): (Lane, Option<Cursor>),
-        occasion: Option<Box<HookEvent>>,
+        mut arrived: Arrived,
         answer: Answer,
     ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
+        let cursor = arrived.cursor.take();
         if matches!(answer, Answer::Accepted(_) | Answer::Duplicate) && cursor.is_some() {
             // What the next generation goes on from, now that it is durable.
             slot.cursor = cursor;
@@ -91,15 +113,12 @@ impl Gateway {
         match answer {
             Answer::Accepted(id) => {
                 desk.accepted += 1;
-                let agent = desk.agent;
                 self.verdict(index, generation, seq, Verdict::Accepted(id));
-                if let Some(mut occasion) = occasion {
+                if let Some(mut occasion) = arrived.occasion.take() {
                     occasion.event_id = Some(id.to_string());
                     self.hook(*occasion);
                 }
-                if let Some(agent) = agent {
-                    self.deliver(agent, delivery::Input::Accepted(id.0, lane));
-                }
+                self.heard(index, id, arrived);
             }
             Answer::Duplicate => {
                 desk.duplicates += 1;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::event::{Outcome, Receipt, Reply, ReplyState};
+use protocol::event::{Note, Outcome, Receipt, Reply, ReplyState};
 use protocol::id::{Generation, Instance, OutboundId, Seq};
 use protocol::worker::{ReplyVerdict, ToWorker};
 
@@ -26,6 +26,7 @@ impl Gateway {
         generation: Generation,
         seq: Seq,
         reply: Box<Reply>,
+        note: Option<Note>,
     ) {
         let target = self.by_name.get(&reply.lane.instance).and_then(|i| self.slots.get(*i));
         let is_platform = target.is_some_and(|slot| matches!(slot.desk, Desk::Platform(_)));
@@ -55,7 +56,8 @@ impl Gateway {
         self.note_reply(index, &reply);
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::AcceptReply { slot: index, generation, seq });
-        self.store.submit(Op::AcceptReply { ticket, agent, reply, now_ms: clock::unix_ms() });
+        let now_ms = clock::unix_ms();
+        self.store.submit(Op::AcceptReply { ticket, agent, reply, note, now_ms });
     }
 
     /// The store has it, or not.

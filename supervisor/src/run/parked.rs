@@ -6,7 +6,6 @@ use protocol::control::{
 use protocol::id::{Lane, ParkedId};
 
 use super::Gateway;
-use super::slot::Desk;
 use super::tickets::Pending;
 use crate::exit::Code;
 use crate::link::Reply;
@@ -57,11 +56,11 @@ impl Gateway {
                 }),
             },
             (Pending::Decide { decision, reply, .. }, Answer::Decided(found)) => {
-                let results = found.iter().map(|(id, lane)| one(*id, lane.is_some(), decision));
+                let results = found.iter().map(|(id, lane, _)| one(*id, lane.is_some(), decision));
                 reply.answer(&Decided { schema: SCHEMA, results: results.collect() });
                 if decision == Decision::Replay {
-                    for (id, lane) in found {
-                        self.rejoin(id, lane);
+                    for (id, lane, user) in found {
+                        self.rejoin(id, lane, user.as_deref());
                     }
                 }
             }
@@ -86,14 +85,13 @@ impl Gateway {
     }
 
     /// It waits again, at its old place.
-    fn rejoin(&mut self, id: ParkedId, lane: Option<Lane>) {
+    fn rejoin(&mut self, id: ParkedId, lane: Option<Lane>, user: Option<&str>) {
         let Some(lane) = lane else { return };
         let Some(index) = self.by_name.get(&lane.instance).copied() else { return };
         match id {
             ParkedId::Reply(id) => self.send(index, outbox::Input::Replayed(id.0, lane)),
             ParkedId::Event(id) => {
-                let Some(Desk::Platform(desk)) = self.desk(index) else { return };
-                if let Some(agent) = desk.agent {
+                if let Some(agent) = self.agent_of(&lane, user) {
                     self.deliver(agent, delivery::Input::Replayed(id.0, lane));
                 }
             }

@@ -242,6 +242,7 @@ impl Gateway {
         self.stop = config.stop;
         self.memory = config.memory;
         self.files = config.files;
+        self.commands = config.commands;
         let now = if changes.is_empty() { "unchanged" } else { "reloaded" };
         let touched: Vec<_> = changes.names().map(Instance::as_str).collect();
         self.announce_config(now, (!touched.is_empty()).then(|| touched.join(", ")));
@@ -260,14 +261,21 @@ impl Gateway {
     }
 }
 
-fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<&'a Spec>> {
+fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<'a, &'a Spec>> {
     specs
         .map(|spec| {
-            let agent = match &spec.body {
-                Ok(Body::Platform { agent, .. }) => agent.clone(),
-                Ok(Body::Agent { .. } | Body::Hooks(_)) | Err(_) => None,
+            let heard_by = match &spec.body {
+                Ok(Body::Platform { agent, manners, .. }) => {
+                    let routed = manners.routes.iter().map(|route| route.agent.clone());
+                    routed.chain(agent.clone()).collect()
+                }
+                Ok(Body::Agent { .. } | Body::Hooks(_)) | Err(_) => Vec::new(),
             };
-            (spec.name.clone(), Part { spec, agent })
+            let routes = match &spec.body {
+                Ok(Body::Platform { manners, .. }) => manners.routes.as_slice(),
+                Ok(Body::Agent { .. } | Body::Hooks(_)) | Err(_) => &[],
+            };
+            (spec.name.clone(), Part { spec, heard_by, routes })
         })
         .collect()
 }

@@ -1,19 +1,21 @@
 //! What is known of one instance: its life, its process, its link, its desk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use protocol::content::Busy;
-use protocol::control::ExitStatus;
+use protocol::control::{BusyCounts, ExitStatus};
+use protocol::event::Abilities;
 use protocol::hook::HookEvent;
-use protocol::id::{Generation, Instance, Lane, Nonce};
+use protocol::id::{EventId, Generation, Instance, Lane, Nonce};
 use protocol::worker::{Cursor, Heartbeat, HooksSettings, Outside};
 
 use crate::clock;
-use crate::config::{AgentSettings, Body, Inbox, Kind, PlatformSettings, Spec, Trouble};
+use crate::config::{AgentSettings, Body, Inbox, Kind, Manners, PlatformSettings, Spec, Trouble};
 use crate::credential::Credential;
 use crate::exit::Ended;
 use crate::link::Handle;
+use crate::policy::absence::Absence;
 use crate::policy::access::{Access, Denial, Grants};
 use crate::policy::delivery::Delivery;
 use crate::policy::drafts::Drafts;
@@ -136,6 +138,9 @@ pub(super) struct PlatformDesk {
     pub(super) agent_name: Option<Instance>,
     /// The slot of its agent.
     pub(super) agent: Option<usize>,
+    pub(super) manners: Manners,
+    /// Where each of its routes leads.
+    pub(super) routed: Vec<Option<usize>>,
     pub(super) outbox: Outbox,
     pub(super) drafts: Drafts,
     pub(super) last_inbound_ms: Option<i64>,
@@ -158,7 +163,15 @@ pub(super) struct AgentDesk {
     pub(super) hears: Vec<Instance>,
     /// The events that it works on.
     pub(super) at_work: HashMap<u64, Turn>,
+    /// What goes with events that were handed out.
+    pub(super) joined: HashMap<u64, Vec<EventId>>,
+    /// Events that it was told of while it worked on the ones before them.
+    pub(super) steered: HashSet<u64>,
+    pub(super) abilities: Abilities,
+    pub(super) absence: Absence,
     pub(super) acknowledged: u64,
+    /// What came while it worked: what was done.
+    pub(super) busy: BusyCounts,
     pub(super) was_open: bool,
 }
 
@@ -168,6 +181,15 @@ pub(super) struct Turn {
     /// The slot of the platform that heard it, and what that shows meanwhile.
     pub(super) busy: Option<(usize, Busy)>,
     pub(super) lane: Lane,
+    /// Of the conversation.
+    pub(super) epoch: u64,
+    pub(super) since: Instant,
+    /// The agent was told to end it.
+    pub(super) interrupted: bool,
+    /// The agent asks the chat something: what is said there may be the answer.
+    pub(super) asking: bool,
+    /// The chat was told that it waits for this.
+    pub(super) told_busy: bool,
     /// What handlers were told when it began, if there are any.
     pub(super) told: Option<HookEvent>,
     /// What the agent has replied in this conversation since, by the keys of the replies.
@@ -282,7 +304,9 @@ impl Slot {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let desk = match &self.desk {
             Desk::Platform(desk) => desk.outbox.deadline(),
-            Desk::Agent(desk) => desk.delivery.deadline(),
+            Desk::Agent(desk) => {
+                desk.delivery.deadline().into_iter().chain(desk.absence.deadline()).min()
+            }
             Desk::Hooks(_) | Desk::Broken(_) => None,
         };
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
@@ -350,7 +374,7 @@ impl Slot {
 impl Desk {
     fn new(spec: &Spec) -> Self {
         match &spec.body {
-            Ok(Body::Platform { settings, access, inbox, agent }) => {
+            Ok(Body::Platform { settings, access, inbox, agent, manners }) => {
                 Self::Platform(Box::new(PlatformDesk {
                     settings: settings.clone(),
                     access: access.clone(),
@@ -360,6 +384,8 @@ impl Desk {
                     inbox: inbox.clone(),
                     agent_name: agent.clone(),
                     agent: None,
+                    manners: manners.clone(),
+                    routed: Vec::new(),
                     outbox: Outbox::new(outbox::Settings::default()),
                     drafts: Drafts::default(),
                     last_inbound_ms: None,
@@ -373,11 +399,16 @@ impl Desk {
                     unknown: 0,
                 }))
             }
-            Ok(Body::Agent { settings, delivery }) => Self::Agent(Box::new(AgentDesk {
+            Ok(Body::Agent { settings, delivery, away }) => Self::Agent(Box::new(AgentDesk {
                 settings: settings.clone(),
                 delivery: Delivery::new(*delivery),
                 hears: Vec::new(),
                 at_work: HashMap::new(),
+                joined: HashMap::new(),
+                steered: HashSet::new(),
+                abilities: Abilities::default(),
+                absence: Absence::new(away.clone()),
+                busy: BusyCounts::default(),
                 acknowledged: 0,
                 was_open: false,
             })),
@@ -394,6 +425,16 @@ impl Desk {
     }
 }
 
+impl PlatformDesk {
+    /// The slot of the agent that hears a conversation; `user` is at the other end of it, if it is a
+    /// direct chat.
+    pub(super) fn agent_of(&self, lane: &Lane, user: Option<&str>) -> Option<usize> {
+        let routes = self.manners.routes.iter().zip(&self.routed);
+        let mut fitting = routes.filter(|(route, _)| route.fits(lane, user));
+        fitting.next().map_or(self.agent, |(_, agent)| *agent)
+    }
+}
+
 /// Tells every platform its agent's slot and every agent its platforms.
 pub(super) fn connect(slots: &mut [Slot], by_name: &HashMap<Instance, usize>) {
     for slot in slots.iter_mut() {
@@ -404,8 +445,11 @@ pub(super) fn connect(slots: &mut [Slot], by_name: &HashMap<Instance, usize>) {
     let mut heard: Vec<(usize, Instance)> = Vec::new();
     for slot in slots.iter_mut().filter(|slot| !slot.removed) {
         let Desk::Platform(desk) = &mut slot.desk else { continue };
-        desk.agent = desk.agent_name.as_ref().and_then(|name| by_name.get(name)).copied();
-        heard.extend(desk.agent.map(|agent| (agent, slot.name.clone())));
+        let find = |name: &Instance| by_name.get(name).copied();
+        desk.agent = desk.agent_name.as_ref().and_then(find);
+        desk.routed = desk.manners.routes.iter().map(|route| find(&route.agent)).collect();
+        let agents: BTreeSet<_> = desk.routed.iter().flatten().chain(&desk.agent).collect();
+        heard.extend(agents.into_iter().map(|agent| (*agent, slot.name.clone())));
     }
     for (agent, platform) in heard {
         if let Some(Desk::Agent(desk)) = slots.get_mut(agent).map(|slot| &mut slot.desk) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocol::control::Decision;
-use protocol::event::Pause;
+use protocol::event::{Abilities, Pause};
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Instance, Nonce, OutboundId, hex};
 use protocol::worker::{
@@ -282,6 +282,7 @@ impl Gateway {
                 }
                 AgentSettings::Webhook(settings) => Adapter::Webhook(settings.clone()),
                 AgentSettings::OpenAi(settings) => Adapter::OpenAi(settings.clone()),
+                AgentSettings::Acp(settings) => Adapter::Acp(settings.clone()),
                 AgentSettings::Relay { listen, id, secret, home, concurrency, turn_limit_s } => {
                     let kind = |name: &Instance| (name.clone(), self.platform_of(name));
                     Adapter::Relay(RelaySettings {
@@ -311,9 +312,22 @@ impl Gateway {
             FromWorker::Outcome { id, attempt, outcome } => {
                 self.outcome(index, id, attempt, outcome);
             }
-            FromWorker::Reply { seq, reply } => self.reply(index, from.generation, seq, reply),
-            FromWorker::Ack { event_id } => {
-                self.deliver(index, delivery::Input::Ack(event_id.0));
+            FromWorker::Reply { seq, reply, note } => {
+                self.reply(index, from.generation, seq, reply, note);
+            }
+            FromWorker::Ack { event_id } => self.acknowledged(index, event_id),
+            FromWorker::Remember { lane, note } => self.remember(index, lane, note),
+            FromWorker::Asking { event_id, on } => {
+                if let Desk::Agent(desk) = &mut slot.desk
+                    && let Some(turn) = desk.at_work.get_mut(&event_id.0)
+                {
+                    turn.asking = on;
+                }
+            }
+            FromWorker::Can(abilities) if newest => {
+                if let Desk::Agent(desk) = &mut slot.desk {
+                    desk.abilities = abilities;
+                }
             }
             FromWorker::Nack { event_id, reason, after_ms } => {
                 let after = after_ms.map(Duration::from_millis);
@@ -377,6 +391,7 @@ impl Gateway {
             }
             FromWorker::Told { id } => self.store.submit(Op::Told { id }),
             FromWorker::Bye { .. }
+            | FromWorker::Can(_)
             | FromWorker::Confined { .. }
             | FromWorker::Draft(_)
             | FromWorker::Heartbeat(_)
@@ -431,6 +446,11 @@ impl Gateway {
         tracing::debug!(instance = %from.instance, generation = from.generation.0, why, "link over");
         slot.link = None;
         slot.outside = None;
+        if let Desk::Agent(desk) = &mut slot.desk {
+            // What it was told of beside comes again in its place.
+            desk.steered.clear();
+            desk.abilities = Abilities::default();
+        }
         // Without a process there is nobody to be helped out, and nothing to be woken for.
         slot.liveness = slot.child.is_some().then(|| Liveness::new(LINKLESS, clock::now()));
         let asked = matches!(slot.life.phase(), Phase::Stopping { cause: Cause::Asked, .. })
@@ -549,6 +569,7 @@ impl Gateway {
             Some(Desk::Agent(_)) => {
                 self.deliver(index, delivery::Input::Tick);
                 self.observe_gate(index, now);
+                self.tick_absence(index, now);
             }
             Some(Desk::Hooks(_) | Desk::Broken(_)) | None => {}
         }
@@ -582,8 +603,10 @@ impl Gateway {
             Pending::Next { lane, after, .. } => {
                 Op::NextInLane { ticket, lane: lane.clone(), after: *after }
             }
-            Pending::Begin { id, .. } => Op::Begin { ticket, id: *id },
-            Pending::Settle { id, .. } => Op::Settle { ticket, id: *id },
+            Pending::Begin { slot, id } => {
+                Op::Begin { ticket, id: *id, hand: self.hand(*slot, *id) }
+            }
+            Pending::Settle { id, also, .. } => Op::Settle { ticket, id: *id, also: also.clone() },
             Pending::Park { id, reason, .. } => {
                 Op::Park { ticket, id: *id, reason: reason.clone(), now_ms }
             }
@@ -638,8 +661,8 @@ impl Gateway {
     /// The store's answer, to whoever asked.
     pub(super) fn settle(&mut self, pending: Pending, answer: Answer) {
         match pending {
-            Pending::Accept { slot, generation, seq, lane, cursor, occasion } => {
-                self.accepted(slot, generation, seq, (lane, cursor), occasion, answer);
+            Pending::Accept { slot, generation, seq, arrived } => {
+                self.accepted(slot, generation, seq, *arrived, answer);
             }
             Pending::AcceptReply { slot, generation, seq } => {
                 self.reply_accepted(slot, generation, seq, answer);

@@ -6,16 +6,36 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use protocol::control::{Decision, Subject};
+use protocol::event::Inbound;
 use protocol::hook::HookEvent;
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 use protocol::worker::Cursor;
 
 use crate::clock;
 use crate::link::Reply;
+use crate::policy::commands::Command;
 use crate::store::{Grant, SendEnd, Ticket};
 
 /// How long to wait for a full disk.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// What must be known of an event once it is durable.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) lane: Lane,
+    /// Who is at the other end of a direct chat.
+    pub(super) user: Option<String>,
+    pub(super) message_id: Option<String>,
+    pub(super) cursor: Option<Cursor>,
+    /// What handlers of hooks are told.
+    pub(super) occasion: Option<Box<HookEvent>>,
+    /// It is for the gateway itself.
+    pub(super) command: Option<Command>,
+    /// Somebody says it, and waits for an answer.
+    pub(super) is_said: bool,
+    /// The event, where it may go into what the agent works on.
+    pub(super) event: Option<Box<Inbound>>,
+}
 
 /// A request whose answer is awaited. `usize`: the slot that it is for.
 #[derive(Debug)]
@@ -24,10 +44,7 @@ pub(super) enum Pending {
         slot: usize,
         generation: Generation,
         seq: Seq,
-        lane: Lane,
-        cursor: Option<Cursor>,
-        /// What handlers of hooks are told once it is durable.
-        occasion: Option<Box<HookEvent>>,
+        arrived: Box<Arrived>,
     },
     AcceptReply {
         slot: usize,
@@ -50,6 +67,8 @@ pub(super) enum Pending {
     Settle {
         slot: usize,
         id: EventId,
+        /// Those that were handed out with it.
+        also: Vec<EventId>,
     },
     Park {
         slot: usize,

@@ -6,13 +6,15 @@
 //! back. When this process itself dies in between, a quarter stays: an innocent event survives many
 //! such deaths, but one that brings everything down is parked in the end.
 
+use protocol::event::{Inbound, Session};
 use protocol::id::EventId;
 use protocol::worker::Cursor;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::body;
-use super::op::{Answer, Arrival, Begun, Quota};
+use super::op::{Answer, Arrival, Begun, Follower, Hand, Quota};
 use super::seen::Verdict;
+use super::session;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
 
@@ -28,7 +30,7 @@ pub(super) fn accept(
     quota: Quota,
 ) -> Result<Answer> {
     let db = &tables.db;
-    let Arrival { lane, origin_ms, keys, body } = arrival;
+    let Arrival { lane, user, origin_ms, keys, body } = arrival;
     let no = tables.names.instance_made(db, &lane.instance)?;
     if tables.tally.is_full(no, body.len() as u64, quota) && !tables.seen.any(db, keys)? {
         // Nothing is noted: when the platform repeats it, it is new.
@@ -37,6 +39,9 @@ pub(super) fn accept(
     let verdict = tables.seen.note(db, keys, received_ms)?;
     let answer = if verdict == Verdict::New {
         let lane = tables.names.lane_made(db, lane, received_ms)?;
+        if let Some(user) = user {
+            tables.names.note_user(db, lane, user)?;
+        }
         let size = body.len();
         let id = tables.events.take(db)?;
         db.prepare_cached("INSERT INTO payload(id, lane, body) VALUES(?1, ?2, ?3)")?
@@ -58,8 +63,8 @@ pub(super) fn accept(
     Ok(answer)
 }
 
-/// Counts an attempt and reads the event.
-pub(super) fn begin(tables: &mut Tables, id: EventId) -> Result<Answer> {
+/// Counts an attempt and reads the event, with what `hand` wants to know.
+pub(super) fn begin(tables: &mut Tables, id: EventId, hand: Option<&Hand>) -> Result<Answer> {
     let db = &tables.db;
     let row = row_id(id.0);
     let counted = db
@@ -78,19 +83,58 @@ pub(super) fn begin(tables: &mut Tables, id: EventId) -> Result<Answer> {
             Ok((r.get(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get(3)?, r.get(4)?))
         })?;
     let counted = u32::try_from(strikes / STRIKE).unwrap_or(u32::MAX);
-    let event = db
-        .prepare_cached("SELECT body FROM payload WHERE id = ?1")?
-        .query_row([row], |r| Ok(body::decode(r.get_ref(0)?.as_blob()?)))
-        .optional()?
-        .flatten();
-    let lane = tables.names.lane_name(db, lane)?;
-    Ok(match event {
-        Some(event) => {
-            let begun = Begun { id, lane, attempts, counted, received_ms, event, replayed };
-            Answer::Begun(Box::new(begun))
+    let Some((event, size)) = payload(db, row)? else { return Ok(Answer::Unreadable(id)) };
+    let (session, followers) = match hand {
+        Some(hand) => {
+            let session = session::get(tables, &hand.agent, lane)?;
+            (session, followers(tables, lane, (row, received_ms, size), hand)?)
         }
-        None => Answer::Unreadable(id),
-    })
+        None => (Session::default(), Vec::new()),
+    };
+    let lane = tables.names.lane_name(&tables.db, lane)?;
+    let begun =
+        Begun { id, lane, attempts, counted, received_ms, event, replayed, session, followers };
+    Ok(Answer::Begun(Box::new(begun)))
+}
+
+/// An event and the bytes it takes; `None`: it cannot be read.
+fn payload(db: &Connection, row: i64) -> Result<Option<(Inbound, usize)>> {
+    let found = db
+        .prepare_cached("SELECT body FROM payload WHERE id = ?1")?
+        .query_row([row], |r| {
+            let bytes = r.get_ref(0)?.as_blob()?;
+            Ok(body::decode(bytes).map(|event| (event, bytes.len())))
+        })
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// What follows an event in its lane without a pause. Ends before what cannot be read.
+fn followers(
+    tables: &Tables,
+    lane: i64,
+    (mut row, mut at_ms, mut bytes): (i64, i64, usize),
+    hand: &Hand,
+) -> Result<Vec<Follower>> {
+    let db = &tables.db;
+    let mut found = Vec::new();
+    while found.len() < hand.followers {
+        let Some(next) = tables.lanes.next(db, lane, row)? else { break };
+        let (received_ms, begun): (i64, bool) = db
+            .prepare_cached("SELECT received_ms, begun FROM inbox WHERE id = ?1")?
+            .query_row([next], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        if begun || received_ms.saturating_sub(at_ms) > hand.within_ms {
+            break;
+        }
+        let Some((event, size)) = payload(db, next)? else { break };
+        bytes += size;
+        if bytes > hand.bytes {
+            break;
+        }
+        found.push(Follower { id: EventId(wire_id(next)), received_ms, event });
+        (row, at_ms) = (next, received_ms);
+    }
+    Ok(found)
 }
 
 /// The event is not with the agent any more; `back` of its strike is taken back.
@@ -117,13 +161,19 @@ pub(super) fn give_all_back(db: &Connection) -> Result<usize> {
     db.execute("UPDATE inbox SET strikes = strikes - ?1, begun = 0 WHERE begun", [STRIKE - 1])
 }
 
-/// The event is the agent's from now on.
-pub(super) fn settle(tables: &mut Tables, id: EventId) -> Result<Answer> {
-    if !leave(tables, id)? {
-        return Ok(Answer::Gone);
+/// The event, and those that were handed over with it, are the agent's from now on.
+pub(super) fn settle(tables: &mut Tables, id: EventId, also: &[EventId]) -> Result<Answer> {
+    let mut known = false;
+    for one in also.iter().chain([&id]) {
+        known = leave(tables, *one)?;
+        if known {
+            tables
+                .db
+                .prepare_cached("DELETE FROM payload WHERE id = ?1")?
+                .execute([row_id(one.0)])?;
+        }
     }
-    tables.db.prepare_cached("DELETE FROM payload WHERE id = ?1")?.execute([row_id(id.0)])?;
-    Ok(Answer::Settled)
+    Ok(if known { Answer::Settled } else { Answer::Gone })
 }
 
 /// Takes an event out of the inbox; its payload stays. Whether there was one.

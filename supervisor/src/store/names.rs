@@ -20,6 +20,7 @@ pub(super) struct Names {
     numbered_instances: HashMap<i64, Instance>,
     lanes: HashMap<Lane, (i64, i64)>,
     numbered_lanes: HashMap<i64, Lane>,
+    users: HashMap<i64, Option<String>>,
 }
 
 impl Names {
@@ -115,6 +116,33 @@ impl Names {
         Ok(lane)
     }
 
+    /// Who is at the other end of a direct chat, as far as anybody has spoken there.
+    pub(super) fn user_of(&mut self, db: &Connection, no: i64) -> Result<Option<String>> {
+        if let Some(user) = self.users.get(&no) {
+            return Ok(user.clone());
+        }
+        let user = db
+            .prepare_cached("SELECT user FROM conversation WHERE no = ?1")?
+            .query_row([no], |row| row.get(0))
+            .optional()?
+            .flatten();
+        if self.users.len() >= HELD {
+            self.users.clear();
+        }
+        self.users.insert(no, user);
+        Ok(self.users.get(&no).cloned().flatten())
+    }
+
+    /// Notes who is at the other end of a direct chat.
+    pub(super) fn note_user(&mut self, db: &Connection, no: i64, user: &str) -> Result<()> {
+        if self.user_of(db, no)?.as_deref() != Some(user) {
+            db.prepare_cached("UPDATE conversation SET user = ?2 WHERE no = ?1")?
+                .execute(params![no, user])?;
+            self.users.insert(no, Some(user.to_owned()));
+        }
+        Ok(())
+    }
+
     fn find_lane(&mut self, db: &Connection, lane: &Lane) -> Result<Option<(i64, i64)>> {
         if let Some(held) = self.lanes.get(lane) {
             return Ok(Some(*held));
@@ -138,6 +166,7 @@ impl Names {
         if self.lanes.len() >= HELD {
             self.lanes.clear();
             self.numbered_lanes.clear();
+            self.users.clear();
         }
         self.lanes.insert(lane.clone(), (no, used_ms));
         self.numbered_lanes.insert(no, lane.clone());

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use protocol::content::Content;
-use protocol::event::{Inbound, Outbound, Receipt, Reply};
+use protocol::event::{Inbound, Note, Outbound, Receipt, Reply, Session};
 use protocol::id::{EventId, Generation, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
 
@@ -63,6 +63,8 @@ pub enum Op {
         ticket: Ticket,
         /// The event.
         id: EventId,
+        /// To whom it is handed; `None`: nobody asks what belongs to it.
+        hand: Option<Hand>,
     },
     /// The attempt that was begun does not count: the event was no cause of its end.
     Refund {
@@ -80,6 +82,8 @@ pub enum Op {
         ticket: Ticket,
         /// The event.
         id: EventId,
+        /// Those that were handed over with it.
+        also: Vec<EventId>,
     },
     /// Sets an event aside with its payload: [`Answer::Parked`].
     Park {
@@ -134,6 +138,28 @@ pub enum Op {
         agent: Instance,
         /// The reply.
         reply: Box<Reply>,
+        /// What is kept about its conversation with it, if it is new.
+        note: Option<Note>,
+        /// Now.
+        now_ms: i64,
+    },
+    /// Keeps what an agent's worker notes about a conversation, unless it was begun anew meanwhile.
+    Remember {
+        /// Whose.
+        agent: Instance,
+        /// Which conversation.
+        lane: Lane,
+        /// What.
+        note: Note,
+        /// Now.
+        now_ms: i64,
+    },
+    /// Begins a conversation anew for an agent.
+    Renew {
+        /// For whom.
+        agent: Instance,
+        /// Which.
+        lane: Lane,
         /// Now.
         now_ms: i64,
     },
@@ -269,10 +295,25 @@ impl Quota {
 #[derive(Debug)]
 pub struct Arrival {
     pub(super) lane: Lane,
+    /// Who speaks, in a direct chat.
+    pub(super) user: Option<String>,
     pub(super) origin_ms: i64,
     /// Hashes of its keys, which decide whether it is a duplicate.
     pub(super) keys: Vec<u128>,
     pub(super) body: Vec<u8>,
+}
+
+/// To whom an event is handed, and what may go with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hand {
+    /// Whose view of the conversation is told.
+    pub agent: Instance,
+    /// How many events that follow in its lane are read, too.
+    pub followers: usize,
+    /// Each of them was accepted at most so long after the one before it.
+    pub within_ms: i64,
+    /// Bytes of all their payloads together.
+    pub bytes: usize,
 }
 
 /// How many ends of workers are remembered for each instance.
@@ -351,9 +392,9 @@ pub enum Answer {
     ParkedList(Vec<Parked>),
     /// One of what is parked, with its payload; none: nothing of that id is.
     ParkedItem(Option<Box<(Parked, Payload)>>),
-    /// What was found of what should be replayed or discarded, with the lanes; of replies without
-    /// thread.
-    Decided(Vec<(ParkedId, Option<Lane>)>),
+    /// What was found of what should be replayed or discarded, with the lanes, of replies without
+    /// thread, and who is at the other end of a direct chat.
+    Decided(Vec<(ParkedId, Option<Lane>, Option<String>)>),
     /// A reply is durable.
     Reply {
         /// How far it has come.
@@ -416,6 +457,8 @@ pub struct Head {
     pub id: EventId,
     /// Its conversation.
     pub lane: Lane,
+    /// Who speaks there, if it is a direct chat.
+    pub user: Option<String>,
     /// Attempts counted.
     pub attempts: u32,
     /// When it was accepted.
@@ -448,6 +491,21 @@ pub struct Begun {
     pub event: Inbound,
     /// A person had it tried again.
     pub replayed: bool,
+    /// The conversation as [`Hand::agent`] knows it.
+    pub session: Session,
+    /// What follows in its lane, as far as [`Hand`] wants it.
+    pub followers: Vec<Follower>,
+}
+
+/// An event that follows another in its lane. No attempt of it is counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Follower {
+    /// The event.
+    pub id: EventId,
+    /// When it was accepted.
+    pub received_ms: i64,
+    /// What happened.
+    pub event: Inbound,
 }
 
 /// A reply to be sent.

@@ -442,7 +442,11 @@ impl Owner {
 fn size(op: &Op) -> usize {
     match op {
         Op::Accept { arrival, .. } => arrival.body.len() + 64,
-        Op::AcceptReply { reply, .. } => reply.content.text.len() + 256,
+        Op::AcceptReply { reply, note, .. } => {
+            let note = note.as_ref().map_or(0, |note| note.bytes.len());
+            reply.content.text.len() + note + 256
+        }
+        Op::Remember { note, .. } => note.bytes.len() + 128,
         _ => 64,
     }
 }
@@ -477,6 +481,8 @@ fn ticket(op: &Op) -> Option<Ticket> {
         Op::Refund { .. }
         | Op::Fail { .. }
         | Op::Drafted { .. }
+        | Op::Remember { .. }
+        | Op::Renew { .. }
         | Op::Told { .. }
         | Op::Pair(_)
         | Op::SaveCursor { .. }

@@ -148,8 +148,15 @@ fn each(
     ids: &[ParkedId],
     mut decide: impl FnMut(&mut Tables, ParkedId) -> Result<Option<Lane>>,
 ) -> Result<Answer> {
-    let decided = ids.iter().map(|id| Ok((*id, decide(tables, *id)?)));
-    Ok(Answer::Decided(decided.collect::<Result<_>>()?))
+    let mut decided = Vec::with_capacity(ids.len());
+    for id in ids {
+        let lane = decide(tables, *id)?;
+        let (db, names) = (&tables.db, &mut tables.names);
+        let no = lane.as_ref().map(|lane| names.lane(db, lane)).transpose()?.flatten();
+        let user = no.map(|no| names.user_of(db, no)).transpose()?.flatten();
+        decided.push((*id, lane, user));
+    }
+    Ok(Answer::Decided(decided))
 }
 
 /// At its old place.

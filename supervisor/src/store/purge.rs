@@ -10,6 +10,8 @@ use super::tables::Tables;
 
 /// Rows looked at in one slice.
 const SLICE: u32 = 512;
+/// A conversation that nobody took up for so long is over for its agent, too.
+const SESSION_MS: i64 = 180 * 24 * 3600 * 1000;
 
 /// How far the current round has come.
 #[derive(Clone, Copy, Default, Debug)]
@@ -64,10 +66,13 @@ fn replies(
     }
     let next =
         last(&found).map_or(Position::Lanes { after: 0 }, |after| Position::Replies { after });
-    if found.is_empty() {
+    if last(&found).is_none() {
         // Drafts whose reply never came.
         let old = "DELETE FROM draft WHERE made_ms < ?1";
         forgotten += tables.db.prepare_cached(old)?.execute([before_ms])? as u64;
+        let old = "DELETE FROM session WHERE used_ms < ?1";
+        let long_ago = before_ms.saturating_sub(SESSION_MS);
+        forgotten += tables.db.prepare_cached(old)?.execute([long_ago])? as u64;
     }
     Ok((Some(next), forgotten))
 }
@@ -76,6 +81,7 @@ fn lanes(tables: &mut Tables, after: i64, before_ms: i64) -> Result<(Option<Posi
     let sql = "SELECT no, used_ms < ?3
           AND NOT EXISTS (SELECT 1 FROM parked WHERE lane = no)
           AND NOT EXISTS (SELECT 1 FROM outbox WHERE lane = no)
+          AND NOT EXISTS (SELECT 1 FROM session WHERE lane = no)
         FROM conversation WHERE no > ?1 ORDER BY no LIMIT ?2";
     let found = read(tables, sql, after, before_ms)?;
     let mut delete = tables.db.prepare_cached("DELETE FROM conversation WHERE no = ?1")?;

@@ -28,6 +28,7 @@ const NUMBERED: &[&str] = &[
     "outbox",
     "exits",
     "draft",
+    "session",
     "access",
     "pairing",
     "seen_log",

@@ -91,8 +91,9 @@ pub(super) fn heads(
         Search::Over { found, at_end } => {
             let mut heads = Vec::with_capacity(found.len());
             for Found { id, lane, attempts, received_ms } in found {
+                let user = tables.names.user_of(&tables.db, lane)?;
                 let lane = tables.names.lane_name(&tables.db, lane)?;
-                heads.push(Head { id: EventId(wire_id(id)), lane, attempts, received_ms });
+                heads.push(Head { id: EventId(wire_id(id)), lane, user, attempts, received_ms });
             }
             Ok(Answer::Heads { found: heads, at_end }.into())
         }

@@ -109,6 +109,14 @@ CREATE TABLE pairing(
   instance INTEGER NOT NULL, user TEXT NOT NULL, chat TEXT NOT NULL, code TEXT NOT NULL,
   until_ms INTEGER NOT NULL, PRIMARY KEY(instance, user)
 );
+", "
+-- What an agent knows of a conversation: how often it was begun anew, and what its worker noted.
+CREATE TABLE session(
+  lane INTEGER NOT NULL, agent INTEGER NOT NULL, epoch INTEGER NOT NULL, note BLOB NOT NULL,
+  used_ms INTEGER NOT NULL, PRIMARY KEY(lane, agent)
+);
+-- Who is at the other end of a direct chat.
+ALTER TABLE conversation ADD COLUMN user TEXT;
 "];
 
 /// Where the parts of a store are.

@@ -15,7 +15,7 @@ use super::op::{Answer, Exit, Op, Opened, ReplyHead};
 use super::schema::Paths;
 use super::seen::Seen;
 use super::tally::Tally;
-use super::{access, exits, inbox, outbox, parked, purge, scan};
+use super::{access, exits, inbox, outbox, parked, purge, scan, session};
 
 /// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
 /// ever used twice, and most commits need not write it. A crash skips the rest of a block.
@@ -118,7 +118,7 @@ impl Tables {
                 return scan::heads(self, *ticket, instances, *after, *limit);
             }
             Op::NextInLane { lane, after, .. } => scan::next_event(self, lane, *after)?,
-            Op::Begin { id, .. } => inbox::begin(self, *id)?,
+            Op::Begin { id, hand, .. } => inbox::begin(self, *id, hand.as_ref())?,
             Op::Refund { id } => {
                 inbox::refund(self, *id)?;
                 return Ok(Outcome::Silent);
@@ -127,14 +127,26 @@ impl Tables {
                 inbox::fail(self, *id)?;
                 return Ok(Outcome::Silent);
             }
-            Op::Settle { id, .. } => inbox::settle(self, *id)?,
+            Op::Settle { id, also, .. } => inbox::settle(self, *id, also)?,
             Op::Park { id, reason, now_ms, .. } => parked::park(self, *id, reason, *now_ms)?,
             Op::ListParked { after, limit, .. } => parked::list(self, *after, *limit)?,
             Op::ShowParked { id, .. } => parked::show(self, *id)?,
             Op::Replay { ids, now_ms, .. } => parked::replay(self, ids, *now_ms)?,
             Op::Discard { ids, .. } => parked::discard(self, ids)?,
-            Op::AcceptReply { agent, reply, now_ms, .. } => {
-                outbox::accept(self, agent, reply, *now_ms)?
+            Op::AcceptReply { agent, reply, note, now_ms, .. } => {
+                let answer = outbox::accept(self, agent, reply, *now_ms)?;
+                if let (Some(note), Answer::Reply { fresh: true, .. }) = (note, &answer) {
+                    session::remember(self, agent, &reply.lane, note, *now_ms)?;
+                }
+                answer
+            }
+            Op::Remember { agent, lane, note, now_ms } => {
+                session::remember(self, agent, lane, note, *now_ms)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::Renew { agent, lane, now_ms } => {
+                session::renew(self, agent, lane, *now_ms)?;
+                return Ok(Outcome::Silent);
             }
             Op::ReplyHeads { ticket, instance, after, limit } => {
                 return scan::reply_heads(self, *ticket, instance, *after, *limit);

@@ -110,14 +110,24 @@ impl Rig {
     }
 
     fn begin(&mut self, id: EventId) -> Begun {
-        match self.ask(|ticket| Op::Begin { ticket, id }) {
+        match self.ask(|ticket| Op::Begin { ticket, id, hand: None }) {
+            Answer::Begun(begun) => *begun,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hand(&mut self, id: EventId, hand: Hand) -> Begun {
+        match self.ask(|ticket| Op::Begin { ticket, id, hand: Some(hand) }) {
             Answer::Begun(begun) => *begun,
             other => panic!("{other:?}"),
         }
     }
 
     fn settle(&mut self, id: EventId) {
-        assert!(matches!(self.ask(|ticket| Op::Settle { ticket, id }), Answer::Settled));
+        assert!(matches!(
+            self.ask(|ticket| Op::Settle { ticket, id, also: Vec::new() }),
+            Answer::Settled
+        ));
     }
 
     fn reply(&mut self, key: &str, chat: &str, thread: Option<&str>) -> (Receipt, bool) {
@@ -129,7 +139,8 @@ impl Rig {
     fn submit_reply(&mut self, reply: Reply) -> (Receipt, bool) {
         let reply = Box::new(reply);
         let agent = instance("hermes");
-        match self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, now_ms: 3_000 }) {
+        match self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, note: None, now_ms: 3_000 })
+        {
             Answer::Reply { receipt, fresh, .. } => (receipt, fresh),
             other => panic!("{other:?}"),
         }
@@ -306,7 +317,7 @@ fn an_attempt_is_counted_before_the_event_is_handed_out_and_can_be_taken_back() 
     }
     assert_eq!(counted, 4, "what brings everything down is parked in the end");
     let mut rig = Rig::open(dir.path());
-    let gone = |ticket| Op::Begin { ticket, id: EventId(99) };
+    let gone = |ticket| Op::Begin { ticket, id: EventId(99), hand: None };
     assert!(matches!(rig.ask(gone), Answer::Gone));
     rig.close();
 }
@@ -347,7 +358,7 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     let ids = vec![ParkedId::Event(id), ParkedId::Event(EventId(99))];
     match rig.ask(|ticket| Op::Replay { ticket, ids, now_ms: 6_000 }) {
         Answer::Decided(found) => {
-            assert_eq!(found[0], (ParkedId::Event(id), Some(lane("chat"))));
+            assert_eq!(found[0], (ParkedId::Event(id), Some(lane("chat")), Some("ou_1".into())));
             assert_eq!(found[1].1, None);
         }
         other => panic!("{other:?}"),

@@ -1,31 +1,34 @@
 //! Agent `openai`: a server of chat completions, one conversation for each lane.
 //!
-//! The server knows nothing of events: a turn is a streamed request, and it is over when its whole answer
-//! is stored as a reply. Until then the event is ours to hand back: without a mark against it where the
-//! server did not take it, with one where the turn died. What the server says about itself (429, 503, a
-//! wrong key) shuts the gate for all, not for one event.
+//! The server knows nothing of events: a turn is a streamed request, shown as it comes, and it is over when
+//! its whole answer is stored as a reply. Until then the event is ours to hand back: without a mark against
+//! it where the server did not take it, with one where the turn died. What the server says about itself
+//! (429, 503, a wrong key) shuts the gate for all, not for one event.
 
 mod health;
 mod history;
+mod images;
 mod request;
 mod sse;
 mod status;
 mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
-use protocol::content::Content;
-use protocol::event::{ChatType, Delivery, Reply};
+use protocol::content::{Content, Draft};
+use protocol::event::{Abilities, Delivery, Note, Reply};
 use protocol::id::EventId;
-use protocol::worker::{FromWorker, Memory, OpenAiSettings, Outside, Ready, ReplyVerdict};
+use protocol::worker::{Broken, FromWorker, Memory, OpenAiSettings, Outside, Ready, ReplyVerdict};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use self::health::{Health, Shut};
 use self::history::History;
-use self::request::{Client, Outcome};
+use self::request::{Client, Outcome, Watch};
 use self::status::Failure;
 use super::{Agent, Context, ToAgent};
 use crate::Error;
@@ -50,20 +53,22 @@ impl OpenAi {
     }
 }
 
+/// An event on its way through the server.
+struct Ask {
+    delivery: Box<Delivery>,
+    history: History,
+    question: String,
+    /// Pictures as data URLs.
+    images: Vec<String>,
+    /// What was left out of it to make it fit.
+    is_shortened: bool,
+}
+
 /// What came to its end.
 enum Done {
-    Turn {
-        delivery: Box<Delivery>,
-        question: String,
-        shortened: bool,
-        outcome: Outcome,
-    },
-    Reply {
-        delivery: Box<Delivery>,
-        question: String,
-        answer: String,
-        verdict: Option<ReplyVerdict>,
-    },
+    Asked(Box<Ask>),
+    Turn(Box<Ask>, Outcome),
+    Reply(EventId, Option<ReplyVerdict>),
     Looked(Result<(), Shut>),
 }
 
@@ -73,29 +78,33 @@ struct Desk {
     client: Client,
     memory: Memory,
     system: Option<String>,
+    takes_images: bool,
+    broken: Broken,
     concurrency: u32,
-    history: History,
     health: Health,
-    held: BTreeSet<EventId>,
+    held: BTreeMap<EventId, CancellationToken>,
     work: Work,
 }
 
 impl Agent for OpenAi {
     async fn run(self, mut context: Context) -> Result<(), Error> {
-        let OpenAiSettings { memory, concurrency, .. } = self.settings;
+        let OpenAiSettings { memory, concurrency, images, broken, .. } = self.settings;
         let account = format!("{} at {}", self.settings.model, self.settings.base_url);
         let system = self.settings.system.clone();
         let mut desk = Desk {
             client: Client::new(self.settings)?,
             memory,
             system,
+            takes_images: images,
+            broken,
             concurrency,
-            history: History::default(),
             health: Health::new(clock::now()),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             work: Work::new(),
         };
         context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
+        let can = Abilities { interrupt: true, steer: false };
+        context.say.say(FromWorker::Can(can)).await;
         let reason = "the server was not asked yet".to_owned();
         context.say.say(FromWorker::Outside(Outside::Down { reason, remedy: None })).await;
         let mut renewal = tokio::time::interval(RENEW);
@@ -104,20 +113,18 @@ impl Agent for OpenAi {
             tokio::select! {
                 // Closing a connection is how the server learns that nobody waits any more.
                 () = context.stop.cancelled() => return Ok(()),
-                Some(incoming) = context.incoming.recv() => {
-                    if let ToAgent::Deliver(delivery) = incoming {
-                        if delivery.event.kind.is_said() {
-                            desk.take(delivery);
-                        } else {
-                            // A server of completions has no ear for what nobody says.
-                            let event_id = delivery.event_id;
-                            context.say.say(FromWorker::Ack { event_id }).await;
+                Some(incoming) = context.incoming.recv() => match incoming {
+                    ToAgent::Deliver(delivery) => desk.take(delivery, &context).await,
+                    ToAgent::Interrupt(event_id) => {
+                        if let Some(stop) = desk.held.get(&event_id) {
+                            stop.cancel();
                         }
                     }
-                }
+                    ToAgent::Settled(_) | ToAgent::Receipt(_) | ToAgent::Steer { .. } => {}
+                },
                 Some(done) = desk.work.next() => desk.done(done, &context).await,
                 _ = renewal.tick() => {
-                    for event_id in desk.held.iter().copied() {
+                    for event_id in desk.held.keys().copied() {
                         context.say.say(FromWorker::Progress { event_id }).await;
                     }
                 }
@@ -132,32 +139,66 @@ impl Agent for OpenAi {
 }
 
 impl Desk {
-    fn take(&mut self, delivery: Box<Delivery>) {
-        if !self.held.insert(delivery.event_id) {
+    async fn take(&mut self, delivery: Box<Delivery>, context: &Context) {
+        let event_id = delivery.event_id;
+        // The server keeps a conversation itself, or we do.
+        let history = match self.memory {
+            Memory::Ours => History::read(&delivery.session.note),
+            Memory::Hermes => History::default(),
+        };
+        // A server of completions has no ear for what nobody says.
+        if !delivery.event.kind.is_said() || history.has_answered(event_id.0) {
+            context.say.say(FromWorker::Ack { event_id }).await;
             return;
         }
+        if self.held.contains_key(&event_id) {
+            return;
+        }
+        self.held.insert(event_id, CancellationToken::new());
         if delivery.attempt > 1 {
-            let (event_id, attempt) = (delivery.event_id.0, delivery.attempt);
+            let (event_id, attempt) = (event_id.0, delivery.attempt);
             tracing::warn!(event_id, attempt, "asked again: the server may have seen it");
         }
-        let question = question(&delivery);
-        self.ask(delivery, question, false);
+        let question = super::question(&delivery);
+        let takes_images = self.takes_images;
+        let (files, exchange) = (context.files.clone(), context.exchange.clone());
+        let mut ask = Ask { delivery, history, question, images: Vec::new(), is_shortened: false };
+        if takes_images && !ask.delivery.event.parts.is_empty() {
+            let bring = async move {
+                ask.images = images::bring(&ask.delivery, &files, &exchange).await;
+                Done::Asked(Box::new(ask))
+            };
+            self.work.push(bring.boxed());
+        } else {
+            self.ask(Box::new(ask), context);
+        }
     }
 
-    fn ask(&mut self, delivery: Box<Delivery>, question: String, shortened: bool) {
-        let messages = match self.memory {
-            Memory::Ours => {
-                self.history.messages(&delivery.lane, self.system.as_deref(), &question)
-            }
-            // The server keeps the conversation and reads the last message only.
-            Memory::Hermes => {
-                History::default().messages(&delivery.lane, self.system.as_deref(), &question)
-            }
+    fn ask(&mut self, ask: Box<Ask>, context: &Context) {
+        let content = if ask.images.is_empty() {
+            // Old templates fail on a list.
+            Value::String(ask.question.clone())
+        } else {
+            let image = |url: &String| json!({ "type": "image_url", "image_url": { "url": url } });
+            let text = json!({ "type": "text", "text": ask.question });
+            [text].into_iter().chain(ask.images.iter().map(image)).collect()
+        };
+        let messages = ask.history.messages(self.system.as_deref(), content);
+        let event_id = ask.delivery.event_id;
+        let watch = Watch {
+            say: context.say.clone(),
+            draft: Draft {
+                key: key(event_id),
+                lane: ask.delivery.lane.clone(),
+                reply_to: ask.delivery.event.message_id.clone(),
+                text: String::new(),
+            },
+            stop: self.held.get(&event_id).cloned().unwrap_or_default(),
         };
         let client = self.client.clone();
         let turn = async move {
-            let outcome = client.turn(&delivery.lane, messages).await;
-            Done::Turn { delivery, question, shortened, outcome }
+            let outcome = client.turn(&ask.delivery, messages, watch).await;
+            Done::Turn(ask, outcome)
         };
         self.work.push(turn.boxed());
     }
@@ -175,19 +216,12 @@ impl Desk {
                 }
                 self.lease(context).await;
             }
-            Done::Turn { delivery, question, shortened, outcome } => {
-                self.turned(delivery, question, shortened, outcome, context).await;
-            }
-            Done::Reply { delivery, question, answer, verdict } => {
-                let event_id = delivery.event_id;
+            Done::Asked(ask) => self.ask(ask, context),
+            Done::Turn(ask, outcome) => self.turned(ask, outcome, context).await,
+            Done::Reply(event_id, verdict) => {
                 self.held.remove(&event_id);
                 let frame = match verdict {
-                    Some(ReplyVerdict::Accepted(_)) => {
-                        if self.memory == Memory::Ours {
-                            self.history.add(&delivery.lane, question, answer);
-                        }
-                        FromWorker::Ack { event_id }
-                    }
+                    Some(ReplyVerdict::Accepted(_)) => FromWorker::Ack { event_id },
                     Some(ReplyVerdict::Rejected(reason)) => {
                         FromWorker::SetAside { event_id, reason }
                     }
@@ -200,54 +234,59 @@ impl Desk {
         }
     }
 
-    async fn turned(
-        &mut self,
-        delivery: Box<Delivery>,
-        question: String,
-        shortened: bool,
-        outcome: Outcome,
-        context: &Context,
-    ) {
-        let event_id = delivery.event_id;
+    async fn turned(&mut self, mut ask: Box<Ask>, outcome: Outcome, context: &Context) {
+        let event_id = ask.delivery.event_id;
         let frame = match outcome {
             Outcome::Answer(answer) => {
                 self.health.worked();
-                let replies = context.replies.clone();
-                let reply = Reply {
-                    key: format!("openai:{event_id}"),
-                    lane: delivery.lane.clone(),
-                    reply_to: delivery.event.message_id.clone(),
-                    content: Content::text(answer.clone()),
-                };
-                let submit = async move {
-                    let verdict = replies.submit(reply).await;
-                    Done::Reply { delivery, question, answer, verdict }
-                };
-                self.work.push(submit.boxed());
-                return;
+                return self.reply(&ask, &answer, None, context);
+            }
+            Outcome::Stopped(so_far) if so_far.is_empty() => {
+                // What was asked is part of the conversation all the same.
+                if let Some(note) = self.note(&ask, "") {
+                    let lane = ask.delivery.lane.clone();
+                    context.say.say(FromWorker::Remember { lane, note }).await;
+                }
+                FromWorker::Ack { event_id }
+            }
+            Outcome::Stopped(so_far) => {
+                return self.reply(&ask, &so_far, Some("stopped"), context);
             }
             Outcome::Nothing(why) => {
                 tracing::warn!(event_id = event_id.0, why, "a turn without an answer");
                 self.health.worked();
                 FromWorker::Ack { event_id }
             }
-            Outcome::Failed(Failure::TooLong(_))
-                if !shortened && self.history.halve(&delivery.lane) =>
-            {
-                self.ask(delivery, question, true);
-                return;
+            Outcome::Failed(Failure::TooLong(_), _) if !ask.is_shortened && ask.history.halve() => {
+                ask.is_shortened = true;
+                return self.ask(ask, context);
             }
-            Outcome::Failed(Failure::Never(reason) | Failure::TooLong(reason)) => {
+            // A model that sees nothing is told of the picture.
+            Outcome::Failed(failure, so_far)
+                if !ask.images.is_empty() && so_far.is_empty() && may_be_blind(&failure) =>
+            {
+                let count = ask.images.len();
+                ask.images.clear();
+                ask.question.push_str(&format!("\n\n[{count} pictures, which you cannot see]"));
+                return self.ask(ask, context);
+            }
+            Outcome::Failed(Failure::Never(reason) | Failure::TooLong(reason), _) => {
                 FromWorker::SetAside { event_id, reason }
             }
-            Outcome::Failed(Failure::Broken(reason)) => {
+            Outcome::Failed(Failure::Broken(reason), so_far)
+                if self.broken == Broken::Report && !so_far.is_empty() =>
+            {
+                tracing::warn!(event_id = event_id.0, reason, "a turn died half way; it is told");
+                return self.reply(&ask, &so_far, Some("broken off"), context);
+            }
+            Outcome::Failed(Failure::Broken(reason), _) => {
                 tracing::warn!(event_id = event_id.0, reason, "a turn died half way");
                 FromWorker::Nack { event_id, reason, after_ms: None }
             }
-            Outcome::Failed(Failure::Busy(reason, wish)) => {
+            Outcome::Failed(Failure::Busy(reason, wish), _) => {
                 self.shut(Shut { reason, wish, remedy: None }, event_id, context).await
             }
-            Outcome::Failed(Failure::Setup(reason)) => {
+            Outcome::Failed(Failure::Setup(reason), _) => {
                 let remedy =
                     "check base_url, model and key of this agent, and the server".to_owned();
                 self.shut(Shut { reason, wish: None, remedy: Some(remedy) }, event_id, context)
@@ -256,6 +295,37 @@ impl Desk {
         };
         self.held.remove(&event_id);
         context.say.say(frame).await;
+    }
+
+    /// Hands the answer in, and with it what is to be remembered.
+    fn reply(&mut self, ask: &Ask, answer: &str, mark: Option<&str>, context: &Context) {
+        let event_id = ask.delivery.event_id;
+        let note = self.note(ask, answer);
+        let text = match mark {
+            Some(mark) => format!("{answer}\n\n({mark})"),
+            None => answer.to_owned(),
+        };
+        let reply = Reply {
+            key: key(event_id),
+            lane: ask.delivery.lane.clone(),
+            reply_to: ask.delivery.event.message_id.clone(),
+            content: Content::text(text),
+        };
+        let replies = context.replies.clone();
+        let submit = async move { Done::Reply(event_id, replies.submit_with(reply, note).await) };
+        self.work.push(submit.boxed());
+    }
+
+    fn note(&self, ask: &Ask, answer: &str) -> Option<Note> {
+        let ours = self.memory == Memory::Ours;
+        let mut question = ask.question.clone();
+        if !ask.images.is_empty() {
+            question.push_str(&"\n[picture]".repeat(ask.images.len()));
+        }
+        ours.then(|| Note {
+            epoch: ask.delivery.session.epoch,
+            bytes: ask.history.note(ask.delivery.event_id.0, &question, answer),
+        })
     }
 
     /// The server takes nothing now. The event waits as long as the server, and no mark stays on it.
@@ -273,12 +343,16 @@ impl Desk {
     }
 }
 
-/// What the model reads. In a group it must know who speaks.
-fn question(delivery: &Delivery) -> String {
-    let event = &delivery.event;
-    let text = if event.text.trim().is_empty() { "(no text)" } else { &event.text };
-    match &event.sender.name {
-        Some(name) if event.chat_type != ChatType::Direct => format!("{name}: {text}"),
-        _ => text.to_owned(),
+/// Whether a server may say this about pictures that its model cannot see.
+fn may_be_blind(failure: &Failure) -> bool {
+    match failure {
+        Failure::Never(_) | Failure::TooLong(_) => true,
+        Failure::Busy(reason, _) => reason.starts_with("HTTP 500"),
+        Failure::Setup(_) | Failure::Broken(_) => false,
     }
+}
+
+/// The key of the reply to an event, and of its drafts.
+fn key(event_id: EventId) -> String {
+    format!("openai:{event_id}")
 }

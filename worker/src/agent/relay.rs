@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesOrdered;
-use protocol::event::Reply;
+use protocol::event::{Abilities, Reply};
 use protocol::worker::{FromWorker, Ready, RelaySettings, ReplyVerdict};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -64,6 +64,9 @@ impl Agent for Relay {
         let account = format!("{id} at ws://{listen}/relay");
         context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
         context.say.say(FromWorker::Outside(connector::down())).await;
+        // In a turn its own `/stop` does it; to be told more would make it deaf for half a minute.
+        let can = Abilities { interrupt: true, steer: false };
+        context.say.say(FromWorker::Can(can)).await;
         let turn = Duration::from_secs(u64::from(turn_limit_s));
         let nonce = format!("{:x}", clock::unix_ms());
         let rules = Rules { platforms, concurrency, turn, nonce };
@@ -84,7 +87,8 @@ impl Agent for Relay {
                 () = context.stop.cancelled() => break,
                 Some(incoming) = context.incoming.recv() => match incoming {
                     ToAgent::Deliver(delivery) => Input::Deliver(delivery),
-                    ToAgent::Settled(_) | ToAgent::Receipt(_) => continue,
+                    ToAgent::Interrupt(event_id) => Input::Interrupt(event_id),
+                    ToAgent::Settled(_) | ToAgent::Receipt(_) | ToAgent::Steer { .. } => continue,
                 },
                 Some((conn, said)) = news.recv() => match said {
                     News::Heard(heard) => Input::Heard(conn, heard),

@@ -121,7 +121,7 @@ fn damage_met_while_running_poisons_and_the_next_start_salvages() {
     assert_eq!(rig.opened.damage, None, "not looked at yet");
     let mut poisoned = false;
     for n in 1..=EVENTS {
-        rig.store.submit(Op::Begin { ticket: Ticket(n), id: EventId(n) });
+        rig.store.submit(Op::Begin { ticket: Ticket(n), id: EventId(n), hand: None });
     }
     for _ in 1..=EVENTS {
         match rig.done() {

@@ -40,7 +40,11 @@ fn child() {
                 Answer::Accepted(id) => {
                     writeln!(text, "accepted {id} {run}-{}", ticket.0).unwrap();
                     if id.0 % 5 == 0 {
-                        store.submit(Op::Settle { ticket: Ticket(id.0 << 32), id: *id });
+                        store.submit(Op::Settle {
+                            ticket: Ticket(id.0 << 32),
+                            id: *id,
+                            also: Vec::new(),
+                        });
                     }
                 }
                 Answer::Settled => writeln!(text, "settled {}", ticket.0 >> 32).unwrap(),
@@ -93,7 +97,7 @@ fn nothing_accepted_is_lost_and_nothing_settled_comes_back_when_killed_while_com
         let gone: std::collections::HashSet<u64> = settled.iter().copied().collect();
         for (id, key) in accepted.iter().rev().take(600) {
             assert!(matches!(rig.offer(&event(key, "x"), None), Answer::Duplicate), "{key}");
-            let answer = rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id) });
+            let answer = rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id), hand: None });
             match answer {
                 Answer::Begun(begun) => assert_eq!(begun.event.keys[0], format!("event:{key}")),
                 // Settled, or its settlement was committed and the report was cut off.
@@ -103,7 +107,7 @@ fn nothing_accepted_is_lost_and_nothing_settled_comes_back_when_killed_while_com
             assert!(
                 !gone.contains(id)
                     || matches!(
-                        rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id) }),
+                        rig.ask(|ticket| Op::Begin { ticket, id: EventId(*id), hand: None }),
                         Answer::Gone
                     )
             );

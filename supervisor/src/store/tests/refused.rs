@@ -40,8 +40,8 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     // One group: what grows is refused, the rest is done.
     let first = ids[0];
     rig.submit(901, "feishu", &large(refused));
-    rig.store.submit(Op::Begin { ticket: Ticket(902), id: first });
-    rig.store.submit(Op::Settle { ticket: Ticket(903), id: first });
+    rig.store.submit(Op::Begin { ticket: Ticket(902), id: first, hand: None });
+    rig.store.submit(Op::Settle { ticket: Ticket(903), id: first, also: Vec::new() });
     let mut told = HashMap::new();
     for _ in 0..3 {
         let (ticket, answer) = rig.answer();

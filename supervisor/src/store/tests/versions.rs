@@ -1,7 +1,7 @@
 //! Stores that older versions of the program left behind, as SQL; and what the newest has beyond them.
 
 use protocol::content::{Act, Button, File, FileKind, Press};
-use protocol::event::Part;
+use protocol::event::{NOTE_MAX, Note, Part, Session};
 use rusqlite::Connection;
 
 use super::*;
@@ -49,6 +49,105 @@ fn the_first_version_is_read_to_the_last_row() {
     assert!(untold(&mut rig).is_empty(), "nobody is told again what ended long ago");
     rig.close();
     Rig::open(dir.path()).close();
+}
+
+#[test]
+fn the_second_version_is_read_to_the_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    left_behind(dir.path(), include_str!("version_2.sql"));
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_none());
+    assert_eq!((rig.opened.grants.len(), rig.opened.pairs.len()), (1, 1));
+    assert_eq!(rig.begin_send(OutboundId(1), 9_000).outbound.draft_id.as_deref(), Some("om_draft"));
+    assert_eq!(untold(&mut rig)[0].id, OutboundId(2));
+    // A conversation of before is one that nobody began anew.
+    let begun = rig.hand(EventId(1), hand(0));
+    assert_eq!(begun.session, Session::default());
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
+fn hand(followers: usize) -> Hand {
+    Hand { agent: instance("hermes"), followers, within_ms: 1000, bytes: 10_000 }
+}
+
+fn note(epoch: u64, text: &str) -> Note {
+    Note { epoch, bytes: text.into() }
+}
+
+/// What an agent's worker noted comes back after restarts, and never after a new beginning.
+#[test]
+fn a_conversation_is_remembered_until_it_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let id = rig.accept(&event("1", "chat"));
+    let agent = instance("hermes");
+    let remember =
+        |note| Op::Remember { agent: instance("hermes"), lane: lane("chat"), note, now_ms: 5 };
+    rig.store.submit(remember(note(7, "of a conversation that never was")));
+    assert_eq!(rig.hand(id, hand(0)).session, Session::default());
+    rig.store.submit(remember(note(0, "one")));
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.hand(id, hand(0)).session, Session { epoch: 0, note: b"one".to_vec() });
+    let other = Hand { agent: instance("other"), ..hand(0) };
+    assert_eq!(rig.hand(id, other).session, Session::default(), "each agent has its own");
+    rig.store.submit(Op::Renew { agent: agent.clone(), lane: lane("chat"), now_ms: 6 });
+    rig.store.submit(remember(note(0, "late")));
+    assert_eq!(rig.hand(id, hand(0)).session, Session { epoch: 1, note: Vec::new() });
+    rig.store.submit(remember(note(1, "two")));
+    rig.store.submit(remember(note(1, &"x".repeat(NOTE_MAX + 1))));
+    assert_eq!(rig.hand(id, hand(0)).session.note, b"two");
+    // A note that comes with a reply is kept with it, and not with a repetition of it.
+    let reply = || {
+        let content = Content::text("hello");
+        Box::new(Reply { key: "k".into(), lane: lane("chat"), reply_to: None, content })
+    };
+    for (text, kept) in [("three", b"three".as_slice()), ("again", b"three")] {
+        let (agent, reply, note) = (agent.clone(), reply(), Some(note(1, text)));
+        rig.ask(|ticket| Op::AcceptReply { ticket, agent, reply, note, now_ms: 7 });
+        assert_eq!(rig.hand(id, hand(0)).session.note, kept);
+    }
+    rig.settle(id);
+    rig.purge(i64::MAX / 2);
+    let id = rig.accept(&event("2", "chat"));
+    assert_eq!(rig.hand(id, hand(0)).session, Session::default(), "after half a year it is over");
+    rig.close();
+}
+
+/// F99: what belongs together is told by when it was accepted, and leaves together or not at all.
+#[test]
+fn what_follows_without_a_pause_is_read_and_settled_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let at = |rig: &mut Rig, key: &str, chat: &str, received_ms: i64| {
+        let arrival = rig.store.arrival(&instance("feishu"), &event(key, chat));
+        let (cursor, quota) = (None, Quota::NONE);
+        match rig.ask(|ticket| Op::Accept { ticket, arrival, cursor, received_ms, quota }) {
+            Answer::Accepted(id) => id,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = at(&mut rig, "1", "chat", 10_000);
+    let second = at(&mut rig, "2", "chat", 10_900);
+    at(&mut rig, "3", "other", 10_950);
+    let third = at(&mut rig, "4", "chat", 11_900);
+    let late = at(&mut rig, "5", "chat", 13_000);
+    let ids = |begun: &Begun| begun.followers.iter().map(|one| one.id).collect::<Vec<_>>();
+    let begun = rig.hand(first, hand(9));
+    assert_eq!(ids(&begun), [second, third]);
+    assert_eq!(ids(&rig.hand(first, hand(1))), [second]);
+    assert_eq!(ids(&rig.hand(first, Hand { bytes: 10, ..hand(9) })), []);
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(ids(&rig.hand(first, hand(9))), [second, third], "after a crash, too");
+    let also = vec![second, third];
+    let settled = rig.ask(|ticket| Op::Settle { ticket, id: first, also });
+    assert!(matches!(settled, Answer::Settled));
+    let next = rig.ask(|ticket| Op::NextInLane { ticket, lane: lane("chat"), after: first });
+    assert!(matches!(next, Answer::Next(Some(id)) if id == late), "{next:?}");
+    assert_eq!(rig.hand(late, hand(9)).attempts, 1);
+    rig.close();
 }
 
 fn untold(rig: &mut Rig) -> Vec<Receipt> {

@@ -2,15 +2,19 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use protocol::content::Draft;
+use protocol::event::Delivery;
 use protocol::id::Lane;
-use protocol::worker::{Memory, OpenAiSettings};
+use protocol::worker::{FromWorker, Memory, OpenAiSettings};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::health::Shut;
 use super::sse::{Read, Sse};
 use super::status::{self, Failure};
 use super::turn::{End, Sign, Turn, error_of};
 use crate::Error;
+use crate::agent::Say;
 use crate::clock;
 use crate::http::{Http, NoAnswer, Stream};
 
@@ -28,9 +32,22 @@ pub(super) enum Outcome {
     Answer(String),
     /// Without one, and why.
     Nothing(String),
-    /// Not at all.
-    Failed(Failure),
+    /// A person ended it; what had been said.
+    Stopped(String),
+    /// Not at all; what had been said.
+    Failed(Failure, String),
 }
+
+/// Shows an answer in the making, and knows whether anybody still wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) say: Say,
+    pub(super) draft: Draft,
+    pub(super) stop: CancellationToken,
+}
+
+/// Between two drafts of one answer.
+const DRAFT: Duration = Duration::from_millis(250);
 
 /// Makes requests.
 #[derive(Clone, Debug)]
@@ -76,38 +93,63 @@ impl Client {
         }
     }
 
-    /// One turn, to its end.
-    pub(super) async fn turn(&self, lane: &Lane, messages: Vec<Value>) -> Outcome {
-        let seconds = |n: u32| Duration::from_secs(u64::from(n));
-        let limit = seconds(self.settings.turn_limit_s);
-        match tokio::time::timeout(limit, self.asked(lane, messages)).await {
-            Ok(outcome) => outcome,
-            Err(_) => broken(format!("the turn was not over after {} s", limit.as_secs())),
+    /// One turn, to its end. What stops it closes its connection, which is how the server learns of it.
+    pub(super) async fn turn(
+        &self,
+        delivery: &Delivery,
+        messages: Vec<Value>,
+        watch: Watch,
+    ) -> Outcome {
+        let limit = Duration::from_secs(u64::from(self.settings.turn_limit_s));
+        let (stop, mut turn) = (watch.stop.clone(), Turn::default());
+        let ended = tokio::select! {
+            outcome = self.asked(delivery, messages, watch, &mut turn) => Some(outcome),
+            () = stop.cancelled() => None,
+            () = tokio::time::sleep(limit) => {
+                Some(broken(format!("the turn was not over after {} s", limit.as_secs())))
+            }
+        };
+        match ended {
+            None => Outcome::Stopped(turn.so_far().to_owned()),
+            Some(Outcome::Failed(failure, _)) => Outcome::Failed(failure, turn.so_far().to_owned()),
+            Some(outcome) => outcome,
         }
     }
 
-    async fn asked(&self, lane: &Lane, messages: Vec<Value>) -> Outcome {
+    async fn asked(
+        &self,
+        delivery: &Delivery,
+        messages: Vec<Value>,
+        watch: Watch,
+        turn: &mut Turn,
+    ) -> Outcome {
         let first = Duration::from_secs(u64::from(self.settings.first_s));
         let body = json!({ "model": self.settings.model, "messages": messages, "stream": true });
         let url = format!("{}/chat/completions", self.settings.base_url);
         // The limits are ours: the client's own would cut a long answer.
         let whole = Duration::from_secs(u64::from(self.settings.turn_limit_s));
         let mut request = self.request(self.http.fresh().post(url)).timeout(whole).json(&body);
+        request = request.header("x-hermes-gw-event", delivery.event_id.0);
+        request = request.header("x-hermes-gw-attempt", delivery.attempt);
+        request = request.header("x-hermes-gw-before-restart", delivery.before_restart.to_string());
+        if let Some(late) = delivery.late_by_ms {
+            request = request.header("x-hermes-gw-late-by-ms", late);
+        }
         if self.settings.memory == Memory::Hermes {
-            let name = session(lane);
+            let name = session(&delivery.lane, delivery.session.epoch);
             request = request.header("x-hermes-session-id", &name);
             request = request.header("x-hermes-session-key", name);
         }
         let mut stream = match tokio::time::timeout(first, Stream::open(request)).await {
             Err(_) => return broken(format!("no answer within {} s", first.as_secs())),
             Ok(Err(NoAnswer { unsent: true, why })) => {
-                return Outcome::Failed(Failure::Busy(format!("reach the server: {why}"), None));
+                return failed(Failure::Busy(format!("reach the server: {why}"), None));
             }
             Ok(Err(NoAnswer { unsent: false, why })) => return broken(why),
             Ok(Ok(stream)) => stream,
         };
         if !(200..300).contains(&stream.status()) {
-            return Outcome::Failed(refused(&mut stream).await);
+            return failed(refused(&mut stream).await);
         }
         let kind = stream.header("content-type").unwrap_or_default().to_ascii_lowercase();
         if kind.starts_with("application/json") {
@@ -119,24 +161,30 @@ impl Client {
         }
         if !kind.starts_with("text/event-stream") {
             let why = format!("it answers with {kind:?}, as a proxy would");
-            return Outcome::Failed(Failure::Busy(why, None));
+            return failed(Failure::Busy(why, None));
         }
-        self.streamed(stream, first).await
+        self.streamed(stream, first, watch, turn).await
     }
 
-    async fn streamed(&self, mut stream: Stream, first: Duration) -> Outcome {
+    async fn streamed(
+        &self,
+        mut stream: Stream,
+        first: Duration,
+        mut watch: Watch,
+        turn: &mut Turn,
+    ) -> Outcome {
         let pause = Duration::from_secs(u64::from(self.settings.pause_s));
-        let (mut sse, mut turn) = (Sse::default(), Turn::default());
+        let (mut sse, mut shown) = (Sse::default(), None);
         // Only what is said moves it: a connection can be kept alive for ever.
         let mut silent_at = clock::now() + first;
         loop {
             let bytes = match tokio::time::timeout_at(silent_at, stream.chunk()).await {
                 Err(_) => return broken("it fell silent in the middle of the answer".into()),
                 Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None)) => return ended(turn.end()),
+                Ok(Ok(None)) => return ended(turn.clone().end()),
                 Ok(Err(why)) => {
                     // A connection that breaks behind the last word breaks nothing.
-                    return match turn.end() {
+                    return match turn.clone().end() {
                         End::Broken(_) => broken(why),
                         end => ended(end),
                     };
@@ -150,15 +198,28 @@ impl Client {
                 match turn.event(&name, &data) {
                     Sign::Content => silent_at = clock::now() + pause,
                     Sign::Alive => {}
-                    Sign::Over => return ended(turn.end()),
+                    Sign::Over => return ended(turn.clone().end()),
+                }
+            }
+            let now = clock::now();
+            if shown.is_none_or(|at| at + DRAFT <= now) {
+                let text = turn.shown();
+                if !text.trim().is_empty() && text != watch.draft.text {
+                    shown = Some(now);
+                    watch.draft.text = text;
+                    watch.say.say(FromWorker::Draft(Box::new(watch.draft.clone()))).await;
                 }
             }
         }
     }
 }
 
+fn failed(failure: Failure) -> Outcome {
+    Outcome::Failed(failure, String::new())
+}
+
 fn broken(why: String) -> Outcome {
-    Outcome::Failed(Failure::Broken(why))
+    failed(Failure::Broken(why))
 }
 
 fn ended(end: End) -> Outcome {
@@ -178,11 +239,12 @@ async fn refused(stream: &mut Stream) -> Failure {
     status::judge(stream.status(), error, stream.header("retry-after"), now)
 }
 
-/// The name of a lane's conversation: the same for ever, and safe in a header whatever the ids are.
-fn session(lane: &Lane) -> String {
+/// The name of a conversation: the same until somebody begins it anew, and safe in a header whatever the
+/// ids are.
+fn session(lane: &Lane, epoch: u64) -> String {
     let Lane { instance, chat_id, thread_id } = lane;
     let whole = json!([instance, chat_id, thread_id]).to_string();
     let digest = ring::digest::digest(&ring::digest::SHA256, whole.as_bytes());
     let name: String = protocol::id::hex(digest.as_ref()).chars().take(32).collect();
-    format!("hgw-{name}")
+    if epoch == 0 { format!("hgw-{name}") } else { format!("hgw-{name}-{epoch}") }
 }

@@ -9,6 +9,8 @@ use serde_json::Value;
 const TEXT_MAX: usize = 512 * 1024;
 /// Events in a row that are no JSON.
 const NOISE_MAX: u32 = 5;
+/// Tools that are shown at once.
+const TOOLS: usize = 3;
 
 /// How it ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,7 +35,7 @@ pub(super) enum Sign {
 }
 
 /// A turn.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Turn {
     text: String,
     refusal: String,
@@ -41,13 +43,53 @@ pub(super) struct Turn {
     error: Option<String>,
     noise: u32,
     is_done: bool,
+    /// Tools that are at work: what each is called, and what is shown of it.
+    tools: Vec<(String, String)>,
 }
 
 impl Turn {
+    /// What has been said, without an end yet.
+    pub(super) fn so_far(&self) -> &str {
+        self.text.trim()
+    }
+
+    /// The answer in the making, and the tools that are at work.
+    pub(super) fn shown(&self) -> String {
+        let mut shown = self.text.clone();
+        for (_, label) in self.tools.iter().rev().take(TOOLS) {
+            if !shown.is_empty() {
+                shown.push_str("\n\n");
+            }
+            shown.push_str(label);
+        }
+        shown
+    }
+
+    /// A Hermes Agent says what its tools are at.
+    fn tool(&mut self, data: &str) {
+        let Ok(value) = serde_json::from_str::<Value>(data) else { return };
+        let word = |names: &[&str]| {
+            names.iter().find_map(|name| {
+                value.get(*name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
+            })
+        };
+        let Some(tool) = word(&["tool", "name"]) else { return };
+        let call = word(&["toolCallId", "tool_call_id", "id"]).unwrap_or(tool).to_owned();
+        self.tools.retain(|(known, _)| *known != call);
+        let is_over = matches!(word(&["status"]), Some("completed" | "failed" | "done" | "error"));
+        if !is_over {
+            let sign = word(&["emoji"]).unwrap_or("⚙");
+            let label: String =
+                word(&["label", "preview"]).unwrap_or(tool).chars().take(100).collect();
+            self.tools.push((call, format!("{sign} {}", label.replace(['\n', '\r'], " "))));
+        }
+    }
+
     /// Takes an event of a stream.
     pub(super) fn event(&mut self, name: &str, data: &str) -> Sign {
         if !name.is_empty() {
             // A tool of the agent at work.
+            self.tool(data);
             return Sign::Content;
         }
         if data.trim() == "[DONE]" {
@@ -215,6 +257,18 @@ mod tests {
             streamed(&[noise[..4].to_vec(), vec![delta("x"), finish("stop")]].concat()),
             End::Answer("x".into())
         );
+    }
+
+    #[test]
+    fn tools_are_shown_while_they_work_and_are_no_part_of_the_answer() {
+        let mut turn = Turn::default();
+        turn.event("", &delta("Let me see."));
+        let tool = |status: &str| json!({ "tool": "web", "toolCallId": "c", "emoji": "🔍", "label": "Look\nup", "status": status });
+        turn.event("hermes.tool.progress", &tool("running").to_string());
+        assert_eq!(turn.shown(), "Let me see.\n\n🔍 Look up");
+        turn.event("hermes.tool.progress", &tool("completed").to_string());
+        turn.event("hermes.tool.progress", "no JSON");
+        assert_eq!((turn.shown().as_str(), turn.so_far()), ("Let me see.", "Let me see."));
     }
 
     #[test]

@@ -43,6 +43,8 @@ const AWAY: Duration = Duration::from_secs(60);
 const FORMER: Duration = Duration::from_secs(120);
 /// The chats of our probes.
 const PROBE: &str = "hgw-probe-";
+/// The messages of our commands that end turns.
+pub(super) const STOP: &str = "hgw-stop-";
 
 /// A connection.
 pub(super) type Conn = u64;
@@ -65,6 +67,8 @@ pub(super) enum Input {
     Closed(Conn),
     /// An event for the agent.
     Deliver(Box<Delivery>),
+    /// The agent is to end its turn of an event.
+    Interrupt(EventId),
     /// The verdict on an [`Action::Submit`].
     Judged { conn: Conn, request: String, ends: Ends, verdict: Option<ReplyVerdict> },
     /// The answer to [`Action::Look`]; `None`: the file tells nothing.
@@ -180,6 +184,7 @@ impl Connector {
             Input::Heard(conn, heard) => self.heard(conn, heard, now, &mut out),
             Input::Closed(conn) => self.closed(conn, now, &mut out),
             Input::Deliver(delivery) => self.deliver(delivery, &mut out),
+            Input::Interrupt(id) => self.interrupt(id, &mut out),
             Input::Judged { conn, request, ends, verdict } => {
                 self.judged(conn, &request, ends, verdict, &mut out);
             }
@@ -283,6 +288,23 @@ impl Connector {
         } else if self.book.add(delivery) {
             tracing::info!(event_id = event_id.0, "its first copy was answered meanwhile");
             out.push(Action::Say(FromWorker::Ack { event_id }));
+        }
+    }
+
+    /// What is only with us is over at once. In the agent its own command ends the turn; the answer to that
+    /// command, which nobody in the chat has given, is the end of the event.
+    fn interrupt(&mut self, id: EventId, out: &mut Vec<Action>) {
+        let Some(entry) = self.book.entries.get(&id) else { return };
+        match (entry.state, &self.live) {
+            (State::Held, _) if entry.delivery.attempt == 1 => {
+                self.book.entries.remove(&id);
+                out.push(Action::Say(FromWorker::Ack { event_id: id }));
+            }
+            (State::Sent { .. }, Some(live)) => {
+                let event = entry.source.stop(&stop_of(id), &entry.delivery);
+                out.push(Action::Line(live.conn, wire::inbound(event, None)));
+            }
+            (State::Held | State::Sent { .. } | State::Answering, _) => {}
         }
     }
 
@@ -460,6 +482,11 @@ impl Connector {
             entry.state = State::Sent { since: now, taken: None, gap: false };
         }
     }
+}
+
+/// The name of the command that ends the turn of an event.
+pub(super) fn stop_of(id: EventId) -> String {
+    format!("{STOP}{id}")
 }
 
 fn probe(platform: &str, chat: &str) -> String {

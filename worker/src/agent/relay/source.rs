@@ -95,10 +95,19 @@ impl Source {
         key
     }
 
+    /// The agent's own command to end its turn in this conversation, as a message of this name.
+    pub(super) fn stop(&self, name: &str, delivery: &Delivery) -> Value {
+        let stop = Self { message_id: name.to_owned(), reply_to: None, ..self.clone() };
+        stop.said("/stop", delivery)
+    }
+
     /// The event. Members that only newer agents read are there, too.
     pub(super) fn event(&self, delivery: &Delivery) -> Value {
+        self.said(command(delivery.event.mention, &delivery.event.text), delivery)
+    }
+
+    fn said(&self, text: &str, delivery: &Delivery) -> Value {
         let event = &delivery.event;
-        let text = command(event.mention, &event.text);
         json!({
             "text": text,
             "message_type": if text.starts_with('/') { "command" } else { "text" },
@@ -109,7 +118,7 @@ impl Source {
                 "platform": self.platform,
                 "chat_id": self.chat_id,
                 "chat_type": self.chat_type,
-                "chat_name": null,
+                "chat_name": event.chat_name,
                 "user_id": self.user_id,
                 "user_id_alt": self.user_id_alt,
                 "user_name": self.user_name,
@@ -170,6 +179,9 @@ pub(super) mod tests {
             received_ms: 0,
             event,
             late_by_ms: None,
+            session: protocol::event::Session::default(),
+            joined: Vec::new(),
+            before_restart: false,
         }
     }
 

@@ -3,13 +3,14 @@
 //! What an agent sent before its acknowledgement of an event is accepted before the acknowledgement is
 //! passed on, so that a program which does not wait for our answers still cannot lose a reply.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use protocol::content;
-use protocol::event::{Pause, Reply};
+use protocol::event::{Abilities, Pause, Reply};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::rpc::{
     self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS,
@@ -54,6 +55,10 @@ pub(in crate::agent) struct Session<R, W> {
     most: u32,
     concurrency: u32,
     initialized: bool,
+    /// Events that it has not answered yet.
+    held: BTreeSet<EventId>,
+    /// What it took into its work on another event, by that event.
+    taken_in: Vec<(EventId, EventId)>,
     ready_until: Option<Instant>,
     heard: Instant,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
@@ -75,6 +80,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             most,
             concurrency: most,
             initialized: false,
+            held: BTreeSet::new(),
+            taken_in: Vec::new(),
             ready_until: None,
             heard: clock::now(),
             turns: FuturesOrdered::new(),
@@ -151,12 +158,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         match incoming {
             ToAgent::Deliver(delivery) => {
                 let id = format!("{}.{}", delivery.event_id, delivery.attempt);
+                self.held.insert(delivery.event_id);
                 let event = rpc::Event::from(*delivery);
                 self.connection.request(&id, "event.deliver", &event);
             }
             ToAgent::Settled(id) => {
                 let params = EventRef { event_id: id.to_string() };
                 self.connection.notify("event.settled", &params);
+            }
+            ToAgent::Interrupt(id) => {
+                let params = EventRef { event_id: id.to_string() };
+                self.connection.notify("event.interrupt", &params);
+            }
+            ToAgent::Steer { event_id, more } => {
+                let id = format!("{}.in.{event_id}", more.event_id);
+                let event =
+                    rpc::Event { steers: Some(event_id.to_string()), ..rpc::Event::from(*more) };
+                self.connection.request(&id, "event.deliver", &event);
             }
             ToAgent::Receipt(receipt) => {
                 let id = receipt.id;
@@ -168,7 +186,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
 
     async fn take(&mut self, turn: Turn, context: &Context) {
         match turn {
-            Turn::Ack(event_id) => context.say.say(FromWorker::Ack { event_id }).await,
+            Turn::Ack(event_id) => {
+                self.held.remove(&event_id);
+                let with = self.taken_in.extract_if(.., |(work, _)| *work == event_id);
+                let with: Vec<_> = with.map(|(_, taken)| taken).collect();
+                for event_id in with.into_iter().chain([event_id]) {
+                    context.say.say(FromWorker::Ack { event_id }).await;
+                }
+            }
             Turn::Reply { id, verdict } => match verdict {
                 Some(ReplyVerdict::Accepted(receipt)) => {
                     self.connection.result(&id, &Message::from(receipt));
@@ -194,11 +219,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     self.connection.fault(&id, INVALID_REQUEST, "an answer to no request of ours");
                     return;
                 };
+                if let Some(work) = taken_into(&id) {
+                    // What it does not take in is offered in its turn.
+                    if line.error.is_none() && self.held.contains(&work) {
+                        self.taken_in.push((work, event_id));
+                    } else if line.error.is_none() {
+                        self.turns.push_back(async move { Turn::Ack(event_id) }.boxed());
+                    }
+                    return;
+                }
                 match line.error {
                     None => self.turns.push_back(async move { Turn::Ack(event_id) }.boxed()),
                     Some(fault) => {
                         let after_ms = fault.data.and_then(|data| data.retry_after_ms);
                         let reason = format!("{} ({})", fault.message, fault.code);
+                        self.held.remove(&event_id);
+                        self.taken_in.retain(|(work, _)| *work != event_id);
                         context.say.say(FromWorker::Nack { event_id, reason, after_ms }).await;
                     }
                 }
@@ -267,6 +303,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         self.initialized = true;
         self.concurrency = params.concurrency.unwrap_or(self.most).clamp(1, self.most);
         context.say.say(FromWorker::Outside(Outside::Up)).await;
+        let can = Abilities { interrupt: params.interrupt, steer: params.steer };
+        context.say.say(FromWorker::Can(can)).await;
         let gateway = concat!("hermes-gw ", env!("CARGO_PKG_VERSION")).to_owned();
         let concurrency = self.concurrency;
         let exchange = context.exchange.dir().to_owned();
@@ -350,6 +388,11 @@ async fn progress(params: &str, context: &Context) -> Called {
 /// The event that our request of this id delivered.
 fn delivery_of(id: &Value) -> Option<EventId> {
     id.as_str()?.split_once('.')?.0.parse().ok().map(EventId)
+}
+
+/// The event into whose work the one that our request of this id brought was to be taken.
+fn taken_into(id: &Value) -> Option<EventId> {
+    id.as_str()?.split_once(".in.")?.1.parse().ok().map(EventId)
 }
 
 fn read<T: for<'a> Deserialize<'a> + Default>(params: &str) -> Result<T, (i32, String)> {

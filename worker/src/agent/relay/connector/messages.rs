@@ -2,11 +2,12 @@
 
 use protocol::content::Content;
 use protocol::event::Reply;
+use protocol::id::EventId;
 use protocol::worker::{FromWorker, ReplyVerdict};
 
 use super::super::book;
 use super::super::wire::{self, Send};
-use super::{Action, Conn, Connector, Ends, PROBE};
+use super::{Action, Conn, Connector, Ends, PROBE, STOP};
 use crate::clock::Instant;
 
 impl Connector {
@@ -25,6 +26,15 @@ impl Connector {
         if send.chat_id.starts_with(PROBE) {
             out.push(Action::Line(conn, wire::accepted(&request, &send.chat_id)));
             self.probed(conn, &send.chat_id, now, out);
+            return;
+        }
+        let stopped = send.reply_to.as_ref().and_then(|id| id.strip_prefix(STOP));
+        if let Some(id) = stopped {
+            out.push(Action::Line(conn, wire::accepted(&request, "stopped")));
+            let id = id.parse().map(EventId).ok().filter(|_| send.is_final);
+            if let Some(event_id) = id.filter(|id| self.book.done(*id)) {
+                out.push(Action::Say(FromWorker::Ack { event_id }));
+            }
             return;
         }
         let event = send.is_final.then(|| self.book.answered_by(&platform, send)).flatten();

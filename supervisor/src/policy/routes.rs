@@ -1,0 +1,67 @@
+//! Which agent hears a conversation: the first rule that fits, else the platform's own agent.
+//!
+//! A conversation belongs to one agent, so that its order holds: a group to the agent of its chat, a
+//! direct chat to the agent of its chat or of the user at its other end.
+
+use protocol::id::{Instance, Lane};
+
+/// One rule. What it does not name fits everything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The platform instance.
+    pub platform: Option<Instance>,
+    /// The platform's id of a chat.
+    pub chat: Option<String>,
+    /// The platform's id of a user, in direct chats.
+    pub user: Option<String>,
+    /// Who hears it.
+    pub agent: Instance,
+}
+
+impl Route {
+    /// Whether it fits a conversation; `user` is at the other end of it, if it is a direct chat.
+    pub fn fits(&self, lane: &Lane, user: Option<&str>) -> bool {
+        self.platform.as_ref().is_none_or(|platform| *platform == lane.instance)
+            && self.chat.as_ref().is_none_or(|chat| *chat == lane.chat_id)
+            && self.user.as_deref().is_none_or(|wanted| user == Some(wanted))
+    }
+}
+
+/// The agent of the first rule that fits.
+pub fn first<'a>(routes: &'a [Route], lane: &Lane, user: Option<&str>) -> Option<&'a Instance> {
+    routes.iter().find(|route| route.fits(lane, user)).map(|route| &route.agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let name = |text: &str| Instance::new(text).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let rule = |platform: Option<&str>, chat, user, agent| Route {
+            platform: platform.map(name),
+            chat,
+            user,
+            agent: name(agent),
+        };
+        let routes = [
+            rule(Some("tg"), text("1"), None, "a"),
+            rule(None, None, text("ann"), "b"),
+            rule(Some("tg"), None, None, "c"),
+        ];
+        let lane = |instance, chat: &str| Lane {
+            instance: name(instance),
+            chat_id: chat.into(),
+            thread_id: None,
+        };
+        let to = |lane, user| first(&routes, &lane, user).map(Instance::as_str);
+        assert_eq!(to(lane("tg", "1"), Some("ann")), Some("a"));
+        assert_eq!(to(lane("tg", "2"), Some("ann")), Some("b"));
+        assert_eq!(to(lane("fs", "2"), Some("ann")), Some("b"));
+        assert_eq!(to(lane("tg", "2"), Some("bob")), Some("c"));
+        assert_eq!(to(lane("tg", "2"), None), Some("c"), "a group has no other end");
+        assert_eq!(to(lane("fs", "2"), None), None);
+    }
+}

@@ -1,0 +1,313 @@
+//! Who talks to whom, and what the gateway itself hears: routes, commands, and messages that come while the
+//! agent works.
+//!
+//! A command is stored like every event, so that the platform's repetition of it is known; it takes effect
+//! when it is durable, whatever its conversation waits for. One that a crash left in its lane takes effect
+//! when its turn comes.
+
+use std::time::Instant;
+
+use protocol::control::{BusyCounts, Notice};
+use protocol::event::{Delivery, Inbound};
+use protocol::id::{EventId, Instance, Lane};
+use protocol::worker::ToWorker;
+
+use super::Gateway;
+use super::slot::{AgentDesk, Desk};
+use super::tickets::{Arrived, Pending};
+use crate::clock;
+use crate::config::{AgentKind, Kind};
+use crate::policy::busy::Mode;
+use crate::policy::commands::Command;
+use crate::policy::delivery;
+use crate::store::Op;
+use crate::text;
+
+impl Gateway {
+    /// The slot of the agent that hears a conversation.
+    pub(super) fn agent_of(&self, lane: &Lane, user: Option<&str>) -> Option<usize> {
+        let index = self.by_name.get(&lane.instance)?;
+        match &self.slots.get(*index)?.desk {
+            Desk::Platform(desk) => desk.agent_of(lane, user),
+            Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
+        }
+    }
+
+    /// What `event` commands, if it is for the gateway itself.
+    pub(super) fn command_in(&self, agent: Option<usize>, event: &Inbound) -> Option<Command> {
+        let command = self.commands.find(event)?;
+        let kind = agent.and_then(|index| self.slots.get(index)).map(|slot| slot.kind);
+        // A Hermes Agent that dials in keeps its conversations itself, and has these words for them.
+        let own = kind == Some(Kind::Agent(Some(AgentKind::Relay))) && command != Command::Stop;
+        (!own).then_some(command)
+    }
+
+    /// An event is durable: it commands, or it waits for its agent.
+    pub(super) fn heard(&mut self, platform: usize, id: EventId, arrived: Arrived) {
+        let agent = self.agent_of(&arrived.lane, arrived.user.as_deref());
+        if let Some(command) = arrived.command {
+            self.obey(agent, id, command, &arrived.lane, arrived.message_id);
+            let slot = agent.unwrap_or(platform);
+            self.ask(Pending::Settle { slot, id, also: Vec::new() });
+            return;
+        }
+        let Some(agent) = agent else { return };
+        if arrived.is_said {
+            self.meet_busy(platform, agent, id, &arrived);
+            self.meet_absence(agent, id, &arrived.lane);
+            if let Some(rule) = self.burst(platform) {
+                self.deliver(agent, delivery::Input::Said(arrived.lane.clone(), rule));
+            }
+        }
+        self.deliver(agent, delivery::Input::Accepted(id.0, arrived.lane));
+    }
+
+    /// Whether an agent asks a conversation something.
+    pub(super) fn is_asking(&self, agent: usize, lane: &Lane) -> bool {
+        match self.slots.get(agent).map(|slot| &slot.desk) {
+            Some(Desk::Agent(desk)) => {
+                desk.at_work.values().any(|turn| turn.asking && turn.lane == *lane)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn burst(&self, platform: usize) -> Option<crate::policy::bursts::Rule> {
+        match &self.slots.get(platform)?.desk {
+            Desk::Platform(desk) => desk.manners.burst,
+            Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
+        }
+    }
+
+    fn agent_desk(&mut self, index: usize) -> Option<&mut AgentDesk> {
+        match &mut self.slots.get_mut(index)?.desk {
+            Desk::Agent(desk) => Some(desk),
+            Desk::Platform(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
+        }
+    }
+
+    /// Tells the agent to end what it does in a conversation. `None`: it does nothing there.
+    fn interrupt(&mut self, agent: usize, lane: &Lane) -> Option<Interrupted> {
+        let desk = self.agent_desk(agent)?;
+        let can = desk.abilities.interrupt;
+        let (id, turn) = desk.at_work.iter_mut().find(|(_, turn)| turn.lane == *lane)?;
+        if !can {
+            return Some(Interrupted::Cannot);
+        }
+        let again = std::mem::replace(&mut turn.interrupted, true);
+        let event_id = EventId(*id);
+        if !again {
+            self.pass(agent, ToWorker::Interrupt { event_id });
+        }
+        Some(Interrupted::Told)
+    }
+
+    /// Does what was commanded, and answers.
+    pub(super) fn obey(
+        &mut self,
+        agent: Option<usize>,
+        id: EventId,
+        command: Command,
+        lane: &Lane,
+        message_id: Option<String>,
+    ) {
+        let name = agent.and_then(|index| self.slots.get(index)).map(|slot| slot.name.clone());
+        let ended = agent.and_then(|agent| match command {
+            Command::New | Command::Stop => self.interrupt(agent, lane),
+            Command::Status => None,
+        });
+        let text = match (command, name) {
+            (_, None) => "No agent is configured here. What you say is kept.".to_owned(),
+            (Command::Stop, Some(_)) => match ended {
+                Some(Interrupted::Told) => "Stopped.".to_owned(),
+                Some(Interrupted::Cannot) => {
+                    "This agent cannot be stopped in its work. Its answer will still come.".into()
+                }
+                None => "Nothing to stop here.".into(),
+            },
+            (Command::New, Some(agent)) => {
+                let (lane, now_ms) = (lane.clone(), clock::unix_ms());
+                self.store.submit(Op::Renew { agent, lane, now_ms });
+                match ended {
+                    Some(Interrupted::Cannot) => {
+                        "A new conversation. The answer to what you said before will still come."
+                    }
+                    Some(Interrupted::Told) | None => "A new conversation.",
+                }
+                .to_owned()
+            }
+            (Command::Status, Some(_)) => self.told_status(agent, lane),
+        };
+        tracing::info!(event_id = id.0, ?command, "a command in a chat");
+        self.say_in_reply(&format!("command:{id}"), lane.clone(), message_id, text);
+    }
+
+    fn told_status(&mut self, agent: Option<usize>, lane: &Lane) -> String {
+        let now = clock::now();
+        let platform = self.by_name.get(&lane.instance).and_then(|index| self.slots.get(*index));
+        let platform = platform.map_or("unknown", |slot| {
+            if slot.is_connected() { "connected" } else { "not connected" }
+        });
+        let span = |since: Instant| {
+            let ms = now.saturating_duration_since(since).as_millis();
+            text::span(i64::try_from(ms).unwrap_or(i64::MAX))
+        };
+        let Some(slot) = agent.and_then(|index| self.slots.get(index)) else {
+            return String::new();
+        };
+        let Desk::Agent(desk) = &slot.desk else {
+            return format!("{}: not usable; see `hermes-gw check`.", slot.name);
+        };
+        let gate = if desk.delivery.is_open(now) {
+            "ready".to_owned()
+        } else {
+            let why = match &slot.outside {
+                Some(protocol::worker::Outside::Down { reason, .. }) => format!(" ({reason})"),
+                _ => String::new(),
+            };
+            format!("away{why}; what you say is kept")
+        };
+        let work = match desk.at_work.values().find(|turn| turn.lane == *lane) {
+            Some(turn) => format!("at work here for {}", span(turn.since)),
+            None => "idle here".to_owned(),
+        };
+        format!(
+            "{} ({}): {gate}, {work}, at work on {} in all.\n{} ({}): {platform}.",
+            slot.name,
+            slot.kind.word(),
+            desk.at_work.len(),
+            lane.instance,
+            self.platform_of(&lane.instance),
+        )
+    }
+
+    /// Something is said while the agent may be at work in that conversation (F97).
+    fn meet_busy(&mut self, platform: usize, agent: usize, id: EventId, arrived: &Arrived) {
+        let Some(Desk::Platform(desk)) = self.slots.get(platform).map(|slot| &slot.desk) else {
+            return;
+        };
+        let (wanted, tell) =
+            (desk.manners.busy.mode(&arrived.lane.chat_id), desk.manners.busy.tell);
+        let Some(desk) = self.agent_desk(agent) else { return };
+        let abilities = desk.abilities;
+        let lane = &arrived.lane;
+        let turn = desk.at_work.iter_mut().find(|(_, turn)| turn.lane == *lane);
+        let Some((running, turn)) = turn else { return };
+        let (running, epoch) = (EventId(*running), turn.epoch);
+        let told = std::mem::replace(&mut turn.told_busy, true);
+        // To what the agent asks, this may be the answer.
+        let possible = if turn.asking { Mode::Steer } else { wanted.possible(abilities) };
+        let mode =
+            if arrived.event.is_none() && possible == Mode::Steer { Mode::Queue } else { possible };
+        let BusyCounts { queued, interrupted, steered } = &mut desk.busy;
+        match mode {
+            Mode::Queue => *queued += 1,
+            Mode::Interrupt => *interrupted += 1,
+            Mode::Steer => *steered += 1,
+        }
+        match (mode, &arrived.event) {
+            (Mode::Interrupt, _) => drop(self.interrupt(agent, lane)),
+            (Mode::Steer, Some(event)) => {
+                desk.steered.insert(id.0);
+                let delivery = Delivery {
+                    event_id: id,
+                    lane: lane.clone(),
+                    platform: self.platform_of(&lane.instance),
+                    attempt: 1,
+                    received_ms: clock::unix_ms(),
+                    event: (**event).clone(),
+                    late_by_ms: None,
+                    session: protocol::event::Session { epoch, note: Vec::new() },
+                    joined: Vec::new(),
+                    before_restart: false,
+                };
+                let more = Box::new(delivery);
+                self.pass(agent, ToWorker::Steer { event_id: running, more });
+            }
+            (Mode::Queue | Mode::Steer, _) => {}
+        }
+        self.announce_busy(agent, mode.done(), lane);
+        if tell && !told {
+            let text = match mode {
+                Mode::Queue => "I am still at work; this comes next.",
+                Mode::Interrupt => "I leave what I was at, and turn to this.",
+                Mode::Steer => "I take this into what I am at.",
+            };
+            self.say_in_reply(
+                &format!("busy:{id}"),
+                lane.clone(),
+                arrived.message_id.clone(),
+                text.to_owned(),
+            );
+        }
+    }
+
+    /// Something is said while the agent may be away.
+    fn meet_absence(&mut self, agent: usize, id: EventId, lane: &Lane) {
+        let now = clock::now();
+        let Some(desk) = self.agent_desk(agent) else { return };
+        let is_there = desk.delivery.is_open(now);
+        desk.absence.look(is_there, now);
+        if desk.absence.spoke(lane, now) {
+            self.tell_absence(agent, &id.to_string(), lane.clone());
+        }
+    }
+
+    /// Whoever spoke to an agent that has been away for long by now is told so.
+    pub(super) fn tick_absence(&mut self, agent: usize, now: Instant) {
+        let Some(desk) = self.agent_desk(agent) else { return };
+        let is_there = desk.delivery.is_open(now);
+        desk.absence.look(is_there, now);
+        let due = desk.absence.due(now);
+        let at = clock::unix_ms();
+        for lane in due {
+            let name = format!("{at}:{}:{}", lane.chat_id, lane.thread_id.as_deref().unwrap_or(""));
+            self.tell_absence(agent, &name, lane);
+        }
+    }
+
+    fn tell_absence(&mut self, agent: usize, name: &str, lane: Lane) {
+        let Some(desk) = self.agent_desk(agent) else { return };
+        let Some(text) = desk.absence.text().map(str::to_owned) else { return };
+        self.say_in_reply(&format!("away:{name}"), lane, None, text);
+    }
+
+    fn announce_busy(&mut self, agent: usize, done: &str, lane: &Lane) {
+        let instance = self.slots.get(agent).map(|slot| slot.name.clone());
+        let reason = Some(format!("in {} chat {}", lane.instance, lane.chat_id));
+        let notice = Notice { instance, reason, ..Notice::new("busy", done, clock::unix_ms()) };
+        self.tell(notice);
+    }
+
+    /// The agent has an event: one that it was told of while it worked on another may not be at the head of
+    /// its lane yet.
+    pub(super) fn acknowledged(&mut self, index: usize, id: EventId) {
+        let Some(desk) = self.agent_desk(index) else { return };
+        if desk.steered.remove(&id.0) && !desk.delivery.knows(id.0) {
+            desk.acknowledged += 1;
+            self.ask(Pending::Settle { slot: index, id, also: Vec::new() });
+        } else {
+            self.deliver(index, delivery::Input::Ack(id.0));
+        }
+    }
+
+    /// What an agent's worker wants to have kept.
+    pub(super) fn remember(&mut self, index: usize, lane: Lane, note: protocol::event::Note) {
+        let Some(agent) = self.agent_name(index) else { return };
+        self.store.submit(Op::Remember { agent, lane, note, now_ms: clock::unix_ms() });
+    }
+
+    fn agent_name(&self, index: usize) -> Option<Instance> {
+        let slot = self.slots.get(index)?;
+        matches!(slot.desk, Desk::Agent(_)).then(|| slot.name.clone())
+    }
+}
+
+/// What became of the wish that an agent ends its work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Interrupted {
+    /// It was told.
+    Told,
+    /// It cannot.
+    Cannot,
+}

@@ -1,0 +1,86 @@
+-- A store as the second version of the schema left it: what the first one has, and a draft that is shown,
+-- a person who was let in, a code that was told, a failure that its agent does not know of.
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA application_id = 1751611185;
+PRAGMA user_version = 2;
+BEGIN TRANSACTION;
+CREATE TABLE access(
+  instance INTEGER NOT NULL, what INTEGER NOT NULL, id TEXT NOT NULL, allowed INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL, PRIMARY KEY(instance, what, id)
+);
+INSERT INTO "access" VALUES(1,0,'ou_1',1,4000);
+CREATE TABLE conversation(
+  no INTEGER PRIMARY KEY, instance INTEGER NOT NULL, chat TEXT NOT NULL, thread TEXT, used_ms INTEGER NOT NULL
+);
+INSERT INTO "conversation" VALUES(1,1,'chat',NULL,2000);
+INSERT INTO "conversation" VALUES(2,1,'other',NULL,2000);
+CREATE TABLE cursor(instance INTEGER PRIMARY KEY, body BLOB NOT NULL);
+INSERT INTO "cursor" VALUES(1,X'010203');
+CREATE TABLE draft(
+  agent INTEGER NOT NULL, key TEXT NOT NULL, message_id TEXT NOT NULL, made_ms INTEGER NOT NULL,
+  PRIMARY KEY(agent, key)
+);
+INSERT INTO "draft" VALUES(2,'waits','om_draft',3000);
+CREATE TABLE exits(
+  id INTEGER PRIMARY KEY, instance INTEGER NOT NULL, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+  code INTEGER, signal INTEGER, cause TEXT NOT NULL
+);
+CREATE TABLE inbox(
+  id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL,
+  -- What counts against it, in quarters of an attempt, and whether it is with the agent: see inbox.rs.
+  strikes INTEGER NOT NULL DEFAULT 0, begun INTEGER NOT NULL DEFAULT 0,
+  -- A person had it tried again.
+  replayed INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO "inbox" VALUES(1,1,1,0,1500,2000,75,0,0,0);
+CREATE TABLE instance(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+INSERT INTO "instance" VALUES(1,'feishu');
+INSERT INTO "instance" VALUES(2,'hermes');
+CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO "meta" VALUES('created_ms',1000);
+INSERT INTO "meta" VALUES('last_event',3);
+INSERT INTO "meta" VALUES('last_reply',3);
+INSERT INTO "meta" VALUES('seen_key',X'4A8E55567233481524076BEC27EC0CF0');
+INSERT INTO "meta" VALUES('store_id','f2310a40ff6dc212');
+CREATE TABLE outbox(id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL);
+INSERT INTO "outbox" VALUES(1,1,1);
+CREATE TABLE pairing(
+  instance INTEGER NOT NULL, user TEXT NOT NULL, chat TEXT NOT NULL, code TEXT NOT NULL,
+  until_ms INTEGER NOT NULL, PRIMARY KEY(instance, user)
+);
+INSERT INTO "pairing" VALUES(1,'ou_2','chat','AB12CD',9000);
+CREATE TABLE parked(
+  id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, instance INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  origin_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, size INTEGER NOT NULL,
+  parked_ms INTEGER NOT NULL, reason TEXT NOT NULL
+);
+INSERT INTO "parked" VALUES(2,2,1,1,1500,2000,57,5000,'refused');
+CREATE TABLE payload(id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, body BLOB NOT NULL);
+INSERT INTO "payload" VALUES(1,1,X'010002076576656E743A31096D6573736167653A31B8170463686174000001013100046F755F310000000974657874206F6620310105696D61676505696D675F310105612E706E67027B7D');
+INSERT INTO "payload" VALUES(2,2,X'010002076576656E743A32096D6573736167653A32B817056F74686572000001013200046F755F310000000974657874206F66203200027B7D');
+CREATE TABLE reply(
+  id INTEGER PRIMARY KEY, agent INTEGER NOT NULL, key TEXT NOT NULL, instance INTEGER NOT NULL,
+  chat TEXT NOT NULL, thread TEXT, reply_to TEXT, text TEXT NOT NULL,
+  state INTEGER NOT NULL, attempts INTEGER NOT NULL, ambiguous INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+  first_attempt_ms INTEGER, ended_ms INTEGER, message_ids TEXT, reason TEXT
+, rest BLOB, told INTEGER NOT NULL DEFAULT 1);
+INSERT INTO "reply" VALUES(1,2,'waits',1,'chat','thread',NULL,'hello',0,0,0,3000,NULL,NULL,NULL,NULL,NULL,1);
+INSERT INTO "reply" VALUES(2,2,'failed',1,'chat',NULL,NULL,'hello',3,1,0,3000,4000,9000,NULL,'kicked',NULL,0);
+INSERT INTO "reply" VALUES(3,2,'sent',1,'chat',NULL,NULL,'',2,1,0,3000,4000,9000,'["om_1"]',NULL,NULL,1);
+CREATE TABLE seen_bucket(id INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
+CREATE TABLE seen_log(id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, hashes BLOB NOT NULL);
+INSERT INTO "seen_log" VALUES(1,2000,X'A4018B6DF26D7897742AE8AE465EFDB027EB6A6D9F2E3EC7E453BA90A8BCF2CF');
+INSERT INTO "seen_log" VALUES(2,2000,X'A804C77E4846773ECE69EE86D3FFA4F1573659FC26A1CA88847CAAC4DA7F067F');
+INSERT INTO "seen_log" VALUES(3,2000,X'DF82998E2679FF7BC66DE6D59D128467F60E175E3A91EB94CDFE7822741EA0DB');
+CREATE TABLE seen_part(no INTEGER PRIMARY KEY, newest_ms INTEGER NOT NULL, filter BLOB NOT NULL);
+CREATE TABLE waiting(lane INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(lane, id)) WITHOUT ROWID;
+CREATE INDEX conversation_name ON conversation(instance, chat, thread);
+CREATE INDEX inbox_begun ON inbox(id) WHERE begun;
+CREATE INDEX parked_lane ON parked(lane);
+CREATE UNIQUE INDEX reply_key ON reply(agent, key);
+CREATE INDEX outbox_lane ON outbox(lane);
+CREATE INDEX reply_untold ON reply(agent, id) WHERE NOT told;
+CREATE INDEX reply_undelivered ON reply(id, instance)
+  WHERE state IN (3, 4) AND (text <> '' OR rest IS NOT NULL);
+COMMIT;

@@ -1,0 +1,202 @@
+//! One process of an agent: its lines, what it says to nobody, and its end.
+//!
+//! Lines are bounded; one that is longer ends the process, since nobody knows where the next one starts.
+//! What is no text is skipped. A process that does not read what is written to it ends, too, and its output
+//! is not read faster than it is worked on.
+
+use std::collections::VecDeque;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::worker::AcpSettings;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::sync::mpsc;
+
+use super::machine::{Input, Number};
+use crate::Error;
+
+/// The longest line.
+const LINE_MAX: usize = 16 * 1024 * 1024;
+/// Lines that a process may leave unread.
+const UNREAD: usize = 256;
+/// From the end of its input to the end of the process. Less than our own last breath.
+const GRACE: Duration = Duration::from_millis(800);
+/// How long all of them may take to say goodbye.
+pub(super) const GOODBYE: Duration = Duration::from_millis(1500);
+/// Of what it says to nobody, so many lines are kept, each so long.
+const WORDS: usize = 3;
+const WORD: usize = 200;
+
+/// Where lines for a process go. Its end is the end of the process's input.
+pub(super) type Writer = mpsc::Sender<String>;
+
+/// Starts a process. Whatever it says comes by `heard`, its end at last.
+pub(super) fn start(
+    settings: &AcpSettings,
+    number: Number,
+    heard: mpsc::Sender<Input>,
+) -> Result<Writer, Error> {
+    let mut words = settings.command.iter();
+    let program = words.next().map_or("", String::as_str);
+    let mut command = Command::new(program);
+    command.args(words).current_dir(&settings.dir).kill_on_drop(true);
+    for (name, value) in &settings.variables {
+        command.env(name, value.expose());
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let what = format!("start {program}");
+    let mut child = command.spawn().map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+            Error::Config { what: what.clone(), why: source.to_string() }
+        }
+        _ => Error::Os { what: what.clone(), source },
+    })?;
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(input), Some(output), Some(errors)) = pipes else {
+        return Err(Error::Os { what, source: std::io::Error::other("it has no pipes") });
+    };
+    tracing::info!(number, pid = ?child.id(), program, "started");
+    let (writer, lines) = mpsc::channel(UNREAD);
+    let last = Words::default();
+    tokio::spawn(listen(errors, last.clone()));
+    tokio::spawn(serve(child, input, BufReader::new(output), lines, (number, heard), last));
+    Ok(writer)
+}
+
+/// The last words of a process on its standard error.
+#[derive(Clone, Default)]
+struct Words(Arc<Mutex<VecDeque<String>>>);
+
+impl Words {
+    fn add(&self, line: &str) {
+        let line = line.trim();
+        if line.is_empty() {
+            return;
+        }
+        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        words.push_back(line.get(..line.floor_char_boundary(WORD)).unwrap_or_default().to_owned());
+        if words.len() > WORDS {
+            words.pop_front();
+        }
+    }
+
+    fn told(&self) -> String {
+        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+/// A pipe that nobody reads would stop the process.
+async fn listen(errors: ChildStderr, last: Words) {
+    let mut errors = BufReader::new(errors);
+    let mut line = Vec::new();
+    while let Ok(Some(())) = next(&mut errors, &mut line, 64 * 1024).await {
+        let text = String::from_utf8_lossy(&line);
+        tracing::debug!(line = text.trim(), "the agent's standard error");
+        last.add(&text);
+    }
+}
+
+async fn serve(
+    mut child: Child,
+    mut input: ChildStdin,
+    mut output: impl AsyncBufRead + Unpin,
+    mut lines: mpsc::Receiver<String>,
+    (number, heard): (Number, mpsc::Sender<Input>),
+    last: Words,
+) {
+    let write = async {
+        while let Some(line) = lines.recv().await {
+            if let Err(e) = input.write_all(line.as_bytes()).await {
+                return format!("it does not read: {e}");
+            }
+        }
+        String::new()
+    };
+    let read = async {
+        let mut line = Vec::new();
+        loop {
+            match next(&mut output, &mut line, LINE_MAX).await {
+                Ok(Some(())) => {
+                    let Ok(text) = std::str::from_utf8(&line) else {
+                        tracing::warn!(number, "a line that is no text");
+                        continue;
+                    };
+                    let text = text.trim_start_matches('\u{feff}').trim();
+                    if text.is_empty() {
+                        continue;
+                    }
+                    if heard.send(Input::Line(number, text.to_owned())).await.is_err() {
+                        return "nobody listens".to_owned();
+                    }
+                }
+                Ok(None) => return "it closed its output".to_owned(),
+                Err(why) => return why,
+            }
+        }
+    };
+    let why = tokio::select! {
+        why = write => why,
+        why = read => why,
+    };
+    drop(input);
+    // A process that it left behind may hold its output: only its own end counts.
+    let status = if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+        status.ok()
+    } else {
+        let _ = child.kill().await;
+        None
+    };
+    let status = status.map_or("killed".to_owned(), |status| status.to_string());
+    let parts = [why, status, last.told()];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let _ = heard.send(Input::Ended(number, parts.join(", "))).await;
+}
+
+/// The next line, without its end; `None`: there is no more. A longer one is an error.
+async fn next(
+    input: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    most: usize,
+) -> Result<Option<()>, String> {
+    line.clear();
+    loop {
+        let some = input.fill_buf().await.map_err(|e| e.to_string())?;
+        if some.is_empty() {
+            return Ok((!line.is_empty()).then_some(()));
+        }
+        let end = some.iter().position(|byte| *byte == b'\n');
+        let (part, used) = match end {
+            Some(at) => (some.get(..at), at + 1),
+            None => (some.get(..), some.len()),
+        };
+        line.extend_from_slice(part.unwrap_or_default());
+        input.consume(used);
+        if line.len() > most {
+            return Err(format!("it sent a line of more than {most} bytes"));
+        }
+        if end.is_some() {
+            return Ok(Some(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_what_is_left_at_the_end_is_one() {
+        let mut input = BufReader::with_capacity(3, &b"one\n\ntwo\r\nthree"[..]);
+        let mut line = Vec::new();
+        let mut found = Vec::new();
+        while next(&mut input, &mut line, 9).await.unwrap().is_some() {
+            found.push(String::from_utf8(line.clone()).unwrap());
+        }
+        assert_eq!(found, ["one", "", "two\r", "three"]);
+        let mut long = BufReader::with_capacity(3, &b"0123456789\n"[..]);
+        assert!(next(&mut long, &mut line, 9).await.is_err());
+    }
+}
