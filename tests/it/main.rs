@@ -32,6 +32,7 @@ mod reload;
 mod secrets;
 mod socket_agent;
 mod storm;
+mod talk;
 mod telegram;
 mod terminal;
 mod tidy;

@@ -12,11 +12,15 @@ pub(crate) struct Terminal(BufReader<UnixStream>);
 
 impl Terminal {
     pub(crate) fn join(gateway: &Gateway) -> Self {
+        Self::join_as(gateway, "home", "ann")
+    }
+
+    pub(crate) fn join_as(gateway: &Gateway, chat: &str, user: &str) -> Self {
         gateway.wait_ready("local");
         let stream = UnixStream::connect(gateway.state().join("chat-local.sock")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut terminal = Self(BufReader::new(stream));
-        terminal.say(&json!({ "type": "join", "chat": "home", "user": "ann" }));
+        terminal.say(&json!({ "type": "join", "chat": chat, "user": user }));
         terminal.until("joined");
         terminal
     }

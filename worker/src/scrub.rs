@@ -64,7 +64,7 @@ mod tests {
             Lane { instance: Instance::new("a").unwrap(), chat_id: "c".into(), thread_id: None };
         let content = Content::text(reason());
         let reply = Reply { key: "k".into(), lane, reply_to: None, content };
-        let said = FromWorker::Reply { seq: Seq(1), reply: Box::new(reply) };
+        let said = FromWorker::Reply { seq: Seq(1), reply: Box::new(reply), note: None };
         assert_eq!(scrub(said.clone()), said);
     }
 }

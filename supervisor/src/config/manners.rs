@@ -41,7 +41,7 @@ pub(super) fn manners(block: &mut Block) -> Manners {
     block.absorb(inner);
     let mut inner = block.table("burst");
     let quiet = inner.number("quiet_ms", 0..=60_000).unwrap_or(0);
-    let most = inner.number("most_ms", 1..=600_000).unwrap_or(10_000);
+    let most = inner.number("most_ms", 1..=600_000).unwrap_or(5_000);
     block.absorb(inner);
     let millis = |n: u32| Duration::from_millis(u64::from(n));
     let rule = bursts::Rule { quiet: millis(quiet), most: millis(most.max(quiet)) };

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use protocol::secret;
 use protocol::worker::AcpSettings;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
@@ -76,7 +77,7 @@ impl Words {
             return;
         }
         let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        words.push_back(line.get(..line.floor_char_boundary(WORD)).unwrap_or_default().to_owned());
+        words.push_back(secret::excerpt(line, WORD));
         if words.len() > WORDS {
             words.pop_front();
         }

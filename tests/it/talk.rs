@@ -1,0 +1,231 @@
+//! Commands in the chat, messages that come while the agent works or is away, what is said in one go, and
+//! which agent hears whom.
+
+use serde_json::Value;
+
+use crate::gateway::{Gateway, root, signal};
+use crate::terminal::Terminal;
+
+/// A gateway whose agent writes down what it hears. `able`: what it says it can do.
+fn gateway(able: &str, more: &str) -> Gateway {
+    let program = root().join("tests/it/agents/talker.py");
+    let able: String = able.split_whitespace().map(|word| format!(", {word:?}")).collect();
+    let agent = format!(
+        "[agent.mine]\nkind = \"exec\"\ncommand = [\"python3\", {:?}{able}]\n",
+        program.to_str().unwrap()
+    );
+    let more = more.replace("{agent}", &agent);
+    let config = if more.contains("[agent.mine]") {
+        more
+    } else {
+        format!("[platform.local]\n{agent}{more}")
+    };
+    let gateway = Gateway::running(&config);
+    gateway.wait("mine", "gate open", |i| i["gate"]["open"] == true);
+    gateway
+}
+
+/// What the agent has heard.
+fn heard(gateway: &Gateway) -> Vec<Value> {
+    let text = std::fs::read_to_string(gateway.path("heard")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn texts(gateway: &Gateway) -> Vec<String> {
+    heard(gateway).iter().map(|event| event["text"].as_str().unwrap().to_owned()).collect()
+}
+
+fn until_heard(gateway: &Gateway, count: usize) {
+    gateway.until("the agent hears it", || (heard(gateway).len() >= count).then_some(()));
+}
+
+fn go(gateway: &Gateway) {
+    std::fs::write(gateway.path("go"), "").unwrap();
+}
+
+fn acknowledged(gateway: &Gateway, count: u64) {
+    gateway.wait("mine", "acknowledged", |i| i["gate"]["acknowledged"] == count);
+    gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
+}
+
+fn both(terminal: &mut Terminal) -> [String; 2] {
+    let mut both = [terminal.shown(), terminal.shown()];
+    both.sort();
+    both
+}
+
+#[test]
+fn commands_are_the_gateways_own_whatever_the_agent_does() {
+    let gateway = gateway("interrupt", "[commands]\nstop = [\"/stop\", \"halt\"]\n");
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "/status");
+    let status = terminal.shown();
+    assert!(status.contains("mine (exec): ready, idle here"), "{status}");
+    assert!(status.contains("local (local): connected"), "{status}");
+    terminal.typed("2", "halt");
+    assert_eq!(terminal.shown(), "Nothing to stop here.");
+    terminal.typed("3", "work");
+    until_heard(&gateway, 1);
+    terminal.typed("4", "/status");
+    assert!(terminal.shown().contains("at work here"));
+    terminal.typed("5", "/STOP");
+    assert_eq!(both(&mut terminal), ["Stopped.", "interrupted: work"]);
+    acknowledged(&gateway, 1);
+    terminal.typed("6", "/new");
+    assert_eq!(terminal.shown(), "A new conversation.");
+    terminal.typed("7", "hello");
+    assert_eq!(terminal.shown(), "said: hello");
+    terminal.typed("8", "/new is what I want");
+    assert_eq!(terminal.shown(), "said: /new is what I want");
+    let sessions: Vec<_> = heard(&gateway).iter().map(|it| it["session_id"].clone()).collect();
+    assert_eq!(sessions, ["local:home", "local:home#1", "local:home#1"]);
+    acknowledged(&gateway, 3);
+}
+
+#[test]
+fn commands_are_answered_while_the_agent_is_away_and_a_new_beginning_survives_a_kill() {
+    let mut gateway = Gateway::running(
+        "[platform.local]\n[agent.hermes]\nkind = \"socket\"\n[agent.hermes.away]\nafter_s = 1\ntext = \"later\"\n",
+    );
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "hello");
+    assert_eq!(terminal.shown(), "later");
+    terminal.typed("2", "hello?");
+    terminal.typed("3", "/status");
+    assert!(terminal.shown().contains("hermes (socket): away"), "told once, then answered");
+    terminal.typed("4", "/new");
+    assert_eq!(terminal.shown(), "A new conversation.");
+    gateway.kill_supervisor();
+    gateway.start();
+    let told = gateway.wait("local", "two wait", |i| i["store"]["waiting"] == 2);
+    assert_eq!(told["store"]["parked"], 0, "commands do not wait");
+    let agent = gateway.path("s/agent-hermes.sock");
+    let mut client = std::process::Command::new("python3");
+    client.arg(root().join("docs/agent.py")).arg(agent);
+    let mut client = client.spawn().unwrap();
+    gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+/// F97: what happens to a message during a turn is what was configured, is told, and loses nothing.
+#[test]
+fn what_comes_while_the_agent_works_waits() {
+    // The agent cannot be told more, so it waits.
+    let gateway = gateway("", "[platform.local.busy]\nmode = \"steer\"\ntell = true\n{agent}");
+    let mut terminal = Terminal::join(&gateway);
+    let mut events = gateway.events();
+    terminal.typed("1", "work");
+    until_heard(&gateway, 1);
+    terminal.typed("2", "two");
+    assert_eq!(terminal.shown(), "I am still at work; this comes next.");
+    let told = events.wait(|event| event["event"] == "busy");
+    assert_eq!((&told["now"], &told["instance"]), (&"queued".into(), &"mine".into()));
+    terminal.typed("3", "/stop");
+    assert!(terminal.shown().contains("cannot be stopped"));
+    terminal.typed("4", "three");
+    go(&gateway);
+    for expected in ["worked: work", "said: two", "said: three"] {
+        assert_eq!(terminal.shown(), expected);
+    }
+    acknowledged(&gateway, 3);
+    assert_eq!(gateway.instance("mine")["gate"]["busy"]["queued"], 2);
+}
+
+/// F97
+#[test]
+fn what_comes_while_the_agent_works_ends_the_work() {
+    let busy = "[platform.local.busy.chats.home]\nmode = \"interrupt\"\n{agent}";
+    let gateway = gateway("interrupt steer", busy);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "work");
+    until_heard(&gateway, 1);
+    terminal.typed("2", "two");
+    assert_eq!(terminal.shown(), "interrupted: work");
+    assert_eq!(terminal.shown(), "said: two");
+    acknowledged(&gateway, 2);
+    assert_eq!(gateway.instance("mine")["gate"]["busy"]["interrupted"], 1);
+}
+
+/// F97
+#[test]
+fn what_comes_while_the_agent_works_goes_into_the_work_and_is_not_lost_with_it() {
+    let gateway = gateway("steer", "[platform.local.busy]\nmode = \"steer\"\n{agent}");
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "work");
+    until_heard(&gateway, 1);
+    terminal.typed("2", "more");
+    terminal.typed("3", "later, please");
+    until_heard(&gateway, 3);
+    let steers = heard(&gateway)[1]["steers"].clone();
+    assert_eq!(steers, heard(&gateway)[0]["event_id"]);
+    // The work dies with the agent, and with it what was taken into it.
+    let pid = gateway.instance("mine")["pid"].as_u64().unwrap();
+    signal(pid, "KILL");
+    gateway.wait("mine", "back", |i| i["generation"] == 2 && i["gate"]["open"] == true);
+    until_heard(&gateway, 4);
+    terminal.typed("4", "again");
+    until_heard(&gateway, 5);
+    go(&gateway);
+    for expected in ["worked: work + again", "said: more", "said: later, please"] {
+        assert_eq!(terminal.shown(), expected);
+    }
+    gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
+    assert_eq!(
+        texts(&gateway).iter().filter(|text| *text == "again").count(),
+        1,
+        "it was taken in"
+    );
+}
+
+/// F99: what is said in one go is one turn, and a crash within the pause loses nothing of it.
+#[test]
+fn what_is_said_in_one_go_is_one_turn() {
+    let burst = "[platform.local.burst]\nquiet_ms = 1500\nmost_ms = 60000\n{agent}";
+    let mut gateway = gateway("", burst);
+    let mut terminal = Terminal::join(&gateway);
+    for (id, text) in [("1", "one"), ("2", "two"), ("3", "three")] {
+        terminal.typed(id, text);
+    }
+    terminal.typed("4", "/status");
+    assert!(terminal.shown().contains("idle here"), "a command does not wait");
+    assert_eq!(terminal.shown(), "said: one\ntwo\nthree");
+    acknowledged(&gateway, 1);
+    let first = &heard(&gateway)[0];
+    assert_eq!(first["joined"].as_array().unwrap().len(), 2);
+    terminal.typed("5", "four");
+    terminal.typed("6", "five");
+    gateway.kill_supervisor();
+    gateway.start();
+    gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
+    assert_eq!(texts(&gateway).last().unwrap(), "four\nfive");
+    assert_eq!(heard(&gateway).last().unwrap()["before_restart"], true);
+}
+
+#[test]
+fn the_first_route_that_fits_leads_to_the_agent() {
+    let gateway = gateway(
+        "",
+        "[[route]]\nplatform = \"local\"\nchat = \"home\"\nagent = \"echo\"\n\
+         [[route]]\nuser = \"ann\"\nagent = \"mine\"\n\
+         [platform.local]\nagent = \"echo\"\n[agent.echo]\n{agent}",
+    );
+    let mut home = Terminal::join(&gateway);
+    home.typed("1", "hello");
+    assert_eq!(home.shown(), "hello", "the chat comes first");
+    let mut office = Terminal::join_as(&gateway, "office", "ann");
+    office.typed("2", "hello");
+    assert_eq!(office.shown(), "said: hello");
+    let mut other = Terminal::join_as(&gateway, "other", "bob");
+    other.typed("3", "hello");
+    assert_eq!(other.shown(), "hello");
+    // What waits is found by its own agent after a restart.
+    office.typed("4", "work");
+    until_heard(&gateway, 2);
+    let mut gateway = gateway;
+    gateway.kill_supervisor();
+    go(&gateway);
+    gateway.start();
+    gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
+    assert_eq!(texts(&gateway), ["hello", "work", "work"]);
+}
