@@ -9,11 +9,9 @@ use crate::terminal::Terminal;
 /// A gateway whose agent writes down what it hears. `able`: what it says it can do.
 fn gateway(able: &str, more: &str) -> Gateway {
     let program = root().join("tests/it/agents/talker.py");
-    let able: String = able.split_whitespace().map(|word| format!(", {word:?}")).collect();
-    let agent = format!(
-        "[agent.mine]\nkind = \"exec\"\ncommand = [\"python3\", {:?}{able}]\n",
-        program.to_str().unwrap()
-    );
+    let command = ["python3", program.to_str().unwrap()].into_iter();
+    let command: Vec<_> = command.chain(able.split_whitespace()).collect();
+    let agent = format!("[agent.mine]\nkind = \"exec\"\ncommand = {command:?}\n");
     let more = more.replace("{agent}", &agent);
     let config = if more.contains("[agent.mine]") {
         more
