@@ -48,8 +48,10 @@ const CANCEL: Duration = Duration::from_secs(10);
 const REFUSED: Duration = Duration::from_secs(1);
 /// How long a process that is to be replaced may go on with its other turns.
 const DOOMED: Duration = Duration::from_secs(30);
+/// An answer that is whole within this time is not shown before: one message instead of several calls.
+const FIRST_DRAFT: Duration = Duration::from_millis(200);
 /// Between two drafts of one reply.
-const DRAFT: Duration = Duration::from_millis(300);
+const DRAFT: Duration = Duration::from_millis(250);
 /// Conversations whose sessions are known here.
 const TALKS: usize = 1024;
 /// Times that one event may find its session useless.
@@ -187,7 +189,8 @@ struct Work {
     blocks: Vec<Value>,
     heard: Instant,
     turn: Turn,
-    drafted: Option<Instant>,
+    /// When its answer is shown again.
+    show_at: Option<Instant>,
     is_news: bool,
     stop: Stop,
     questions: Vec<ask::Question>,
@@ -352,7 +355,7 @@ impl Machine {
             blocks: Vec::new(),
             heard: now,
             turn: Turn::default(),
-            drafted: None,
+            show_at: None,
             is_news: false,
             stop: Stop::No,
             questions: Vec::new(),
@@ -413,7 +416,10 @@ impl Machine {
         match work.step {
             Step::Opening(_) => work.replay.on(update),
             Step::Prompting(_) => {
-                work.is_news |= work.turn.on(update);
+                if work.turn.on(update) {
+                    work.is_news = true;
+                    work.show_at.get_or_insert(now + FIRST_DRAFT);
+                }
                 show(work, now, out);
                 if let Stop::Wanted { told: None, .. } = work.stop {
                     self.cancel(&lane, now, out);
@@ -714,12 +720,12 @@ fn key(id: EventId) -> String {
 
 /// Shows a reply in the making, not too often.
 fn show(work: &mut Work, now: Instant, out: &mut Vec<Action>) {
-    let is_due = work.drafted.is_none_or(|at| at + DRAFT <= now);
+    let is_due = work.show_at.is_some_and(|at| at <= now);
     if !work.is_news || !is_due || !matches!(work.step, Step::Prompting(_)) {
         return;
     }
     let text = work.turn.shown();
-    (work.is_news, work.drafted) = (false, Some(now));
+    (work.is_news, work.show_at) = (false, Some(now + DRAFT));
     if text.trim().is_empty() {
         return;
     }

@@ -46,8 +46,23 @@ pub(super) struct Watch {
     pub(super) stop: CancellationToken,
 }
 
+/// An answer that is whole within this time is not shown before: one message instead of several calls.
+const FIRST_DRAFT: Duration = Duration::from_millis(200);
 /// Between two drafts of one answer.
 const DRAFT: Duration = Duration::from_millis(250);
+
+impl Watch {
+    fn has_shown(&self) -> bool {
+        !self.draft.text.is_empty()
+    }
+
+    async fn show(&mut self, text: String) {
+        if !text.trim().is_empty() && text != self.draft.text {
+            self.draft.text = text;
+            self.say.say(FromWorker::Draft(Box::new(self.draft.clone()))).await;
+        }
+    }
+}
 
 /// Makes requests.
 #[derive(Clone, Debug)]
@@ -174,15 +189,25 @@ impl Client {
         turn: &mut Turn,
     ) -> Outcome {
         let pause = Duration::from_secs(u64::from(self.settings.pause_s));
-        let (mut sse, mut shown) = (Sse::default(), None);
+        let (mut sse, mut show_at) = (Sse::default(), None);
         // Only what is said moves it: a connection can be kept alive for ever.
         let mut silent_at = clock::now() + first;
         loop {
-            let bytes = match tokio::time::timeout_at(silent_at, stream.chunk()).await {
-                Err(_) => return broken("it fell silent in the middle of the answer".into()),
-                Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None)) => return ended(turn.clone().end()),
-                Ok(Err(why)) => {
+            let chunk = tokio::select! {
+                chunk = stream.chunk() => chunk,
+                () = tokio::time::sleep_until(show_at.unwrap_or(silent_at)), if show_at.is_some() => {
+                    show_at = None;
+                    watch.show(turn.shown()).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(silent_at) => {
+                    return broken("it fell silent in the middle of the answer".into());
+                }
+            };
+            let bytes = match chunk {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return ended(turn.clone().end()),
+                Err(why) => {
                     // A connection that breaks behind the last word breaks nothing.
                     return match turn.clone().end() {
                         End::Broken(_) => broken(why),
@@ -201,14 +226,8 @@ impl Client {
                     Sign::Over => return ended(turn.clone().end()),
                 }
             }
-            let now = clock::now();
-            if shown.is_none_or(|at| at + DRAFT <= now) {
-                let text = turn.shown();
-                if !text.trim().is_empty() && text != watch.draft.text {
-                    shown = Some(now);
-                    watch.draft.text = text;
-                    watch.say.say(FromWorker::Draft(Box::new(watch.draft.clone()))).await;
-                }
+            if show_at.is_none() {
+                show_at = Some(clock::now() + if watch.has_shown() { DRAFT } else { FIRST_DRAFT });
             }
         }
     }
