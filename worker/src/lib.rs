@@ -13,6 +13,7 @@ pub mod exchange;
 mod family;
 pub mod http;
 mod json;
+pub mod listener;
 pub mod parent;
 pub mod platform;
 mod pump;
