@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::{Instance, ParkedId};
+use crate::worker::Order;
 
 /// The longest line that either side accepts, in bytes, without its end.
 pub const LINE_MAX: usize = 1024 * 1024;
@@ -65,6 +66,8 @@ pub enum Request {
     Access(Decide),
     /// `token`: [`Token`].
     Token,
+    /// `telegram.delete_webhook` and `telegram.drop_pending`: [`Ordered`].
+    Order(Order, String),
 }
 
 /// What a request carries that may look and no more. It stays the same as long as the store does.
@@ -87,6 +90,23 @@ pub struct SendAsked {
     /// What to send where.
     #[serde(flatten)]
     pub send: crate::rpc::Send,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Target {
+    instance: String,
+}
+
+/// A platform's worker has done what a person wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ordered {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Which instance.
+    pub instance: String,
+    /// What was done, for people.
+    pub result: String,
 }
 
 /// How the telling of handlers goes.
@@ -351,6 +371,13 @@ impl Request {
             Self::Access(Decide::Deny(subject)) => ("access.deny", json(subject)),
             Self::Access(Decide::Revoke(subject)) => ("access.revoke", json(subject)),
             Self::Token => ("token", serde_json::Value::Null),
+            Self::Order(order, instance) => {
+                let method = match order {
+                    Order::DeleteWebhook => "telegram.delete_webhook",
+                    Order::DropPending => "telegram.drop_pending",
+                };
+                (method, serde_json::json!({ "instance": instance }))
+            }
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -392,6 +419,8 @@ impl Request {
             "access.deny" => Self::Access(Decide::Deny(subject(params)?)),
             "access.revoke" => Self::Access(Decide::Revoke(subject(params)?)),
             "token" => Self::Token,
+            "telegram.delete_webhook" => Self::Order(Order::DeleteWebhook, target(params)?),
+            "telegram.drop_pending" => Self::Order(Order::DropPending, target(params)?),
             other => {
                 return Err(Refusal {
                     code: 64,
@@ -424,6 +453,13 @@ fn subject(params: &str) -> Result<Subject, Refusal> {
     match (&subject.user, &subject.chat) {
         (Some(id), None) | (None, Some(id)) if !id.is_empty() => Ok(subject),
         _ => Err(incomplete("user or chat")),
+    }
+}
+
+fn target(params: &str) -> Result<String, Refusal> {
+    match read::<Target>(params)?.instance {
+        name if name.is_empty() => Err(incomplete("instance")),
+        name => Ok(name),
     }
 }
 
@@ -638,6 +674,9 @@ pub struct InstanceStatus {
     pub account: Option<String>,
     /// Whether its outer connection works, as its receiving side proves.
     pub connected: bool,
+    /// `up`, `limited`, `down`, or `conflict`: somebody else uses the same account. None: nothing is known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<String>,
     /// What of this machine its process has confined itself to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confined: Option<String>,

@@ -169,6 +169,21 @@ pub struct TelegramSettings {
     pub unanswered: Unanswered,
     /// What becomes of a webhook that another program has set.
     pub other_webhook: OtherWebhook,
+    /// Hear by a webhook of our own. `None`: by polling.
+    pub webhook: Option<TelegramWebhook>,
+    /// Where a Bot API server of one's own on this machine keeps files, if it says paths.
+    pub local_files: Option<std::path::PathBuf>,
+}
+
+/// How Telegram is to reach us.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TelegramWebhook {
+    /// Where it posts to.
+    pub url: String,
+    /// Where we listen, in plain HTTP.
+    pub listen: std::net::SocketAddr,
+    /// Connections at once, 1 to 100.
+    pub connections: u32,
 }
 
 /// What becomes of a reply that left and was never answered, where no key makes a repetition safe.
@@ -187,6 +202,15 @@ pub enum OtherWebhook {
     Keep,
     /// It is removed; its updates stay.
     Remove,
+}
+
+/// What a person tells a platform's worker to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Take away the webhook that another program has set. Its updates stay.
+    DeleteWebhook,
+    /// Forget what waits at the platform and was not heard yet.
+    DropPending,
 }
 
 /// Settings of agent `socket`.
@@ -359,6 +383,13 @@ pub enum ToWorker {
         /// What is said.
         more: Box<Delivery>,
     },
+    /// A person wants this done.
+    Order {
+        /// The supervisor's own number for it.
+        ticket: u64,
+        /// What.
+        order: Order,
+    },
 }
 
 /// What became of an event.
@@ -528,6 +559,15 @@ pub enum FromWorker {
         /// What.
         note: Note,
     },
+    /// What became of [`ToWorker::Order`]: what was done, or why not.
+    Ordered {
+        /// The supervisor's number for it.
+        ticket: u64,
+        /// For people.
+        result: Result<String, String>,
+    },
+    /// A resume point that goes with no event.
+    Cursor(Cursor),
 }
 
 /// What a worker found when it became ready.
@@ -558,6 +598,13 @@ pub enum Outside {
         reason: String,
         /// What a person can do, where only a person can.
         remedy: Option<String>,
+    },
+    /// Somebody else uses the same account, and lastingly so; the worker goes on slowly.
+    Conflict {
+        /// Who, as far as that can be told.
+        reason: String,
+        /// What a person can do.
+        remedy: String,
     },
 }
 

@@ -155,6 +155,17 @@ fn to_worker() -> Vec<ToWorker> {
         base_url: "https://h".into(),
         unanswered: Unanswered::Report,
         other_webhook: OtherWebhook::Keep,
+        webhook: None,
+        local_files: None,
+    };
+    let hooked = TelegramSettings {
+        webhook: Some(TelegramWebhook {
+            url: "https://w".into(),
+            listen: "127.0.0.1:8443".parse().unwrap(),
+            connections: 40,
+        }),
+        local_files: Some("/f".into()),
+        ..telegram.clone()
     };
     let exec = ExecSettings {
         command: vec!["python3".into(), "agent.py".into()],
@@ -249,6 +260,9 @@ fn to_worker() -> Vec<ToWorker> {
         configure(Adapter::Acp(acp)),
         ToWorker::Interrupt { event_id: EventId(1) },
         ToWorker::Steer { event_id: EventId(1), more: Box::new(delivery) },
+        configure(Adapter::Telegram(hooked)),
+        ToWorker::Order { ticket: 1, order: Order::DeleteWebhook },
+        ToWorker::Order { ticket: 2, order: Order::DropPending },
     ];
     frames.extend(sends);
     frames
@@ -306,6 +320,9 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Can(Abilities { interrupt: true, steer: false }),
         FromWorker::Asking { event_id: EventId(1), on: true },
         FromWorker::Remember { lane: lane(), note: note() },
+        FromWorker::Outside(Outside::Conflict { reason: "two".into(), remedy: "one".into() }),
+        FromWorker::Ordered { ticket: 1, result: Ok("done".into()) },
+        FromWorker::Cursor(Cursor(vec![1])),
     ]
 }
 

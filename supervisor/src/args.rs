@@ -198,6 +198,29 @@ pub(crate) enum Ctl {
     /// Who may speak to the agent: decisions that hold beside the configuration
     #[command(subcommand)]
     Access(Access),
+    /// What only a person may do to a bot's queue at Telegram
+    #[command(subcommand)]
+    Telegram(Telegram),
+}
+
+/// What a person may do to a bot's queue at Telegram.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Telegram {
+    /// Take away the webhook that another program has set; its updates stay
+    #[command(after_help = "Example:\n  hermes-gw ctl telegram delete-webhook telegram")]
+    DeleteWebhook {
+        /// The platform instance
+        #[arg(value_name = "INSTANCE")]
+        instance: String,
+    },
+    /// Forget for good what waits at Telegram and was not heard yet
+    #[command(after_help = "Example:\n  hermes-gw ctl telegram drop-pending telegram\n\n\
+        What was accepted is not touched: `ctl parked` and the inbox are the gateway's own.")]
+    DropPending {
+        /// The platform instance
+        #[arg(value_name = "INSTANCE")]
+        instance: String,
+    },
 }
 
 /// Who may speak.

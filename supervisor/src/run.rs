@@ -10,6 +10,7 @@ mod dispatch;
 mod door;
 mod hooks;
 mod ingest;
+mod orders;
 mod outbound;
 mod parked;
 mod reload;
@@ -31,6 +32,7 @@ use tokio::sync::mpsc;
 
 use self::beside::Wishes;
 use self::control::Waiter;
+use self::orders::Orders;
 pub use self::reload::Reader;
 use self::reload::Reload;
 use self::slot::{Desk, Slot};
@@ -105,6 +107,7 @@ pub struct Gateway {
     journal: Journal,
     starts: Starts,
     wishes: Wishes,
+    orders: Orders,
     /// Handlers that wait for the end of what they sent.
     senders: Vec<hooks::Sender>,
     /// What their tokens are made with.
@@ -316,6 +319,7 @@ impl Gateway {
             journal,
             starts: Starts::open(&state_dir),
             wishes: Wishes::default(),
+            orders: Orders::default(),
             senders: Vec::new(),
             token_key: clock::random()
                 .map_err(|source| Error::Os { what: "draw random numbers", source })?,
@@ -393,6 +397,7 @@ impl Gateway {
             self.manager.deadline(),
             self.reload.deadline(),
             self.wishes.deadline(),
+            self.orders.deadline(),
         ];
         let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
@@ -415,6 +420,7 @@ impl Gateway {
         self.tick_reload(now);
         self.tick_queued(now);
         self.tick_wishes(now);
+        self.tick_orders(now);
         self.tick_senders(now);
         let counted = self.repeats.due(now);
         self.note_repeated(counted);

@@ -12,7 +12,7 @@ pub mod telegram;
 use protocol::content::{Busy, Draft, Fetch, Fetched};
 use protocol::event::{Inbound, Outbound, Outcome};
 use protocol::id::OutboundId;
-use protocol::worker::{Cursor, Outside, Ready, Verdict};
+use protocol::worker::{Cursor, Order, Outside, Ready, Verdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,8 @@ pub enum Ask {
     Busy(Busy),
     /// Fetch the bytes of a part, then say [`Note::Fetched`] with the number.
     Fetch(u64, Box<Fetch>),
+    /// Do what a person wants, then say [`Note::Ordered`] with the number.
+    Order(u64, Order),
 }
 
 /// An event on its way to the supervisor.
@@ -112,6 +114,10 @@ pub enum Note {
     Drafted(String, Option<String>),
     /// Bytes are fetched, or why not.
     Fetched(u64, Result<Fetched, String>),
+    /// What a person wanted is done, or why not.
+    Ordered(u64, Result<String, String>),
+    /// A resume point that goes with no event.
+    Cursor(Cursor),
 }
 
 /// Takes notes.

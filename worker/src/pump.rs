@@ -327,6 +327,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     self.note(Note::Fetched(ticket, Err(why)))?;
                 }
             }
+            ToWorker::Order { ticket, order } => {
+                if self.ports.asks.try_send(Ask::Order(ticket, order)).is_err() {
+                    let why = "this platform has nothing of the kind".to_owned();
+                    self.note(Note::Ordered(ticket, Err(why)))?;
+                }
+            }
             ToWorker::Hook { seq, event } => self
                 .ports
                 .occasions
@@ -405,6 +411,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             Note::Outcome(id, attempt, outcome) => FromWorker::Outcome { id, attempt, outcome },
             Note::Drafted(key, message_id) => FromWorker::Drafted { key, message_id },
             Note::Fetched(ticket, result) => FromWorker::Fetched { ticket, result },
+            Note::Ordered(ticket, result) => FromWorker::Ordered { ticket, result },
+            Note::Cursor(cursor) => FromWorker::Cursor(cursor),
         };
         Ok(self.sender.feed(&scrub(frame))?)
     }

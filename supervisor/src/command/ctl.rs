@@ -3,6 +3,7 @@
 mod access;
 mod parked;
 mod show;
+mod telegram;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -137,6 +138,7 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
         Ctl::Access(what) => runtime()?.block_on(access::run(common, &socket, what)),
+        Ctl::Telegram(what) => runtime()?.block_on(telegram::run(common, &socket, what)),
         Ctl::Status => match runtime()?.block_on(status(common, &socket)) {
             Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, socket, &why)),
             told => told,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::{FeishuSettings, OtherWebhook, Secret, TelegramSettings, Unanswered};
+use protocol::worker::{
+    FeishuSettings, OtherWebhook, Secret, TelegramSettings, TelegramWebhook, Unanswered,
+};
 
 use super::Surroundings;
 use super::agent::{AgentKind, AgentSettings};
@@ -20,6 +22,7 @@ use crate::policy::routes::Route;
 
 const FEISHU: &str = "https://open.feishu.cn";
 const TELEGRAM: &str = "https://api.telegram.org";
+const WEBHOOK: &str = "127.0.0.1:8443";
 
 /// One configured account or endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -235,12 +238,16 @@ pub(super) fn platform(
                 let other_webhook =
                     [("keep", OtherWebhook::Keep), ("remove", OtherWebhook::Remove)];
                 let other_webhook = block.choice("other_webhook", &other_webhook);
+                let local_files = block.path("local_files", place);
+                let webhook = telegram_webhook(&mut block);
                 let access = access(&mut block);
                 let settings = TelegramSettings {
                     token: token?,
                     base_url,
                     unanswered: unanswered.unwrap_or(Unanswered::Report),
                     other_webhook: other_webhook.unwrap_or(OtherWebhook::Keep),
+                    webhook,
+                    local_files,
                 };
                 (PlatformSettings::Telegram(settings), access)
             }
@@ -392,6 +399,30 @@ fn base_url(block: &mut Block, default: &str) -> String {
         block.problem(&format!("base_url must start with https:// or http://, not {url:?}"));
     }
     url.trim_end_matches('/').to_owned()
+}
+
+/// A table of its own turns it on.
+fn telegram_webhook(block: &mut Block) -> Option<TelegramWebhook> {
+    let is_there = block.has("webhook");
+    let mut inner = block.table("webhook");
+    if !is_there {
+        return None;
+    }
+    let url = required(&mut inner, "url");
+    if let Some(url) = &url
+        && !(url.starts_with("https://") || url.starts_with("http://"))
+    {
+        inner.problem(&format!("url must start with https:// or http://, not {url:?}"));
+    }
+    let listen = inner.string("listen").unwrap_or_else(|| WEBHOOK.to_owned());
+    let addr = listen.parse().map_err(|_| {
+        inner.problem(&format!(
+            "listen must be an address and a port like {WEBHOOK}, not {listen:?}"
+        ));
+    });
+    let connections = inner.number("max_connections", 1..=100).unwrap_or(40);
+    block.absorb(inner);
+    Some(TelegramWebhook { url: url?, listen: addr.ok()?, connections })
 }
 
 fn access(block: &mut Block) -> Access {

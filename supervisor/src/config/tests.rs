@@ -161,6 +161,28 @@ fn paths_are_relative_to_the_file_or_to_home() {
 }
 
 #[test]
+fn a_webhook_of_telegram_is_a_table_of_its_own() {
+    let block = "[platform.telegram]\ntoken_file = \"s\"\n[platform.telegram.webhook]\n";
+    assert!(trouble(block).contains("[platform.telegram.webhook] url must be set"));
+    let webhook = |more: &str| {
+        let config = parse(&format!("{block}url = \"https://b.example/t\"\n{more}")).unwrap();
+        let body = config.instances.into_iter().next().unwrap().body.map_err(|it| it.reason);
+        body.map(|body| match body {
+            instance::Body::Platform { settings: PlatformSettings::Telegram(it), .. } => it.webhook,
+            other => panic!("{other:?}"),
+        })
+    };
+    let told = webhook("").unwrap().unwrap();
+    assert_eq!((told.listen.to_string().as_str(), told.connections), ("127.0.0.1:8443", 40));
+    let told = webhook("listen = \"0.0.0.0:443\"\nmax_connections = 100\n").unwrap().unwrap();
+    assert_eq!((told.listen.to_string().as_str(), told.connections), ("0.0.0.0:443", 100));
+    assert!(webhook("listen = \"8443\"\n").unwrap_err().contains("an address and a port"));
+    assert!(webhook("max_connections = 101\n").unwrap_err().contains("from 1 to 100"));
+    let odd = block.to_owned() + "url = \"bot.example\"\n";
+    assert!(trouble(&odd).contains("url must start with"), "{}", trouble(&odd));
+}
+
+#[test]
 fn ids_that_are_numbers_need_no_quotes() {
     let block = "[platform.telegram]\ntoken_file = \"s\"\naccess = { users = [7, \"8\"], chats = [-100] }\n";
     let config = parse(block).unwrap();
@@ -170,6 +192,7 @@ fn ids_that_are_numbers_need_no_quotes() {
     assert_eq!(access.chats.into_iter().collect::<Vec<_>>(), ["-100"]);
     let PlatformSettings::Telegram(settings) = settings else { panic!() };
     assert_eq!(settings.base_url, "https://api.telegram.org");
+    assert_eq!((settings.webhook, settings.local_files), (None, None));
     assert_eq!(settings.unanswered, protocol::worker::Unanswered::Report);
     assert!(trouble(&block.replace("[7, ", "[7.5, ")).contains("must be a list of texts"));
 }

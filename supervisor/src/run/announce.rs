@@ -66,6 +66,10 @@ impl Gateway {
                 tracing::warn!(instance = %slot.name, reason, remedy, "outer connection down");
                 ("down", Some(reason.clone()))
             }
+            Some(Outside::Conflict { reason, remedy }) => {
+                tracing::error!(instance = %slot.name, reason, remedy, "somebody else uses this account");
+                ("conflict", Some(reason.clone()))
+            }
             Some(Outside::Up) => {
                 tracing::info!(instance = %slot.name, "outer connection up");
                 ("up", None)

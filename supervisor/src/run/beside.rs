@@ -269,6 +269,7 @@ impl Gateway {
             desk.drafts.down();
         }
         self.give_up(|wish| wish.platform == index, "the platform's worker is gone: try again");
+        self.orders_down(index);
     }
 
     /// Who has waited long enough is told so.

@@ -91,6 +91,7 @@ impl Gateway {
                 let token = Token { schema: SCHEMA, token: self.store.view_token() };
                 reply.answer_with_content(&token);
             }
+            Request::Order(order, instance) => self.order(order, &instance, peer, reply),
             Request::Act(verb, act) => {
                 let command = Command::Act(verb, act.clone());
                 let Some(reply) = self.defer(&command, peer, reply) else { return };
@@ -395,6 +396,9 @@ impl Slot {
             (_, Some(Outside::Down { reason, remedy } | Outside::Limited { reason, remedy })) => {
                 (Some(reason.clone()), remedy.clone())
             }
+            (_, Some(Outside::Conflict { reason, remedy })) => {
+                (Some(reason.clone()), Some(remedy.clone()))
+            }
             _ => (None, None),
         }
     }
@@ -455,6 +459,15 @@ impl Slot {
             remedy,
             account: self.account.clone(),
             connected: self.is_connected(),
+            outside: self.outside.as_ref().map(|outside| {
+                let word = match outside {
+                    Outside::Up => "up",
+                    Outside::Limited { .. } => "limited",
+                    Outside::Down { .. } => "down",
+                    Outside::Conflict { .. } => "conflict",
+                };
+                word.into()
+            }),
             confined: self.child.is_some().then(|| self.confined.clone()).flatten(),
             memory: self.child.is_some().then_some(self.memory).flatten(),
             generation: self.life.generation().0,

@@ -250,7 +250,9 @@ impl Gateway {
             return;
         }
         let reason = match &slot.outside {
-            Some(Outside::Down { reason, .. }) => Some(reason.clone()),
+            Some(Outside::Down { reason, .. } | Outside::Conflict { reason, .. }) => {
+                Some(reason.clone())
+            }
             Some(Outside::Up | Outside::Limited { .. }) => None,
             None => Some("its process is gone".to_owned()),
         };

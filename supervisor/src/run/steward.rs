@@ -386,6 +386,12 @@ impl Gateway {
             FromWorker::Drafted { key, message_id } => self.drafted(index, &key, message_id),
             FromWorker::Fetch { seq, fetch } => self.fetch(index, from.generation, seq, fetch),
             FromWorker::Fetched { ticket, result } => self.fetched(index, ticket, result),
+            FromWorker::Ordered { ticket, result } => self.ordered(index, ticket, result),
+            FromWorker::Cursor(cursor) if newest => {
+                slot.cursor = Some(cursor.clone());
+                let instance = slot.name.clone();
+                self.store.submit(Op::SaveCursor { instance, cursor });
+            }
             FromWorker::HookDone { seq, told, failures } => {
                 self.hook_done(index, seq, told, failures);
             }
@@ -393,6 +399,7 @@ impl Gateway {
             FromWorker::Bye { .. }
             | FromWorker::Can(_)
             | FromWorker::Confined { .. }
+            | FromWorker::Cursor(_)
             | FromWorker::Draft(_)
             | FromWorker::Heartbeat(_)
             | FromWorker::Ready(_)

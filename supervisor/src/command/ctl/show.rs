@@ -48,6 +48,9 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
         paint(&instance.phase, colored),
         span(now_ms - instance.since_ms)
     );
+    if instance.outside.as_deref() == Some("conflict") {
+        line.push_str(&format!("  {}", paint("conflict", colored)));
+    }
     if let Some(pid) = instance.pid {
         line.push_str(&format!("  pid {pid}"));
     }
