@@ -6,9 +6,12 @@
 
 mod answer;
 mod builders;
+mod change;
 mod faults;
+mod files;
 mod observe;
 mod params;
+mod push;
 mod queue;
 mod send;
 mod server;
@@ -28,12 +31,12 @@ use tokio_util::sync::DropGuard;
 
 pub use builders::Message;
 pub use faults::Fault;
-pub use observe::{Entry, Observation, Rule, SentMessage};
+pub use observe::{Entry, Observation, Rule, SentFile, SentMessage};
 pub use state::{Mood, Settings};
 
 use crate::listening::{self, Listening};
 use crate::wire::Line;
-use state::{Bot, Shared};
+use state::{Bot, Kept, Shared};
 
 /// A running platform. Clones are the same platform; it ends with the last one.
 #[derive(Clone)]
@@ -106,7 +109,8 @@ impl Telegram {
             bot.next_message += 1;
             let (chat_id, text) = (message.chat_id(), message.text_of());
             let message_id = bot.next_message;
-            bot.chat(chat_id).messages.insert(message_id, text);
+            let kept = Kept { text, buttons: Value::Null, is_text: true, is_ours: false };
+            bot.chat(chat_id).messages.insert(message_id, kept);
             message_id
         });
         let id = self.push(token, json!({"message": message.build(message_id)}));
@@ -155,12 +159,19 @@ impl Telegram {
     /// Sets a webhook, as another program of the same bot would.
     pub fn set_webhook(&self, token: &str, url: &str) {
         let params = params::Params::default();
-        self.with(token, |bot| updates::set_webhook(bot, url, &params));
+        self.with(token, |bot| updates::set_webhook(&self.shared, bot, token, url, &params));
     }
 
     /// The address of the webhook; empty if there is none.
     pub fn webhook(&self, token: &str) -> String {
-        self.with(token, |bot| bot.webhook.clone())
+        self.with(token, |bot| {
+            bot.webhook.as_ref().map(|hook| hook.url.clone()).unwrap_or_default()
+        })
+    }
+
+    /// A file that somebody has sent, under this id.
+    pub fn add_file(&self, token: &str, id: &str, bytes: Vec<u8>) {
+        self.with(token, |bot| bot.files.insert(id.to_owned(), bytes.into()));
     }
 }
 

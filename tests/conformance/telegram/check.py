@@ -8,6 +8,7 @@ Each JUDGE is a command that takes BASE_URL TOKEN. The library judges the simula
 import json
 import os
 import signal
+import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -99,6 +100,37 @@ class Bench:
         answer = self.task(do="send", text="there", chat=GROUP, thread=7)
         assert self.sim.wait(SOON, seen="sent", message_id=answer["message_id"])["thread_id"] == 7
 
+    def sends_files_albums_and_buttons(self):
+        photo = self.task(do="photo", text="see 😀")
+        sent = self.sim.wait(SOON, seen="sent", message_id=photo["message_id"])
+        assert (sent["kind"], sent["text"], sent["file"]["size"]) == ("photo", "see 😀", 3), sent
+        assert sent["buttons"] == [[{"text": "Yes", "callback_data": "yes"}]], sent
+        assert self.task(do="caption", message=photo["message_id"], text="seen")["code"] == 0
+        document = self.task(do="document", text="")
+        sent = self.sim.wait(SOON, seen="sent", message_id=document["message_id"])
+        assert (sent["kind"], sent["file"]) == ("document", {"name": "b.pdf", "size": 4}), sent
+        album = self.task(do="album", text="two")["message_id"]
+        first, second = (self.sim.wait(SOON, seen="sent", message_id=album + n) for n in (0, 1))
+        assert first["album"] and first["album"] == second["album"], (first, second)
+        assert [first["text"], second["text"], first["file"]["size"]] == ["two", "", 2], (first, second)
+
+    def deletes_reacts_and_shows_that_it_works(self):
+        pushed, _ = self.heard("react to me")
+        assert self.task(do="react", message=pushed["message_id"], text="👍")["result"] is True
+        self.sim.wait(SOON, seen="reacted", message_id=pushed["message_id"], faces=["👍"])
+        assert self.task(do="action")["result"] is True
+        self.sim.wait(SOON, seen="action", chat_id=USER, action="typing")
+        sent = self.task(do="send", text="going")
+        assert self.task(do="delete", message=sent["message_id"])["result"] is True
+        gone = self.task(do="edit", message=sent["message_id"], text="gone")
+        assert gone["code"] == 400 and "to edit not found" in gone["error"], gone
+
+    def fetches_files(self):
+        self.ask(do="file", id="f1", size=1000)
+        assert self.task(do="download", text="f1")["result"] == 1000
+        wrong = self.task(do="download", text="nobody")
+        assert wrong["code"] == 400 and "file_id" in wrong["error"], wrong
+
     def edits(self):
         sent = self.task(do="send", text="before")
         assert self.task(do="edit", message=sent["message_id"], text="after")["code"] == 0
@@ -142,6 +174,22 @@ class Bench:
         line = self.judge.wait(SOON, said="conflict")
         assert "terminated by other getUpdates" in line["error"], line
 
+    def hears_by_a_webhook(self):
+        self.judge.end()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ["WEBHOOK"] = str(port)
+        try:
+            self.judge = self.start_judge(TOKEN)
+            self.sim.wait(START, seen="call", method="setwebhook", status=200)
+            pushed, message = self.heard("by a webhook")
+            self.confirmed(pushed["update_id"])
+            self.sim.wait(SOON, seen="posted", id=pushed["update_id"], status=200)
+            assert message["text"] == "by a webhook", message
+        finally:
+            del os.environ["WEBHOOK"]
+
     def is_refused_with_a_wrong_token(self):
         other = self.start_judge("7701:AAh4-wrong_token-of-35-characters-xx")
         try:
@@ -157,12 +205,16 @@ CHECKS = [
     "reads_a_topic",
     "takes_a_pressed_button",
     "sends_styles_a_reply_and_a_topic",
+    "sends_files_albums_and_buttons",
+    "deletes_reacts_and_shows_that_it_works",
+    "fetches_files",
     "edits",
     "understands_refusals",
     "understands_a_limit",
     "comes_back_from_pages_and_cut_lines",
     "breaks_no_rule",
     "is_told_of_a_conflict",
+    "hears_by_a_webhook",
     "is_refused_with_a_wrong_token",
 ]
 

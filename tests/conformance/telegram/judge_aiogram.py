@@ -1,6 +1,7 @@
 """aiogram as a bot that does what a message tells it, and says what it saw as JSON lines.
 
-Usage: judge_aiogram.py BASE_URL TOKEN; with ECHO=1 in the environment it answers every text with the same text
+Usage: judge_aiogram.py BASE_URL TOKEN; with ECHO=1 in the environment it answers every text with the same text, with
+WEBHOOK=PORT it hears by a webhook
 """
 
 import asyncio
@@ -20,10 +21,21 @@ from aiogram.exceptions import (
     TelegramRetryAfter,
     TelegramUnauthorizedError,
 )
-from aiogram.types import MessageEntity, ReplyParameters
+from aiogram.types import (
+    BufferedInputFile,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    InputMediaPhoto,
+    MessageEntity,
+    ReactionTypeEmoji,
+    ReplyParameters,
+)
+from aiogram.webhook.aiohttp_server import SimpleRequestHandler
+from aiohttp import web
 
 BASE_URL, TOKEN = sys.argv[1:3]
 ECHO = os.environ.get("ECHO") == "1"
+PORT, SECRET = int(os.environ.get("WEBHOOK") or 0), "s3cret"
 dispatcher = Dispatcher()
 
 
@@ -40,7 +52,31 @@ class Conflicts(logging.Handler):
             say("conflict", error=text)
 
 
+KEYBOARD = InlineKeyboardMarkup(inline_keyboard=[[InlineKeyboardButton(text="Yes", callback_data="yes")]])
+
+
 async def perform(bot, task):
+    """What came of it: a message, messages, or something else."""
+    chat, message = task["chat"], task.get("message")
+    if task["do"] == "photo":
+        photo = BufferedInputFile(b"123", "ä.png")
+        return await bot.send_photo(chat, photo, caption=task["text"], reply_markup=KEYBOARD)
+    if task["do"] == "document":
+        return await bot.send_document(chat, BufferedInputFile(b"1234", "b.pdf"), caption=task["text"])
+    if task["do"] == "album":
+        photos = [BufferedInputFile(b"12", "a.png"), BufferedInputFile(b"1", "b.png")]
+        media = [InputMediaPhoto(media=photos[0], caption=task["text"]), InputMediaPhoto(media=photos[1])]
+        return (await bot.send_media_group(chat, media))[0]
+    if task["do"] == "caption":
+        return await bot.edit_message_caption(chat_id=chat, message_id=message, caption=task["text"])
+    if task["do"] == "delete":
+        return await bot.delete_message(chat, message)
+    if task["do"] == "react":
+        return await bot.set_message_reaction(chat, message, [ReactionTypeEmoji(emoji=task["text"])])
+    if task["do"] == "action":
+        return await bot.send_chat_action(chat, "typing")
+    if task["do"] == "download":
+        return len((await bot.download(task["text"])).read())
     if task["do"] == "edit":
         return await bot.edit_message_text(task["text"], chat_id=task["chat"], message_id=task["message"])
     reply = None
@@ -64,7 +100,9 @@ async def on_message(message, bot):
     task = json.loads(text)
     answer = {"task": task["name"], "code": 0}
     try:
-        answer["message_id"] = (await perform(bot, task)).message_id
+        made = await perform(bot, task)
+        answer["message_id"] = getattr(made, "message_id", None)
+        answer["result"] = made if isinstance(made, (bool, int)) else None
     except TelegramRetryAfter as error:
         answer.update(code=429, retry_after=error.retry_after)
     except TelegramMigrateToChat as error:
@@ -88,6 +126,14 @@ async def main():
     logging.getLogger("aiogram").addHandler(Conflicts())
     session = AiohttpSession(api=TelegramAPIServer.from_base(BASE_URL))
     bot = Bot(TOKEN, session=session)
+    if PORT:
+        app = web.Application()
+        SimpleRequestHandler(dispatcher, bot, handle_in_background=False, secret_token=SECRET).register(app, path="/")
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", PORT).start()
+        await bot.set_webhook(f"http://127.0.0.1:{PORT}/", secret_token=SECRET)
+        await asyncio.Event().wait()
     try:
         await dispatcher.start_polling(bot, polling_timeout=3, handle_signals=False)
     except TelegramUnauthorizedError as error:

@@ -17,8 +17,8 @@ const HELP: &str = r#"A simulated Telegram Bot API on loopback.
 Usage: sim-telegram --bot TOKEN=USERNAME [--listen ADDR:PORT] [--per-chat-ms MS]
 
 Stdout: one JSON object a line. The first is {"seen":"listening","base_url":...}; then every observation as it
-happens ("seen": poll, handed, confirmed, conflict, sent, edited, call, violation), and for each command an answer with
-"did" or "error".
+happens ("seen": poll, handed, confirmed, conflict, sent, edited, deleted, reacted, draft, action, read, posted, dropped,
+call, violation), and for each command an answer with "did" or "error".
 
 Stdin: one JSON object a line.
   {"do":"push_text","user":9,"text":"hello"}                add "chat":-100 for a group, "topic":7 for a topic
@@ -29,6 +29,9 @@ Stdin: one JSON object a line.
   {"do":"clear"}                                            take back all faults
   {"do":"reset"} {"do":"open_hole"} {"do":"close_hole"}     RST; nothing comes through; new connections work again
   {"do":"webhook","url":"https://..."}                      set by another program; empty: none
+  {"do":"file","id":"f1","size":1000}                       a file that somebody has sent
+  {"do":"drafts","possible":false}                          whether the server knows previews of messages
+  {"do":"old","until":5000}                                 messages up to this id are too old to be changed
   {"do":"limit","ms":1000,"retry_after_s":1}                the least time between messages of a chat; 0: none
   {"do":"violations"} {"do":"pending"} {"do":"sent"}        what is known so far
 
@@ -51,6 +54,9 @@ enum Command {
     CloseHole,
     Webhook { url: String },
     Limit { ms: u64, retry_after_s: u64 },
+    File { id: String, size: usize },
+    Drafts { possible: bool },
+    Old { until: i64 },
     Violations,
     Pending,
     Sent,
@@ -167,6 +173,11 @@ fn obey(telegram: &Telegram, token: &str, line: &str) -> Value {
             settings.per_chat = (ms > 0).then(|| Duration::from_millis(ms));
             settings.retry_after_s = retry_after_s;
         }),
+        Command::File { id, size } => telegram.add_file(token, &id, vec![b'x'; size]),
+        Command::Drafts { possible } => {
+            telegram.configure(|settings| settings.without_drafts = !possible);
+        }
+        Command::Old { until } => telegram.configure(|settings| settings.old_until = until),
         Command::Violations => {
             return json!({"did": "violations", "violations": telegram.violations()});
         }

@@ -23,7 +23,21 @@ pub enum Observation {
     /// A message was created.
     Sent(SentMessage),
     /// A message was changed.
-    Edited { chat_id: i64, message_id: i64, text: String },
+    Edited { chat_id: i64, message_id: i64, text: String, buttons: Value },
+    /// A message was deleted.
+    Deleted { chat_id: i64, message_id: i64 },
+    /// A reaction was set; none: taken back.
+    Reacted { chat_id: i64, message_id: i64, faces: Vec<String> },
+    /// A preview of a message was shown.
+    Draft { chat_id: i64, draft_id: i64, text: String },
+    /// A sign of work was shown.
+    Action { chat_id: i64, thread_id: Option<i64>, action: String },
+    /// The bytes of a file were asked for.
+    Read { path: String, status: u16 },
+    /// Whatever waited was forgotten, because the bot wanted that.
+    Dropped { updates: usize },
+    /// An update was posted to a webhook; status none means that nobody answered.
+    Posted { id: i64, status: Option<u16> },
     /// A call was answered; status none means that the connection was cut or left hanging.
     Call {
         method: String,
@@ -41,11 +55,26 @@ pub enum Observation {
 pub struct SentMessage {
     pub chat_id: i64,
     pub message_id: i64,
+    /// `text`, or the kind of its file.
+    pub kind: String,
+    /// Text or caption.
     pub text: String,
     pub entities: Vec<Value>,
     pub parse_mode: Option<String>,
     pub reply_to: Option<i64>,
     pub thread_id: Option<i64>,
+    pub file: Option<SentFile>,
+    /// The album that it is a part of.
+    pub album: Option<String>,
+    /// Rows of buttons, or null.
+    pub buttons: Value,
+}
+
+/// A file that a bot sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SentFile {
+    pub name: String,
+    pub size: usize,
 }
 
 /// The rules that are judged.

@@ -2,17 +2,27 @@
 //!
 //! In a form, what is no text is written as JSON; the accessors read both.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 /// The parameters of one call.
 #[derive(Debug, Default)]
-pub(crate) struct Params(Map<String, Value>);
+pub(crate) struct Params(Map<String, Value>, HashMap<String, Attached>);
+
+/// A file that came with a call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Attached {
+    pub(crate) name: String,
+    pub(crate) bytes: Bytes,
+}
 
 impl Params {
     /// Reads them; none if the body is not what its type says.
     pub(crate) fn read(query: Option<&str>, kind: &str, body: &Bytes) -> Option<Self> {
         let mut all = Map::new();
+        let mut files = HashMap::new();
         let mut form = |bytes: &[u8]| {
             for (key, value) in url::form_urlencoded::parse(bytes) {
                 all.insert(key.into_owned(), Value::String(value.into_owned()));
@@ -26,11 +36,21 @@ impl Params {
             all.extend(members);
         } else if kind.starts_with("multipart/form-data") {
             let (_, boundary) = kind.split_once("boundary=")?;
-            multipart(boundary.trim_matches('"'), body, &mut all)?;
+            multipart(boundary.trim_matches('"'), body, &mut all, &mut files)?;
         } else if !body.is_empty() {
             return None;
         }
-        Some(Self(all))
+        Some(Self(all, files))
+    }
+
+    /// The members of a part of a call, which has the call's files.
+    pub(crate) fn of(part: &Value, call: &Self) -> Self {
+        let members = part.as_object().cloned().unwrap_or_default();
+        Self(members, call.1.clone())
+    }
+
+    pub(crate) fn file(&self, name: &str) -> Option<&Attached> {
+        self.1.get(name)
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<String> {
@@ -61,18 +81,44 @@ impl Params {
     }
 }
 
-fn multipart(boundary: &str, body: &Bytes, all: &mut Map<String, Value>) -> Option<()> {
-    let body = String::from_utf8_lossy(body);
-    for part in body.split(&format!("--{boundary}")).skip(1) {
-        if part.starts_with("--") {
-            return Some(());
+fn multipart(
+    boundary: &str,
+    body: &Bytes,
+    all: &mut Map<String, Value>,
+    files: &mut HashMap<String, Attached>,
+) -> Option<()> {
+    let line = format!("--{boundary}");
+    let mut rest = body.clone();
+    rest = rest.slice(find(&rest, line.as_bytes())? + line.len()..);
+    while !rest.starts_with(b"--") {
+        let end = find(&rest, format!("\r\n{line}").as_bytes())?;
+        let part = rest.slice(2..end);
+        rest = rest.slice(end + 2 + line.len()..);
+        let border = find(&part, b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(&part.slice(..border)).into_owned();
+        let content = part.slice(border + 4..);
+        let quoted = |name: &str| {
+            let after = head.split(&format!("{name}=\"")).nth(1)?;
+            Some(after.split('"').next()?.to_owned())
+        };
+        // Some libraries leave the quotes out.
+        let bare = |name: &str| {
+            let after = head.split(&format!("{name}=")).nth(1)?;
+            Some(after.split([';', '\r', '\n']).next()?.trim().to_owned())
+        };
+        let name = quoted(" name").or_else(|| bare(" name"))?;
+        if let Some(file) = quoted("filename").or_else(|| bare("filename")) {
+            files.insert(name, Attached { name: file, bytes: content });
+        } else {
+            let text = String::from_utf8_lossy(&content).into_owned();
+            all.insert(name, Value::String(text));
         }
-        let (head, content) = part.trim_start_matches("\r\n").split_once("\r\n\r\n")?;
-        let name = head.split("name=\"").nth(1)?.split('"').next()?;
-        let content = content.strip_suffix("\r\n").unwrap_or(content);
-        all.insert(name.to_owned(), Value::String(content.to_owned()));
     }
-    None
+    Some(())
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 #[cfg(test)]

@@ -41,6 +41,16 @@ impl Queue {
         self.tail = id;
     }
 
+    /// Forgets one.
+    pub(crate) fn remove(&mut self, id: i64) {
+        self.updates.retain(|(known, _)| *known != id);
+    }
+
+    /// All that wait, in order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (i64, &Value)> {
+        self.updates.iter().map(|(id, update)| (*id, update))
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.updates.clear();

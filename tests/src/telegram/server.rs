@@ -17,14 +17,15 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::answer::{Answer, page};
+use super::change::{self, What};
 use super::faults::Fault;
 use super::observe::{Observation, Rule};
 use super::params::Params;
-use super::state::{Bot, Shared};
-use super::{send, updates};
+use super::state::{Bot, Settings, Shared};
+use super::{files, send, updates};
 use crate::wire::{Line, Wire};
 
-const BODY_LIMIT: usize = 1024 * 1024;
+const BODY_LIMIT: usize = 64 * 1024 * 1024;
 
 pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream) {
     // Without it the system still delivers, only later.
@@ -61,6 +62,9 @@ async fn route(
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().trim_start_matches('/');
+    if let Some(rest) = path.strip_prefix("file/bot") {
+        return super::files::bytes(shared, rest);
+    }
     let Some((token, method)) = path.strip_prefix("bot").and_then(|rest| rest.split_once('/'))
     else {
         return Answer::bad(404, "Not Found").respond();
@@ -158,26 +162,46 @@ async fn perform(shared: &Arc<Shared>, token: String, method: &str, params: Para
         return poll.await.unwrap_or_else(|_| Answer::bad(500, "Internal Server Error"));
     }
     let mut state = shared.state();
-    let limit = state.settings.per_chat.map(|least| (least, state.settings.retry_after_s));
+    let settings = state.settings.clone();
     let Some(bot) = state.bots.get_mut(&token) else { return updates::unauthorized() };
-    call(shared, bot, method, &params, limit)
+    call(shared, bot, &token, method, &params, &settings)
 }
 
 fn call(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     bot: &mut Bot,
+    token: &str,
     method: &str,
     params: &Params,
-    limit: Option<(Duration, u64)>,
+    settings: &Settings,
 ) -> Answer {
+    let limit = settings.per_chat.map(|least| (least, settings.retry_after_s));
+    let old = settings.old_until;
     match method {
         "getme" => Answer::good(bot.me()),
         "sendmessage" => send::message(shared, bot, params, limit),
-        "editmessagetext" => send::edit(shared, bot, params),
-        "sendchataction" | "setmessagereaction" | "answercallbackquery" => Answer::good(true),
+        "sendphoto" => send::file(shared, bot, params, "photo", limit),
+        "senddocument" => send::file(shared, bot, params, "document", limit),
+        "sendvoice" => send::file(shared, bot, params, "voice", limit),
+        "sendaudio" => send::file(shared, bot, params, "audio", limit),
+        "sendvideo" => send::file(shared, bot, params, "video", limit),
+        "sendmediagroup" => send::album(shared, bot, params, limit),
+        "editmessagetext" => change::edit(shared, bot, params, What::Text, (limit, old)),
+        "editmessagecaption" => change::edit(shared, bot, params, What::Caption, (limit, old)),
+        "editmessagemedia" => change::edit(shared, bot, params, What::Media, (limit, old)),
+        "editmessagereplymarkup" => change::edit(shared, bot, params, What::Buttons, (limit, old)),
+        "deletemessage" => change::delete(shared, bot, params, old),
+        "setmessagereaction" => change::react(shared, bot, params),
+        "sendmessagedraft" => change::draft(shared, bot, params, !settings.without_drafts),
+        "sendchataction" => change::action(shared, bot, params),
+        "getfile" => files::get(bot, params, settings.local_files.as_deref()),
+        "answercallbackquery" => Answer::good(true),
         "setmycommands" | "deletemycommands" | "logout" | "close" => Answer::good(true),
-        "setwebhook" => updates::set_webhook(bot, &params.text("url").unwrap_or_default(), params),
-        "deletewebhook" => updates::set_webhook(bot, "", params),
+        "setwebhook" => {
+            let url = params.text("url").unwrap_or_default();
+            updates::set_webhook(shared, bot, token, &url, params)
+        }
+        "deletewebhook" => updates::set_webhook(shared, bot, token, "", params),
         "getwebhookinfo" => updates::webhook_info(bot),
         "getchat" => {
             let id = params.number("chat_id").unwrap_or_default();

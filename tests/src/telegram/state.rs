@@ -1,9 +1,10 @@
 //! What the simulated platform knows. One mutex guards it all and is never held across an await.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,6 +23,12 @@ pub struct Settings {
     pub per_chat: Option<Duration>,
     /// What a 429 of that limit asks for, in seconds; at least 1.
     pub retry_after_s: u64,
+    /// The server knows no previews of messages.
+    pub without_drafts: bool,
+    /// The server is one of one's own, and keeps files in this directory.
+    pub local_files: Option<String>,
+    /// Messages up to this id are too old to be changed or deleted.
+    pub old_until: i64,
 }
 
 /// How a chat takes what a bot sends.
@@ -47,8 +54,41 @@ pub(crate) struct Chat {
     pub(crate) mood: Mood,
     pub(crate) forum: bool,
     pub(crate) topics: BTreeSet<i64>,
-    pub(crate) messages: HashMap<i64, String>,
+    pub(crate) messages: HashMap<i64, Kept>,
     pub(crate) sent: Option<Instant>,
+}
+
+/// A message in a chat.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Kept {
+    /// Text or caption.
+    pub(crate) text: String,
+    pub(crate) buttons: Value,
+    pub(crate) is_text: bool,
+    /// The bot sent it.
+    pub(crate) is_ours: bool,
+}
+
+/// A webhook.
+#[derive(Clone)]
+pub(crate) struct Hook {
+    pub(crate) url: String,
+    pub(crate) secret: Option<String>,
+    pub(crate) connections: usize,
+    /// Another one, or none, has taken its place.
+    pub(crate) over: CancellationToken,
+    under_way: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Hook {
+    pub(crate) fn new(url: &str, secret: Option<String>, connections: usize) -> Self {
+        let (over, under_way) = (CancellationToken::new(), Arc::default());
+        Self { url: url.to_owned(), secret, connections, over, under_way }
+    }
+
+    pub(crate) fn under_way(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A held poll.
@@ -65,7 +105,11 @@ pub(crate) struct Bot {
     pub(crate) queue: Queue,
     pub(crate) grown: watch::Sender<usize>,
     pub(crate) handed: i64,
-    pub(crate) webhook: String,
+    pub(crate) webhook: Option<Hook>,
+    /// When, by the platform's clock, posting failed last, and why.
+    pub(crate) hook_error: Option<(i64, String)>,
+    /// The bytes of files, by their ids.
+    pub(crate) files: HashMap<String, Bytes>,
     pub(crate) allowed: Option<Value>,
     pub(crate) held: Option<Held>,
     pub(crate) previous: Option<(i64, Instant)>,
@@ -84,7 +128,9 @@ impl Bot {
             queue: Queue::starting_at(700_000_001),
             grown: watch::Sender::new(0),
             handed: 0,
-            webhook: String::new(),
+            webhook: None,
+            hook_error: None,
+            files: HashMap::new(),
             allowed: None,
             held: None,
             previous: None,

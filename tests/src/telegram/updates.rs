@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::answer::Answer;
 use super::observe::{Observation, Rule};
 use super::params::Params;
-use super::state::{Bot, Held, Shared};
+use super::state::{Bot, Held, Hook, Shared};
 
 const LIMIT: i64 = 100;
 const HOLD: i64 = 50;
@@ -71,7 +71,7 @@ fn begin(shared: &Shared, token: &str, params: &Params) -> Begun {
     let mut state = shared.state();
     let number = state.fresh_number();
     let Some(bot) = state.bots.get_mut(token) else { return Begun::Done(unauthorized()) };
-    if !bot.webhook.is_empty() {
+    if bot.webhook.is_some() {
         return Begun::Refused(HOOKED);
     }
     if let Some(allowed) = params.json("allowed_updates") {
@@ -140,21 +140,44 @@ async fn conflict(shared: &Arc<Shared>, token: &str, description: &str) -> Answe
     Answer::bad(409, description)
 }
 
-pub(crate) fn set_webhook(bot: &mut Bot, url: &str, params: &Params) -> Answer {
+pub(crate) fn set_webhook(
+    shared: &Arc<Shared>,
+    bot: &mut Bot,
+    token: &str,
+    url: &str,
+    params: &Params,
+) -> Answer {
+    if !url.is_empty() && url::Url::parse(url).is_err() {
+        return Answer::bad(400, "Bad Request: bad webhook: invalid URL");
+    }
     if params.flag("drop_pending_updates") {
+        shared.journal.note(&bot.username, Observation::Dropped { updates: bot.queue.len() });
         bot.queue.clear();
     }
-    let was = bot.webhook.is_empty();
-    url.clone_into(&mut bot.webhook);
-    if !url.is_empty()
-        && let Some(held) = bot.held.take()
-    {
-        held.end.send_replace(Some(HOOK));
+    if let Some(allowed) = params.json("allowed_updates") {
+        bot.allowed = Some(allowed);
     }
-    let description = match (was, url.is_empty()) {
+    let former = bot.webhook.take();
+    if let Some(former) = &former {
+        former.over.cancel();
+    }
+    if !url.is_empty() {
+        let connections = params.number("max_connections").unwrap_or(40);
+        let connections = usize::try_from(connections).unwrap_or(40);
+        let hook = Hook::new(url, params.text("secret_token"), connections);
+        // One that another program has set leads to nobody here.
+        if params.text("url").is_some() {
+            super::push::start(shared, token, hook.clone());
+        }
+        bot.webhook = Some(hook);
+        if let Some(held) = bot.held.take() {
+            held.end.send_replace(Some(HOOK));
+        }
+    }
+    let description = match (former.is_some(), url.is_empty()) {
         (_, false) => "Webhook was set",
-        (false, true) => "Webhook was deleted",
-        (true, true) => "Webhook is already deleted",
+        (true, true) => "Webhook was deleted",
+        (false, true) => "Webhook is already deleted",
     };
     let mut answer = Answer::good(true);
     if let Some(members) = answer.body.as_object_mut() {
@@ -164,9 +187,15 @@ pub(crate) fn set_webhook(bot: &mut Bot, url: &str, params: &Params) -> Answer {
 }
 
 pub(crate) fn webhook_info(bot: &Bot) -> Answer {
-    Answer::good(json!({
-        "url": bot.webhook, "has_custom_certificate": false, "pending_update_count": bot.queue.len(),
-    }))
+    let url = bot.webhook.as_ref().map_or("", |hook| hook.url.as_str());
+    let mut info = json!({
+        "url": url, "has_custom_certificate": false, "pending_update_count": bot.queue.len(),
+    });
+    if let (Some(members), Some((date, message))) = (info.as_object_mut(), &bot.hook_error) {
+        members.insert("last_error_date".to_owned(), (*date).into());
+        members.insert("last_error_message".to_owned(), message.clone().into());
+    }
+    Answer::good(info)
 }
 
 pub(crate) fn unauthorized() -> Answer {
