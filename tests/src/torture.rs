@@ -9,6 +9,7 @@
 pub mod agent;
 mod judge;
 mod load;
+pub mod queue;
 mod victims;
 
 use std::io;
@@ -23,7 +24,7 @@ use crate::feishu::{Feishu, Observation, Schedule};
 pub use judge::Tally;
 use judge::{Record, judge};
 use load::Load;
-use victims::Victims;
+use victims::{Side, Victims};
 
 const APP: &str = "cli_torture";
 /// How long everything may take to come to rest after the last kill.
@@ -92,25 +93,25 @@ impl Round {
         let record = Record {
             chats: load.pushed(),
             repeated: load.repeated(),
-            rested: rest(&victims, feishu, load.count()),
-            offers: victims.agents_log()?,
+            rested: rest(victims.side(), feishu, load.count()),
+            offers: victims.side().agents_log()?,
             sent: feishu.sent(),
             violations: feishu.violations().len() as u64,
             kills: killed,
         };
         let tally = judge(&record);
         if !tally.is_clean() {
-            victims.keep(&record)?;
+            victims.side().keep(&record.offers, &format!("{record:#?}"))?;
         }
         Ok(tally)
     }
 }
 
 /// Waits until every message has its answer and the gateway holds nothing. Whether it came to that.
-fn rest(victims: &Victims, feishu: &Feishu, messages: usize) -> bool {
+fn rest(side: &Side, feishu: &Feishu, messages: usize) -> bool {
     let answered = || {
         let sent = feishu.count(|entry| matches!(entry.what, Observation::Sent(_)));
-        (sent >= messages && victims.is_at_rest()).then_some(())
+        (sent >= messages && side.is_at_rest("feishu")).then_some(())
     };
     clock::until("nothing is under way", REST, answered).is_ok()
 }

@@ -39,12 +39,16 @@ impl std::fmt::Display for Memory {
 impl Gateway {
     /// Starts a supervisor with this configuration on an empty state directory. It may not answer yet.
     pub(crate) fn spawn(ground: &Ground, config: &str) -> io::Result<Self> {
+        Self::spawn_with(ground, config, "secret")
+    }
+
+    fn spawn_with(ground: &Ground, config: &str, secret: &str) -> io::Result<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let name = MADE.fetch_add(1, Ordering::Relaxed).to_string();
         let (dir, sockets) = (ground.disk.make(&name)?, ground.sockets.make(&name)?);
         let head = format!("[gateway]\nruntime_dir = {:?}\n", sockets.display().to_string());
         fs::write(dir.join("config.toml"), head + config)?;
-        fs::write(dir.join("secret"), "secret\n")?;
+        fs::write(dir.join("secret"), format!("{secret}\n"))?;
         let program = ground.program.clone();
         let child = supervise(&program, &dir)?;
         Ok(Self { program, dir, sockets, child })
@@ -53,6 +57,13 @@ impl Gateway {
     /// [`Gateway::spawn`], and waits until all of its instances are ready.
     pub(crate) fn start(ground: &Ground, config: &str) -> io::Result<Self> {
         let gateway = Self::spawn(ground, config)?;
+        gateway.until_ready()?;
+        Ok(gateway)
+    }
+
+    /// [`Gateway::start`], with this in the file of the secret.
+    pub(crate) fn start_with(ground: &Ground, config: &str, secret: &str) -> io::Result<Self> {
+        let gateway = Self::spawn_with(ground, config, secret)?;
         gateway.until_ready()?;
         Ok(gateway)
     }

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tests::bench::Ground;
-use tests::torture::{Round, Tally, agent};
+use tests::torture::{Round, Tally, agent, queue};
 
 const HELP: &str = "\
 Kills the hermes-gw that lies beside this program, again and again and under load, and judges from
 outside: no message lost, none delivered after its acknowledgement, order kept, no reply lost or
 doubled. Ends with 0 if that is so, with 1 if not.
 
+  --platform NAME   feishu: everything is killed, alone and in pairs, under load; telegram: the supervisor or
+                    the worker, once within each batch of 200 updates [default: feishu]
   --kills N         in all [default: 100]
   --seed S          what is random follows from it [default: 1]
   --chats N         conversations at once [default: 10]
@@ -22,7 +24,17 @@ doubled. Ends with 0 if that is so, with 1 if not.
 /// Kills in a round, each of which has a new state.
 const ROUND: u32 = 100;
 
+#[derive(Clone, Copy)]
+enum Platform {
+    Feishu,
+    Telegram,
+}
+
+/// Batches of updates on one state.
+const BATCHES: u32 = 10;
+
 struct Args {
+    platform: Platform,
     kills: u32,
     seed: u64,
     chats: usize,
@@ -32,10 +44,11 @@ struct Args {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, socket, log] = words.as_slice()
+    if let [role, socket, log, every] = words.as_slice()
         && role == agent::ROLE
     {
-        let _ = agent::run(Path::new(socket), Path::new(log));
+        let every = every.parse().unwrap_or(1);
+        let _ = agent::run(Path::new(socket), Path::new(log), every);
         return ExitCode::SUCCESS;
     }
     if words.iter().any(|word| word == "--help" || word == "-h") {
@@ -63,12 +76,17 @@ fn run(args: &Args) -> io::Result<bool> {
     };
     while tally.kills < args.kills.into() {
         let left = u64::from(args.kills) - tally.kills;
-        let round = Round {
-            seed: args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(tally.rounds),
-            kills: u32::try_from(left).unwrap_or(ROUND).min(ROUND),
-            chats: args.chats,
+        let left = u32::try_from(left).unwrap_or(ROUND);
+        let seed = args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(tally.rounds);
+        let result = match args.platform {
+            Platform::Feishu => {
+                let round = Round { seed, kills: left.min(ROUND), chats: args.chats };
+                round.run(&ground, &own)?
+            }
+            Platform::Telegram => {
+                queue::Round { seed, runs: left.min(BATCHES) }.run(&ground, &own)?
+            }
         };
-        let result = round.run(&ground, &own)?;
         if !result.is_clean() {
             let kept = std::env::temp_dir().join(format!("gw-torture-{}", std::process::id()));
             tell(&format!("round {}: broken; see {}\n{result}", tally.rounds, kept.display()));
@@ -84,12 +102,20 @@ fn run(args: &Args) -> io::Result<bool> {
 }
 
 fn parse(words: &[String]) -> Result<Args, String> {
-    let mut args = Args { kills: 100, seed: 1, chats: 10, dir: None, tally: None };
+    let platform = Platform::Feishu;
+    let mut args = Args { platform, kills: 100, seed: 1, chats: 10, dir: None, tally: None };
     let mut words = words.iter();
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{flag} wants a number"));
         match flag.as_str() {
+            "--platform" => {
+                args.platform = match value.as_str() {
+                    "feishu" => Platform::Feishu,
+                    "telegram" => Platform::Telegram,
+                    other => return Err(format!("--platform: feishu or telegram, not {other:?}")),
+                };
+            }
             "--kills" => {
                 args.kills = u32::try_from(number()?).map_err(|_| "--kills: too many")?;
             }

@@ -21,8 +21,8 @@ pub const ROLE: &str = "agent";
 
 const LEASE_MS: u64 = 60_000;
 
-/// Serves until it is killed, or whoever started it is gone.
-pub fn run(socket: &Path, log: &Path) -> io::Result<()> {
+/// Serves until it is killed, or whoever started it is gone. Answers one message of `every`, told by the number that the message is.
+pub fn run(socket: &Path, log: &Path, every: usize) -> io::Result<()> {
     let mut log = File::options().append(true).open(log)?;
     std::thread::Builder::new().name("leash".into()).spawn(|| {
         let _ = io::stdin().lock().read_to_end(&mut Vec::new());
@@ -31,13 +31,13 @@ pub fn run(socket: &Path, log: &Path) -> io::Result<()> {
     loop {
         if let Ok(stream) = UnixStream::connect(socket) {
             // The gateway is killed all the time: what ends here goes on with the next connection.
-            let _ = serve(&stream, &mut log);
+            let _ = serve(&stream, &mut log, every);
         }
         clock::pause(Duration::from_millis(10));
     }
 }
 
-fn serve(stream: &UnixStream, log: &mut File) -> io::Result<()> {
+fn serve(stream: &UnixStream, log: &mut File, every: usize) -> io::Result<()> {
     let say = |mut message: Value| {
         message["jsonrpc"] = json!("2.0");
         let line = format!("{message}\n");
@@ -54,6 +54,10 @@ fn serve(stream: &UnixStream, log: &mut File) -> io::Result<()> {
             Some("event.deliver") => {
                 let (event, text) = (word(&params["event_id"]), word(&params["text"]));
                 writeln_at_once(log, &format!("offer {event} {} {text}", params["attempt"]))?;
+                if text.parse::<usize>().is_ok_and(|number| number % every != 0) {
+                    say(json!({"id": message["id"], "result": {}}))?;
+                    continue;
+                }
                 accepting.insert(event.clone(), message["id"].clone());
                 say(json!({"id": event, "method": "message.send", "params": {
                     "key": text,

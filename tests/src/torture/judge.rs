@@ -48,6 +48,9 @@ pub struct Tally {
     /// First offers out of the order of their conversation.
     pub disordered: u64,
     pub replies_lost: u64,
+    /// Of which nobody knows whether they arrived, and of which that was said.
+    #[serde(default)]
+    pub unknown: u64,
     pub replies_doubled: u64,
     pub replies_disordered: u64,
     /// Receipts that say something else than what the platform saw.
@@ -64,7 +67,7 @@ impl Tally {
         self.faults().iter().all(|(_, count)| *count == 0)
     }
 
-    fn faults(&self) -> [(&'static str, u64); 11] {
+    pub(super) fn faults(&self) -> [(&'static str, u64); 11] {
         [
             ("messages lost", self.lost),
             ("delivered after settlement", self.after_settlement),
@@ -94,6 +97,7 @@ impl AddAssign for Tally {
         self.unmarked += other.unmarked;
         self.disordered += other.disordered;
         self.replies_lost += other.replies_lost;
+        self.unknown += other.unknown;
         self.replies_doubled += other.replies_doubled;
         self.replies_disordered += other.replies_disordered;
         self.misreported += other.misreported;
@@ -110,6 +114,9 @@ impl fmt::Display for Tally {
             f,
             "{repeated} of them delivered again under new ids, {offered_again} offers repeated"
         )?;
+        if self.unknown > 0 {
+            writeln!(f, "{} replies reported as unknown", self.unknown)?;
+        }
         for (name, count) in self.faults() {
             writeln!(f, "  {name:<34} {count}")?;
         }
@@ -154,7 +161,7 @@ pub(super) fn judge(record: &Record) -> Tally {
 }
 
 /// The texts in the order of their first offers. Counts what is wrong with the others.
-fn offers(log: &str, tally: &mut Tally) -> Vec<String> {
+pub(super) fn offers(log: &str, tally: &mut Tally) -> Vec<String> {
     let mut order = Vec::new();
     let mut events: BTreeMap<&str, &str> = BTreeMap::new();
     let mut attempts: BTreeMap<&str, u64> = BTreeMap::new();

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::judge::Record;
 use crate::bench::clock;
 use crate::bench::gateway::{Gateway, signal};
 
@@ -31,22 +30,30 @@ enum Victim {
 const ALL: [Victim; 4] =
     [Victim::Supervisor, Victim::PlatformWorker, Victim::AgentWorker, Victim::Agent];
 
-pub(super) struct Victims {
-    gateway: Gateway,
+/// A gateway and its agent.
+pub(super) struct Side {
+    pub(super) gateway: Gateway,
     own: PathBuf,
     log: PathBuf,
     agent: Child,
+    /// One message of so many is answered. None: each.
+    every: Option<usize>,
+}
+
+pub(super) struct Victims {
+    side: Side,
     random: fastrand::Rng,
     order: [Victim; 4],
 }
 
 impl Victims {
     pub(super) fn new(gateway: Gateway, own: &Path, seed: u64) -> io::Result<Self> {
-        let log = gateway.dir().join("agent.log");
-        File::create(&log)?;
-        let agent = agent(own, &gateway, &log)?;
-        let random = fastrand::Rng::with_seed(seed);
-        Ok(Self { gateway, own: own.to_owned(), log, agent, random, order: ALL })
+        let side = Side::new(gateway, own, None)?;
+        Ok(Self { side, random: fastrand::Rng::with_seed(seed), order: ALL })
+    }
+
+    pub(super) fn side(&self) -> &Side {
+        &self.side
     }
 
     /// Waits a little, then kills one or two. How many were killed.
@@ -65,11 +72,8 @@ impl Victims {
         }
         for (victim, _) in pids {
             match victim {
-                Victim::Supervisor => self.gateway.start_again()?,
-                Victim::Agent => {
-                    self.agent.wait()?;
-                    self.agent = agent(&self.own, &self.gateway, &self.log)?;
-                }
+                Victim::Supervisor => self.side.gateway.start_again()?,
+                Victim::Agent => self.side.agent_again()?,
                 Victim::PlatformWorker | Victim::AgentWorker => {}
             }
         }
@@ -78,16 +82,31 @@ impl Victims {
 
     fn pid(&self, victim: Victim) -> io::Result<u32> {
         match victim {
-            Victim::Supervisor => Ok(self.gateway.pid()),
-            Victim::Agent => Ok(self.agent.id()),
-            Victim::PlatformWorker => self.worker("feishu"),
-            Victim::AgentWorker => self.worker("hermes"),
+            Victim::Supervisor => Ok(self.side.gateway.pid()),
+            Victim::Agent => Ok(self.side.agent.id()),
+            Victim::PlatformWorker => self.side.worker("feishu"),
+            Victim::AgentWorker => self.side.worker("hermes"),
         }
+    }
+}
+
+impl Side {
+    pub(super) fn new(gateway: Gateway, own: &Path, every: Option<usize>) -> io::Result<Self> {
+        let log = gateway.dir().join("agent.log");
+        File::create(&log)?;
+        let agent = agent(own, &gateway, &log, every)?;
+        Ok(Self { gateway, own: own.to_owned(), log, agent, every })
+    }
+
+    fn agent_again(&mut self) -> io::Result<()> {
+        self.agent.wait()?;
+        self.agent = agent(&self.own, &self.gateway, &self.log, self.every)?;
+        Ok(())
     }
 
     /// The process of an instance, as soon as there is one that is a child of our supervisor. One that
     /// is given up, or will be started later only, because it died so often, gets an operator.
-    fn worker(&self, name: &str) -> io::Result<u32> {
+    pub(super) fn worker(&self, name: &str) -> io::Result<u32> {
         clock::until(&format!("{name} has a process"), PATIENCE, || {
             let instances = self.gateway.instances().ok()?;
             let found = instances.iter().find(|instance| instance["name"] == name)?;
@@ -103,9 +122,9 @@ impl Victims {
     }
 
     /// The gateway holds nothing that waits.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self, platform: &str) -> bool {
         let Ok(instances) = self.gateway.instances() else { return false };
-        instances.iter().filter(|one| one["name"] == "feishu").all(|one| {
+        instances.iter().filter(|one| one["name"] == platform).all(|one| {
             let store = &one["store"];
             store["waiting"] == 0 && store["replies"] == 0
         })
@@ -116,25 +135,26 @@ impl Victims {
     }
 
     /// Keeps what is needed to find the fault.
-    pub(super) fn keep(&self, record: &Record) -> io::Result<()> {
+    pub(super) fn keep(&self, offers: &str, record: &str) -> io::Result<()> {
         let kept = std::env::temp_dir().join(format!("gw-torture-{}", std::process::id()));
         fs::create_dir_all(&kept)?;
-        fs::write(kept.join("agent.log"), &record.offers)?;
-        fs::write(kept.join("record.txt"), format!("{record:#?}"))?;
+        fs::write(kept.join("agent.log"), offers)?;
+        fs::write(kept.join("record.txt"), record)?;
         fs::copy(self.gateway.dir().join("log"), kept.join("gateway.log"))?;
         Ok(())
     }
 }
 
-impl Drop for Victims {
+impl Drop for Side {
     fn drop(&mut self) {
         let _ = self.agent.kill();
         let _ = self.agent.wait();
     }
 }
 
-fn agent(own: &Path, gateway: &Gateway, log: &Path) -> io::Result<Child> {
+fn agent(own: &Path, gateway: &Gateway, log: &Path, every: Option<usize>) -> io::Result<Child> {
     let mut command = Command::new(own);
     command.arg(super::agent::ROLE).arg(gateway.agent_socket("hermes")).arg(log);
+    command.arg(every.unwrap_or(1).to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()
 }
