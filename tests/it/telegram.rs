@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use tests::telegram::{Observation, Telegram};
 
-use crate::gateway::{Gateway, PATIENCE, signal};
+use crate::gateway::{Gateway, PATIENCE, signal, stderr, stdout};
 use crate::line::Agent;
+use crate::socket_agent::Lines;
 
 const TOKEN: &str = "7700:s3cret-Token_of-a-b0t";
 const KEY: &str = "s3cret-Token_of-a-b0t";
@@ -181,12 +182,127 @@ async fn a_webhook_of_another_program_is_told_until_it_is_gone() {
     let telegram = platform().await;
     telegram.set_webhook(TOKEN, "https://other.example.org/path");
     let gateway = gateway(&telegram, TOKEN, ECHO);
-    let told = gateway.wait("telegram", "a conflict", |i| i["reason"].is_string());
+    let told = gateway.wait("telegram", "a conflict", |i| i["outside"] == "conflict");
     assert!(told["reason"].as_str().unwrap().contains("other.example.org"), "{told}");
-    assert!(told["remedy"].as_str().unwrap().contains("other_webhook"), "{told}");
+    assert!(told["remedy"].as_str().unwrap().contains("ctl telegram delete-webhook"), "{told}");
     assert_eq!(told["connected"], false);
-    telegram.set_webhook(TOKEN, "");
-    gateway.wait_ready("telegram");
+    let shown = stdout(&gateway.run(&["ctl", "status"]));
+    assert!(shown.contains("  conflict  "), "{shown}");
     telegram.push_text(TOKEN, 9, "hello");
+    let done = gateway.run(&["ctl", "telegram", "delete-webhook", "telegram"]);
+    let told = stdout(&done);
+    assert!(told.contains("removed the webhook at other.example.org; 1 updates wait"), "{told}");
+    gateway.wait_ready("telegram");
     telegram.wait_sent(PATIENCE, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_dropped_only_when_a_person_says_so() {
+    let telegram = platform().await;
+    telegram.set_webhook(TOKEN, "https://other.example.org/path");
+    let gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait("telegram", "a conflict", |i| i["outside"] == "conflict");
+    telegram.push_text(TOKEN, 9, "dropped");
+    let refused = gateway.run(&["ctl", "telegram", "drop-pending", "telegram"]);
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    assert!(stderr(&refused).contains("remove it first"), "{refused:?}");
+    let unknown = gateway.run(&["ctl", "telegram", "drop-pending", "telegran"]);
+    assert_eq!(unknown.status.code(), Some(64), "{unknown:?}");
+    assert!(stderr(&unknown).contains("did you mean \"telegram\""), "{unknown:?}");
+    let agent = gateway.run(&["ctl", "telegram", "drop-pending", "echo"]);
+    assert_eq!(agent.status.code(), Some(64), "{agent:?}");
+    assert_eq!(telegram.pending(TOKEN), 1);
+    telegram.set_webhook(TOKEN, "");
+    telegram.wait_sent(PATIENCE, 1).await;
+    gateway.wait_ready("telegram");
+    let done = gateway.run(&["ctl", "--json", "telegram", "drop-pending", "telegram"]);
+    let told: Value = serde_json::from_str(&stdout(&done)).unwrap();
+    assert!(told["result"].as_str().unwrap().contains("dropped 0 updates"), "{told}");
+    assert!(gateway.log().contains("telegram drop-pending"), "who asked is written down");
+}
+
+/// Files out and in, drafts and signs of work, through everything between an agent and the platform.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
+    let telegram = platform().await;
+    telegram.add_file(TOKEN, "f1", b"hello".to_vec());
+    let gateway = gateway(&telegram, TOKEN, SOCKET);
+    gateway.wait("hermes", "listening", |i| i["phase"] == "ready");
+    let mut agent = Lines::dial(&gateway.state().join("agent-hermes.sock"));
+    let told = agent.call("initialize", &json!({ "protocol": 1 }));
+    let exchange = told["exchange"].as_str().unwrap().to_owned();
+    agent.call("ready", &json!({ "lease_ms": 600_000 }));
+    gateway.wait_ready("telegram");
+    let document = tests::telegram::Message::direct(9)
+        .with("document", json!({"file_id": "f1", "file_name": "a.txt", "file_size": 5}));
+    telegram.push_message(TOKEN, document);
+    let delivery = agent.event();
+    let event = &delivery["params"];
+    telegram
+        .wait_count("a sign of work", PATIENCE, 1, |it| {
+            matches!(it.what, Observation::Action { chat_id: 9, .. })
+        })
+        .await;
+    let part = &event["parts"][0];
+    let wish = json!({"instance": "telegram", "message_id": event["message_id"], "part": part});
+    let fetched = agent.call("file.fetch", &wish);
+    assert_eq!(std::fs::read(fetched["path"].as_str().unwrap()).unwrap(), b"hello");
+    let place = |more: Value| {
+        let mut all = json!({"key": "k", "instance": "telegram", "chat_id": event["chat_id"]});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    agent.call("message.draft", &place(json!({"text": "half"})));
+    telegram
+        .wait_count("a draft", PATIENCE, 1, |it| matches!(it.what, Observation::Draft { .. }))
+        .await;
+    std::fs::write(std::path::Path::new(&exchange).join("chart.png"), b"1234").unwrap();
+    let files = json!([{"kind": "image", "file": "chart.png", "title": null}]);
+    let buttons = json!([[{"label": "More", "data": "more"}]]);
+    let whole = json!({"text": "whole", "files": files, "buttons": buttons});
+    agent.call("message.send", &place(whole));
+    let sent = telegram.wait_sent(PATIENCE, 1).await;
+    assert_eq!((sent[0].kind.as_str(), sent[0].text.as_str()), ("photo", "whole"));
+    assert_eq!(sent[0].buttons[0][0]["callback_data"], "more");
+    agent.acknowledge(&delivery);
+    gateway.wait("telegram", "all is told", |i| i["store"]["sent"] == 1);
+    assert!(telegram.violations().is_empty(), "{:?}", telegram.violations());
+}
+
+/// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_of_hearing_is_changed_without_losing_an_update() {
+    let telegram = platform().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    telegram.push_text(TOKEN, 9, "polled");
+    telegram.wait_sent(PATIENCE, 1).await;
+    let config = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
+    let hooked = config.replace(
+        "[platform.local]",
+        &format!("webhook = {{ url = \"http://{port}/telegram\", listen = \"{port}\" }}\n[platform.local]"),
+    );
+    std::fs::write(gateway.path("config.toml"), hooked).unwrap();
+    telegram.push_text(TOKEN, 9, "between");
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    gateway.until("the webhook is set", || (!telegram.webhook(TOKEN).is_empty()).then_some(()));
+    gateway.wait_ready("telegram");
+    telegram.push_text(TOKEN, 9, "posted");
+    telegram.wait_sent(PATIENCE, 3).await;
+    // Killed, and what is posted meanwhile waits at the platform.
+    gateway.kill_supervisor();
+    telegram.push_text(TOKEN, 9, "meanwhile");
+    gateway.start();
+    telegram.wait_sent(PATIENCE, 4).await;
+    std::fs::write(gateway.path("config.toml"), config).unwrap();
+    telegram.push_text(TOKEN, 9, "last");
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    gateway.until("the webhook is gone", || telegram.webhook(TOKEN).is_empty().then_some(()));
+    let sent = telegram.wait_sent(PATIENCE, 5).await;
+    gateway.until("all confirmed", || (telegram.pending(TOKEN) == 0).then_some(()));
+    let texts: BTreeSet<_> = sent.iter().map(|it| it.text.as_str()).collect();
+    assert_eq!(texts, BTreeSet::from(["polled", "between", "posted", "meanwhile", "last"]));
+    assert_eq!(sent.len(), 5);
+    assert!(!gateway.log().contains(KEY), "the token is in the log");
 }

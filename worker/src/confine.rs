@@ -13,7 +13,7 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags, path_beneath_rules,
 };
-use protocol::worker::Adapter;
+use protocol::worker::{Adapter, TelegramSettings};
 
 /// Where the resolver and the certificates are. Directories, since single files there are replaced.
 const NETWORK: [&str; 8] = [
@@ -73,6 +73,9 @@ fn needs(adapter: &Adapter, exchange: &Path) -> Option<Needs> {
             read.extend(NETWORK.iter().map(PathBuf::from));
             let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
             read.extend(named.map(PathBuf::from));
+            if let Adapter::Telegram(TelegramSettings { local_files: Some(dir), .. }) = adapter {
+                read.push(dir.clone());
+            }
             None
         }
     };

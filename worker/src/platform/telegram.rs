@@ -1,35 +1,46 @@
-//! Platform `telegram`: the Bot API by long polling.
+//! Platform `telegram`: the Bot API, by long polling or by a webhook.
 //!
-//! Two things run side by side and never wait for each other: hearing (`hear`) and replying (`send`). Both
-//! try for ever; only a token that is good for nothing ends the worker.
+//! Three things run side by side and never wait for each other: hearing (`hear`, or `hook`), replying (`send`)
+//! and what is done besides (`beside`). All try for ever; only a token that is good for nothing, or a port that
+//! cannot be had, ends the worker.
 
 mod answer;
 mod api;
 mod batch;
+mod beside;
 mod content;
 mod decode;
+mod drafts;
 mod encode;
+mod fetch;
 mod hear;
+mod hook;
+mod intake;
+mod line;
 mod markup;
+mod orders;
 mod pace;
 mod patience;
 mod rival;
 mod send;
+mod steps;
 mod units;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::worker::TelegramSettings;
+use protocol::worker::{Cursor, TelegramSettings};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
+use self::drafts::Drafts;
 use self::pace::Pace;
 use crate::Error;
 use crate::clock::{self, Instant};
-use crate::platform::{Context, Events, Platform, Report};
+use crate::exchange::Exchange;
+use crate::platform::{Context, Events, Note, Platform, Report};
 
 /// Groups that moved and are remembered.
 const MOVED_MAX: usize = 256;
@@ -57,7 +68,6 @@ impl Telegram {
 
 impl Platform for Telegram {
     async fn run(self, context: Context) -> Result<(), Error> {
-        drop(context.asks);
         let base_url = crate::http::base_url(&self.settings.base_url)?;
         let (press, pressed) = mpsc::channel(PRESSED);
         let shared = Shared {
@@ -70,15 +80,24 @@ impl Platform for Telegram {
             pressed: press,
             conflict: self.conflict,
             away: Mutex::default(),
+            exchange: context.exchange,
+            drafts: Drafts::default(),
+            hooked: Mutex::new(recall(context.cursor.as_ref())),
         };
+        let webhook = shared.api.settings().webhook.clone();
         let hearing = async {
-            let heard = hear::run(&shared).await;
+            let heard = match &webhook {
+                Some(webhook) => hook::run(&shared, webhook).await,
+                None => hear::run(&shared).await,
+            };
             // Without a token that is good, replies cannot go either.
             shared.stop.cancel();
             heard
         };
         let replying = send::run(&shared, context.outbound);
-        let (heard, (), ()) = tokio::join!(hearing, replying, send::notice(&shared, pressed));
+        let beside = beside::run(&shared, context.asks);
+        let (heard, (), (), ()) =
+            tokio::join!(hearing, replying, send::notice(&shared, pressed), beside);
         heard
     }
 }
@@ -96,6 +115,15 @@ struct Shared {
     conflict: Duration,
     /// Since when polls fail.
     away: Mutex<Option<Instant>>,
+    exchange: Exchange,
+    drafts: Drafts,
+    /// The webhook that we have set ourselves, now or in an earlier life.
+    hooked: Mutex<Option<String>>,
+}
+
+/// The webhook that we once set.
+fn recall(cursor: Option<&Cursor>) -> Option<String> {
+    cursor.and_then(|cursor| String::from_utf8(cursor.0.clone()).ok()).filter(|url| !url.is_empty())
 }
 
 impl Shared {
@@ -114,6 +142,25 @@ impl Shared {
     fn is_away(&self) -> bool {
         let away = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
         away.is_some_and(|since| clock::now().duration_since(since) < AWAY)
+    }
+
+    /// The webhook that is ours.
+    fn remembered(&self) -> Option<String> {
+        self.hooked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers it beyond this life.
+    async fn remember(&self, url: Option<&str>) {
+        let url = url.map(str::to_owned);
+        {
+            let mut hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
+            if *hooked == url {
+                return;
+            }
+            hooked.clone_from(&url);
+        }
+        let cursor = Cursor(url.unwrap_or_default().into_bytes());
+        self.report.tell(Note::Cursor(cursor)).await;
     }
 
     /// A group goes on under another id. Forgetting it costs one refused call.

@@ -59,6 +59,8 @@ pub(super) fn judge(status: u16, after: Option<&str>, body: &[u8]) -> Said {
             Said::Limited(wish(number_of(parameters, "retry_after").or(after)))
         }
         (_, 503) => Said::Away(format!("the platform answers HTTP {status}")),
+        // Whatever stands before the platform says it as well, in its own way.
+        (None, 413) => Said::Refused("413 Request Entity Too Large".to_owned()),
         (None, _) | (Some(false), 500..) => {
             Said::Unclear(format!("the platform answers HTTP {status}"))
         }

@@ -3,14 +3,19 @@
 //! The token is a part of every URL. No error of the client names one, and whatever else is told, to the
 //! log or to the supervisor, has gone through [`Api::redacted`].
 
+use std::io;
 use std::time::Duration;
 
 use protocol::worker::TelegramSettings;
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use url::Url;
 
 use super::answer::{Said, judge};
 use super::batch::{Fetched, read};
+use super::steps::Call;
 use crate::Error;
+use crate::exchange::Exchange;
 use crate::http::{Answer, Http, Lost, Within};
 
 /// A call that may be repeated: better soon again than late.
@@ -27,6 +32,10 @@ const PERFORM: Within = Within {
     whole: Duration::from_secs(20),
     body: 1024 * 1024,
 };
+/// The slowest line that a file is sent over, in bytes a second.
+const UPLOAD_SLOWEST: u64 = 32 * 1024;
+/// The whole of a file that is fetched.
+const DOWNLOAD: Duration = Duration::from_mins(4);
 /// One answer holds about 4 MB of updates.
 const UPDATES_MAX: usize = 16 * 1024 * 1024;
 /// For all of them, on a slow line.
@@ -35,7 +44,7 @@ const UPDATES_WHOLE: Duration = Duration::from_mins(2);
 const UPDATES_STALL: Duration = Duration::from_secs(4);
 /// The kinds of updates that we understand. Sent each time, because the platform keeps what any program
 /// of this bot once asked for.
-const KINDS: [&str; 7] = [
+pub(super) const KINDS: [&str; 12] = [
     "message",
     "edited_message",
     "channel_post",
@@ -43,7 +52,14 @@ const KINDS: [&str; 7] = [
     "callback_query",
     "message_reaction",
     "my_chat_member",
+    "chat_member",
+    "business_connection",
+    "business_message",
+    "edited_business_message",
+    "deleted_business_messages",
 ];
+/// The server that everybody uses.
+const PUBLIC: &str = "https://api.telegram.org";
 
 /// The Bot API, as one bot.
 pub(super) struct Api {
@@ -84,6 +100,11 @@ impl Api {
         &self.settings
     }
 
+    /// Whether its limits are those of the server that everybody uses.
+    pub(super) fn is_public(&self) -> bool {
+        self.settings.base_url == PUBLIC
+    }
+
     /// `text` without the token, should it be in there.
     pub(super) fn redacted(&self, text: &str) -> String {
         text.replace(self.settings.token.expose(), "***")
@@ -100,9 +121,21 @@ impl Api {
 
     /// A call that must not be repeated if it may have been done. It never travels over a connection
     /// that was kept, which may have died unnoticed.
-    pub(super) async fn perform(&self, method: &str, body: &Value) -> Said {
-        let request = self.http.fresh().post(self.url(method)).json(body);
-        match self.http.call_within(request, PERFORM).await {
+    pub(super) async fn perform(&self, call: &Call, exchange: &Exchange) -> Said {
+        let request = self.http.fresh().post(self.url(call.method));
+        let (request, within) = if call.uploads.is_empty() {
+            (request.json(&call.body), PERFORM)
+        } else {
+            match form(call, exchange).await {
+                Ok((form, bytes)) => {
+                    let way = Duration::from_secs(bytes / UPLOAD_SLOWEST);
+                    let (head, whole) = (PERFORM.head + way, PERFORM.whole + way);
+                    (request.multipart(form), Within { head, whole, ..PERFORM })
+                }
+                Err(error) => return Said::Refused(format!("open a file: {error}")),
+            }
+        };
+        match self.http.call_within(request, within).await {
             Ok(answer) => self.judged(&answer),
             Err(Lost { why, left: true }) => Said::Unclear(self.redacted(&why)),
             Err(Lost { why, left: false }) => Said::Away(self.redacted(&why)),
@@ -131,6 +164,18 @@ impl Api {
         }
     }
 
+    /// A request for the bytes of a file; none if the platform's path is no path.
+    pub(super) fn file(&self, path: &str) -> Option<reqwest::RequestBuilder> {
+        let mut url = Url::parse(&self.settings.base_url).ok()?;
+        let bot = format!("bot{}", self.settings.token.expose());
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
+            return None;
+        }
+        url.path_segments_mut().ok()?.pop_if_empty().extend(["file", &bot]).extend(parts);
+        Some(self.http.fresh().get(url).timeout(DOWNLOAD))
+    }
+
     fn judged(&self, answer: &Answer) -> Said {
         let token = self.settings.token.expose();
         let after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok());
@@ -151,6 +196,24 @@ impl Api {
     }
 }
 
+/// The parameters and the files of a call, and how many bytes the files have.
+async fn form(call: &Call, exchange: &Exchange) -> io::Result<(Form, u64)> {
+    // The names are plain already, and the platform reads them as they are.
+    let mut form = Form::new().percent_encode_noop();
+    for (name, value) in call.body.as_object().into_iter().flatten() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        form = form.text(name.clone(), text);
+    }
+    let mut bytes = 0;
+    for upload in &call.uploads {
+        let (file, size) = exchange.open(&upload.file).await?;
+        bytes += size;
+        let part = Part::stream_with_length(reqwest::Body::from(file), size);
+        form = form.part(upload.field.clone(), part.file_name(upload.title.clone()));
+    }
+    Ok((form, bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use protocol::worker::{OtherWebhook, Secret, Unanswered};
@@ -163,7 +226,19 @@ mod tests {
             base_url: "http://127.0.0.1:1".to_owned(),
             unanswered: Unanswered::Report,
             other_webhook: OtherWebhook::Keep,
+            webhook: None,
+            local_files: None,
         })
+    }
+
+    #[test]
+    fn the_path_of_a_file_leads_nowhere_else() {
+        let api = api("12:s3cret").unwrap();
+        for wrong in ["", "/etc/passwd", "a//b", "../a", "a/./b", "a/.."] {
+            assert!(api.file(wrong).is_none(), "{wrong:?}");
+        }
+        let url = api.file("photos/a b?#.jpg").unwrap().build().unwrap().url().to_string();
+        assert_eq!(url, "http://127.0.0.1:1/file/bot12:s3cret/photos/a%20b%3F%23.jpg");
     }
 
     #[test]
@@ -177,7 +252,9 @@ mod tests {
     #[tokio::test]
     async fn no_error_names_the_token() {
         let api = api("12:s3cret").unwrap();
-        let said = api.perform("sendMessage", &json!({})).await;
+        let exchange = Exchange::from(protocol::worker::Exchange { dir: "/".into(), max_bytes: 1 });
+        let call = Call { method: "sendMessage", body: json!({}), uploads: Vec::new() };
+        let said = api.perform(&call, &exchange).await;
         assert!(matches!(&said, Said::Away(why) if !why.contains("s3cret")), "{said:?}");
         assert_eq!(api.redacted("http://h/bot12:s3cret/x"), "http://h/bot***/x");
     }

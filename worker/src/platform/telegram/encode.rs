@@ -12,13 +12,15 @@ use super::units::units;
 use crate::text;
 
 const TEXT_MAX: usize = 4096;
+/// What is said below a file.
+pub(super) const CAPTION_MAX: usize = 1024;
 /// The platform drops styles beyond that many without a word.
 const SPANS_MAX: usize = 100;
 /// In a forum, the topic of everything that is in none. It has a number and must not be named.
 const GENERAL: i64 = 1;
 
 /// Where a reply goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct To {
     /// The chat.
     pub(super) chat: i64,
@@ -31,11 +33,16 @@ pub(super) struct To {
 impl To {
     /// Where `outbound` wants to go; `None` if its chat cannot be one.
     pub(super) fn of(outbound: &Outbound) -> Option<Self> {
-        let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
+        Self::at(&outbound.chat_id, outbound.thread_id.as_deref(), outbound.reply_to.as_deref())
+    }
+
+    /// The same in words.
+    pub(super) fn at(chat: &str, topic: Option<&str>, reply: Option<&str>) -> Option<Self> {
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         Some(Self {
-            chat: outbound.chat_id.parse().ok().filter(|id| *id != 0)?,
-            topic: number(&outbound.thread_id).filter(|id| *id != GENERAL),
-            reply: number(&outbound.reply_to),
+            chat: chat.parse().ok().filter(|id| *id != 0)?,
+            topic: number(topic).filter(|id| *id != GENERAL),
+            reply: number(reply),
         })
     }
 }
@@ -72,23 +79,35 @@ fn clip(whole: &Marked, from: usize, to: usize) -> Marked {
     Marked { text, spans: inside.take(SPANS_MAX).collect() }
 }
 
-/// The parameters that send `part`.
-pub(super) fn body(part: &Marked, to: To) -> Value {
-    let mut body = json!({"chat_id": to.chat, "text": part.text});
-    let Some(members) = body.as_object_mut() else { return body };
-    if !part.spans.is_empty() {
-        let entities: Vec<_> = part.spans.iter().map(|span| entity(&part.text, span)).collect();
-        members.insert("entities".to_owned(), entities.into());
+/// Whether a caption of at most `most` units can hold it.
+pub(super) fn fits(part: &Marked, most: usize) -> bool {
+    units(&part.text) <= most
+}
+
+/// The beginning of a name.
+pub(super) fn cut(name: &str, most: usize) -> &str {
+    name.get(..name.floor_char_boundary(most)).unwrap_or_default()
+}
+
+/// The styles of `part`, as the platform writes them.
+pub(super) fn marks(part: &Marked) -> Vec<Value> {
+    part.spans.iter().map(|span| entity(&part.text, span)).collect()
+}
+
+impl To {
+    /// Says in `body` where a call goes; a new message also has its topic and what it answers.
+    pub(super) fn address(self, body: &mut Value, new: bool) {
+        let Some(members) = body.as_object_mut() else { return };
+        members.insert("chat_id".to_owned(), self.chat.into());
+        if let Some(topic) = self.topic.filter(|_| new) {
+            members.insert("message_thread_id".to_owned(), topic.into());
+        }
+        if let Some(reply) = self.reply.filter(|_| new) {
+            // The message may be gone by now; the words are still worth saying.
+            let reply = json!({"message_id": reply, "allow_sending_without_reply": true});
+            members.insert("reply_parameters".to_owned(), reply);
+        }
     }
-    if let Some(topic) = to.topic {
-        members.insert("message_thread_id".to_owned(), topic.into());
-    }
-    if let Some(reply) = to.reply {
-        // The message may be gone by now; the words are still worth saying.
-        let reply = json!({"message_id": reply, "allow_sending_without_reply": true});
-        members.insert("reply_parameters".to_owned(), reply);
-    }
-    body
 }
 
 fn entity(text: &str, span: &Span) -> Value {
@@ -123,17 +142,23 @@ pub(super) fn hint(refusal: &str) -> Option<&'static str> {
         ("not a member", "add the bot to the chat"),
         ("not enough rights", "let the bot write in the chat"),
         ("CHAT_WRITE_FORBIDDEN", "let the bot write in the chat"),
+        ("CHAT_SEND_", "the chat does not allow messages of this kind"),
         ("chat not found", "the user has to write to the bot first, or the id is wrong"),
         ("TOPIC_CLOSED", "open the topic again, or let the bot manage topics"),
         ("thread not found", "the topic was deleted"),
+        ("to edit not found", "the message was deleted"),
+        (
+            "can't be edited",
+            "a bot can edit what it sent itself, and in some chats only for 48 hours",
+        ),
+        ("can't be deleted", "a bot can delete what it sent itself, for 48 hours"),
+        ("to react not found", "the message was deleted"),
+        ("REACTION_INVALID", "Telegram takes only the reactions of its own list, such as 👍 ❤ 🔥"),
+        ("BUTTON_", "look at the labels, data and addresses of the buttons"),
+        ("Request Entity Too Large", "the file is too large for this server"),
+        ("file is too big", "the file is too large for this server"),
     ];
     hints.into_iter().find(|(words, _)| refusal.contains(words)).map(|(_, hint)| hint)
-}
-
-/// Whether a refusal is about styles, so that the words alone would do.
-pub(super) fn is_about_styles(refusal: &str) -> bool {
-    let refusal = refusal.to_lowercase();
-    ["entit", "url"].iter().any(|word| refusal.contains(word))
 }
 
 #[cfg(test)]
@@ -162,6 +187,11 @@ mod tests {
         outbound
     }
 
+    fn body(markdown: &str, to: To) -> Value {
+        let part = parts(markdown).remove(0);
+        super::super::steps::Step::Text { part, buttons: Vec::new() }.call(to).body
+    }
+
     #[test]
     fn a_reply_goes_to_its_chat_topic_and_message() {
         let plain = outbound(|_| {});
@@ -179,7 +209,7 @@ mod tests {
         for chat in ["oc_1", "", "0", "1/x", "9".repeat(30).as_str()] {
             assert_eq!(To::of(&outbound(|it| it.chat_id = chat.to_owned())), None);
         }
-        let body = body(&parts("**a** b")[0], to);
+        let body = body("**a** b", to);
         let expected = json!({
             "chat_id": -100, "text": "a b", "message_thread_id": 7,
             "entities": [{"type": "bold", "offset": 0, "length": 1}],
@@ -206,8 +236,7 @@ mod tests {
     fn an_empty_block_takes_nothing_from_the_one_before_it() {
         let markdown = "```\na\n\n\n```\n```\n```\n****";
         let part = &parts(markdown)[0];
-        let body = body(part, To { chat: 1, topic: None, reply: None });
-        assert_eq!(body["entities"], json!([{"type": "pre", "offset": 0, "length": 3}]));
+        assert_eq!(marks(part), [json!({"type": "pre", "offset": 0, "length": 3})]);
         assert_eq!(part.text, "a\n\n———");
     }
 
@@ -227,8 +256,7 @@ mod tests {
             for part in parts(&markdown) {
                 prop_assert!(units(&part.text) <= TEXT_MAX);
                 prop_assert_eq!(part.text.trim(), part.text.as_str());
-                let body = body(&part, To { chat: 1, topic: None, reply: None });
-                for entity in body["entities"].as_array().into_iter().flatten() {
+                for entity in marks(&part) {
                     let number = |name: &str| usize::try_from(entity[name].as_u64().unwrap()).unwrap();
                     let place = bytes(&part.text, number("offset"), number("length"));
                     prop_assert!(place.is_some_and(|place| !place.is_empty()));

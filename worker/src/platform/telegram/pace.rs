@@ -46,17 +46,50 @@ impl Pace {
         Self { chats: HashMap::new(), bot: Chat { due: now, limited: None } }
     }
 
-    /// May a message go to `chat` now? Then it counts as sent. Otherwise: how long to wait.
-    pub(super) fn ask(&mut self, chat: i64, now: Instant) -> Result<(), Duration> {
+    /// May a call that makes `messages` of them go to `chat` now? Then they count as sent. Otherwise: how
+    /// long to wait.
+    pub(super) fn ask(&mut self, chat: i64, messages: u32, now: Instant) -> Result<(), Duration> {
+        let (own, steady) = self.chat(chat, now);
+        let wait = own.wait(steady, now);
+        let wait = wait.max(self.bot.wait(BOT, now));
+        self.take(chat, messages, wait, now)
+    }
+
+    /// The same for what may as well be left out: it goes only where nothing has been sent of late, so that
+    /// no message ever waits for it.
+    pub(super) fn spare(&mut self, chat: i64, now: Instant) -> Result<(), Duration> {
+        let (own, _) = self.chat(chat, now);
+        let idle = Steady { step: Duration::ZERO, burst: Duration::ZERO };
+        let wait = own.wait(idle, now);
+        let wait = wait.max(self.bot.wait(idle, now));
+        self.take(chat, 1, wait, now)
+    }
+
+    /// Whether the platform wants nothing for this chat now.
+    pub(super) fn is_limited(&self, chat: i64, now: Instant) -> bool {
+        let own = self.chats.get(&chat).and_then(|chat| chat.limited);
+        own.max(self.bot.limited).is_some_and(|until| until > now)
+    }
+
+    fn chat(&mut self, chat: i64, now: Instant) -> (&mut Chat, Steady) {
         self.forget(now);
-        let steady = if chat > 0 { DIRECT } else { GROUP };
         let own = self.chats.entry(chat).or_insert(Chat { due: now, limited: None });
-        let wait = own.wait(steady, now).max(self.bot.wait(BOT, now));
+        (own, if chat > 0 { DIRECT } else { GROUP })
+    }
+
+    fn take(
+        &mut self,
+        chat: i64,
+        messages: u32,
+        wait: Duration,
+        now: Instant,
+    ) -> Result<(), Duration> {
         if !wait.is_zero() {
             return Err(wait);
         }
-        own.sent(steady, now);
-        self.bot.sent(BOT, now);
+        let (own, steady) = self.chat(chat, now);
+        own.sent(steady, messages, now);
+        self.bot.sent(BOT, messages, now);
         Ok(())
     }
 
@@ -88,8 +121,8 @@ impl Chat {
         limited.max((ahead + steady.step).saturating_sub(steady.burst))
     }
 
-    fn sent(&mut self, steady: Steady, now: Instant) {
-        self.due = self.due.max(now) + steady.step;
+    fn sent(&mut self, steady: Steady, messages: u32, now: Instant) {
+        self.due = self.due.max(now) + steady.step * messages;
     }
 }
 
@@ -105,7 +138,7 @@ mod tests {
         let mut now = start;
         (0..times)
             .map(|_| {
-                while let Err(wait) = pace.ask(chat, now) {
+                while let Err(wait) = pace.ask(chat, 1, now) {
                     assert!(!wait.is_zero(), "a wait has an end");
                     now += wait;
                 }
@@ -125,10 +158,10 @@ mod tests {
     fn the_bot_has_a_pace_over_all_chats() {
         let now = clock::now();
         let mut pace = Pace::new(now);
-        let sent = (0..300).filter(|chat| pace.ask(*chat, now).is_ok()).count();
+        let sent = (0..300).filter(|chat| pace.ask(*chat, 1, now).is_ok()).count();
         assert!((10..=30).contains(&sent), "{sent}");
         let later = now + SECOND;
-        let more = (300..600).filter(|chat| pace.ask(*chat, later).is_ok()).count();
+        let more = (300..600).filter(|chat| pace.ask(*chat, 1, later).is_ok()).count();
         assert!(more <= 30, "{more}");
     }
 
@@ -137,16 +170,38 @@ mod tests {
         let now = clock::now();
         let mut pace = Pace::new(now);
         pace.limited(1, 30 * SECOND, now);
-        assert_eq!(pace.ask(1, now), Err(30 * SECOND));
-        assert_eq!(pace.ask(2, now), Ok(()));
+        assert_eq!(pace.ask(1, 1, now), Err(30 * SECOND));
+        assert_eq!(pace.ask(2, 1, now), Ok(()));
         pace.limited(1, 5 * SECOND, now);
-        assert_eq!(pace.ask(1, now), Err(30 * SECOND), "the longer wish counts");
+        assert_eq!(pace.ask(1, 1, now), Err(30 * SECOND), "the longer wish counts");
         pace.limited(2, 10 * SECOND, now);
-        assert_eq!(pace.ask(3, now), Ok(()));
+        assert_eq!(pace.ask(3, 1, now), Ok(()));
         pace.limited(3, 10 * SECOND, now);
-        assert_eq!(pace.ask(4, now), Err(10 * SECOND));
-        assert_eq!(pace.ask(4, now + 10 * SECOND), Ok(()));
-        assert!(pace.ask(1, now + 29 * SECOND).is_err());
+        assert_eq!(pace.ask(4, 1, now), Err(10 * SECOND));
+        assert_eq!(pace.ask(4, 1, now + 10 * SECOND), Ok(()));
+        assert!(pace.ask(1, 1, now + 29 * SECOND).is_err());
+    }
+
+    #[test]
+    fn what_may_be_left_out_never_delays_a_message() {
+        let now = clock::now();
+        let mut pace = Pace::new(now);
+        assert_eq!(pace.spare(-9, now), Ok(()));
+        assert_eq!(pace.spare(-9, now), Err(3 * SECOND));
+        assert_eq!(pace.ask(-9, 1, now), Ok(()), "a message may go at once");
+        assert_eq!(pace.spare(-9, now + 3 * SECOND), Err(3 * SECOND));
+        assert_eq!(pace.spare(-9, now + 6 * SECOND), Ok(()));
+        pace.limited(-9, 30 * SECOND, now);
+        assert!(pace.is_limited(-9, now) && !pace.is_limited(9, now));
+        assert!(pace.spare(-9, now + 29 * SECOND).is_err());
+    }
+
+    #[test]
+    fn an_album_counts_as_its_pictures() {
+        let now = clock::now();
+        let mut pace = Pace::new(now);
+        assert_eq!(pace.ask(9, 10, now), Ok(()));
+        assert_eq!(pace.ask(9, 1, now), Err(8 * SECOND));
     }
 
     #[test]
@@ -154,7 +209,7 @@ mod tests {
         let start = clock::now();
         let mut pace = Pace::new(start);
         for n in 0..5000 {
-            let _ = pace.ask(i64::from(n), start + SECOND * n);
+            let _ = pace.ask(i64::from(n), 1, start + SECOND * n);
         }
         assert!(pace.chats.len() <= CHATS_MAX);
     }

@@ -6,7 +6,7 @@
 //! supervisor keeps the reply meanwhile, and other chats have the room. Only within a reply of several
 //! messages the next one waits here, because what was sent cannot be sent again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,20 +15,22 @@ use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
 use protocol::event::{Outbound, Outcome};
 use protocol::worker::Unanswered;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::Said;
-use super::encode::{To, body, hint, is_about_styles, parts};
-use super::markup::Marked;
+use super::encode::{To, hint};
+use super::steps::{Amended, Step, steps};
 use crate::clock;
 use crate::json::number_of;
 use crate::platform::Note;
 
 /// Replies under way at once.
 const AT_ONCE: usize = 16;
+/// Signs for pressed buttons under way at once.
+const SIGNS: usize = 8;
 /// For replies under way when the worker is told to stop.
 const LAST: Duration = Duration::from_secs(3);
 /// A wait that is not worth a way to the supervisor and back.
@@ -45,7 +47,11 @@ const MARGIN: Duration = Duration::from_millis(300);
 /// How far a reply has come.
 #[derive(Default)]
 struct Progress {
-    ids: Cell<usize>,
+    /// Steps that are done.
+    steps: Cell<usize>,
+    /// The messages that they made.
+    ids: RefCell<Vec<String>>,
+    /// A call is under way that must not be made twice.
     calling: Cell<bool>,
 }
 
@@ -61,11 +67,13 @@ pub(super) async fn run(shared: &Shared, mut outbound: mpsc::Receiver<Outbound>)
 
 /// Lets whoever pressed a button know that it was noticed.
 pub(super) async fn notice(shared: &Shared, mut pressed: mpsc::Receiver<String>) {
-    while let Some(Some(id)) = shared.stop.run_until_cancelled(pressed.recv()).await {
+    let pressed = poll_fn(|cx| pressed.poll_recv(cx)).take_until(shared.stop.cancelled());
+    let signs = pressed.map(|id| async move {
         let body = json!({"callback_query_id": id});
         // Too late is the only refusal there is, and of no use to anybody.
         let _ = shared.api.ask("answerCallbackQuery", &body).await;
-    }
+    });
+    signs.buffer_unordered(SIGNS).for_each(|()| std::future::ready(())).await;
 }
 
 async fn one(shared: &Shared, outbound: Outbound) {
@@ -75,6 +83,9 @@ async fn one(shared: &Shared, outbound: Outbound) {
         Either::Left((outcome, _)) => outcome,
         Either::Right(((), _)) => cut_short(shared, &progress),
     };
+    if !matches!(outcome, Outcome::Retry { .. }) {
+        shared.drafts.forget(&outbound.draft_key);
+    }
     report(shared, &outbound, outcome).await;
 }
 
@@ -84,7 +95,7 @@ async fn too_late(stop: &CancellationToken) {
 }
 
 fn cut_short(shared: &Shared, progress: &Progress) -> Outcome {
-    match (progress.ids.get(), progress.calling.get()) {
+    match (progress.steps.get(), progress.calling.get()) {
         (0, false) => retry("the worker is stopping", None),
         (0, true) => unclear(shared, "the worker stopped before the answer"),
         (sent, _) => Outcome::Unknown {
@@ -108,32 +119,52 @@ async fn send(shared: &Shared, outbound: &Outbound, progress: &Progress) -> Outc
         let reason = format!("{:?} is no chat of this platform", outbound.chat_id);
         return Outcome::Failed { reason };
     };
-    if let Some(reason) = outbound.content.beyond_text() {
-        return Outcome::Failed { reason };
-    }
-    let parts = parts(&outbound.content.text);
-    if parts.is_empty() {
-        return Outcome::Failed { reason: "the reply is empty".to_owned() };
-    }
     to.chat = shared.now_at(to.chat);
-    let mut message_ids = Vec::new();
-    for part in &parts {
-        match message(shared, part, &mut to, progress).await {
-            Ok(id) => message_ids.push(id.to_string()),
-            Err(outcome) => return within(outcome, message_ids.len(), parts.len()),
+    let sizes = match sizes(shared, outbound).await {
+        Ok(sizes) => sizes,
+        Err(reason) => return Outcome::Failed { reason },
+    };
+    let draft = shared.drafts.over(outbound).await;
+    let steps = match steps(&outbound.content, &sizes, draft, shared.api.is_public()) {
+        Ok(steps) => steps,
+        Err(reason) => return Outcome::Failed { reason },
+    };
+    let of = steps.len();
+    for step in steps {
+        let is_aside = step.is_aside();
+        match perform(shared, step, &mut to, progress).await {
+            Ok(ids) => progress.ids.borrow_mut().extend(ids),
+            // What it only showed may stand there: what it says comes all the same.
+            Err(Outcome::Failed { .. } | Outcome::Unknown { .. }) if is_aside => continue,
+            Err(outcome) => return within(outcome, progress, of),
         }
-        progress.ids.set(message_ids.len());
+        progress.steps.set(progress.steps.get() + 1);
         // Only the first message answers another.
         to.reply = None;
     }
-    Outcome::Sent { message_ids }
+    Outcome::Sent { message_ids: progress.ids.take() }
+}
+
+/// How large the files of a reply are.
+async fn sizes(shared: &Shared, outbound: &Outbound) -> Result<Vec<u64>, String> {
+    let mut sizes = Vec::new();
+    for file in &outbound.content.files {
+        let opened = shared.exchange.open(&file.file).await;
+        let (_, size) =
+            opened.map_err(|error| format!("open the file {:?}: {error}", file.file))?;
+        sizes.push(size);
+    }
+    Ok(sizes)
 }
 
 /// What becomes of the reply if one of its messages came to this.
-fn within(outcome: Outcome, sent: usize, of: usize) -> Outcome {
-    let tell = |reason: String| match sent {
+fn within(outcome: Outcome, progress: &Progress, of: usize) -> Outcome {
+    let tell = |reason: String| match progress.steps.get() {
         0 => reason,
-        _ => format!("{sent} of {of} messages were sent: {reason}"),
+        sent => {
+            let ids = progress.ids.borrow().join(", ");
+            format!("{sent} of {of} messages were sent ({ids}): {reason}")
+        }
     };
     match outcome {
         Outcome::Failed { reason } => Outcome::Failed { reason: tell(reason) },
@@ -142,21 +173,20 @@ fn within(outcome: Outcome, sent: usize, of: usize) -> Outcome {
     }
 }
 
-/// Sends one message; its id.
-async fn message(
+/// Performs one step; the ids of the messages that it made or changed.
+async fn perform(
     shared: &Shared,
-    part: &Marked,
+    mut step: Step,
     to: &mut To,
     progress: &Progress,
-) -> Result<i64, Outcome> {
-    let is_first = progress.ids.get() == 0;
-    let mut part = part.clone();
+) -> Result<Vec<String>, Outcome> {
+    let is_first = progress.steps.get() == 0;
     loop {
         if is_first && shared.is_away() {
             // What is sent into an outage ends as unknown all too often.
             return Err(retry("the platform does not answer", Some(AWAY)));
         }
-        let turn = shared.pace().ask(to.chat, clock::now());
+        let turn = shared.pace().ask(to.chat, step.cost(), clock::now());
         if let Err(wait) = turn {
             if is_first && wait > SHORT {
                 return Err(retry("it waits for its turn", Some(wait)));
@@ -164,11 +194,12 @@ async fn message(
             tokio::time::sleep(wait).await;
             continue;
         }
-        progress.calling.set(true);
-        let said = shared.api.perform("sendMessage", &body(&part, *to)).await;
+        let changes = step.changes();
+        progress.calling.set(changes.is_none());
+        let said = shared.api.perform(&step.call(*to), &shared.exchange).await;
         progress.calling.set(false);
         let again = match said {
-            Said::Done(message) => return Ok(number_of(&message, "message_id").unwrap_or_default()),
+            Said::Done(result) => return Ok(changes.map_or_else(|| made(&result), named)),
             Said::Limited(pause) => {
                 let pause = pause + MARGIN + clock::jitter(MARGIN);
                 tracing::info!(
@@ -183,19 +214,24 @@ async fn message(
                 to.chat = chat;
                 continue;
             }
-            Said::Refused(why) if is_about_styles(&why) && !part.spans.is_empty() => {
-                tracing::warn!(reason = why, "styles were refused; sending the words alone");
-                part.spans.clear();
-                continue;
-            }
-            Said::Refused(why) => {
-                let reason = match hint(&why) {
-                    Some(hint) => format!("{why} ({hint})"),
-                    None => why,
-                };
-                return Err(Outcome::Failed { reason });
-            }
+            Said::Refused(why) => match step.amend(&why) {
+                Amended::Done => return Ok(changes.map(named).unwrap_or_default()),
+                Amended::Try(other) => {
+                    tracing::warn!(reason = why, "refused; trying what loses no words");
+                    step = other;
+                    continue;
+                }
+                Amended::No => {
+                    let reason = match hint(&why) {
+                        Some(hint) => format!("{why} ({hint})"),
+                        None => why,
+                    };
+                    return Err(Outcome::Failed { reason });
+                }
+            },
             Said::Away(why) => retry(&why, None),
+            // Changing a message twice is changing it once.
+            Said::Unclear(why) if changes.is_some() => retry(&why, None),
             Said::Unclear(why) => unclear(shared, &why),
             Said::Credentials(why) => retry(&why, Some(CREDENTIALS)),
             Said::Conflict(_) | Said::Moved(_) => {
@@ -209,6 +245,19 @@ async fn message(
             }
             outcome => return Err(outcome),
         }
+    }
+}
+
+fn named(id: i64) -> Vec<String> {
+    vec![id.to_string()]
+}
+
+/// The ids of a message, or of all of an album.
+fn made(result: &Value) -> Vec<String> {
+    let one = |message: &Value| number_of(message, "message_id").map(|id| id.to_string());
+    match result {
+        Value::Array(album) => album.iter().filter_map(one).collect(),
+        message => one(message).into_iter().collect(),
     }
 }
 

@@ -1,12 +1,15 @@
 //! The adapter against a simulated Telegram. The test plays the pump: it gives the verdicts.
 
+mod beside;
 mod hearing;
+mod hooked;
 mod sending;
+mod showing;
 
 use std::time::Duration;
 
 use ::tests::telegram::{Entry, Fault, Message, Mood, Observation, Telegram as Sim};
-use protocol::content::Content;
+use protocol::content::{Content, Draft, File, FileKind};
 use protocol::event::{Inbound, InboundKind, Outbound, Outcome};
 use protocol::id::{EventId, OutboundId};
 use protocol::worker::{OtherWebhook, Outside, Ready, Secret, Unanswered, Verdict};
@@ -29,9 +32,7 @@ struct Rig {
     events: mpsc::Receiver<Submitted>,
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
-    #[expect(dead_code, reason = "kept open")]
     ask: mpsc::Sender<Ask>,
-    #[expect(dead_code, reason = "kept")]
     files: tempfile::TempDir,
     stop: CancellationToken,
     ended: oneshot::Receiver<Result<(), Error>>,
@@ -48,6 +49,15 @@ impl Rig {
     }
 
     fn on(sim: Sim, change: impl FnOnce(&mut TelegramSettings)) -> Self {
+        Self::going_on(sim, None, change)
+    }
+
+    /// With what an earlier life remembered.
+    fn going_on(
+        sim: Sim,
+        cursor: Option<Cursor>,
+        change: impl FnOnce(&mut TelegramSettings),
+    ) -> Self {
         let (submit, events) = mpsc::channel(128);
         let (note, notes) = mpsc::channel(256);
         let (outbound, outgoing) = mpsc::channel(64);
@@ -59,6 +69,8 @@ impl Rig {
             base_url: sim.base_url(),
             unanswered: Unanswered::Report,
             other_webhook: OtherWebhook::Keep,
+            webhook: None,
+            local_files: None,
         };
         change(&mut settings);
         let context = Context {
@@ -71,7 +83,7 @@ impl Rig {
             }),
             report: Report::new(note),
             stop: stop.clone(),
-            cursor: None,
+            cursor,
         };
         let (end, ended) = oneshot::channel();
         // A runtime of its own, as in a worker.
@@ -110,17 +122,47 @@ impl Rig {
         .await
     }
 
+    async fn until_conflict(&mut self) -> (String, String) {
+        self.note(|note| match note {
+            Note::Outside(Outside::Conflict { reason, remedy }) => Some((reason, remedy)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// A file in the exchange directory.
+    fn file(&self, kind: FileKind, name: &str, bytes: &[u8]) -> File {
+        std::fs::write(self.files.path().join(name), bytes).unwrap();
+        File { kind, file: name.to_owned(), title: None }
+    }
+
+    /// The message that shows a draft, once it is shown.
+    async fn draft(&mut self, key: &str, chat: i64, text: &str) -> Option<String> {
+        let instance = protocol::id::Instance::new("telegram").unwrap();
+        let lane = protocol::id::Lane { instance, chat_id: chat.to_string(), thread_id: None };
+        let draft = Draft { key: key.into(), lane, reply_to: None, text: text.into() };
+        self.ask.send(Ask::Draft(Box::new(draft))).await.expect("the adapter lives");
+        self.note(|note| match note {
+            Note::Drafted(of, id) if of == key => Some(id),
+            _ => None,
+        })
+        .await
+    }
+
     /// The first note that `wanted` makes something of; others are passed over.
     async fn note<T>(&mut self, wanted: impl Fn(Note) -> Option<T>) -> T {
+        let mut passed = Vec::new();
         let search = async {
             loop {
                 let note = self.notes.recv().await.expect("the adapter lives");
+                passed.push(note.clone());
                 if let Some(found) = wanted(note) {
                     return found;
                 }
             }
         };
-        tokio::time::timeout(LONG, search).await.expect("a note in time")
+        let found = tokio::time::timeout(LONG, search).await;
+        found.unwrap_or_else(|_| panic!("waited {LONG:?} for a note; passed over: {passed:?}"))
     }
 
     async fn heard(&mut self) -> Submitted {
@@ -136,6 +178,18 @@ impl Rig {
             _ => None,
         })
         .await
+    }
+
+    /// [`Rig::send`], as often as it has to wait for its turn.
+    async fn send_in_turn(&mut self, outbound: Outbound) -> Outcome {
+        loop {
+            match self.send(outbound.clone()).await {
+                Outcome::Retry { reason, after_ms: Some(after) } if reason.contains("its turn") => {
+                    tokio::time::sleep(Duration::from_millis(after)).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Stops politely, having broken no rule and told no secret.

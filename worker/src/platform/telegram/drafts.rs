@@ -1,0 +1,182 @@
+//! Replies in the making, as people see them.
+//!
+//! In a direct chat the platform has previews of its own, which vanish when the reply comes; where it refuses
+//! them, and in groups, a message is sent and changed as the reply grows, and becomes the reply. The
+//! supervisor sends the next draft of a reply when one is shown, so there is never a second one under way.
+//! A draft is only shown where no message would have to wait for it. When the reply comes, it waits for the
+//! call that is under way, so that it knows what people see.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::content::Draft;
+use protocol::event::Outbound;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::answer::Said;
+use super::encode::{To, marks, parts};
+use super::steps::{Keys, Step};
+use crate::clock;
+use crate::json::number_of;
+
+/// Replies in the making that are remembered.
+const MOST: usize = 512;
+/// Chats that refused previews and are remembered.
+const REFUSED_MOST: usize = 1024;
+/// Beyond the time that the platform wants.
+const MARGIN: Duration = Duration::from_millis(300);
+
+/// What people see of a reply.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The message that shows it.
+    message: Option<i64>,
+    /// What it says.
+    text: String,
+    /// Nobody knows what became of the first call: another could double it.
+    lost: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The reply is there.
+    over: CancellationToken,
+    shown: tokio::sync::Mutex<Shown>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Drafts(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<String, Arc<Entry>>,
+    /// Chats without previews of the platform's own.
+    without: HashSet<i64>,
+}
+
+impl Drafts {
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, key: &str) -> Arc<Entry> {
+        let mut inner = self.inner();
+        if inner.entries.len() >= MOST && !inner.entries.contains_key(key) {
+            // Their agents have died, or hand nothing in. What is under way keeps its own.
+            inner.entries.clear();
+        }
+        inner.entries.entry(key.to_owned()).or_default().clone()
+    }
+
+    /// The reply of a draft goes out: the message that shows it, once nothing is under way any more.
+    pub(super) async fn over(&self, outbound: &Outbound) -> Option<i64> {
+        let known = self.inner().entries.get(&outbound.draft_key).cloned();
+        let durable = outbound.draft_id.as_ref().and_then(|id| id.parse().ok());
+        let Some(entry) = known else { return durable };
+        entry.over.cancel();
+        let shown = entry.shown.lock().await;
+        shown.message.or(durable)
+    }
+
+    /// The reply has come to its end.
+    pub(super) fn forget(&self, key: &str) {
+        self.inner().entries.remove(key);
+    }
+
+    fn has_previews(&self, chat: i64) -> bool {
+        chat > 0 && !self.inner().without.contains(&chat)
+    }
+
+    fn no_previews(&self, chat: i64) {
+        let mut inner = self.inner();
+        if inner.without.len() >= REFUSED_MOST {
+            inner.without.clear();
+        }
+        inner.without.insert(chat);
+    }
+}
+
+/// Shows a draft; the message that does, if one does.
+pub(super) async fn show(shared: &Shared, draft: &Draft) -> Option<String> {
+    let entry = shared.drafts.entry(&draft.key);
+    let mut shown = entry.shown.lock().await;
+    let showing = step(shared, draft, &mut shown, &entry.over);
+    showing.await;
+    shown.message.map(|id| id.to_string())
+}
+
+async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &CancellationToken) {
+    let to =
+        To::at(&draft.lane.chat_id, draft.lane.thread_id.as_deref(), draft.reply_to.as_deref());
+    let Some(mut to) = to else { return };
+    to.chat = shared.now_at(to.chat);
+    let Some(part) = parts(&draft.text).into_iter().next() else { return };
+    if shown.lost || part.text == shown.text || shared.is_away() {
+        return;
+    }
+    while let Err(wait) = { shared.pace().spare(to.chat, clock::now()) } {
+        let wait = over.run_until_cancelled(tokio::time::sleep(wait));
+        if shared.stop.run_until_cancelled(wait).await.flatten().is_none() {
+            return;
+        }
+    }
+    if over.is_cancelled() {
+        return;
+    }
+    if shown.message.is_none() && shared.drafts.has_previews(to.chat) {
+        let mut body = json!({"draft_id": number(&draft.key), "text": part.text});
+        if let Some(members) = body.as_object_mut() {
+            members.insert("entities".to_owned(), marks(&part).into());
+        }
+        To { reply: None, ..to }.address(&mut body, true);
+        match shared.api.ask("sendMessageDraft", &body).await {
+            Said::Done(_) => {
+                shown.text = part.text;
+                return;
+            }
+            Said::Limited(pause) => return limited(shared, to.chat, pause),
+            Said::Away(_) | Said::Unclear(_) => return,
+            // Too old a server, or none for this chat.
+            _ => shared.drafts.no_previews(to.chat),
+        }
+        // The refused call was none; the pace is not asked twice.
+    }
+    let buttons = Keys::new();
+    let text = part.text.clone();
+    let step = match shown.message {
+        None => Step::Text { part, buttons },
+        Some(id) => Step::Edit { id, part, buttons, draft: true },
+    };
+    match shared.api.perform(&step.call(to), &shared.exchange).await {
+        Said::Done(message) => {
+            let id = number_of(&message, "message_id");
+            shown.message = shown.message.or(id);
+            shown.text = text;
+        }
+        Said::Limited(pause) => limited(shared, to.chat, pause),
+        // It may stand there; nobody will ever know its id.
+        Said::Unclear(_) => shown.lost = shown.message.is_none(),
+        Said::Moved(chat) => shared.moved(to.chat, chat),
+        Said::Away(_) => {}
+        // What is wrong is told when the reply itself is refused.
+        Said::Refused(_) | Said::Credentials(_) | Said::Conflict(_) => shown.text = text,
+    }
+}
+
+fn limited(shared: &Shared, chat: i64, pause: Duration) {
+    let pause = pause + MARGIN + clock::jitter(MARGIN);
+    shared.pace().limited(chat, pause, clock::now());
+}
+
+/// The platform numbers previews; 0 is none.
+fn number(key: &str) -> i64 {
+    // FNV: only two replies in one chat at once must differ.
+    let hash = key
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    i64::from(hash >> 1).max(1)
+}

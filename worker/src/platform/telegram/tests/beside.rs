@@ -1,0 +1,225 @@
+//! Drafts, signs of work, files that are fetched, and what a person orders.
+
+use protocol::content::{Busy, Fetch, Fetched};
+use protocol::event::Part;
+use protocol::worker::Order;
+
+use super::*;
+
+const GROUP: i64 = -1_000_000_000_005;
+
+fn part(handle: &str) -> Part {
+    Part { kind: "document".into(), handle: handle.into(), name: None, size: None, mime: None }
+}
+
+impl Rig {
+    async fn fetch(&mut self, part: Part) -> Result<Fetched, String> {
+        let instance = protocol::id::Instance::new("telegram").unwrap();
+        let fetch = Fetch { instance, message_id: None, part };
+        self.ask.send(Ask::Fetch(7, Box::new(fetch))).await.expect("the adapter lives");
+        self.note(|note| match note {
+            Note::Fetched(7, result) => Some(result),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn order(&mut self, order: Order) -> Result<String, String> {
+        self.ask.send(Ask::Order(3, order)).await.expect("the adapter lives");
+        self.note(|note| match note {
+            Note::Ordered(3, result) => Some(result),
+            _ => None,
+        })
+        .await
+    }
+}
+
+fn drafts(sim: &Sim) -> Vec<String> {
+    let shown = |entry: Entry| match entry.what {
+        Observation::Draft { text, .. } => Some(text),
+        _ => None,
+    };
+    sim.journal().into_iter().filter_map(shown).collect()
+}
+
+#[tokio::test]
+async fn in_a_direct_chat_drafts_are_previews_and_the_reply_a_message() {
+    let mut rig = Rig::ready().await;
+    assert_eq!(rig.draft("a/k", ANN, "**one**").await, None);
+    assert_eq!(rig.draft("a/k", ANN, "**one** two").await, None);
+    let reply = outbound(1, |it| {
+        it.draft_key = "a/k".into();
+        it.content.text = "**one** two three".into();
+    });
+    sent(rig.send(reply).await);
+    let sim = rig.end().await;
+    assert_eq!(drafts(&sim), ["one", "one two"]);
+    let texts: Vec<_> = sim.sent().into_iter().map(|it| it.text).collect();
+    assert_eq!(texts, ["one two three"]);
+}
+
+#[tokio::test]
+async fn where_there_are_no_previews_a_message_grows_into_the_reply() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    rig.sim.configure(|it| it.without_drafts = true);
+    for (n, chat) in [(1, GROUP), (2, ANN)] {
+        let key = format!("a/{n}");
+        let shown = rig.draft(&key, chat, "one").await.expect("a message shows it");
+        assert_eq!(rig.draft(&key, chat, "one two").await.as_ref(), Some(&shown));
+        let reply = outbound(n, |it| {
+            (it.chat_id, it.draft_key) = (chat.to_string(), key);
+            it.draft_id = Some(shown.clone());
+            it.content.text = "one two three".into();
+        });
+        assert_eq!(sent(rig.send(reply).await), [shown]);
+    }
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().len(), 2, "each is one message from the beginning");
+    let edits = sim.count(
+        |it| matches!(&it.what, Observation::Edited { text, .. } if text.ends_with("three")),
+    );
+    assert_eq!(edits, 2);
+}
+
+#[tokio::test]
+async fn a_draft_that_people_deleted_costs_no_words() {
+    let mut rig = Rig::ready().await;
+    rig.sim.configure(|it| it.without_drafts = true);
+    let shown = rig.draft("a/k", ANN, "one").await.unwrap();
+    rig.sim.delete_message(TOKEN, ANN, shown.parse().unwrap());
+    let reply =
+        |id| outbound(id, |it| (it.draft_key, it.draft_id) = ("a/k".into(), Some(shown.clone())));
+    let ids = sent(rig.send(reply(1)).await);
+    assert_ne!(ids, std::slice::from_ref(&shown));
+    // A later life knows of it what the supervisor kept.
+    let sim = rig.end().await;
+    let mut rig = Rig::on(sim, |_| {});
+    rig.until_ready().await;
+    sent(rig.send(reply(2)).await);
+    assert_eq!(rig.end().await.sent().len(), 3);
+}
+
+#[tokio::test]
+async fn a_draft_whose_answer_was_lost_is_not_shown_twice() {
+    let mut rig = Rig::ready().await;
+    rig.sim.configure(|it| it.without_drafts = true);
+    rig.sim.fault(Some("sendMessage"), Fault::LostAnswer, Some(1));
+    assert_eq!(rig.draft("a/k", ANN, "one").await, None);
+    assert_eq!(rig.draft("a/k", ANN, "one two").await, None);
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().len(), 1);
+}
+
+/// Drafts keep the pace, fall into no pause, and never make a reply wait.
+#[tokio::test]
+async fn drafts_keep_the_pace_of_their_chat() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    rig.sim.configure(|it| {
+        it.per_chat = Some(Duration::from_millis(2900));
+        it.retry_after_s = 1;
+    });
+    let shown = rig.draft("a/k", GROUP, "one").await.unwrap();
+    assert_eq!(rig.draft("a/k", GROUP, "one two").await, Some(shown));
+    let limited =
+        rig.sim.count(|it| matches!(it.what, Observation::Call { status: Some(429), .. }));
+    assert_eq!(limited, 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn people_see_that_an_agent_is_at_work() {
+    let rig = Rig::ready().await;
+    rig.sim.set_forum(TOKEN, GROUP, &[42]);
+    let busy = |on| Busy {
+        chat_id: GROUP.to_string(),
+        thread_id: Some("42".into()),
+        message_id: Some("1".into()),
+        on,
+    };
+    let shown = |it: &Entry| matches!(&it.what, Observation::Action { chat_id: GROUP, thread_id: Some(42), action } if action == "typing");
+    rig.ask.send(Ask::Busy(busy(true))).await.unwrap();
+    rig.sim.wait_count("a sign, and another", LONG, 2, shown).await;
+    rig.ask.send(Ask::Busy(busy(false))).await.unwrap();
+    rig.sim.set_mood(TOKEN, 55, Mood::Blocked);
+    rig.ask
+        .send(Ask::Busy(Busy { chat_id: "55".into(), thread_id: None, ..busy(true) }))
+        .await
+        .unwrap();
+    rig.sim.wait_count("a refusal", LONG, 1, |it| {
+        matches!(&it.what, Observation::Call { method, status: Some(403), .. } if method == "sendchataction")
+    })
+    .await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_file_is_fetched_and_its_address_asked_for_anew() {
+    let mut rig = Rig::ready().await;
+    rig.sim.add_file(TOKEN, "f1", b"hello".to_vec());
+    rig.sim.fault(Some("file"), refuse(404, "gone"), Some(1));
+    let named =
+        Part { name: Some("../a b.txt".into()), mime: Some("text/plain".into()), ..part("f1") };
+    let fetched = rig.fetch(named).await.unwrap();
+    assert_eq!((fetched.size, fetched.mime.as_deref()), (5, Some("text/plain")));
+    assert_eq!(std::fs::read(rig.files.path().join(&fetched.file)).unwrap(), b"hello");
+    let asked = rig.sim.count(|it| called(it, "getFile"));
+    assert_eq!(asked, 2);
+    let sim = rig.end().await;
+    assert!(sim.count(|it| matches!(it.what, Observation::Read { status: 200, .. })) == 1);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_had_says_why() {
+    let mut rig = Rig::ready().await;
+    assert!(rig.fetch(part("nobody")).await.unwrap_err().contains("wrong file_id"));
+    rig.sim.fault(Some("getFile"), refuse(400, "Bad Request: file is too big"), Some(1));
+    let large = Part { size: Some(1 << 19), ..part("f1") };
+    let why = rig.fetch(large).await.unwrap_err();
+    assert!(why.contains("20 MB") && why.contains("base_url"), "{why}");
+    rig.sim.add_file(TOKEN, "f2", vec![0; (1 << 20) + 1]);
+    assert!(rig.fetch(part("f2")).await.unwrap_err().contains("files.max_mib"));
+    let left: Vec<_> = std::fs::read_dir(rig.files.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    rig.sim.configure(|it| it.local_files = Some("/var/lib/bots".into()));
+    rig.sim.add_file(TOKEN, "f1", b"hello".to_vec());
+    assert!(rig.fetch(part("f1")).await.unwrap_err().contains("local_files"));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_server_of_ones_own_keeps_files_on_its_disk() {
+    let kept = tempfile::tempdir().unwrap();
+    let sim = Rig::sim().await;
+    let dir = kept.path().to_str().unwrap().to_owned();
+    sim.configure(|it| it.local_files = Some(dir));
+    let mut rig = Rig::on(sim, |it| it.local_files = Some(kept.path().to_owned()));
+    rig.until_ready().await;
+    std::fs::write(kept.path().join("f1"), b"hello").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", kept.path().join("f2")).unwrap();
+    rig.sim.add_file(TOKEN, "f1", b"hello".to_vec());
+    rig.sim.add_file(TOKEN, "f2", b"hello".to_vec());
+    let fetched = rig.fetch(part("f1")).await.unwrap();
+    assert_eq!(std::fs::read(rig.files.path().join(&fetched.file)).unwrap(), b"hello");
+    assert!(rig.fetch(part("f2")).await.unwrap_err().contains("not in local_files"));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_person_may_have_a_webhook_removed_and_what_waits_dropped() {
+    let sim = Rig::sim().await;
+    sim.set_webhook(TOKEN, "https://bot.example.org/secret/path");
+    sim.push_text(TOKEN, ANN, "waiting");
+    let mut rig = Rig::on(sim, |_| {});
+    rig.until_conflict().await;
+    let refused = rig.order(Order::DropPending).await.unwrap_err();
+    assert!(refused.contains("bot.example.org") && !refused.contains("secret"), "{refused}");
+    let told = rig.order(Order::DeleteWebhook).await.unwrap();
+    assert!(told.contains("bot.example.org") && told.contains("1 updates wait"), "{told}");
+    assert_eq!(accept(rig.heard().await).text, "waiting", "its updates stay");
+    assert_eq!(rig.order(Order::DeleteWebhook).await.unwrap(), "there is no webhook");
+    assert!(rig.order(Order::DropPending).await.unwrap().starts_with("dropped "));
+    assert_eq!(rig.sim.pending(TOKEN), 0);
+    rig.end().await;
+}
