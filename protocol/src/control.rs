@@ -341,6 +341,7 @@ impl Request {
             | Self::Send(_)
             | Self::AccessList
             | Self::Access(_)
+            | Self::Order(..)
             | Self::Token => false,
         }
     }

@@ -35,5 +35,9 @@ async fn one(shared: &Shared, fetches: &Semaphore, ask: Ask) {
             let result = fetch::fetch(shared, &wish).await;
             shared.report.tell(Note::Fetched(ticket, result)).await;
         }
+        Ask::Order(ticket, _) => {
+            let why = "Feishu keeps no queue that a person could change".to_owned();
+            shared.report.tell(Note::Ordered(ticket, Err(why))).await;
+        }
     }
 }

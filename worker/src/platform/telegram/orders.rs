@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Shared;
 use super::answer::Said;
-use crate::json::{number_of, text_of};
+use crate::json::{brief, number_of, text_of};
 
 /// Does it; for people, what was done or why not.
 pub(super) async fn perform(shared: &Shared, order: Order) -> Result<String, String> {
@@ -50,9 +50,9 @@ pub(super) async fn perform(shared: &Shared, order: Order) -> Result<String, Str
 }
 
 /// Where a webhook leads, as far as people need to know: its path may be a secret.
-pub(super) fn host(url: &str) -> &str {
+pub(super) fn host(url: &str) -> String {
     let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?']).next());
-    host.map(crate::json::brief).filter(|host| !host.is_empty()).unwrap_or("unknown")
+    host.filter(|host| !host.is_empty()).map_or_else(|| "unknown".to_owned(), brief)
 }
 
 fn done(said: Said) -> Result<serde_json::Value, String> {
