@@ -7,8 +7,8 @@ use protocol::event::{Abilities, Pause};
 use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Instance, Nonce, OutboundId, hex};
 use protocol::worker::{
-    Adapter, Configure, Exchange, ExecSettings, FromWorker, Heartbeat, LocalSettings, Outside,
-    RelaySettings, SocketSettings, ToWorker,
+    Adapter, Configure, Cursor, Exchange, ExecSettings, FromWorker, Heartbeat, LocalSettings,
+    Outside, RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -387,11 +387,7 @@ impl Gateway {
             FromWorker::Fetch { seq, fetch } => self.fetch(index, from.generation, seq, fetch),
             FromWorker::Fetched { ticket, result } => self.fetched(index, ticket, result),
             FromWorker::Ordered { ticket, result } => self.ordered(index, ticket, result),
-            FromWorker::Cursor(cursor) if newest => {
-                slot.cursor = Some(cursor.clone());
-                let instance = slot.name.clone();
-                self.store.submit(Op::SaveCursor { instance, cursor });
-            }
+            FromWorker::Cursor(cursor) => self.go_on_from(index, from.generation, cursor),
             FromWorker::HookDone { seq, told, failures } => {
                 self.hook_done(index, seq, told, failures);
             }
@@ -399,13 +395,22 @@ impl Gateway {
             FromWorker::Bye { .. }
             | FromWorker::Can(_)
             | FromWorker::Confined { .. }
-            | FromWorker::Cursor(_)
             | FromWorker::Draft(_)
             | FromWorker::Heartbeat(_)
             | FromWorker::Ready(_)
             | FromWorker::Outside(_)
             | FromWorker::Lease { .. }
             | FromWorker::Paused(_) => {}
+        }
+    }
+
+    /// What the next generation goes on from.
+    fn go_on_from(&mut self, index: usize, generation: Generation, cursor: Cursor) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.life.generation() == generation {
+            slot.cursor = Some(cursor.clone());
+            let instance = slot.name.clone();
+            self.store.submit(Op::SaveCursor { instance, cursor });
         }
     }
 
