@@ -390,6 +390,15 @@ impl Feishu {
         lines.len()
     }
 
+    /// Swallows whatever the present connections carry from now on, while new ones work; returns how many.
+    pub fn hold_connections(&self, scope: impl Into<Scope>) -> usize {
+        let lines = self.lines(&scope.into());
+        for line in &lines {
+            line.hold(true);
+        }
+        lines.len()
+    }
+
     /// Resets (RST) one long connection.
     pub fn reset_connection(&self, connection: u64) {
         if let Some(socket) = self.shared.state().sockets.get(&connection) {

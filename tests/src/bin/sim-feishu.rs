@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,17 +28,22 @@ Options:
 
 Stdout: one JSON object a line. The first is {"seen":"listening","base_url":...}; then every observation as it
 happens ("seen": discovery, handshake_refused, opened, closed, ping, pushed, missed, answered, unanswered, given_up,
-token, sent, deduplicated, call, violation), and for each command an answer with "did" or "error".
+token, sent, deduplicated, edited, recalled, reacted, unreacted, uploaded, downloaded, card, call, violation), and for each command an answer with "did" or "error".
 
 Stdin: one JSON object a line; "app" may be left out when there is only one.
   {"do":"push_text","chat":"oc_1","sender":"ou_1","text":"hello"}      add "group":true for a group
   {"do":"push_event","event":{...}}                                    an event of any kind, whole
   {"do":"push_event","event":{...},"parts":3}                          cut into frames, last part first
+  {"do":"burst","count":3000,"per_second":200}                         texts in a row; 0: all at once
   {"do":"replay","event_id":"..."}                                     the same under a new event id
   {"do":"event","event_id":"..."}                                      how far it has come
   {"do":"fault","fault":{"kind":"no_pongs"},"times":2}                 lie in wait; always without "times"
   {"do":"clear","id":1}                                                take back one fault; all without "id"
   {"do":"reset"} {"do":"drop"} {"do":"close","code":1001}              end connections: RST, FIN, close frame
+  {"do":"hold"}                                                        swallow what the present connections carry
+  {"do":"grant","scope":"im:resource","granted":false}                 take a scope from the app, or grant it
+  {"do":"put_resource","key":"img_1","kind":"image","text":"..."}      the bytes behind a key in a message
+  {"do":"shown","message_id":"om_1"}                                   what people see of a message by now
   {"do":"stop_listening"} {"do":"listen"}                              refuse TCP connections; accept them
   {"do":"revoke"}                                                      make the tokens of the app invalid
   {"do":"client_config","payload":"{\"PingInterval\":5}"}              push a configuration to the clients
@@ -47,7 +53,8 @@ Stdin: one JSON object a line; "app" may be left out when there is only one.
 Kinds of fault:
   black_hole {existing}, reset_new, discovery_status {status, body}, discovery_code {code, status, data}, discovery_hang,
   handshake_hang, handshake_refuse {status, handshake_status, autherrcode}, no_pongs, pong_payload {payload},
-  rest {route: token|send|reply|bot_info|other, trouble: html {status} | code {status, code} |
+  rest {route: token|send|reply|bot_info|edit|patch|recall|message|history|chat|react|unreact|reactions|image|file|
+    resource|card|card_content|card_settings|card_update|card_convert|card_by_token|other, trouble: html {status} | code {status, code} |
     rate_limit {reset_s, status} | lost_answer | lost_request | delay {ms} | hang}
 "#;
 
@@ -73,6 +80,27 @@ enum Command {
         app: Option<String>,
         event: Value,
         parts: Option<usize>,
+    },
+    Burst {
+        app: Option<String>,
+        count: u32,
+        per_second: u32,
+    },
+    Hold {
+        app: Option<String>,
+    },
+    Grant {
+        app: Option<String>,
+        scope: String,
+        granted: bool,
+    },
+    PutResource {
+        key: String,
+        kind: String,
+        text: String,
+    },
+    Shown {
+        message_id: String,
     },
     Replay {
         event_id: String,
@@ -222,6 +250,26 @@ impl Control {
                 self.push(app, message(&chat, &sender).text(&text).build(), None)
             }
             Command::PushEvent { app, event, parts } => self.push(app, event, parts),
+            Command::Burst { app, count, per_second } => {
+                let app = app.unwrap_or_else(|| self.first.clone());
+                tokio::spawn(burst(self.feishu.clone(), app, count, per_second));
+                json!({"did": "burst"})
+            }
+            Command::Hold { app } => {
+                json!({"did": "hold", "connections": self.feishu.hold_connections(scope(app))})
+            }
+            Command::Grant { app, scope, granted } => {
+                let app = app.unwrap_or_else(|| self.first.clone());
+                self.feishu.grant(&app, &scope, granted);
+                json!({"did": "grant"})
+            }
+            Command::PutResource { key, kind, text } => {
+                self.feishu.put_resource(&key, &kind, "text/plain", text.as_bytes());
+                json!({"did": "put_resource"})
+            }
+            Command::Shown { message_id } => {
+                json!({"did": "shown", "shown": self.feishu.shown(&message_id)})
+            }
             Command::Replay { event_id } => match self.events.get(&event_id) {
                 Some(earlier) => {
                     let handle = self.feishu.replay(earlier);
@@ -315,6 +363,20 @@ impl Control {
         });
         self.events.insert(handle.event_id().to_owned(), handle);
         answer
+    }
+}
+
+/// Pushes texts, so many a second, or all at once.
+async fn burst(feishu: Feishu, app: String, count: u32, per_second: u32) {
+    let pause = Duration::from_secs(1).checked_div(per_second);
+    let mut due = tokio::time::Instant::now();
+    for number in 0..count {
+        let chat = format!("oc_{}", number % 50);
+        feishu.push_text(&app, &chat, "ou_user", &format!("burst {number}"));
+        if let Some(pause) = pause {
+            due += pause;
+            tokio::time::sleep_until(due).await;
+        }
     }
 }
 
