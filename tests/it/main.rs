@@ -14,6 +14,7 @@ mod backup;
 mod bad_input;
 mod cli;
 mod exec_agent;
+mod feishu;
 mod gateway;
 mod hooks;
 mod isolation;

@@ -2,6 +2,7 @@
 
 mod beside;
 mod connection;
+mod fuzz;
 mod hearing;
 mod sending;
 mod showing;
