@@ -38,6 +38,17 @@ pub struct Configure {
     pub log: String,
     /// Where files are exchanged.
     pub exchange: Exchange,
+    /// How a platform is reached.
+    pub network: Network,
+}
+
+/// How the outside is reached.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Network {
+    /// `http://…` or `socks5://…`, with the name and the password that it wants. `None`: directly.
+    pub proxy: Option<Secret>,
+    /// Certificates that are trusted besides the system's, as PEM. Empty: none.
+    pub ca: String,
 }
 
 /// The directory in which files are exchanged.

@@ -109,6 +109,7 @@ fn configure(adapter: Adapter) -> ToWorker {
         grace_ms: 4000,
         log: "info".into(),
         exchange: Exchange { dir: "/x".into(), max_bytes: 1024 },
+        network: Network { proxy: Some(Secret::new("socks5://h")), ca: String::new() },
     }))
 }
 

@@ -8,13 +8,14 @@ mod block;
 mod hooks;
 mod instance;
 mod manners;
+mod network;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::Secret;
+use protocol::worker::{Network, Secret};
 
 pub use self::agent::{AgentKind, AgentSettings};
 use self::block::{Block, Place};
@@ -133,6 +134,9 @@ impl Config {
         let log = gateway.string("log").unwrap_or_else(|| "info".into());
         let stop = gateway.number("stop_s", 2..=3600).unwrap_or(STOP_S);
         let memory = gateway.number("memory_mb", 1..=1_048_576).unwrap_or(MEMORY_MB);
+        let network = network::network(&mut gateway, &place, secrets, &Network::default());
+        // A file that is missing is no reason to reach the outside another way than was wanted.
+        let network = network.map_err(|e| wrong(format!("[gateway] {e}")))?;
         let mut files = top.table("files");
         let max_mib = files.number("max_mib", 1..=4096).unwrap_or(FILE_MIB);
         let total_mib = files.number("total_mib", 1..=1_048_576).unwrap_or(FILES_MIB);
@@ -160,7 +164,7 @@ impl Config {
                 Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             reserved(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             names.insert(name);
-            instances.push(instance::platform(instance, block, &place, secrets));
+            instances.push(instance::platform(instance, block, &place, secrets, &network));
         }
         for (name, block) in agents {
             let instance =

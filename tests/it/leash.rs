@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::BytesMut;
 use protocol::hello::{BuildId, Hello, PREAMBLE_LEN, Preamble};
-use protocol::worker::{Adapter, Configure, Exchange, FromWorker, ToWorker};
+use protocol::worker::{Adapter, Configure, Exchange, FromWorker, Network, ToWorker};
 
 use crate::gateway::{PATIENCE, PROGRAM, stderr};
 
@@ -59,6 +59,7 @@ impl Orphan {
             grace_ms: 1000,
             log: "error".into(),
             exchange: Exchange { dir: "/x".into(), max_bytes: 0 },
+            network: Network::default(),
         };
         let mut frame = BytesMut::new();
         protocol::frame::encode(&ToWorker::Configure(Box::new(configure)), &mut frame).unwrap();

@@ -7,6 +7,7 @@ pub mod hermes;
 mod journal;
 mod listening;
 pub mod openai;
+pub mod proxy;
 pub mod telegram;
 pub mod torture;
 mod wire;

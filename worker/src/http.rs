@@ -1,8 +1,8 @@
 //! The one HTTP client of a worker, and the TLS settings that its sockets share.
 //!
 //! Every step has a limit: a call that never ends is how a gateway goes deaf while it looks alive.
-//! Redirects are not followed, because requests carry secrets; proxies are not used, because long
-//! connections could not follow; answers are read up to a bound. An error never names a URL, because
+//! Redirects are not followed, because requests carry secrets; a proxy is used where one is configured, and
+//! never one that the environment names; answers are read up to a bound. An error never names a URL, because
 //! some URLs are secrets themselves.
 
 use std::error::Error as _;
@@ -10,12 +10,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::worker::Network;
 use reqwest::header::HeaderMap;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 use url::Url;
 
 use crate::Error;
+use crate::proxy::Proxy;
 
 /// For the name, the connection and TLS together. A lost first packet is sent again after 1 s and 3 s;
 /// after that a new attempt is better than patience.
@@ -36,6 +40,7 @@ pub struct Http {
     client: reqwest::Client,
     fresh: reqwest::Client,
     tls: Arc<ClientConfig>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// An answer, whatever it says.
@@ -50,12 +55,22 @@ pub struct Answer {
 }
 
 impl Http {
+    /// A client for servers like the one at `base_url`, which are reached directly.
+    pub fn new(base_url: &str) -> Result<Self, Error> {
+        Self::over(base_url, &Network::default())
+    }
+
     /// A client for servers like the one at `base_url`. The system's certificates are only read if that
     /// one needs them.
-    pub fn new(base_url: &str) -> Result<Self, Error> {
+    pub fn over(base_url: &str, network: &Network) -> Result<Self, Error> {
         let config = |why: String| Error::Config { what: "prepare TLS".to_owned(), why };
-        let roots =
-            if base_url.starts_with("https:") { system_roots()? } else { RootCertStore::empty() };
+        let is_secure = base_url.starts_with("https:");
+        let roots = if is_secure { roots(&network.ca)? } else { RootCertStore::empty() };
+        let wrong_proxy = |why: String| Error::Config { what: "use the proxy".to_owned(), why };
+        let proxy = network.proxy.as_ref().map(|proxy| Proxy::read(proxy.expose()));
+        let proxy = proxy.transpose().map_err(wrong_proxy)?;
+        let for_calls = proxy.as_ref().map(Proxy::for_calls).transpose();
+        let for_calls = for_calls.map_err(|e| wrong_proxy(describe(&e)))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -73,11 +88,16 @@ impl Http {
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle)
                 .tcp_nodelay(true);
+            let builder = match &for_calls {
+                Some(proxy) => builder.proxy(proxy.clone()),
+                None => builder,
+            };
             #[cfg(target_os = "linux")]
             let builder = builder.tcp_user_timeout(UNCONFIRMED);
             builder.build().map_err(|e| config(describe(&e)))
         };
-        Ok(Self { client: client(IDLE_MAX)?, fresh: client(0)?, tls: Arc::new(tls) })
+        let (pooled, fresh) = (client(IDLE_MAX)?, client(0)?);
+        Ok(Self { client: pooled, fresh, tls: Arc::new(tls), proxy: proxy.map(Arc::new) })
     }
 
     /// For a request to fill in.
@@ -93,6 +113,11 @@ impl Http {
     /// For sockets that are no calls.
     pub fn tls(&self) -> Arc<ClientConfig> {
         self.tls.clone()
+    }
+
+    /// What sockets that are no calls have to go through.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_deref()
     }
 
     /// Makes a call. The error says what went wrong, without the URL.
@@ -215,13 +240,24 @@ impl Stream {
     }
 }
 
-fn system_roots() -> Result<RootCertStore, Error> {
+/// The system's certificates, and those in `ca`.
+fn roots(ca: &str) -> Result<RootCertStore, Error> {
+    let wrong = |why: String| Error::Config { what: "prepare TLS".to_owned(), why };
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
+    if added == 0 && ca.is_empty() {
         let why = "the system has no root certificates; install its ca-certificates package";
-        return Err(Error::Config { what: "prepare TLS".to_owned(), why: why.to_owned() });
+        return Err(wrong(why.to_owned()));
+    }
+    let mut own = 0;
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        let certificate = certificate.map_err(|e| wrong(format!("ca_file: {e}")))?;
+        roots.add(certificate).map_err(|e| wrong(format!("ca_file: {e}")))?;
+        own += 1;
+    }
+    if own == 0 && !ca.is_empty() {
+        return Err(wrong("ca_file has no certificate in PEM".to_owned()));
     }
     Ok(roots)
 }
@@ -257,6 +293,21 @@ mod tests {
             assert!(matches!(base_url(setting), Err(Error::Config { .. })), "{setting}");
         }
         assert_eq!(base_url("https://x/").unwrap(), "https://x");
+    }
+
+    #[test]
+    fn a_certificate_or_a_proxy_of_no_use_is_a_mistake_in_the_settings() {
+        let over = |proxy: Option<&str>, ca: &str| {
+            let proxy = proxy.map(protocol::worker::Secret::new);
+            Http::over("https://x", &Network { proxy, ca: ca.to_owned() })
+        };
+        let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (proxy, ca) in [(None, "nothing"), (None, torn), (Some("ftp://x"), ""), (Some("x"), "")]
+        {
+            assert!(matches!(over(proxy, ca), Err(Error::Config { .. })), "{proxy:?} {ca}");
+        }
+        let Err(error) = over(Some("ftp://ann:secret@x"), "") else { panic!() };
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod json;
 pub mod listener;
 pub mod parent;
 pub mod platform;
+pub mod proxy;
 mod pump;
 mod scrub;
 pub mod service;

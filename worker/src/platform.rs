@@ -12,7 +12,7 @@ pub mod telegram;
 use protocol::content::{Busy, Draft, Fetch, Fetched};
 use protocol::event::{Inbound, Outbound, Outcome};
 use protocol::id::OutboundId;
-use protocol::worker::{Cursor, Order, Outside, Ready, Verdict};
+use protocol::worker::{Cursor, Network, Order, Outside, Ready, Verdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,8 @@ pub struct Context {
     pub asks: mpsc::Receiver<Ask>,
     /// Where files are.
     pub exchange: Exchange,
+    /// How the platform is reached.
+    pub network: Network,
     /// Takes everything else.
     pub report: Report,
     /// Cancelled when the adapter must finish what is under way and return.

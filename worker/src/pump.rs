@@ -125,6 +125,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         outbound: outgoing,
         asks,
         exchange: exchange.clone(),
+        network: configure.network,
         report: platform::Report::new(note.clone()),
         stop: stop.clone(),
         cursor: configure.cursor,

@@ -93,7 +93,7 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                 hooks.settings.dir.as_ref().map(|dir| format!(", hooks in {}", dir.display()));
             format!("tells {programs} programs{}", dir.unwrap_or_default())
         }
-        Ok(Body::Platform { settings, access, agent, manners, .. }) => {
+        Ok(Body::Platform { settings, access, agent, manners, network, .. }) => {
             let what = match settings {
                 PlatformSettings::Local => "the terminal".to_owned(),
                 PlatformSettings::Feishu(settings) => {
@@ -104,7 +104,8 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                     format!("a bot at {}, {}", settings.base_url, hears(access))
                 }
             };
-            let what = format!("{what}{}", handled(manners));
+            let way = if network.proxy.is_some() { ", through a proxy" } else { "" };
+            let what = format!("{what}{way}{}", handled(manners));
             match agent {
                 Some(agent) => format!("{what}; {}heard by {agent}", routed(manners)),
                 None => format!("{what}; no agent is configured, events wait"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::{
-    FeishuSettings, OtherWebhook, Secret, TelegramSettings, TelegramWebhook, Unanswered,
+    FeishuSettings, Network, OtherWebhook, Secret, TelegramSettings, TelegramWebhook, Unanswered,
 };
 
 use super::Surroundings;
@@ -13,6 +13,7 @@ use super::agent::{AgentKind, AgentSettings};
 use super::block::{Block, Place};
 use super::hooks::Hooks;
 use super::manners::{self, Manners};
+use super::network;
 use crate::exit::Code;
 use crate::policy::absence::Away;
 use crate::policy::access::{Access, Direct, GroupRule, Groups};
@@ -95,6 +96,8 @@ pub enum Body {
         agent: Option<Instance>,
         /// How its conversations are handled.
         manners: Manners,
+        /// How it is reached.
+        network: Network,
     },
     /// An agent.
     Agent {
@@ -188,6 +191,7 @@ pub(super) fn platform(
     mut block: Block,
     place: &Place,
     secrets: &dyn Surroundings,
+    network: &Network,
 ) -> Spec {
     const KINDS: [(&str, PlatformKind); 3] = [
         ("local", PlatformKind::Local),
@@ -199,6 +203,14 @@ pub(super) fn platform(
     let inbox = inbox(&mut block);
     let manners = manners::manners(&mut block);
     let mut missing = None;
+    let network = match kind {
+        // It reaches nothing outside.
+        None | Some(PlatformKind::Local) => Network::default(),
+        Some(_) => network::network(&mut block, place, secrets, network).unwrap_or_else(|reason| {
+            missing = Some(reason);
+            Network::default()
+        }),
+    };
     let parts = kind.and_then(|kind| {
         Some(match kind {
             PlatformKind::Local => {
@@ -263,7 +275,7 @@ pub(super) fn platform(
     let trouble = finish(block, kind.is_none(), missing);
     let body = match (trouble, parts) {
         (None, Some((settings, access))) => {
-            Ok(Body::Platform { settings, access, inbox, agent, manners })
+            Ok(Body::Platform { settings, access, inbox, agent, manners, network })
         }
         (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
     };

@@ -196,3 +196,45 @@ fn ids_that_are_numbers_need_no_quotes() {
     assert_eq!(settings.unanswered, protocol::worker::Unanswered::Report);
     assert!(trouble(&block.replace("[7, ", "[7.5, ")).contains("must be a list of texts"));
 }
+
+#[test]
+fn a_proxy_is_everybodys_unless_a_platform_has_its_own() {
+    let text = "[gateway]\nproxy = \"http://p:1\"\n[agent.echo]\n\
+        [platform.feishu]\napp_id = \"cli_1\"\napp_secret_env = \"S\"\n\
+        [platform.other]\nkind = \"feishu\"\napp_id = \"cli_2\"\napp_secret_env = \"S\"\nproxy = \"none\"\n\
+        [platform.third]\nkind = \"feishu\"\napp_id = \"cli_3\"\napp_secret_env = \"S\"\nproxy_env = \"P\"\nca_file = \"ca\"\n";
+    let config = Config::parse(text, None, &Found).unwrap();
+    let network = |name: &str| {
+        let spec = config.instances.iter().find(|spec| spec.name.as_str() == name).unwrap();
+        let Ok(instance::Body::Platform { network, .. }) = &spec.body else { panic!("{spec:?}") };
+        (network.proxy.as_ref().map(|it| it.expose().to_owned()), network.ca.is_empty())
+    };
+    assert_eq!(network("feishu"), (Some("http://p:1".to_owned()), true));
+    assert_eq!(network("other"), (None, true));
+    assert_eq!(network("third"), (Some("socks5://u:w@p:2".to_owned()), false));
+    for wrong in ["http://u:w@p:1", "ftp://p", "p:1"] {
+        let text = format!("[gateway]\nproxy = \"{wrong}\"\n");
+        let told = Config::parse(&text, None, &Found).unwrap_err().to_string();
+        assert!(told.contains("proxy") && !told.contains(":w@"), "{told}");
+    }
+}
+
+struct Found;
+
+impl Surroundings for Found {
+    fn file(&self, _: &Path) -> Result<Secret, String> {
+        Ok(Secret::new("-----BEGIN CERTIFICATE-----"))
+    }
+
+    fn variable(&self, name: &str) -> Result<Secret, String> {
+        Ok(Secret::new(if name == "P" { "socks5://u:w@p:2" } else { "secret" }))
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn credentials(&self) -> Option<PathBuf> {
+        None
+    }
+}

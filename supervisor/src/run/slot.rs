@@ -8,7 +8,7 @@ use protocol::control::{BusyCounts, ExitStatus};
 use protocol::event::Abilities;
 use protocol::hook::HookEvent;
 use protocol::id::{EventId, Generation, Instance, Lane, Nonce};
-use protocol::worker::{Cursor, Heartbeat, HooksSettings, Outside};
+use protocol::worker::{Cursor, Heartbeat, HooksSettings, Network, Outside};
 
 use crate::clock;
 use crate::config::{AgentSettings, Body, Inbox, Kind, Manners, PlatformSettings, Spec, Trouble};
@@ -130,6 +130,7 @@ pub(super) enum Desk {
 #[derive(Debug)]
 pub(super) struct PlatformDesk {
     pub(super) settings: PlatformSettings,
+    pub(super) network: Network,
     pub(super) access: Access,
     pub(super) grants: Grants,
     pub(super) pairing: Pairing,
@@ -374,9 +375,10 @@ impl Slot {
 impl Desk {
     fn new(spec: &Spec) -> Self {
         match &spec.body {
-            Ok(Body::Platform { settings, access, inbox, agent, manners }) => {
+            Ok(Body::Platform { settings, access, inbox, agent, manners, network }) => {
                 Self::Platform(Box::new(PlatformDesk {
                     settings: settings.clone(),
+                    network: network.clone(),
                     access: access.clone(),
                     grants: Grants::default(),
                     pairing: Pairing::default(),

@@ -8,7 +8,7 @@ use protocol::hello::{Hello, Leash};
 use protocol::id::{Generation, Instance, Nonce, OutboundId, hex};
 use protocol::worker::{
     Adapter, Configure, Cursor, Exchange, ExecSettings, FromWorker, Heartbeat, LocalSettings,
-    Outside, RelaySettings, SocketSettings, ToWorker,
+    Network, Outside, RelaySettings, SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -246,6 +246,10 @@ impl Gateway {
             grace_ms: millis(WORKER_GRACE),
             log: self.log.clone(),
             exchange: Exchange { dir: self.paths.exchange(), max_bytes: self.files.max_bytes },
+            network: match &slot.desk {
+                Desk::Platform(desk) => desk.network.clone(),
+                Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => Network::default(),
+            },
         };
         handle.send(ToWorker::Configure(Box::new(configure)));
         slot.link = Some(Link { generation: hello.generation, handle, unanswered: 0 });

@@ -99,7 +99,7 @@ impl Platform for Feishu {
     async fn run(self, context: Context) -> Result<(), Error> {
         let base_url = http::base_url(&self.settings.base_url)?;
         let settings = FeishuSettings { base_url, ..self.settings };
-        let http = Http::new(&settings.base_url)?;
+        let http = Http::over(&settings.base_url, &context.network)?;
         let shared = Shared {
             limits: self.limits,
             api: Api::new(http, settings),

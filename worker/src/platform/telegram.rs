@@ -71,7 +71,8 @@ impl Platform for Telegram {
         let base_url = crate::http::base_url(&self.settings.base_url)?;
         let (press, pressed) = mpsc::channel(PRESSED);
         let shared = Shared {
-            api: Api::new(TelegramSettings { base_url, ..self.settings })?,
+            api: Api::new(TelegramSettings { base_url, ..self.settings })?
+                .over(&context.network)?,
             events: context.events,
             report: context.report,
             stop: context.stop.child_token(),

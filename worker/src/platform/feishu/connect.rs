@@ -55,9 +55,20 @@ pub(super) async fn connect(
 }
 
 async fn open(http: &Http, endpoint: &Endpoint) -> Result<Connection, Failure> {
-    let tcp = match tokio::time::timeout(TCP_LIMIT, dial(endpoint)).await {
-        Ok(done) => done.map_err(|e| Failure::outage(format!("open the connection: {e}")))?,
+    let failed = |e: io::Error| Failure::outage(format!("open the connection: {e}"));
+    let no_host = || io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host");
+    let host = endpoint.url.host_str().ok_or_else(no_host).map_err(failed)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = endpoint.url.port_or_known_default().unwrap_or(443);
+    let proxy = http.proxy();
+    let first = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
+    let tcp = match tokio::time::timeout(TCP_LIMIT, dial(first.0, first.1)).await {
+        Ok(done) => done.map_err(failed)?,
         Err(_) => return Err(Failure::outage("open the connection: no TCP answer in time")),
+    };
+    let tcp = match proxy {
+        Some(proxy) => proxy.tunnel(tcp, host, port).await.map_err(failed)?,
+        None => tcp,
     };
     let arrived = Arrived::default();
     let tcp = Counted { tcp, arrived: arrived.clone() };
@@ -77,11 +88,7 @@ async fn open(http: &Http, endpoint: &Endpoint) -> Result<Connection, Failure> {
 }
 
 /// The first of the host's addresses that answers.
-async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
-    let no_host = || io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host");
-    let host = endpoint.url.host_str().ok_or_else(no_host)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = endpoint.url.port_or_known_default().unwrap_or(443);
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
     let mut attempts: FuturesUnordered<_> = (0..ADDRESSES_MAX)
         .zip(addresses)

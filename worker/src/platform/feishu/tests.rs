@@ -13,10 +13,11 @@ use ::tests::feishu::{
     ClientConfig, Ending, Entry, Fault, Feishu as Sim, Message, Observation, Push, Route, Schedule,
     Scope, SentMessage, Times, Trouble, card_action, event, menu, message_read, reaction, recalled,
 };
+use ::tests::proxy::Proxy;
 use protocol::content::{Act, Busy, Button, Content, Draft, Fetch, File, FileKind, Press};
 use protocol::event::{ChatType, InboundKind, Mention, Outbound, Outcome, Part};
 use protocol::id::{EventId, Instance, Lane, OutboundId};
-use protocol::worker::{FeishuSettings, Outside, Secret, Verdict};
+use protocol::worker::{FeishuSettings, Network, Outside, Secret, Verdict};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,6 +66,10 @@ impl Rig {
     }
 
     fn on(sim: Sim) -> Self {
+        Self::over(sim, &Network::default())
+    }
+
+    fn over(sim: Sim, network: &Network) -> Self {
         let (submit, events) = mpsc::channel(64);
         let (note, notes) = mpsc::channel(256);
         let (outbound, outgoing) = mpsc::channel(64);
@@ -85,6 +90,7 @@ impl Rig {
                 dir: files.path().to_owned(),
                 max_bytes: 1 << 20,
             }),
+            network: network.clone(),
             report: Report::new(note),
             stop: stop.clone(),
             cursor: None,

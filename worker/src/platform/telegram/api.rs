@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use protocol::worker::TelegramSettings;
+use protocol::worker::{Network, TelegramSettings};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use url::Url;
@@ -94,6 +94,11 @@ impl Api {
             return Err(Error::Credentials { what: "use the token".to_owned(), why });
         }
         Ok(Self { http: Http::new(&settings.base_url)?, settings })
+    }
+
+    /// The same, reached in this way.
+    pub(super) fn over(self, network: &Network) -> Result<Self, Error> {
+        Ok(Self { http: Http::over(&self.settings.base_url, network)?, ..self })
     }
 
     pub(super) fn settings(&self) -> &TelegramSettings {

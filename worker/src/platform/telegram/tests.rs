@@ -81,6 +81,7 @@ impl Rig {
                 dir: files.path().to_owned(),
                 max_bytes: 1 << 20,
             }),
+            network: protocol::worker::Network::default(),
             report: Report::new(note),
             stop: stop.clone(),
             cursor,

@@ -195,3 +195,41 @@ fn no_setting_shows_its_secret() {
     };
     assert!(!format!("{:?}", Feishu::new(settings)).contains("hidden"));
 }
+
+fn through(url: &str) -> Network {
+    Network { proxy: Some(Secret::new(url)), ca: String::new() }
+}
+
+/// Discovery, calls and the long connection, and nothing beside the proxy.
+#[tokio::test]
+async fn everything_goes_through_the_proxy() {
+    for (scheme, named) in [("http", false), ("http", true), ("socks5", false), ("socks5", true)] {
+        let proxy = Proxy::start(named.then_some(("ann", "p@ss"))).await;
+        let at = if named { "ann:p%40ss@" } else { "" };
+        let mut rig =
+            Rig::over(Rig::sim().await, &through(&format!("{scheme}://{at}{}", proxy.addr())));
+        rig.until_ready().await;
+        let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
+        accept(rig.heard().await);
+        event.acked_within(LONG).await;
+        sent(rig.send(outbound(1, |_| {})).await);
+        let target = rig.sim.addr().to_string();
+        let led = proxy.led();
+        assert!(led.len() >= 2 && led.iter().all(|it| it.ends_with(&target)), "{led:?}");
+        let long = if scheme == "http" { "CONNECT" } else { "SOCKS" };
+        assert!(led.iter().any(|it| it.starts_with(long)), "{led:?}");
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_told_of_without_its_password() {
+    for scheme in ["http", "socks5"] {
+        let proxy = Proxy::start(Some(("ann", "right"))).await;
+        let url = format!("{scheme}://ann:wrong-word@{}", proxy.addr());
+        let mut rig = Rig::over(Rig::sim().await, &through(&url));
+        let (reason, _) = rig.until_down().await;
+        assert!(!reason.contains("wrong-word"), "{reason}");
+        rig.end().await;
+    }
+}
