@@ -238,6 +238,7 @@ struct Control {
 
 impl Control {
     /// Carries out one line and says what came of it.
+    #[expect(clippy::too_many_lines, reason = "one of each kind")]
     async fn obey(&mut self, line: &str) -> Value {
         let command = match serde_json::from_str(line) {
             Ok(command) => command,
