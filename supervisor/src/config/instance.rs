@@ -97,7 +97,7 @@ pub enum Body {
         /// How its conversations are handled.
         manners: Manners,
         /// How it is reached.
-        network: Network,
+        network: Box<Network>,
     },
     /// An agent.
     Agent {
@@ -275,6 +275,7 @@ pub(super) fn platform(
     let trouble = finish(block, kind.is_none(), missing);
     let body = match (trouble, parts) {
         (None, Some((settings, access))) => {
+            let network = Box::new(network);
             Ok(Body::Platform { settings, access, inbox, agent, manners, network })
         }
         (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),

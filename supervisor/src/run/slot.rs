@@ -378,7 +378,7 @@ impl Desk {
             Ok(Body::Platform { settings, access, inbox, agent, manners, network }) => {
                 Self::Platform(Box::new(PlatformDesk {
                     settings: settings.clone(),
-                    network: network.clone(),
+                    network: network.as_ref().clone(),
                     access: access.clone(),
                     grants: Grants::default(),
                     pairing: Pairing::default(),

@@ -125,9 +125,10 @@ impl Chaos {
             self.spoil(&mut content);
         }
         let chat = format!("oc_{}", self.0.u8(..20));
-        let message = match self.0.bool() {
-            true => Message::direct(&chat, "ou_ann"),
-            false => Message::group(&chat, "ou_ann").mention("@_user_1", "ou_bot", "Bot"),
+        let message = if self.0.bool() {
+            Message::direct(&chat, "ou_ann")
+        } else {
+            Message::group(&chat, "ou_ann").mention("@_user_1", "ou_bot", "Bot")
         };
         let mut whole = message.content(kind, &content).build();
         match self.0.u8(..10) {
