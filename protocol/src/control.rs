@@ -68,6 +68,30 @@ pub enum Request {
     Token,
     /// `telegram.delete_webhook` and `telegram.drop_pending`: [`Ordered`].
     Order(Order, String),
+    /// `upgrade`: answered only if it fails. If not, the connection ends, and `status` tells
+    /// [`Status::upgraded`].
+    Upgrade(Upgrade),
+}
+
+/// Parameters of `upgrade`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upgrade {
+    /// The program to become, absolute.
+    pub program: std::path::PathBuf,
+    /// How long to wait for what is under way, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// The last time that the supervisor became another program.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// The version before.
+    pub from: String,
+    /// How long no link was read, in milliseconds.
+    pub pause_ms: u64,
 }
 
 /// What a request carries that may look and no more. It stays the same as long as the store does.
@@ -342,7 +366,8 @@ impl Request {
             | Self::AccessList
             | Self::Access(_)
             | Self::Order(..)
-            | Self::Token => false,
+            | Self::Token
+            | Self::Upgrade(_) => false,
         }
     }
 
@@ -379,6 +404,7 @@ impl Request {
                 };
                 (method, serde_json::json!({ "instance": instance }))
             }
+            Self::Upgrade(upgrade) => ("upgrade", json(upgrade)),
         };
         serde_json::json!({ "id": id, "method": method, "params": params }).to_string()
     }
@@ -422,6 +448,13 @@ impl Request {
             "token" => Self::Token,
             "telegram.delete_webhook" => Self::Order(Order::DeleteWebhook, target(params)?),
             "telegram.drop_pending" => Self::Order(Order::DropPending, target(params)?),
+            "upgrade" => {
+                let upgrade: Upgrade = read(params)?;
+                if !upgrade.program.is_absolute() {
+                    return Err(incomplete("program (an absolute path)"));
+                }
+                Self::Upgrade(upgrade)
+            }
             other => {
                 return Err(Refusal {
                     code: 64,
@@ -560,6 +593,9 @@ pub struct Status {
     pub version: String,
     /// When it started, in Unix milliseconds.
     pub started_ms: i64,
+    /// The last time that it became another program, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgraded: Option<Upgraded>,
     /// Its state directory.
     pub state_dir: String,
     /// Its configuration file; none: the built-in default.

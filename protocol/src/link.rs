@@ -26,6 +26,16 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         Self { stream, buffer: BytesMut::new() }
     }
 
+    /// Goes on with a stream of which `read` was read before.
+    pub fn resumed(stream: R, read: &[u8]) -> Self {
+        Self { stream, buffer: BytesMut::from(read) }
+    }
+
+    /// What was read and is no whole frame yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// The next frame; `None` once the other side has closed between two frames.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         loop {

@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// Ask and command the running supervisor
     #[command(subcommand)]
     Ctl(Ctl),
+    /// Whether this program could take over from a supervisor that runs; asked by that one only
+    #[command(hide = true)]
+    UpgradeCheck,
     /// One instance; started by the supervisor only
     #[command(hide = true)]
     Worker {
@@ -145,6 +148,9 @@ pub(crate) struct Supervise {
     /// Leave when standard input ends
     #[arg(long, hide = true)]
     pub(crate) leash: bool,
+    /// Go on with what another program has begun in this process
+    #[arg(long, hide = true, value_name = "FD")]
+    pub(crate) resume: Option<i32>,
 }
 
 /// Options of `chat` and `try`.
@@ -177,6 +183,20 @@ pub(crate) enum Ctl {
         hermes-gw ctl kill               the supervisor drains and leaves\n  \
         hermes-gw ctl kill --force       at once, also a supervisor that hangs or is stopped")]
     Kill(Force),
+    /// Become this program, without ending anything: same process, same workers, same connections
+    #[command(
+        after_help = "Examples:\n  hermes-gw ctl upgrade                    after a new file was installed\n  \
+        hermes-gw ctl upgrade --program ./hermes-gw\n\n\
+        The other program is asked first whether it can take over; if not, nothing changes."
+    )]
+    Upgrade {
+        /// Another program than the one that runs this command
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// How long to wait for what is on its way to platforms
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+        timeout: Duration,
+    },
     /// Read the configuration anew; only instances whose block has changed are started anew
     Reload,
     /// Print what changes, as it changes, one JSON object a line

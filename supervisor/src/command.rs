@@ -8,6 +8,7 @@ mod force;
 pub(crate) mod hooks;
 mod supervise;
 mod trial;
+mod upgrade;
 
 use std::io::{IsTerminal, Write};
 
@@ -36,6 +37,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::AgentTest { command } => agent_test::run(&command),
         Command::Hooks(what) => hooks::run(&common, &what),
         Command::Ctl(ctl) => ctl::run(&common, ctl),
+        Command::UpgradeCheck => {
+            upgrade::check(&common);
+            Ok(())
+        }
         Command::Worker { .. } => Ok(worker::run(build(), init_log)?),
     }
 }

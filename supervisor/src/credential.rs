@@ -9,6 +9,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::Hasher;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,16 @@ impl Credential {
             }
         }
         if files.is_empty() { Err(Refused::Io(why)) } else { Ok(Self { files }) }
+    }
+
+    /// The locks that a supervisor before us, in this same process, has taken.
+    pub fn resumed(files: Vec<OwnedFd>) -> Self {
+        Self { files: files.into_iter().map(File::from).collect() }
+    }
+
+    /// What holds them.
+    pub fn held(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.files.iter().map(AsFd::as_fd)
     }
 
     /// For the worker to inherit.

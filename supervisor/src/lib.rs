@@ -23,5 +23,6 @@ pub mod socket;
 pub mod starts;
 pub mod store;
 pub mod text;
+pub mod upgrade;
 
 pub use error::Error;

@@ -4,6 +4,7 @@
 //! link. Frames go to the run loop in order and end with one [`Input::LinkDown`]; what the run loop
 //! sends back waits in a bounded queue, which it never waits for.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -14,12 +15,12 @@ use protocol::link::{self, Receiver, Sender};
 use protocol::secret;
 use protocol::worker::{FromWorker, ToWorker};
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use crate::socket::{Peer, Stream};
+use crate::socket::{self, Peer, Stream};
 
 /// From the connection to its first meaning.
 const OPENING: Duration = Duration::from_secs(5);
@@ -60,6 +61,23 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// A worker's link is read no more, as [`Handle::pause`] asked, and everything that was read has
+    /// been told.
+    LinkPaused {
+        /// Which worker.
+        from: Who,
+        /// What was read and is no whole frame yet.
+        rest: Vec<u8>,
+        /// The connection.
+        connection: OwnedFd,
+    },
+    /// A paused link, whose handles are gone, has written what it had to.
+    LinkFlushed {
+        /// Which worker.
+        from: Who,
+        /// All of it.
+        all: bool,
+    },
     /// A tool asks.
     Request {
         /// What.
@@ -87,6 +105,7 @@ pub struct Who {
 pub struct Handle {
     frames: mpsc::Sender<ToWorker>,
     cut: CancellationToken,
+    pause: CancellationToken,
 }
 
 impl Handle {
@@ -100,6 +119,12 @@ impl Handle {
     /// Ends the link.
     pub fn cut(&self) {
         self.cut.cancel();
+    }
+
+    /// Reads nothing more, and ends the link's tasks once all handles are gone and everything is written;
+    /// the connection stays. See [`Input::LinkPaused`] and [`Input::LinkFlushed`].
+    pub fn pause(&self) {
+        self.pause.cancel();
     }
 }
 
@@ -189,15 +214,14 @@ async fn worker(
         link::read_preamble(&mut stream, &[FIRST_BYTE]).await
     };
     tokio::time::timeout(OPENING, preamble).await.map_err(timed_out)??;
+    let connection = socket::spare(&stream).map_err(protocol::Error::Io)?;
     let (receive, send) = tokio::io::split(stream);
     let mut receiver = Receiver::new(receive);
     let hello =
         tokio::time::timeout(OPENING, receiver.next::<Hello>()).await.map_err(timed_out)??;
     let Some(hello) = hello else { return Ok(()) };
     let from = Who { instance: hello.instance.clone(), generation: hello.generation };
-    let (frames, outgoing) = mpsc::channel(QUEUE);
-    let cut = CancellationToken::new();
-    let handle = Handle { frames, cut: cut.clone() };
+    let (handle, ends) = Handle::new();
     let (welcome, welcomed) = oneshot::channel();
     if inputs.send(Input::Hello { hello, peer, handle, welcome }).await.is_err() {
         return Ok(());
@@ -205,49 +229,112 @@ async fn worker(
     if welcomed.await.is_err() {
         return Ok(());
     }
-    let writing = tokio::spawn(write(send, outgoing, cut.clone()));
-    let why = read(receiver, &from, &inputs, &cut).await;
-    cut.cancel();
-    let _ = writing.await;
-    let _ = inputs.send(Input::LinkDown { from, why }).await;
+    converse(receiver, send, connection, ends, from, inputs).await;
     Ok(())
 }
 
+/// Goes on with a link that was paused, perhaps by a supervisor before us in this same process.
+pub fn resume(
+    connection: OwnedFd,
+    rest: &[u8],
+    from: Who,
+    inputs: mpsc::Sender<Input>,
+) -> std::io::Result<(Handle, impl Future<Output = ()> + use<>)> {
+    let spare = connection.try_clone()?;
+    let (receive, send) = tokio::io::split(socket::stream(connection)?);
+    let receiver = Receiver::resumed(receive, rest);
+    let (handle, ends) = Handle::new();
+    Ok((handle, converse(receiver, send, spare, ends, from, inputs)))
+}
+
+/// The link's own ends of a [`Handle`].
+struct Ends {
+    outgoing: mpsc::Receiver<ToWorker>,
+    cut: CancellationToken,
+    pause: CancellationToken,
+}
+
+impl Handle {
+    fn new() -> (Self, Ends) {
+        let (frames, outgoing) = mpsc::channel(QUEUE);
+        let (cut, pause) = (CancellationToken::new(), CancellationToken::new());
+        let ends = Ends { outgoing, cut: cut.clone(), pause: pause.clone() };
+        (Self { frames, cut, pause }, ends)
+    }
+}
+
+async fn converse(
+    mut receiver: Receiver<ReadHalf<Stream>>,
+    send: WriteHalf<Stream>,
+    connection: OwnedFd,
+    ends: Ends,
+    from: Who,
+    inputs: mpsc::Sender<Input>,
+) {
+    let Ends { outgoing, cut, pause } = ends;
+    let writing = tokio::spawn(write(send, outgoing, cut.clone()));
+    match read(&mut receiver, &from, &inputs, &cut, &pause).await {
+        Over::Down(why) => {
+            cut.cancel();
+            let _ = writing.await;
+            let _ = inputs.send(Input::LinkDown { from, why }).await;
+        }
+        Over::Paused => {
+            let rest = receiver.rest().to_vec();
+            let paused = Input::LinkPaused { from: from.clone(), rest, connection };
+            let _ = inputs.send(paused).await;
+            let all = writing.await.unwrap_or(false);
+            let _ = inputs.send(Input::LinkFlushed { from, all }).await;
+        }
+    }
+}
+
+/// Why a link is read no more.
+enum Over {
+    /// It is over.
+    Down(String),
+    /// Somebody else goes on.
+    Paused,
+}
+
 async fn read<R: AsyncRead + Unpin>(
-    mut receiver: Receiver<R>,
+    receiver: &mut Receiver<R>,
     from: &Who,
     inputs: &mpsc::Sender<Input>,
     cut: &CancellationToken,
-) -> String {
+    pause: &CancellationToken,
+) -> Over {
     loop {
         let frame = tokio::select! {
-            () = cut.cancelled() => return "cut by the supervisor".into(),
+            () = cut.cancelled() => return Over::Down("cut by the supervisor".into()),
+            () = pause.cancelled() => return Over::Paused,
             frame = receiver.next() => frame,
         };
         match frame {
             Ok(Some(frame)) => {
                 if inputs.send(Input::Frame { from: from.clone(), frame }).await.is_err() {
-                    return "the supervisor ends".into();
+                    return Over::Down("the supervisor ends".into());
                 }
             }
-            Ok(None) => return "closed".into(),
-            Err(e) => return e.to_string(),
+            Ok(None) => return Over::Down("closed".into()),
+            Err(e) => return Over::Down(e.to_string()),
         }
     }
 }
 
+/// Whether everything was written, and nobody has more.
 async fn write(
     send: WriteHalf<Stream>,
     mut outgoing: mpsc::Receiver<ToWorker>,
     cut: CancellationToken,
-) {
+) -> bool {
     let mut sender = Sender::new(send);
     loop {
         let first = tokio::select! {
             () = cut.cancelled() => break,
             first = outgoing.recv() => first,
         };
-        let Some(first) = first else { break };
+        let Some(first) = first else { return true };
         let mut fed = sender.feed(&first);
         for _ in 0..64 {
             let Ok(next) = outgoing.try_recv() else { break };
@@ -277,6 +364,7 @@ async fn write(
         }
     }
     cut.cancel();
+    false
 }
 
 async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>) {

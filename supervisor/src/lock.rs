@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -87,6 +88,16 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(Refused::Held(holder(path).map(Box::new))),
             Err(TryLockError::Error(e)) => Err(Refused::Io(e)),
         }
+    }
+
+    /// The lock that a supervisor before us, in this same process, has taken.
+    pub fn resumed(file: OwnedFd) -> Self {
+        Self { file: File::from(file) }
+    }
+
+    /// What holds it.
+    pub fn held(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Says in the file that the holder leaves now.

@@ -18,6 +18,7 @@ mod slot;
 mod steward;
 mod talk;
 mod tickets;
+mod upgrade;
 mod within;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use protocol::hello::BuildId;
 use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use self::beside::Wishes;
 use self::control::Waiter;
@@ -37,6 +39,7 @@ pub use self::reload::Reader;
 use self::reload::Reload;
 use self::slot::{Desk, Slot};
 use self::tickets::{Pending, Tickets};
+use self::upgrade::{Adopted, Upgrade};
 use self::within::Queued;
 use crate::clock;
 use crate::config::{Config, Files};
@@ -61,6 +64,7 @@ use crate::process::{kin, reap};
 use crate::socket::Socket;
 use crate::starts::Starts;
 use crate::store::{Done, Opened, Store};
+use crate::upgrade::State;
 
 /// What is left of the service manager's limit when we have left.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
@@ -120,6 +124,7 @@ pub struct Gateway {
     /// A stranger told us to leave, so whoever manages us should start us anew.
     come_back: bool,
     purge_at: Instant,
+    upgrade: Upgrade,
     fatal: Option<Error>,
 }
 
@@ -154,6 +159,8 @@ pub struct Parts {
     pub started_ms: i64,
     /// Cancelled when whoever started us lets go.
     pub released: tokio_util::sync::CancellationToken,
+    /// What the program left that we were before, if this process was one.
+    pub former: Option<State>,
 }
 
 /// Serves until somebody asks the supervisor to leave.
@@ -173,31 +180,35 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         build,
         started_ms,
         released,
+        former,
     } = parts;
     let os = |what| move |source| Error::Os { what, source };
     kin::adopt_orphans().map_err(os("become the parent of orphans"))?;
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
-    let socket = Socket::listen(&paths.socket())?;
+    let socket = socket(&paths, former.as_ref())?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let (result, mut reloads) = mpsc::channel(1);
+    let (checked, mut checks) = mpsc::channel(1);
     let mut answers = answers;
+    let ways = ways(mask, limits, former.as_ref());
     let mut gateway = Gateway::new(
         paths,
         config,
         store,
         (reader, result),
         (journal, manager),
-        (mask, limits),
+        (ways, Upgrade::new(checked, clock::now())),
         started_ms,
     )?;
-    let mut links = tokio::task::JoinSet::new();
+    let mut links = JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());
     let mut let_go = false;
     let mut deaf_until = clock::now();
     // The rest is for the store, for children and for files that are read.
     let connections = CONNECTIONS.min(limits::descriptors() / 2);
-    gateway.start();
+    gateway.start(former).map_err(os("go on with the workers"))?;
     loop {
+        gateway.resume_links(&mut links, &tell);
         let now = clock::now();
         let due = gateway.deadline().min(now + TICK);
         tokio::select! {
@@ -213,6 +224,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
                 gateway.ask_to_leave("whoever started it let go", None);
             }
             Some(read) = reloads.recv() => gateway.reloaded(read),
+            Some(found) = checks.recv() => gateway.upgrade_checked(found),
             Some(batch) = answers.recv() => gateway.answered(batch),
             Some(input) = inputs.recv() => gateway.hear(input),
             accepted = socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
@@ -241,22 +253,33 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
                 break;
             }
         }
-        let dead = reap::reap(|pid| gateway.by_pid.contains_key(&pid));
-        let some_died = !dead.is_empty();
-        for dead in dead {
-            gateway.buried(dead);
-        }
-        if some_died {
-            for index in 0..gateway.slots.len() {
-                gateway.look_at_fallen(index, None);
-            }
-        }
+        gateway.reap();
         gateway.tick();
+        if gateway.upgrade.is_flushed() {
+            gateway.become_another(&socket, &lock);
+        }
         if gateway.closing.stage() == Stage::Gone || gateway.fatal.is_some() {
             break;
         }
     }
     gateway.leave(socket, answers, lock).await
+}
+
+/// Where tools and workers connect.
+fn socket(paths: &Paths, former: Option<&State>) -> Result<Socket, Error> {
+    let Some(State { socket: (number, path), .. }) = former else {
+        return Socket::listen(&paths.socket());
+    };
+    let listening = crate::upgrade::take(*number);
+    let listening = listening.map_err(|source| Error::Os { what: "keep the socket", source })?;
+    Socket::resumed(listening, path)
+}
+
+/// What children are given. The control groups of those that go on are no leftovers.
+fn ways(mask: UsersMask, limits: Limits, former: Option<&State>) -> Ways {
+    let workers = former.into_iter().flat_map(|state| &state.workers);
+    let ours: Vec<_> = workers.filter_map(|worker| worker.cgroup.clone()).collect();
+    Ways { mask, limits, cgroups: Delegated::find(&ours) }
 }
 
 impl Gateway {
@@ -266,7 +289,7 @@ impl Gateway {
         (store, opened): (Store, Opened),
         (reader, result): (Reader, mpsc::Sender<Result<Config, Error>>),
         (journal, manager): (Journal, Manager),
-        (mask, limits): (UsersMask, Limits),
+        (ways, upgrade): (Ways, Upgrade),
         started_ms: i64,
     ) -> Result<Self, Error> {
         let now = clock::now();
@@ -299,7 +322,7 @@ impl Gateway {
             paths,
             config_source: config.source.map(|path| path.display().to_string()),
             log: config.log,
-            ways: Ways { mask, limits, cgroups: Delegated::find() },
+            ways,
             memory: config.memory,
             started_ms,
             store_id: opened.store_id.clone(),
@@ -330,11 +353,13 @@ impl Gateway {
             stop: config.stop,
             come_back: false,
             purge_at: now + steward::PURGE_FIRST,
+            upgrade,
             fatal: None,
         })
     }
 
-    fn start(&mut self) {
+    /// Begins to serve, or goes on with what another program has begun in this process.
+    fn start(&mut self, former: Option<State>) -> std::io::Result<()> {
         tracing::info!(
             pid = std::process::id(),
             version = env!("CARGO_PKG_VERSION"),
@@ -343,14 +368,50 @@ impl Gateway {
             cgroup = self.ways.cgroups.as_ref().map(|own| own.path().display().to_string()),
             "serving"
         );
-        let version = concat!("version ", env!("CARGO_PKG_VERSION"));
-        self.announce_supervisor("started", Some(version.into()), None);
-        for index in 0..self.slots.len() {
+        let begins = former.is_none();
+        let start = if let Some(state) = former {
+            self.take_over(state)?
+        } else {
+            let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+            self.announce_supervisor("started", Some(version.into()), None);
+            (0..self.slots.len()).collect()
+        };
+        for index in start {
             self.live(index, lifecycle::Input::Start);
         }
-        self.hook_gateway("gateway:startup");
+        if begins {
+            self.hook_gateway("gateway:startup");
+        }
         self.tick();
         self.manager.ready();
+        Ok(())
+    }
+
+    /// Goes on with links that were paused.
+    fn resume_links(&mut self, links: &mut JoinSet<()>, tell: &mpsc::Sender<Input>) {
+        for Adopted { index, who, connection, rest } in self.adoptions() {
+            match link::resume(connection, &rest, who.clone(), tell.clone()) {
+                Ok((handle, serve)) => {
+                    links.spawn(serve);
+                    self.link_resumed(index, &who, handle);
+                }
+                Err(e) => tracing::error!(instance = %who.instance, error = %e, "a link is lost"),
+            }
+        }
+    }
+
+    /// Collects the dead.
+    fn reap(&mut self) {
+        let dead = reap::reap(|pid| self.by_pid.contains_key(&pid));
+        if dead.is_empty() {
+            return;
+        }
+        for dead in dead {
+            self.buried(dead);
+        }
+        for index in 0..self.slots.len() {
+            self.look_at_fallen(index, None);
+        }
     }
 
     fn hear(&mut self, input: Input) {
@@ -360,6 +421,10 @@ impl Gateway {
             }
             Input::Frame { from, frame } => self.frame(&from, frame),
             Input::LinkDown { from, why } => self.link_down(&from, &why),
+            Input::LinkPaused { from, rest, connection } => {
+                self.link_paused(&from, rest, connection);
+            }
+            Input::LinkFlushed { from, all } => self.link_flushed(&from, all),
             Input::Request { request, peer, token, reply } => {
                 if let Some(reply) = self.admit(&request, token.as_deref(), reply) {
                     self.request(request, peer, reply);
@@ -398,6 +463,7 @@ impl Gateway {
             self.reload.deadline(),
             self.wishes.deadline(),
             self.orders.deadline(),
+            self.upgrade.deadline(),
         ];
         let rest = rest.into_iter().flatten();
         slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
@@ -405,6 +471,10 @@ impl Gateway {
 
     fn tick(&mut self) {
         let now = clock::now();
+        self.tick_upgrade(now);
+        if self.upgrade.stands_still() {
+            return self.report_to_manager(now);
+        }
         for index in 0..self.slots.len() {
             self.tick_slot(index, now);
         }

@@ -2,7 +2,7 @@
 //! while it is still ours.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ pub use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::tokio::{Listener, prelude::*};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use interprocess::os::unix::uds_local_socket::tokio::{Listener as UdListener, Stream as UdStream};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
@@ -61,6 +62,21 @@ impl Socket {
         Ok(Self { listener, path: path.into(), inode: metadata.ino(), uid: metadata.uid() })
     }
 
+    /// Goes on with the socket at `path` that a supervisor before us, in this same process, listened to.
+    pub fn resumed(listening: OwnedFd, path: &Path) -> Result<Self, Error> {
+        let create = |source| Error::Create { what: "keep the socket", path: path.into(), source };
+        let listener = UdListener::try_from(listening).map_err(create)?;
+        let metadata = std::fs::symlink_metadata(path).map_err(create)?;
+        let listener = Listener::from(listener);
+        Ok(Self { listener, path: path.into(), inode: metadata.ino(), uid: metadata.uid() })
+    }
+
+    /// What it listens with.
+    pub fn listening(&self) -> BorrowedFd<'_> {
+        let Listener::UdSocket(listener) = &self.listener;
+        listener.as_fd()
+    }
+
     /// The next connection of our own user or of root; others are turned away.
     pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
         loop {
@@ -89,6 +105,17 @@ impl Drop for Socket {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Another descriptor of a connection.
+pub fn spare(stream: &Stream) -> io::Result<OwnedFd> {
+    let Stream::UdSocket(socket) = stream;
+    socket.inner().as_fd().try_clone_to_owned()
+}
+
+/// The connection of a descriptor.
+pub fn stream(connection: OwnedFd) -> io::Result<Stream> {
+    Ok(Stream::from(UdStream::try_from(connection)?))
 }
 
 /// Connects to a socket.

@@ -40,7 +40,7 @@ use std::sync::mpsc as queue;
 use std::thread::JoinHandle;
 
 use protocol::event::{ChatType, Inbound};
-use protocol::id::Instance;
+use protocol::id::{EventId, Instance};
 use tokio::sync::mpsc;
 
 pub use op::{
@@ -99,6 +99,9 @@ pub enum Error {
     },
 }
 
+/// The newest schema that this program reads.
+pub const SCHEMA: i64 = schema::NEWEST;
+
 /// The handle of the run loop.
 #[derive(Debug)]
 pub struct Store {
@@ -116,7 +119,17 @@ impl Store {
         now_ms: i64,
         answers: mpsc::Sender<Vec<Done>>,
     ) -> Result<(Self, Opened), Error> {
-        let (tables, opened) = recover::open(dir, now_ms)?;
+        Self::resume(dir, now_ms, &[], answers)
+    }
+
+    /// [`Store::open`], while agents still have the events `with_agents`.
+    pub fn resume(
+        dir: &Path,
+        now_ms: i64,
+        with_agents: &[EventId],
+        answers: mpsc::Sender<Vec<Done>>,
+    ) -> Result<(Self, Opened), Error> {
+        let (tables, opened) = recover::open(dir, now_ms, with_agents)?;
         let hash_key = tables.seen.hash_key();
         let (queue, ops) = queue::channel();
         let thread = std::thread::Builder::new()

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use crate::gateway::{Gateway, PROGRAM, stdout};
+use crate::gateway::{Gateway, PROGRAM, signal, stdout};
 
 const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
 
@@ -175,4 +175,31 @@ fn more_clients_than_descriptors_wait_for_their_turn() {
     let complaints = gateway.log().matches("cannot accept").count();
     assert!(complaints < 100, "{complaints}");
     pid(&gateway, "local");
+}
+
+/// What a process does not hear, as a set of bits.
+fn deaf_to(pid: u64) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    line.trim().to_owned()
+}
+
+#[test]
+fn signals_are_blocked_in_nobody_but_the_supervisor() {
+    let config = "[platform.local]\n[agent.mine]\nkind = \"exec\"\n\
+        command = [\"sh\", \"-c\", \"echo $$ > pid; exec cat\"]\n";
+    let gateway = Gateway::running(config);
+    let worker = pid(&gateway, "local");
+    assert_eq!(deaf_to(worker), "0000000000000000");
+    // A shell blocks them for a moment where it starts something.
+    gateway.until("the program hears", || {
+        let text = std::fs::read_to_string(gateway.path("pid")).ok()?;
+        let program = text.trim().parse::<u64>().ok()?;
+        (deaf_to(program) == "0000000000000000").then_some(())
+    });
+    // A worker that is told to end by nothing else hears it.
+    signal(worker, "TERM");
+    let next = gateway.wait("local", "another", |i| i["phase"] == "ready" && i["generation"] == 2);
+    let cause = next["exits"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("told to end"), "{cause}");
 }

@@ -39,4 +39,5 @@ mod terminal;
 mod tidy;
 mod trees;
 mod trying;
+mod upgrade;
 mod webhook_agent;

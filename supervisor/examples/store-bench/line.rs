@@ -75,6 +75,7 @@ pub(crate) fn supervisor(dir: &Path, depth: &str) {
             build,
             started_ms,
             released,
+            former: None,
         };
         run::run(parts).await.unwrap();
     });

@@ -23,11 +23,11 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
 pub(super) use self::show::stopped;
-use super::{force, locate, print, print_json, runtime};
+use super::{force, locate, print, print_json, runtime, upgrade};
 use crate::args::{self, Common, Ctl};
 
 /// How long a healthy supervisor may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a backup may take.
 const BACKUP: Duration = Duration::from_secs(3600);
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Sends a request and waits for its answer.
-    async fn ask<T: serde::de::DeserializeOwned>(
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(
         &mut self,
         request: &Request,
         within: Duration,
@@ -109,7 +109,7 @@ impl Client {
     }
 
     /// Waits until the supervisor has gone, or has said what becomes of it.
-    async fn closed(&mut self) -> Result<Option<Acted>, Error> {
+    pub(super) async fn closed(&mut self) -> Result<Option<Acted>, Error> {
         let Some(line) = self.line().await else { return Ok(None) };
         let answer: Answer = serde_json::from_str(&line)
             .map_err(|e| Error::Unreachable { socket: self.path.clone(), why: e.to_string() })?;
@@ -143,6 +143,9 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, socket, &why)),
             told => told,
         },
+        Ctl::Upgrade { program, timeout } => {
+            runtime()?.block_on(upgrade::run(common, &socket, program, timeout))
+        }
         Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
         Ctl::Token => runtime()?.block_on(token(common, &socket)),
         Ctl::Events => runtime()?.block_on(events(&socket)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::control::{Request, Stop};
+use protocol::id::EventId;
 use supervisor::clock;
 use supervisor::config::Config;
 use supervisor::error::Error;
@@ -16,11 +17,12 @@ use supervisor::journal::Journal;
 use supervisor::lock::{self, Holder, Lock, Refused};
 use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
-use supervisor::process::limits;
+use supervisor::process::limits::{self, Limits};
 use supervisor::process::signals::{Asked, Signals, Wish};
-use supervisor::process::spawn::close_mask;
+use supervisor::process::spawn::{UsersMask, close_mask};
 use supervisor::run::{self, Parts, Reader};
 use supervisor::store::Store;
+use supervisor::upgrade::{self, State};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -42,10 +44,13 @@ const RETRY: Duration = Duration::from_millis(20);
 const ANSWERS: usize = 16;
 
 pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
-    let started_ms = clock::unix_ms();
+    let former = options.resume.map(State::read).transpose();
+    let former =
+        former.map_err(|source| Error::Os { what: "read what the former program left", source })?;
+    let started_ms = former.as_ref().map_or_else(clock::unix_ms, |state| state.started_ms);
     let os = |what| move |source| Error::Os { what, source };
     let mut signals = Signals::take().map_err(os("listen to signals"))?;
-    let limits = limits::set().map_err(os("set limits"))?;
+    let mut limits = limits::set().map_err(os("set limits"))?;
     let config = reload(common)?;
     init_log(&config.log);
     let paths = super::paths(common, Some(&config))?;
@@ -58,11 +63,21 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         });
     }
     // Whatever we make is ours alone; children get the user's own mask back.
-    let mask = close_mask();
+    let mut mask = close_mask();
+    if let Some(state) = &former {
+        limits = Limits::from_numbers(state.limits);
+        mask = UsersMask::from_bits(state.mask);
+    }
     make(&paths.state_dir)?;
     super::runtime()?.block_on(async {
         let mut manager = Manager::from_environment(clock::now());
-        let taken = take(&paths, options, &mut manager, &mut signals).await?;
+        let taken = match &former {
+            Some(state) => {
+                let held = upgrade::take(state.lock).map_err(os("keep the lock"))?;
+                Some(Lock::resumed(held))
+            }
+            None => take(&paths, options, &mut manager, &mut signals).await?,
+        };
         let Some(mut lock) = taken else { return Ok(()) };
         make(&paths.runtime_dir)?;
         make(&paths.exchange())?;
@@ -80,7 +95,11 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         // A store that was damaged is mended before we serve, however long that takes.
         manager.extend(OPEN);
         let (tell, answers) = mpsc::channel(ANSWERS);
-        let store = Store::open(&paths.state_dir, started_ms, tell)?;
+        let speaks = |state: &&State| state.protocol == protocol::hello::VERSION;
+        let workers = former.as_ref().filter(speaks).into_iter().flat_map(|state| &state.workers);
+        let with_agents: Vec<_> =
+            workers.flat_map(|worker| &worker.at_work).map(|event| EventId(event.id)).collect();
+        let store = Store::resume(&paths.state_dir, clock::unix_ms(), &with_agents, tell)?;
         let released = CancellationToken::new();
         if options.leash {
             watch_leash(released.clone())?;
@@ -105,6 +124,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             build,
             started_ms,
             released,
+            former,
         };
         run::run(parts).await
     })

@@ -129,6 +129,8 @@ pub enum Input {
     Progress(u64),
     /// No new delivery from now on; what is with the agent may still be answered.
     Drain,
+    /// The same for a while, or not any more.
+    Hold(bool),
     /// The supervisor itself did not run for so long.
     Slept(Duration),
     /// A deadline may have passed.
@@ -182,6 +184,7 @@ pub struct Delivery {
     settings: Settings,
     gate: Gate,
     draining: bool,
+    on_hold: bool,
     concurrency: usize,
     lanes: Lanes,
     bursts: Bursts,
@@ -195,6 +198,7 @@ impl Delivery {
             settings,
             gate: Gate::default(),
             draining: false,
+            on_hold: false,
             concurrency: 1,
             lanes: Lanes::new(settings.lanes),
             bursts: Bursts::default(),
@@ -248,6 +252,7 @@ impl Delivery {
                 }
             }
             Input::Drain => self.draining = true,
+            Input::Hold(on) => self.on_hold = on,
             Input::Slept(pause) => {
                 for stage in self.stages.values_mut() {
                     if let Stage::Leased { until, .. } = stage {
@@ -294,6 +299,31 @@ impl Delivery {
     /// Nothing is between two durable states.
     pub fn is_idle(&self) -> bool {
         self.stages.is_empty()
+    }
+
+    /// Nothing is asked of the store; events may be with the agent.
+    pub fn is_quiet(&self) -> bool {
+        self.stages.values().all(|stage| matches!(stage, Stage::Leased { .. }))
+    }
+
+    /// The events that are with the agent, and how many attempts count against each.
+    pub fn leased(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.stages.iter().filter_map(|(id, stage)| match stage {
+            Stage::Leased { counted, .. } => Some((*id, *counted)),
+            Stage::Beginning { .. } | Stage::Ending { .. } => None,
+        })
+    }
+
+    /// The agent's promise: how long it still holds, and how many deliveries it takes at once.
+    pub fn lease(&self, now: Instant) -> Option<(Duration, u32)> {
+        let left = self.gate.deadline()?.checked_duration_since(now)?;
+        Some((left, u32::try_from(self.concurrency).unwrap_or(u32::MAX)))
+    }
+
+    /// An event is with the agent already: a supervisor before this one handed it over.
+    pub fn resume(&mut self, id: u64, lane: Lane, counted: u32, now: Instant) {
+        self.lanes.resumed(id, lane);
+        self.stages.insert(id, Stage::Leased { counted, until: now + self.settings.lease });
     }
 
     /// The agent is gone for good (we stop): what it holds does not count.
@@ -451,7 +481,7 @@ impl Delivery {
         if let Some(after) = self.lanes.wants_scan() {
             out.push(Action::Scan { after });
         }
-        if self.draining || !self.gate.is_open(now) {
+        if self.draining || self.on_hold || !self.gate.is_open(now) {
             return;
         }
         let mut free = self.concurrency.saturating_sub(self.in_flight());

@@ -72,6 +72,16 @@ impl Backlog {
         lost
     }
 
+    /// Those that wait, and the last number that was given: for a supervisor after this one.
+    pub fn rest(&self) -> (u64, impl Iterator<Item = &HookEvent>) {
+        (self.last, self.waiting.iter().map(AsRef::as_ref))
+    }
+
+    /// Numbers up to this one were given by a supervisor before this one.
+    pub fn resume(&mut self, last: u64) {
+        self.last = last;
+    }
+
     /// Occasions that wait or are on their way.
     pub fn waiting(&self) -> usize {
         self.waiting.len() + self.under_way.len()

@@ -97,6 +97,12 @@ impl Lanes {
         }
     }
 
+    /// A head that was busy before this scheduler existed, and still is.
+    pub fn resumed(&mut self, id: u64, lane: Lane) {
+        self.insert(lane, id, true);
+        self.seize(id);
+    }
+
     /// Where to go on scanning, if there is room for what may be found. The answer goes to
     /// [`Lanes::scanned`].
     pub fn wants_scan(&mut self) -> Option<u64> {

@@ -240,6 +240,24 @@ impl Lifecycle {
         }
     }
 
+    /// A process of `generation` is there already: a supervisor before this one made it, in the same
+    /// process as ours. It was ready, or is on its way.
+    pub fn resumed(
+        settings: Settings,
+        generation: Generation,
+        seed: u64,
+        ready: bool,
+        now: Instant,
+    ) -> Self {
+        let phase = if ready {
+            Phase::Ready { since: now }
+        } else {
+            Phase::Starting { until: Some(now + settings.start) }
+        };
+        let fresh = Self::new(settings, generation, seed, now);
+        Self { wanted: Wanted::Up, phase, ..fresh }
+    }
+
     /// What the operator wants.
     pub fn wanted(&self) -> Wanted {
         self.wanted

@@ -91,6 +91,8 @@ pub enum Input {
     },
     /// The worker is gone.
     Down,
+    /// Begin nothing new for a while, or not any more.
+    Hold(bool),
     /// The platform's answer to one attempt.
     Outcome(u64, Outcome),
     /// A deadline may have passed.
@@ -135,6 +137,7 @@ struct Up {
 pub struct Outbox {
     settings: Settings,
     up: Option<Up>,
+    on_hold: bool,
     lanes: Lanes,
     stages: HashMap<u64, Stage>,
 }
@@ -142,7 +145,8 @@ pub struct Outbox {
 impl Outbox {
     /// Nothing known, worker down.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, up: None, lanes: Lanes::new(settings.lanes), stages: HashMap::new() }
+        let lanes = Lanes::new(settings.lanes);
+        Self { settings, up: None, on_hold: false, lanes, stages: HashMap::new() }
     }
 
     /// What follows from `input`.
@@ -160,6 +164,7 @@ impl Outbox {
             }
             Input::Up { idempotent } => self.up = Some(Up { idempotent }),
             Input::Down => self.down(),
+            Input::Hold(on) => self.on_hold = on,
             Input::Outcome(id, outcome) => self.outcome(id, outcome, now, &mut out),
             Input::Tick => {}
         }
@@ -175,6 +180,16 @@ impl Outbox {
     /// Replies on their way.
     pub fn in_flight(&self) -> usize {
         self.stages.values().filter(|s| **s != Stage::Ending).count()
+    }
+
+    /// Nothing is on its way, and nothing is asked of the store.
+    pub fn is_quiet(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Whether a worker takes replies, and how long its platform recognises a key.
+    pub fn up(&self) -> Option<Option<Duration>> {
+        self.up.map(|up| up.idempotent)
     }
 
     /// Nothing is on its way and nothing waits that could go now.
@@ -255,7 +270,7 @@ impl Outbox {
         if let Some(after) = self.lanes.wants_scan() {
             out.push(Action::Scan { after });
         }
-        if self.up.is_none() {
+        if self.up.is_none() || self.on_hold {
             return;
         }
         let mut free = self.settings.concurrency.saturating_sub(self.in_flight());

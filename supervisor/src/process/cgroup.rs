@@ -24,8 +24,8 @@ pub struct Cgroup {
 const PREFIX: &str = "worker-";
 
 impl Delegated {
-    /// Ours, if there is one. What a former supervisor left in it is ended.
-    pub fn find() -> Option<Self> {
+    /// Ours, if there is one. What a former supervisor left in it is ended, but for the groups of `ours`.
+    pub fn find(ours: &[PathBuf]) -> Option<Self> {
         let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
         let dir = directory(&own, &mounts)?;
@@ -38,7 +38,8 @@ impl Delegated {
             return None;
         }
         for entry in std::fs::read_dir(&dir).ok()?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            let is_left = !ours.contains(&entry.path());
+            if is_left && entry.file_name().to_string_lossy().starts_with(PREFIX) {
                 let left = Cgroup { dir: entry.path() };
                 left.kill();
             }
@@ -62,6 +63,16 @@ impl Delegated {
 }
 
 impl Cgroup {
+    /// One that is there already.
+    pub fn resumed(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Whoever writes `0` there joins.
     pub(super) fn door(&self) -> io::Result<File> {
         OpenOptions::new().write(true).open(self.dir.join("cgroup.procs"))

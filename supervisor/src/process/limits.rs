@@ -33,6 +33,16 @@ pub fn descriptors() -> usize {
 }
 
 impl Limits {
+    /// Soft and hard.
+    pub fn numbers(self) -> (u64, u64) {
+        self.descriptors
+    }
+
+    /// From [`Limits::numbers`].
+    pub fn from_numbers(descriptors: (u64, u64)) -> Self {
+        Self { descriptors }
+    }
+
     /// Sets them in a child between fork and exec: a single system call.
     pub(super) fn apply(self) -> nix::Result<()> {
         setrlimit(Resource::RLIMIT_NOFILE, self.descriptors.0, self.descriptors.1)

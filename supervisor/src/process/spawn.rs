@@ -9,10 +9,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use protocol::hello::{Leash, MARK};
 
@@ -49,6 +51,21 @@ impl Child {
         self.pid
     }
 
+    /// One that a supervisor before us, in this same process, has made.
+    pub fn resumed(pid: u32, leash: OwnedFd, mark: String, cgroup: Option<Cgroup>) -> Self {
+        Self { pid, leash: Some(ChildStdin::from(leash)), mark, cgroup }
+    }
+
+    /// Its leash, unless that was let go.
+    pub fn leash(&self) -> Option<BorrowedFd<'_>> {
+        self.leash.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Its control group, if it has one.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_ref().map(Cgroup::path)
+    }
+
     /// What it and all that it starts bear in their environment.
     pub fn mark(&self) -> &str {
         &self.mark
@@ -77,6 +94,18 @@ impl Child {
 /// The file mode mask that the user started us with: children get it back.
 #[derive(Clone, Copy, Debug)]
 pub struct UsersMask(Mode);
+
+impl UsersMask {
+    /// Its bits.
+    pub fn bits(self) -> u32 {
+        self.0.bits()
+    }
+
+    /// From its bits.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(Mode::from_bits_truncate(bits))
+    }
+}
 
 /// Closes what we make to everybody but its owner, from its birth.
 pub fn close_mask() -> UsersMask {
@@ -112,7 +141,8 @@ pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io
     let cgroup = ways.cgroups.as_ref().and_then(|cgroups| cgroups.make(&name).ok());
     let door = cgroup.as_ref().and_then(|cgroup| cgroup.door().ok());
     let (mask, limits) = (ways.mask, ways.limits);
-    // SAFETY: write, setsid, prctl, umask and setrlimit are single system calls and touch no memory.
+    // SAFETY: write, setsid, prctl, umask, sigprocmask and setrlimit are single system calls and touch no
+    // memory of others.
     unsafe {
         command.pre_exec(move || {
             if let Some(door) = &door {
@@ -123,6 +153,8 @@ pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io
             // The signal comes when the thread that forks ends: it is the one of the event loop.
             nix::sys::prctl::set_pdeathsig(Signal::SIGCONT)?;
             umask(mask.0);
+            // Ours reads its signals from a descriptor; a child, and whatever it starts, is to hear them.
+            SigSet::empty().thread_set_mask()?;
             limits.apply()?;
             Ok(())
         });

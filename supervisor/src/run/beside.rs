@@ -46,6 +46,11 @@ impl Wishes {
         self.open.values().map(|wish| wish.until).min()
     }
 
+    /// Nobody waits for a file.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     fn make(&mut self, wish: Wish) -> Option<u64> {
         if self.open.len() >= FETCHES {
             return None;

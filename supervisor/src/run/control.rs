@@ -86,6 +86,7 @@ impl Gateway {
             Request::Send(asked) => self.send_asked(*asked, reply),
             Request::AccessList => self.list_access(reply),
             Request::Access(decide) => self.decide_access(decide, peer, reply),
+            Request::Upgrade(asked) => self.wish_upgrade(asked, peer, reply),
             // What is asked for is a secret: this answer alone is not cleaned of such.
             Request::Token => {
                 let token = Token { schema: SCHEMA, token: self.store.view_token() };
@@ -326,6 +327,7 @@ impl Gateway {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             started_ms: self.started_ms,
+            upgraded: self.upgrade.done.clone(),
             state_dir: self.paths.state_dir.display().to_string(),
             config: self.config_source.clone(),
             store: Some(FileStatus {

@@ -82,7 +82,9 @@ impl Gateway {
     }
 
     fn pass_on(&mut self, index: usize) {
-        while let Some(Desk::Hooks(desk)) = self.desk(index) {
+        while self.slots.get_mut(index).is_some_and(|slot| slot.current_link().is_some())
+            && let Some(Desk::Hooks(desk)) = self.desk(index)
+        {
             let Some((number, event)) = desk.backlog.send() else { return };
             let Some(link) = self.slots.get_mut(index).and_then(|slot| slot.current_link()) else {
                 return;

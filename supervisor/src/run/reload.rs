@@ -80,6 +80,11 @@ impl Reload {
         }
     }
 
+    /// A configuration is read, or on its way in.
+    pub(super) fn is_busy(&self) -> bool {
+        self.at.is_some() || self.is_reading || self.change.is_some()
+    }
+
     /// When to read.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.at.filter(|_| !self.is_reading && self.change.is_none())

@@ -37,7 +37,7 @@ const REMEMBER_MS: i64 = 48 * 3600 * 1000;
 const KEEP_FAILURES_MS: i64 = 30 * 24 * 3600 * 1000;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Three missed heartbeats and a little.
-const STALE: Duration = Duration::from_secs(16);
+pub(super) const STALE: Duration = Duration::from_secs(16);
 /// A worker whose link is over is on its way out, or must be helped.
 const LINKLESS: Duration = Duration::from_secs(3);
 /// From the end of a worker to the end of its link, at most.
@@ -258,7 +258,7 @@ impl Gateway {
         let _ = welcome.send(());
     }
 
-    fn adapter(&self, index: usize) -> Option<Adapter> {
+    pub(super) fn adapter(&self, index: usize) -> Option<Adapter> {
         let slot = self.slots.get(index)?;
         Some(match &slot.desk {
             Desk::Broken(_) => return None,

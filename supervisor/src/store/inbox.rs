@@ -156,9 +156,18 @@ pub(super) fn fail(tables: &mut Tables, id: EventId) -> Result<()> {
     give_back(&tables.db, id, 0)
 }
 
-/// What was with the agent when the last run ended.
-pub(super) fn give_all_back(db: &Connection) -> Result<usize> {
-    db.execute("UPDATE inbox SET strikes = strikes - ?1, begun = 0 WHERE begun", [STRIKE - 1])
+/// What was with the agent when the last run ended, but for what still is.
+pub(super) fn give_all_back(db: &Connection, but: &[EventId]) -> Result<()> {
+    let mut begun = db.prepare("SELECT id FROM inbox WHERE begun")?;
+    let begun: Vec<i64> = begun.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+    let still: Vec<i64> = but.iter().map(|id| row_id(id.0)).collect();
+    let mut update =
+        db.prepare("UPDATE inbox SET strikes = strikes - ?2, begun = 0 WHERE id = ?1")?;
+    let back = db.unchecked_transaction()?;
+    for id in begun.into_iter().filter(|id| !still.contains(id)) {
+        update.execute([id, STRIKE - 1])?;
+    }
+    back.commit()
 }
 
 /// The event, and those that were handed over with it, are the agent's from now on.

@@ -9,6 +9,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use protocol::id::EventId;
+
 use super::Error;
 use super::inbox;
 use super::op::{Damage, Opened};
@@ -20,31 +22,39 @@ use super::tables::Tables;
 const CHECKED: u64 = 4 << 20;
 
 /// Opens the store in `dir`.
-pub(super) fn open(dir: &Path, now_ms: i64) -> Result<(Tables, Opened), Error> {
+pub(super) fn open(
+    dir: &Path,
+    now_ms: i64,
+    with_agents: &[EventId],
+) -> Result<(Tables, Opened), Error> {
     let paths = Paths::new(dir);
     let reason = if paths.suspect.exists() {
         "damage was met while running".to_owned()
     } else {
-        match try_open(&paths, now_ms) {
+        match try_open(&paths, now_ms, with_agents) {
             Ok(open) => return Ok(open),
             Err(Refusal::Other(error)) => return Err(error),
             Err(Refusal::Damaged(reason)) => reason,
         }
     };
     let damage = replace(&paths, now_ms, reason)?;
-    match try_open(&paths, now_ms) {
+    match try_open(&paths, now_ms, with_agents) {
         Ok((tables, opened)) => Ok((tables, Opened { damage: Some(damage), ..opened })),
         Err(Refusal::Other(error)) => Err(error),
         Err(Refusal::Damaged(reason)) => Err(Error::Engine { path: paths.file, reason }),
     }
 }
 
-fn try_open(paths: &Paths, now_ms: i64) -> Result<(Tables, Opened), Refusal> {
+fn try_open(
+    paths: &Paths,
+    now_ms: i64,
+    with_agents: &[EventId],
+) -> Result<(Tables, Opened), Refusal> {
     let db = schema::open(paths, now_ms)?;
     let read = || {
         let mut tables = Tables::new(db, paths.clone())?;
         let opened = tables.opened()?;
-        inbox::give_all_back(&tables.db)?;
+        inbox::give_all_back(&tables.db, with_agents)?;
         Ok((tables, opened))
     };
     let (tables, opened) = read().map_err(|e| schema::refusal(&e, paths))?;

@@ -119,6 +119,10 @@ CREATE TABLE session(
 ALTER TABLE conversation ADD COLUMN user TEXT;
 "];
 
+/// The schema after all steps.
+#[expect(clippy::cast_possible_wrap, reason = "a handful of steps")]
+pub(super) const NEWEST: i64 = STEPS.len() as i64;
+
 /// Where the parts of a store are.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
@@ -218,7 +222,7 @@ pub(super) fn refusal(error: &rusqlite::Error, paths: &Paths) -> Refusal {
 fn migrate(db: &mut Connection, paths: &Paths, now_ms: i64) -> Result<(), Refusal> {
     let engine = |e: rusqlite::Error| refusal(&e, paths);
     let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let known = NEWEST;
     let found = pragma("user_version").map_err(engine)?;
     let application = pragma("application_id").map_err(engine)?;
     if application != APPLICATION_ID && (application != 0 || found != 0) {
@@ -248,7 +252,7 @@ fn step(db: &mut Connection, steps: &[&str], fresh: bool, now_ms: i64) -> rusqli
         )?;
         all.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
-    all.pragma_update(None, "user_version", i64::try_from(STEPS.len()).unwrap_or(i64::MAX))?;
+    all.pragma_update(None, "user_version", NEWEST)?;
     all.commit()
 }
 

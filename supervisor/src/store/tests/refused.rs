@@ -5,7 +5,7 @@ use super::*;
 
 /// A store whose file may not grow by more than `pages`.
 fn confined(dir: &Path, pages: i64) -> Rig {
-    let (tables, opened) = recover::open(dir, 1_000).unwrap();
+    let (tables, opened) = recover::open(dir, 1_000, &[]).unwrap();
     let number = |sql: &str| tables.db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let count = number("PRAGMA page_count");
     assert_eq!(number(&format!("PRAGMA max_page_count = {}", count + pages)), count + pages);

@@ -1,0 +1,254 @@
+//! `ctl upgrade`: another program in the same process, with the same workers, links, lock and listener;
+//! what agents work on stays with them, and a program that cannot take over is not used.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tests::feishu::Feishu;
+
+use crate::gateway::{Gateway, PATIENCE, PROGRAM, stderr, stdout};
+use crate::socket_agent::{Lines, reply};
+
+const APP: &str = "cli_upgrade";
+const MESSAGES: usize = 200;
+const UPGRADES: usize = 5;
+
+async fn gateway() -> (Feishu, Gateway) {
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n[platform.local]\n[agent.mine]\nkind = \"socket\"\n",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    gateway.wait_ready("feishu");
+    (feishu, gateway)
+}
+
+fn pids(gateway: &Gateway) -> Vec<Value> {
+    ["feishu", "local", "mine"].map(|name| gateway.instance(name)["pid"].clone()).to_vec()
+}
+
+/// Another file with the same program.
+fn copy(gateway: &Gateway, name: &str) -> PathBuf {
+    let path = gateway.path(name);
+    std::fs::copy(PROGRAM, &path).unwrap();
+    path
+}
+
+fn script(gateway: &Gateway, name: &str, text: &str) -> PathBuf {
+    let path = gateway.path(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+fn upgrade(gateway: &Gateway, program: &std::path::Path) -> std::process::Output {
+    gateway.run(&["ctl", "upgrade", "--program", program.to_str().unwrap()])
+}
+
+/// The program that a process runs.
+fn runs(pid: u32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/exe")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_nothing_is_lost_and_no_connection_ends() {
+    let (feishu, gateway) = gateway().await;
+    let (connections, before) = (feishu.connections(APP), pids(&gateway));
+    let supervisor = gateway.pid();
+    let mut agent = Lines::ready(&gateway);
+    // The agent answers everything while supervisors come and go.
+    let answering = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        let mut accepted = 0;
+        while heard.len() < MESSAGES || accepted < MESSAGES {
+            let line = agent.hear();
+            if line["method"] == "event.deliver" {
+                assert_eq!(line["params"]["attempt"], 1, "{line}");
+                let text = line["params"]["text"].as_str().unwrap().to_owned();
+                let params = reply(&line, &text, &text);
+                agent.say(&json!({ "jsonrpc": "2.0", "id": text, "method": "message.send", "params": params }));
+                let (chat, id) = (&line["params"]["chat_id"], &line["params"]["event_id"]);
+                let id: u64 = id.as_str().unwrap().parse().unwrap();
+                heard.push((chat.as_str().unwrap().to_owned(), id, text));
+                agent.say(&json!({ "jsonrpc": "2.0", "id": line["id"], "result": {} }));
+            } else if line["id"].is_string() {
+                assert!(line["result"]["id"].is_string(), "{line}");
+                accepted += 1;
+            }
+        }
+        (agent, heard)
+    });
+    for round in 0..UPGRADES {
+        let program = copy(&gateway, &format!("hermes-gw-{round}"));
+        let from = round * MESSAGES / UPGRADES;
+        let pushed: Vec<_> = (from..from + MESSAGES / UPGRADES)
+            .map(|n| feishu.push_text(APP, &format!("oc_{}", n % 8), "ou_ann", &format!("m{n}")))
+            .collect();
+        let told = upgrade(&gateway, &program);
+        assert!(told.status.success(), "{}{}", stderr(&told), gateway.log());
+        assert!(stdout(&told).starts_with("supervisor: upgraded from "), "{}", stdout(&told));
+        assert_eq!(runs(supervisor), program);
+        for one in pushed {
+            one.acked().await;
+        }
+    }
+    let (_agent, heard) = answering.join().unwrap();
+    gateway.wait("feishu", "every reply is sent", |i| {
+        i["store"]["replies"] == 0 && i["store"]["waiting"] == 0
+    });
+    // Those of a chat come in the order in which they were accepted.
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    for (chat, id, _) in &heard {
+        assert!(last.insert(chat, *id).is_none_or(|before| before < *id), "{heard:?}");
+    }
+    let mut heard: Vec<_> = heard.iter().map(|(_, _, text)| text.clone()).collect();
+    heard.sort();
+    heard.dedup();
+    assert_eq!(heard.len(), MESSAGES);
+    let mut sent: Vec<_> =
+        feishu.sent().iter().filter_map(tests::feishu::SentMessage::text).collect();
+    sent.sort();
+    assert_eq!(sent, heard, "one reply each");
+    assert_eq!((gateway.pid(), pids(&gateway)), (supervisor, before), "the same processes");
+    assert_eq!(feishu.connections(APP), connections, "the same connections");
+    let second = gateway.run(&["supervise"]);
+    assert_eq!(second.status.code(), Some(75), "the lock was never free");
+    let children = std::fs::read_dir(format!("/proc/{supervisor}/fd")).unwrap().count();
+    assert!(children < 60, "{children} descriptors are open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_goes_on_and_workers_are_still_ours() {
+    let (feishu, mut gateway) = gateway().await;
+    let mut agent = Lines::ready(&gateway);
+    feishu.push_text(APP, "oc_1", "ou_ann", "think about it").acked().await;
+    let event = agent.event();
+    let told = upgrade(&gateway, &copy(&gateway, "next"));
+    assert!(told.status.success(), "{}", stderr(&told));
+    // The second of the conversation waits for the first, which is still with the agent.
+    feishu.push_text(APP, "oc_1", "ou_ann", "and about that").acked().await;
+    assert_eq!(gateway.instance("mine")["gate"]["in_flight"], 1);
+    agent.call("message.send", &reply(&event, "k", "thought"));
+    agent.acknowledge(&event);
+    let second = agent.event();
+    assert_eq!(
+        (&second["params"]["text"], &second["params"]["attempt"]),
+        (&json!("and about that"), &json!(1))
+    );
+    agent.acknowledge(&second);
+    feishu.wait_sent(PATIENCE, |sent| sent.text().as_deref() == Some("thought")).await;
+    // Its children are the new program's to restart, judge and end.
+    let pid = gateway.instance("feishu")["pid"].as_u64().unwrap();
+    crate::gateway::signal(pid, "KILL");
+    gateway.wait("feishu", "another", |i| i["phase"] == "ready" && i["generation"] == 2);
+    let restarted = gateway.run(&["ctl", "restart", "local"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    let workers: Vec<_> = pids(&gateway).iter().filter_map(Value::as_u64).collect();
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    assert_eq!(gateway.left(), Some(0));
+    assert!(workers.into_iter().all(|pid| !crate::gateway::is_alive(pid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_cannot_take_over_is_not_used() {
+    let (feishu, gateway) = gateway().await;
+    let (connections, before) = (feishu.connections(APP), pids(&gateway));
+    let garbage = gateway.path("garbage");
+    std::fs::write(&garbage, "no program").unwrap();
+    let not_executable = copy(&gateway, "not-executable");
+    std::fs::set_permissions(&not_executable, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for (program, why) in [
+        (gateway.path("nowhere"), "start it"),
+        (not_executable, "start it"),
+        (garbage, "start it"),
+        (script(&gateway, "crashes", "exit 3"), "no hermes-gw"),
+        (script(&gateway, "older", r#"echo '{"version":"0","format":0,"schema":9}'"#), "older"),
+        (
+            script(
+                &gateway,
+                "wrong",
+                r#"echo '{"version":"9","format":9,"schema":9,"problem":"no x"}'"#,
+            ),
+            "no x",
+        ),
+        (
+            // It says that it could, and then it is not there any more.
+            script(&gateway, "gone", &format!("{PROGRAM} upgrade-check; rm \"$0\"")),
+            "start it",
+        ),
+    ] {
+        let told = upgrade(&gateway, &program);
+        assert_eq!(told.status.code(), Some(75), "{}: {}", program.display(), stdout(&told));
+        let told = stderr(&told);
+        assert!(told.contains(why) && told.contains("goes on as before"), "{told}");
+    }
+    assert_eq!(pids(&gateway), before);
+    assert_eq!(feishu.connections(APP), connections);
+    // It does go on: links that were paused are read again.
+    let mut agent = Lines::ready(&gateway);
+    feishu.push_text(APP, "oc_1", "ou_ann", "still there?").acked().await;
+    let event = agent.event();
+    agent.call("message.send", &reply(&event, "k", "yes"));
+    agent.acknowledge(&event);
+    feishu.wait_sent(PATIENCE, |sent| sent.text().as_deref() == Some("yes")).await;
+    let config = gateway.path("config.toml");
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + "[broken").unwrap();
+    let told = upgrade(&gateway, &copy(&gateway, "next"));
+    assert_eq!(told.status.code(), Some(75));
+    assert!(stderr(&told).contains("line "), "{}", stderr(&told));
+    assert_eq!(pids(&gateway), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_another_version_are_replaced_one_by_one() {
+    let (feishu, gateway) = gateway().await;
+    let before = pids(&gateway);
+    // Changes what the old program left, as if it had spoken another version with its workers.
+    let tamper = "import sys, os, json\n\
+        if '--resume' in sys.argv:\n    \
+            fd = int(sys.argv[sys.argv.index('--resume') + 1])\n    \
+            state = json.loads(os.pread(fd, 1 << 24, 0))\n    \
+            state['protocol'] = 999\n    \
+            text = json.dumps(state).encode()\n    \
+            os.ftruncate(fd, 0), os.pwrite(fd, text, 0)\n\
+        os.execv(sys.argv[1], sys.argv[1:])\n";
+    std::fs::write(gateway.path("tamper.py"), tamper).unwrap();
+    let path = gateway.path("tamper.py");
+    let program =
+        script(&gateway, "next", &format!("exec python3 {} {PROGRAM} \"$@\"", path.display()));
+    let told = upgrade(&gateway, &program);
+    assert!(told.status.success(), "{}{}", stderr(&told), gateway.log());
+    for (name, old) in ["feishu", "local", "mine"].into_iter().zip(&before) {
+        let new = gateway.wait(name, "another", |i| i["phase"] == "ready" && i["pid"] != *old);
+        assert_eq!(new["generation"], 2, "{new}");
+    }
+    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
+    let lines = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let since = lines.skip_while(|line| line["now"] != "upgraded");
+    let phases: Vec<_> = since
+        .filter(|line| line["event"] == "phase")
+        .map(|line| (line["instance"].as_str().unwrap().to_owned(), line["now"].clone()))
+        .collect();
+    let mut open: Option<&str> = None;
+    for (instance, now) in &phases {
+        match now.as_str() {
+            Some("stopping") => {
+                assert_eq!(open, None, "one after the other: {phases:?}");
+                open = Some(instance);
+            }
+            Some("ready") => open = None,
+            _ => assert_eq!(open, Some(instance.as_str()), "{phases:?}"),
+        }
+    }
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let mut agent = Lines::ready(&gateway);
+    feishu.push_text(APP, "oc_1", "ou_ann", "hello").acked().await;
+    assert_eq!(agent.event()["params"]["text"], "hello");
+}
