@@ -178,6 +178,25 @@ async fn a_wrong_token_is_held_with_a_remedy_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_is_held_until_there_is_another() {
+    let telegram = platform().await;
+    let gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    telegram.revoke(TOKEN);
+    let held = gateway.wait("telegram", "held", |i| i["phase"] == "held");
+    let reason = held["reason"].as_str().unwrap();
+    assert!(reason.contains("401 Unauthorized") && reason.contains("BotFather"), "{reason}");
+    assert!(held["remedy"].is_string(), "{held}");
+    let other = "7700:an0ther-Token";
+    telegram.add_bot(other, "test_bot");
+    telegram.push_text(other, 9, "hello");
+    std::fs::write(gateway.path("token"), other).unwrap();
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    gateway.wait_ready("telegram");
+    telegram.wait_sent(PATIENCE, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_of_another_program_is_told_until_it_is_gone() {
     let telegram = platform().await;
     telegram.set_webhook(TOKEN, "https://other.example.org/path");

@@ -59,6 +59,12 @@ class Gateway:
         told = json.loads(subprocess.run([self.program, *words], capture_output=True, check=True).stdout)
         return next(it["store"]["unknown"] for it in told["instances"] if it["name"] == "telegram")
 
+    def conflict(self):
+        words = ["ctl", "status", "--json", "--config", self.path("config.toml"), "--state-dir", self.path("s")]
+        told = json.loads(subprocess.run([self.program, *words], capture_output=True, check=True).stdout)
+        bot = next(it for it in told["instances"] if it["name"] == "telegram")
+        return f"status: {bot.get('outside')}" + (" and what to do" if bot.get("remedy") else "")
+
     def memory(self):
         """Of all its processes, and of the one that speaks to the platform."""
         own = memory(self.process.pid)
@@ -89,6 +95,9 @@ class Judge:
 
     def unknown(self):
         return 0
+
+    def conflict(self):
+        return "errors in its log" if self.is_alive() else "it has ended"
 
     def memory(self):
         return f"{memory(self.process.process.pid):.0f} MiB"
@@ -190,6 +199,19 @@ class Bench:
         description = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
         return self.trouble({"kind": "refuse", "code": 409, "description": description}, 45)
 
+    def endless_conflict(self):
+        description = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
+        self.ask(do="fault", method="getUpdates", fault={"kind": "refuse", "code": 409, "description": description})
+        time.sleep(60)
+        before = self.sim.count(seen="call", method="getupdates")
+        time.sleep(60)
+        polls = self.sim.count(seen="call", method="getupdates") - before
+        told = self.contestant.conflict()
+        self.ask(do="clear")
+        found = self.answer_now()
+        self.revive()
+        return f"{told}, {polls} polls a minute, {found}"
+
     def trouble(self, fault, seconds):
         self.ask(do="fault", method="getUpdates", fault=fault)
         time.sleep(seconds)
@@ -230,6 +252,7 @@ ROWS = [
     ("every connection cut", "cut"),
     ("5 s of 502", "pages"),
     ("45 s of 409", "conflict"),
+    ("409 for ever: what people see, and after the rival has left", "endless_conflict"),
     ("10 answers at one a second", "limited"),
 ]
 

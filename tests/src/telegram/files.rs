@@ -40,6 +40,8 @@ pub(crate) fn get(bot: &Bot, params: &Params, local: Option<&str>) -> Answer {
 /// The bytes behind a path.
 pub(crate) fn bytes(shared: &Arc<Shared>, rest: &str) -> Response<Full<Bytes>> {
     let not_found = || Answer::bad(404, "Not Found").respond();
+    // Some libraries write the colon of the token as a number.
+    let rest = rest.replace("%3A", ":");
     let Some((token, path)) = rest.split_once('/') else { return not_found() };
     let fault = shared.state().faults.strike("file");
     let state = shared.state();

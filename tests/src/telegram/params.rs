@@ -97,17 +97,17 @@ fn multipart(
         let border = find(&part, b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&part.slice(..border)).into_owned();
         let content = part.slice(border + 4..);
-        let quoted = |name: &str| {
-            let after = head.split(&format!("{name}=\"")).nth(1)?;
-            Some(after.split('"').next()?.to_owned())
+        // Libraries differ in quotes, blanks and letters.
+        let member = |name: &str| {
+            let lines =
+                head.lines().filter(|line| line.to_lowercase().starts_with("content-disposition:"));
+            let members = lines.flat_map(|line| line.split(';').skip(1));
+            let mut pairs = members.filter_map(|member| member.trim().split_once('='));
+            let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| value);
+            value.map(|value| value.trim_matches('"').to_owned())
         };
-        // Some libraries leave the quotes out.
-        let bare = |name: &str| {
-            let after = head.split(&format!("{name}=")).nth(1)?;
-            Some(after.split([';', '\r', '\n']).next()?.trim().to_owned())
-        };
-        let name = quoted(" name").or_else(|| bare(" name"))?;
-        if let Some(file) = quoted("filename").or_else(|| bare("filename")) {
+        let name = member("name")?;
+        if let Some(file) = member("filename") {
             files.insert(name, Attached { name: file, bytes: content });
         } else {
             let text = String::from_utf8_lossy(&content).into_owned();

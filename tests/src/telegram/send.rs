@@ -244,14 +244,13 @@ pub(crate) fn count_in(
 ) -> Result<(), Answer> {
     let now = Instant::now();
     let Some(chat) = bot.chats.get_mut(&chat_id) else { return Ok(()) };
-    if let Some((least, seconds)) = limit {
-        if chat.sent.is_some_and(|at| now < at + least) {
-            let seconds = seconds.max(1);
-            bot.windows.insert(Some(chat_id), now + Duration::from_secs(seconds));
-            return Err(Answer::too_many(seconds));
-        }
-        chat.sent = Some(now + least * count.saturating_sub(1));
+    let (least, seconds) = limit.unwrap_or_default();
+    if chat.sent.is_some_and(|at| now < at + least) {
+        let seconds = seconds.max(1);
+        bot.windows.insert(Some(chat_id), now + Duration::from_secs(seconds));
+        return Err(Answer::too_many(seconds));
     }
+    chat.sent = Some(now + least * count.saturating_sub(1));
     Ok(())
 }
 

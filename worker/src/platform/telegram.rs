@@ -31,7 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::worker::{Cursor, TelegramSettings};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
@@ -83,6 +83,7 @@ impl Platform for Telegram {
             away: Mutex::default(),
             exchange: context.exchange,
             drafts: Drafts::default(),
+            doubt: Notify::new(),
             hooked: Mutex::new(recall(context.cursor.as_ref())),
         };
         let webhook = shared.api.settings().webhook.clone();
@@ -118,6 +119,8 @@ struct Shared {
     away: Mutex<Option<Instant>>,
     exchange: Exchange,
     drafts: Drafts,
+    /// A reply had no answer: somebody may want to look whether the platform is there.
+    doubt: Notify,
     /// The webhook that we have set ourselves, now or in an earlier life.
     hooked: Mutex<Option<String>>,
 }

@@ -44,7 +44,7 @@ const UPDATES_WHOLE: Duration = Duration::from_mins(2);
 const UPDATES_STALL: Duration = Duration::from_secs(4);
 /// The kinds of updates that we understand. Sent each time, because the platform keeps what any program
 /// of this bot once asked for.
-pub(super) const KINDS: [&str; 12] = [
+pub(super) const KINDS: [&str; 11] = [
     "message",
     "edited_message",
     "channel_post",
@@ -53,7 +53,6 @@ pub(super) const KINDS: [&str; 12] = [
     "message_reaction",
     "my_chat_member",
     "chat_member",
-    "business_connection",
     "business_message",
     "edited_business_message",
     "deleted_business_messages",

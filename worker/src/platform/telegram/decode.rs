@@ -79,7 +79,8 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
             button(value)
         }
         "message_reaction" => reaction(value),
-        "my_chat_member" => membership(value),
+        "my_chat_member" => membership(value, Mention::Me),
+        "chat_member" => membership(value, Mention::None),
         _ => other(value),
     };
     understood.heard = match decoded {
@@ -171,10 +172,17 @@ fn reaction(change: &Value) -> Decoded {
     Ok(Some(event))
 }
 
-fn membership(change: &Value) -> Decoded {
+/// Of the bot itself, or of others, which is told to administrators and addresses nobody.
+fn membership(change: &Value, mention: Mention) -> Decoded {
     let mut event = base(change, change, InboundKind::Member)?;
-    event.text = format!("[{}]", text_of(member(change, "new_chat_member"), "status"));
-    event.mention = Mention::Me;
+    let now = member(change, "new_chat_member");
+    let whom = text_of(member(now, "user"), "first_name");
+    event.text = if mention == Mention::Me {
+        format!("[{}]", text_of(now, "status"))
+    } else {
+        format!("[{}: {whom}]", text_of(now, "status"))
+    };
+    event.mention = mention;
     event.origin_ms = number_of(change, "date").unwrap_or_default().saturating_mul(1000);
     Ok(Some(event))
 }

@@ -107,6 +107,21 @@ fn buttons_reactions_and_membership_are_events() {
         "new_chat_member": {"status": "kicked"},
     }}));
     assert_eq!((member.kind, member.text.as_str()), (InboundKind::Member, "[kicked]"));
+    assert_eq!(member.mention, Mention::Me);
+    let other = event(json!({"update_id": 1, "chat_member": {
+        "chat": {"id": -100, "type": "supergroup"}, "from": {"id": 9}, "date": 2,
+        "new_chat_member": {"status": "left", "user": {"id": 8, "first_name": "Bob"}},
+    }}));
+    assert_eq!((other.text.as_str(), other.mention), ("[left: Bob]", Mention::None));
+}
+
+#[test]
+fn what_customers_of_a_business_write_is_kept_as_it_came() {
+    let message = said(json!({"business_connection_id": "b"}))["message"].clone();
+    let update = json!({"update_id": 1, "business_message": message});
+    let event = event(update.clone());
+    assert_eq!((event.kind, event.mention), (InboundKind::Other, Mention::None));
+    assert_eq!(event.raw, update.to_string().into_bytes());
 }
 
 #[test]

@@ -5,9 +5,11 @@
 //! here. Nothing tells a webhook that leads nowhere from users who are silent; so the platform is asked every
 //! half minute whether it still has ours and whether it could deliver.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select;
 use protocol::worker::{OtherWebhook, Outside, TelegramWebhook};
 use ring::hmac;
 use serde_json::{Value, json};
@@ -151,7 +153,10 @@ impl<'a> Watch<'a> {
         loop {
             let step = self.shared.stop.run_until_cancelled(self.look());
             let Some(pause) = step.await else { return Ok(()) };
-            let pause = tokio::time::sleep(pause?);
+            // An outage is noticed by what is sent, long before the next look.
+            let (rest, doubt) = (tokio::time::sleep(pause?), self.shared.doubt.notified());
+            let (rest, doubt) = (pin!(rest), pin!(doubt));
+            let pause = select(rest, doubt);
             if self.shared.stop.run_until_cancelled(pause).await.is_none() {
                 return Ok(());
             }

@@ -14,7 +14,7 @@ use crate::clock::Instant;
 /// For so many first pauses they may be echoes.
 const ECHOES: u32 = 48;
 /// The longest pause, in first ones.
-const MOST: u32 = 3;
+const MOST: u32 = 5;
 /// Without any for so many first pauses, the rival has left.
 const CALM: u32 = 20;
 
@@ -22,6 +22,7 @@ const CALM: u32 = 20;
 #[derive(Debug)]
 pub(super) struct Rivalry {
     first: Duration,
+    /// 409s that were no echoes.
     times: u32,
     since: Option<Instant>,
     latest: Option<(Rival, Instant)>,
@@ -39,9 +40,13 @@ impl Rivalry {
             self.times = 0;
             self.since = Some(now);
         }
-        self.times += 1;
         self.latest = Some((rival, now));
-        self.first * (1 << (self.times - 1).min(8)).min(MOST)
+        if rival == Rival::Poller && !self.lasts(now) {
+            // Our own poll, most likely, which the platform holds a while longer.
+            return self.first;
+        }
+        self.times += 1;
+        self.first * (1 << self.times.min(8)).min(MOST)
     }
 
     /// The queue answered: there is no webhook, or not any more.
@@ -52,10 +57,12 @@ impl Rivalry {
     /// The rival that a person should know of.
     pub(super) fn known(&self, now: Instant) -> Option<Rival> {
         let (rival, at) = self.latest?;
-        let lasts =
-            self.since.is_some_and(|since| now.duration_since(since) >= self.first * ECHOES);
-        let told = rival == Rival::Webhook || lasts;
+        let told = rival == Rival::Webhook || self.lasts(now);
         (told && now.duration_since(at) <= self.first * CALM).then_some(rival)
+    }
+
+    fn lasts(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) >= self.first * ECHOES)
     }
 
     /// Whether an answer may be late because of one: the platform slows down all but the first 409.
@@ -77,13 +84,14 @@ mod tests {
         let mut rivalry = Rivalry::new(SECOND);
         let mut now = start;
         let mut pauses = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..60 {
             let pause = rivalry.met(Rival::Poller, now);
             assert_eq!(rivalry.known(now).is_some(), now >= start + 48 * SECOND);
             pauses.push(pause.as_secs());
             now += pause;
         }
-        assert_eq!(pauses[..4], [1, 2, 3, 3]);
+        assert!(pauses[..48].iter().all(|pause| *pause == 1), "{pauses:?}");
+        assert_eq!(pauses[48..52], [2, 4, 5, 5]);
         assert_eq!(rivalry.known(now), Some(Rival::Poller));
         assert!(rivalry.known(now + 18 * SECOND).is_none() && !rivalry.is_near(now + 18 * SECOND));
         rivalry.met(Rival::Poller, now + 30 * SECOND);

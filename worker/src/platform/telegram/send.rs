@@ -198,6 +198,9 @@ async fn perform(
         progress.calling.set(changes.is_none());
         let said = shared.api.perform(&step.call(*to), &shared.exchange).await;
         progress.calling.set(false);
+        if matches!(said, Said::Away(_) | Said::Unclear(_)) {
+            shared.doubt.notify_one();
+        }
         let again = match said {
             Said::Done(result) => return Ok(changes.map_or_else(|| made(&result), named)),
             Said::Limited(pause) => {
