@@ -167,6 +167,21 @@ pub struct FeishuSettings {
     pub base_url: String,
     /// The reaction that says that an agent is at work, as the platform calls it. Empty: none.
     pub working: String,
+    /// Events are posted to us. `None`: they come over the long connection.
+    pub webhook: Option<FeishuWebhook>,
+}
+
+/// How Feishu is to reach us. At least one of its secrets is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FeishuWebhook {
+    /// Where we listen, in plain HTTP.
+    pub listen: std::net::SocketAddr,
+    /// The path of what it posts, as it arrives here.
+    pub path: String,
+    /// What opens and proves what is posted.
+    pub encrypt_key: Option<Secret>,
+    /// What stands in what is posted.
+    pub verification_token: Option<Secret>,
 }
 
 /// Settings of platform `telegram`.

@@ -6,6 +6,7 @@ Each JUDGE is a command that takes BASE_URL APP_ID APP_SECRET. The SDK judges th
 wrong.
 """
 
+import base64
 import json
 import signal
 import sys
@@ -115,8 +116,109 @@ class Bench:
             assert seen["text"] == text, "another text"
             assert self.sim.count(seen="answered", event_id=name) == 1, "one answer for all parts"
 
+    def edits_and_recalls(self):
+        sent = self.task(do="create", to="oc_chat", content={"text": "first"})
+        id = sent["message_id"]
+        edited = self.task(do="edit", id=id, msg_type="text", content=json.dumps({"text": "second"}))
+        assert edited["code"] == 0, edited
+        assert self.ask(do="shown", message_id=id)["shown"] == "second"
+        got = self.task(do="get", id=id)
+        assert got["data"]["items"][0]["body"]["content"] == '{"text":"second"}' or "second" in str(got), got
+        assert self.task(do="recall", id=id)["code"] == 0
+        assert self.task(do="edit", id=id, msg_type="text", content='{"text":"x"}')["code"] == 230011
+        card = {"config": {"update_multi": True}, "elements": [{"tag": "markdown", "content": "one"}]}
+        sent = self.task(do="create", to="oc_chat", msg_type="interactive", content=card)
+        card["elements"][0]["content"] = "two"
+        assert self.task(do="patch", id=sent["message_id"], content=json.dumps(card))["code"] == 0
+        assert self.ask(do="shown", message_id=sent["message_id"])["shown"] == "two"
+
+    def reacts(self):
+        id = self.push("react to this")["message_id"]
+        made = self.task(do="react", id=id, emoji="OK")
+        assert made["code"] == 0, made
+        reaction = made["data"]["reaction_id"]
+        items = self.task(do="reactions", id=id)["data"]["items"]
+        assert [it["reaction_id"] for it in items] == [reaction], items
+        assert self.task(do="unreact", id=id, reaction=reaction)["code"] == 0
+        assert not self.task(do="reactions", id=id)["data"].get("items")
+        assert self.task(do="react", id=id, emoji="🦀")["code"] == 231001
+
+    def uploads_and_fetches(self):
+        key = self.task(do="image", bytes="\x89PNG and more")["data"]["image_key"]
+        sent = self.task(do="create", to="oc_chat", msg_type="image", content={"image_key": key})
+        assert sent["code"] == 0, sent
+        key = self.task(do="file", bytes="words")["data"]["file_key"]
+        sent = self.task(do="create", to="oc_chat", msg_type="file", content={"file_key": key})
+        assert sent["code"] == 0, sent
+        fetched = self.task(do="resource", id=sent["message_id"], key=key, type="file")
+        assert fetched["data"]["text"] == "words", fetched
+        wrong = self.task(do="create", to="oc_chat", msg_type="image", content={"image_key": key})
+        assert wrong["code"] == 230001, wrong
+
+    def grows_a_card(self):
+        def card(text):
+            element = {"tag": "markdown", "element_id": "e1", "content": text}
+            return {"schema": "2.0", "config": {"streaming_mode": True}, "body": {"elements": [element]}}
+        id = self.task(do="card", type="card_json", data=json.dumps(card("a")))["data"]["card_id"]
+        shown = {"type": "card", "data": {"card_id": id}}
+        sent = self.task(do="create", to="oc_chat", msg_type="interactive", content=shown)
+        assert sent["code"] == 0, sent
+        seen = lambda: self.ask(do="shown", message_id=sent["message_id"])["shown"]
+        words = self.task(do="card_words", id=id, element="e1", content="a b", sequence=1)
+        assert (words["code"], seen()) == (0, "a b"), words
+        again = self.task(do="card_words", id=id, element="e1", content="a", sequence=1)
+        assert again["code"] == 300317, again
+        assert self.task(do="card_of", message_id=sent["message_id"])["data"]["card_id"] == id
+        settings = json.dumps({"config": {"streaming_mode": False}})
+        assert self.task(do="card_done", id=id, settings=settings, sequence=2)["code"] == 0
+        late = self.task(do="card_words", id=id, element="e1", content="a b c", sequence=3)
+        assert late["code"] == 300309, late
+        whole = self.task(do="card_whole", id=id, data=json.dumps(card("a b c")), sequence=4)
+        assert (whole["code"], seen()) == (0, "a b c"), whole
+
+    def answers_a_pressed_card(self):
+        event = self.event({}, "e-press", "card.action.trigger")
+        event["event"] = {"operator": {"open_id": "ou_user"}, "token": "c-1", "host": "im_message",
+                          "action": {"tag": "button", "value": {"data": "yes"}},
+                          "context": {"open_message_id": "om_1", "open_chat_id": "oc_chat"}}
+        pressed = self.ask(do="push_event", event=event)
+        answer = self.answered(pressed)
+        data = json.loads(base64.b64decode(answer["data"]))
+        assert data["toast"]["content"] == "heard", data
+        said = self.judge.wait(SOON, said="pressed")
+        assert (said["value"], said["message_id"]) == ({"data": "yes"}, "om_1"), said
+
+    def names_a_missing_scope(self):
+        self.ask(do="grant", scope="im:message:send_as_bot", granted=False)
+        refused = self.task(do="create", to="oc_chat", content={"text": "x"})
+        self.ask(do="grant", scope="im:message:send_as_bot", granted=True)
+        assert refused["code"] == 99991672, refused
+
+    def opens_what_is_posted(self):
+        hook = {"encrypt_key": "an-encrypt-key", "token": "a-token"}
+        other = Process([*self.judge_command, self.base_url, *APP[:2], *hook.values()])
+        try:
+            hook["url"] = other.wait(START, said="listening")["url"]
+            answer = self.ask(do="challenge", hook=hook, challenge="prove it")
+            assert answer["status"] == 200 and answer["body"]["challenge"] == "prove it", answer
+            message = {"message_id": "om_posted", "chat_id": "oc_chat", "chat_type": "p2p", "create_time": "1",
+                       "message_type": "text", "content": json.dumps({"text": "寄"}, ensure_ascii=False)}
+            event = self.event(message, "e-posted")
+            answer = self.ask(do="post", hook=hook, event=event)
+            assert answer["status"] == 200, answer
+            assert other.wait(SOON, said="message", event_id="e-posted")["text"] == "寄"
+            forged = self.ask(do="post", hook={**hook, "encrypt_key": "another"}, event=event)
+            assert forged["status"] != 200 or "message" not in str(forged["body"]), forged
+            assert other.count(said="message") == 1, "what is forged is not heard"
+        finally:
+            other.end()
+
     def understands_other_events(self):
         for kind, body in {
+            "im.message.recalled_v1": {"message_id": "om_1", "chat_id": "oc_chat", "recall_time": "1"},
+            "im.chat.member.bot.added_v1": {"chat_id": "oc_chat", "operator_id": {"open_id": "ou_user"}, "name": "C"},
+            "application.bot.menu_v6":
+                {"operator": {"operator_id": {"open_id": "ou_user"}}, "event_key": "k", "timestamp": 1},
             "im.chat.access_event.bot_p2p_chat_entered_v1":
                 {"chat_id": "oc_chat", "operator_id": {"open_id": "ou_user"}},
             "im.message.message_read_v1":
@@ -230,6 +332,13 @@ CHECKS = [
     "sends_once_under_one_uuid",
     "replies_and_opens_a_topic",
     "sends_a_post",
+    "edits_and_recalls",
+    "reacts",
+    "uploads_and_fetches",
+    "grows_a_card",
+    "answers_a_pressed_card",
+    "names_a_missing_scope",
+    "opens_what_is_posted",
     "reads_the_bot_info",
     "sees_a_rate_limit",
     "comes_back_after_a_reset",

@@ -1,10 +1,13 @@
 // The official SDK for Node as a bot that does what a message tells it, and says what it saw as JSON lines.
 //
-// Usage: judge.js BASE_URL APP_ID APP_SECRET
+// Usage: judge.js BASE_URL APP_ID APP_SECRET [ENCRYPT_KEY VERIFICATION_TOKEN]
+//
+// With the last two it waits for events to be posted instead of connecting.
 
+const http = require("node:http");
 const lark = require("@larksuiteoapi/node-sdk");
 
-const [domain, appId, appSecret] = process.argv.slice(2);
+const [domain, appId, appSecret, encryptKey, verificationToken] = process.argv.slice(2);
 const quiet = lark.LoggerLevel.fatal;
 const client = new lark.Client({ appId, appSecret, domain, loggerLevel: quiet });
 const failedBefore = new Set();
@@ -35,7 +38,55 @@ const actions = {
       },
     }),
   bot_info: () => client.request({ method: "GET", url: "/open-apis/bot/v3/info" }),
+  edit: ({ id, msg_type, content }) =>
+    client.im.message.update({ path: { message_id: id }, data: { msg_type, content } }),
+  patch: ({ id, content }) => client.im.message.patch({ path: { message_id: id }, data: { content } }),
+  recall: ({ id }) => client.im.message.delete({ path: { message_id: id } }),
+  get: ({ id }) => client.im.message.get({ path: { message_id: id } }),
+  chat: ({ id }) => client.im.chat.get({ path: { chat_id: id } }),
+  react: ({ id, emoji }) =>
+    client.im.messageReaction.create({
+      path: { message_id: id },
+      data: { reaction_type: { emoji_type: emoji } },
+    }),
+  unreact: ({ id, reaction }) =>
+    client.im.messageReaction.delete({ path: { message_id: id, reaction_id: reaction } }),
+  reactions: ({ id }) => client.im.messageReaction.list({ path: { message_id: id } }),
+  image: async ({ bytes }) =>
+    unwrapped(await client.im.image.create({ data: { image_type: "message", image: Buffer.from(bytes) } })),
+  file: async ({ bytes }) =>
+    unwrapped(
+      await client.im.file.create({
+        data: { file_type: "stream", file_name: "a.txt", file: Buffer.from(bytes) },
+      }),
+    ),
+  resource: async ({ id, key, type }) => {
+    const found = await client.im.messageResource.get({
+      path: { message_id: id, file_key: key },
+      params: { type },
+    });
+    const pieces = [];
+    for await (const piece of found.getReadableStream()) pieces.push(piece);
+    return { code: 0, data: { text: Buffer.concat(pieces).toString() } };
+  },
+  card: ({ type, data }) => client.cardkit.v1.card.create({ data: { type, data } }),
+  card_words: ({ id, element, content, sequence, uuid }) =>
+    client.cardkit.v1.cardElement.content({
+      path: { card_id: id, element_id: element },
+      data: { content, sequence, uuid },
+    }),
+  card_done: ({ id, settings, sequence, uuid }) =>
+    client.cardkit.v1.card.settings({ path: { card_id: id }, data: { settings, sequence, uuid } }),
+  card_whole: ({ id, data, sequence, uuid }) =>
+    client.cardkit.v1.card.update({
+      path: { card_id: id },
+      data: { card: { type: "card_json", data }, sequence, uuid },
+    }),
+  card_of: ({ message_id }) => client.cardkit.v1.card.idConvert({ data: { message_id } }),
 };
+
+// Uploads lose their envelope in this SDK.
+const unwrapped = (answer) => (answer?.code === undefined ? { code: answer ? 0 : -1, data: answer } : answer);
 
 async function perform(task) {
   let answer;
@@ -56,6 +107,7 @@ async function perform(task) {
     message_id: data?.message_id,
     thread_id: data?.thread_id,
     open_id: bot?.open_id,
+    data,
   });
 }
 
@@ -89,18 +141,34 @@ function onMessage(event) {
 
 const onOther = (event) => say("event", { type: event.event_type });
 
-const eventDispatcher = new lark.EventDispatcher({ loggerLevel: quiet }).register({
+function onPress(event) {
+  const { action, context } = event;
+  say("pressed", { value: action.value, chat_id: context.open_chat_id, message_id: context.open_message_id });
+  return { toast: { type: "info", content: "heard" } };
+}
+
+const eventDispatcher = new lark.EventDispatcher({ loggerLevel: quiet, encryptKey, verificationToken }).register({
   "im.message.receive_v1": onMessage,
   "im.chat.access_event.bot_p2p_chat_entered_v1": onOther,
   "im.message.message_read_v1": onOther,
   "im.message.reaction.created_v1": onOther,
+  "im.message.recalled_v1": onOther,
+  "im.chat.member.bot.added_v1": onOther,
+  "application.bot.menu_v6": onOther,
+  "card.action.trigger": onPress,
 });
 
 say("started");
-new lark.WSClient({
-  appId,
-  appSecret,
-  domain,
-  loggerLevel: quiet,
-  onError: (error) => say("gave up", { error: String(error) }),
-}).start({ eventDispatcher });
+if (encryptKey === undefined) {
+  new lark.WSClient({
+    appId,
+    appSecret,
+    domain,
+    loggerLevel: quiet,
+    onError: (error) => say("gave up", { error: String(error) }),
+  }).start({ eventDispatcher });
+} else {
+  const server = http.createServer();
+  server.on("request", lark.adaptDefault("/", eventDispatcher, { autoChallenge: true }));
+  server.listen(0, "127.0.0.1", () => say("listening", { url: `http://127.0.0.1:${server.address().port}/` }));
+}

@@ -39,6 +39,7 @@ mod socket;
 mod state;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -57,6 +58,7 @@ pub use faults::{Fault, FaultId, Route, Scope, Times, Trouble};
 pub use observe::{Ending, Entry, Observation, Rule, SentMessage, Violation};
 pub use push::{Ack, End, EventHandle, Progress, Push};
 pub use state::{ClientConfig, Schedule, Settings};
+pub use webhook::{Posted, Webhook};
 
 use crate::listening::Listening;
 use crate::wire::Line;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::{
-    FeishuSettings, Network, OtherWebhook, Secret, TelegramSettings, TelegramWebhook, Unanswered,
+    FeishuSettings, FeishuWebhook, Network, OtherWebhook, Secret, TelegramSettings,
+    TelegramWebhook, Unanswered,
 };
 
 use super::Surroundings;
@@ -24,6 +25,7 @@ use crate::policy::routes::Route;
 const FEISHU: &str = "https://open.feishu.cn";
 const TELEGRAM: &str = "https://api.telegram.org";
 const WEBHOOK: &str = "127.0.0.1:8443";
+const FEISHU_WEBHOOK: &str = "127.0.0.1:8444";
 
 /// One configured account or endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -233,9 +235,13 @@ pub(super) fn platform(
                         "working must be a word of the platform for a reaction, like \"Typing\", or empty, not {working:?}"
                     ));
                 }
+                let webhook = feishu_webhook(&mut block, place, secrets).unwrap_or_else(|reason| {
+                    missing = Some(reason);
+                    None
+                });
                 let access = access(&mut block);
                 let (app_id, app_secret) = (app_id?, app_secret?);
-                let settings = FeishuSettings { app_id, app_secret, base_url, working };
+                let settings = FeishuSettings { app_id, app_secret, base_url, working, webhook };
                 (PlatformSettings::Feishu(settings), access)
             }
             PlatformKind::Telegram => {
@@ -412,6 +418,45 @@ fn base_url(block: &mut Block, default: &str) -> String {
         block.problem(&format!("base_url must start with https:// or http://, not {url:?}"));
     }
     url.trim_end_matches('/').to_owned()
+}
+
+/// A table of its own turns it on. The error names a file or a variable that is missing.
+fn feishu_webhook(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+) -> Result<Option<FeishuWebhook>, String> {
+    let is_there = block.has("webhook");
+    let mut inner = block.table("webhook");
+    if !is_there {
+        return Ok(None);
+    }
+    let listen = inner.string("listen").unwrap_or_else(|| FEISHU_WEBHOOK.to_owned());
+    let addr = listen.parse().map_err(|_| {
+        inner.problem(&format!(
+            "listen must be an address and a port like {FEISHU_WEBHOOK}, not {listen:?}"
+        ));
+    });
+    let path = inner.string("path").unwrap_or_else(|| "/".to_owned());
+    if !path.starts_with('/') {
+        inner.problem(&format!("path must begin with a slash, not {path:?}"));
+    }
+    let key = optional_secret(&mut inner, place, secrets, "encrypt_key_file", "encrypt_key_env");
+    let token = optional_secret(
+        &mut inner,
+        place,
+        secrets,
+        "verification_token_file",
+        "verification_token_env",
+    );
+    if matches!((&key, &token), (Ok(None), Ok(None))) {
+        inner.problem(
+            "encrypt_key_file or verification_token_file must be set, or anybody could post events",
+        );
+    }
+    block.absorb(inner);
+    let (encrypt_key, verification_token) = (key?, token?);
+    Ok(addr.ok().map(|listen| FeishuWebhook { listen, path, encrypt_key, verification_token }))
 }
 
 /// A table of its own turns it on.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tests::feishu::{
-    ClientConfig, EventHandle, Fault, FaultId, Feishu, Message, Push, Schedule, Scope, Times,
+    ClientConfig, EventHandle, Fault, FaultId, Feishu, Message, Posted, Push, Schedule, Scope,
+    Times, Webhook,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -43,6 +44,8 @@ Stdin: one JSON object a line; "app" may be left out when there is only one.
   {"do":"hold"}                                                        swallow what the present connections carry
   {"do":"grant","scope":"im:resource","granted":false}                 take a scope from the app, or grant it
   {"do":"put_resource","key":"img_1","kind":"image","text":"..."}      the bytes behind a key in a message
+  {"do":"post","hook":{"url":...,"encrypt_key":...,"token":...},"event":{...}}   post an event
+  {"do":"challenge","hook":{...},"challenge":"..."}                    ask whether an address is the app's
   {"do":"shown","message_id":"om_1"}                                   what people see of a message by now
   {"do":"stop_listening"} {"do":"listen"}                              refuse TCP connections; accept them
   {"do":"revoke"}                                                      make the tokens of the app invalid
@@ -101,6 +104,14 @@ enum Command {
     },
     Shown {
         message_id: String,
+    },
+    Post {
+        hook: Webhook,
+        event: Value,
+    },
+    Challenge {
+        hook: Webhook,
+        challenge: String,
     },
     Replay {
         event_id: String,
@@ -268,6 +279,10 @@ impl Control {
                 self.feishu.put_resource(&key, &kind, "text/plain", text.as_bytes());
                 json!({"did": "put_resource"})
             }
+            Command::Post { hook, event } => posted("post", &hook, hook.request(event)).await,
+            Command::Challenge { hook, challenge } => {
+                posted("challenge", &hook, hook.challenge(&challenge)).await
+            }
             Command::Shown { message_id } => {
                 json!({"did": "shown", "shown": self.feishu.shown(&message_id)})
             }
@@ -364,6 +379,13 @@ impl Control {
         });
         self.events.insert(handle.event_id().to_owned(), handle);
         answer
+    }
+}
+
+async fn posted(did: &str, hook: &Webhook, posted: Posted) -> Value {
+    match hook.post(&posted).await {
+        Ok((status, body)) => json!({"did": did, "status": status, "body": body}),
+        Err(error) => json!({"error": error.to_string()}),
     }
 }
 

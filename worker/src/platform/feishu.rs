@@ -26,10 +26,12 @@ mod memory;
 mod order;
 mod react;
 mod receive;
+mod seal;
 mod send;
 mod socket;
 mod token;
 mod upload;
+mod webhook;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -99,6 +101,11 @@ impl Platform for Feishu {
     async fn run(self, context: Context) -> Result<(), Error> {
         let base_url = http::base_url(&self.settings.base_url)?;
         let settings = FeishuSettings { base_url, ..self.settings };
+        let hook = settings.webhook.clone();
+        let listener = match &hook {
+            Some(hook) => Some(webhook::bind(hook).await?),
+            None => None,
+        };
         let http = Http::over(&settings.base_url, &context.network)?;
         let shared = Shared {
             limits: self.limits,
@@ -115,8 +122,14 @@ impl Platform for Feishu {
             unfinished: Unfinished::default(),
             working: Working::default(),
         };
+        let hearing = async {
+            match hook.zip(listener) {
+                Some((hook, listener)) => webhook::hear(&shared, &hook, listener).await,
+                None => hear(&shared).await,
+            }
+        };
         tokio::join!(
-            hear(&shared),
+            hearing,
             send::run(&shared, context.outbound),
             asks::run(&shared, context.asks),
             shared.stop.run_until_cancelled(learn(&shared)),

@@ -4,6 +4,7 @@ mod beside;
 mod connection;
 mod fuzz;
 mod hearing;
+mod posted;
 mod sending;
 mod showing;
 
@@ -17,7 +18,7 @@ use ::tests::proxy::Proxy;
 use protocol::content::{Act, Busy, Button, Content, Draft, Fetch, File, FileKind, Press};
 use protocol::event::{ChatType, InboundKind, Mention, Outbound, Outcome, Part};
 use protocol::id::{EventId, Instance, Lane, OutboundId};
-use protocol::worker::{FeishuSettings, Network, Outside, Secret, Verdict};
+use protocol::worker::{FeishuSettings, FeishuWebhook, Network, Outside, Secret, Verdict};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -70,6 +71,10 @@ impl Rig {
     }
 
     fn over(sim: Sim, network: &Network) -> Self {
+        Self::with(sim, network, None)
+    }
+
+    fn with(sim: Sim, network: &Network, webhook: Option<FeishuWebhook>) -> Self {
         let (submit, events) = mpsc::channel(64);
         let (note, notes) = mpsc::channel(256);
         let (outbound, outgoing) = mpsc::channel(64);
@@ -81,6 +86,7 @@ impl Rig {
             app_secret: Secret::new("secret"),
             base_url: sim.base_url(),
             working: "Typing".to_owned(),
+            webhook,
         };
         let context = Context {
             events: Events::new(submit),

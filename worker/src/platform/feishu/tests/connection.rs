@@ -192,6 +192,7 @@ fn no_setting_shows_its_secret() {
         app_secret,
         base_url: "https://x".to_owned(),
         working: String::new(),
+        webhook: None,
     };
     assert!(!format!("{:?}", Feishu::new(settings)).contains("hidden"));
 }

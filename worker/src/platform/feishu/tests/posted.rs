@@ -1,0 +1,128 @@
+//! Events that are posted: who is believed, and what 2xx means.
+
+use std::net::SocketAddr;
+
+use ::tests::feishu::Webhook;
+
+use super::*;
+
+/// A free port, and how the platform reaches it.
+fn hook(key: Option<&str>, token: &str) -> (FeishuWebhook, Webhook) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen: SocketAddr = free.local_addr().unwrap();
+    let secret = |text: &str| (!text.is_empty()).then(|| Secret::new(text));
+    let ours = FeishuWebhook {
+        listen,
+        path: "/feishu".to_owned(),
+        encrypt_key: key.and_then(secret),
+        verification_token: secret(token),
+    };
+    let theirs = Webhook {
+        url: format!("http://{listen}/feishu"),
+        token: token.to_owned(),
+        encrypt_key: key.map(str::to_owned),
+        ahead: 0,
+    };
+    (ours, theirs)
+}
+
+async fn rig(ours: FeishuWebhook) -> Rig {
+    let mut rig = Rig::with(Rig::sim().await, &Network::default(), Some(ours));
+    let ready = rig.until_ready().await;
+    assert!(ready.account.contains("listening on http://127.0.0.1:"), "{}", ready.account);
+    rig
+}
+
+fn text(words: &str) -> serde_json::Value {
+    Message::direct("oc_1", "ou_ann").text(words).build()
+}
+
+#[tokio::test]
+async fn what_is_posted_is_answered_after_its_verdict() {
+    for (key, token) in [(Some("key"), "token"), (Some("key"), ""), (None, "token")] {
+        let (ours, theirs) = hook(key, token);
+        let mut rig = rig(ours).await;
+        let asked = theirs.post(&theirs.challenge("prove it")).await.unwrap();
+        assert_eq!(asked, (200, json!({"challenge": "prove it"})));
+        for (verdict, status) in [
+            (Verdict::Accepted(EventId(1)), 200),
+            (Verdict::Duplicate, 200),
+            (Verdict::Denied, 200),
+            (Verdict::Refused, 503),
+        ] {
+            let request = theirs.request(text("hello"));
+            let (answer, ()) = tokio::join!(theirs.post(&request), async {
+                let submitted = rig.heard().await;
+                assert_eq!(submitted.event.text, "hello");
+                submitted.verdict.send(verdict).unwrap();
+            });
+            assert_eq!(answer.unwrap().0, status, "{verdict:?}");
+        }
+        // Without a verdict in time there is no 2xx.
+        let request = theirs.request(text("slow"));
+        let (answer, _kept) = tokio::join!(theirs.post(&request), rig.heard());
+        assert_eq!(answer.unwrap().0, 503);
+        let pressed = theirs.request(card_action("oc_1", "om_1", "ou_ann", &json!({"value": "x"})));
+        let (answer, _) = tokio::join!(theirs.post(&pressed), async { accept(rig.heard().await) });
+        assert_eq!(answer.unwrap(), (200, json!({})));
+        sent(rig.send(outbound(1, |_| {})).await);
+        let sim = rig.end().await;
+        assert_eq!(sim.count(opened), 0, "there is no long connection");
+    }
+}
+
+#[tokio::test]
+async fn whoever_knows_no_secret_is_not_heard() {
+    let (ours, theirs) = hook(Some("key"), "token");
+    let mut rig = rig(ours).await;
+    let good = theirs.request(text("hello"));
+    let with = |change: fn(&mut Webhook)| {
+        let mut other = theirs.clone();
+        change(&mut other);
+        other
+    };
+    let changed = |name: &str, value: &str| {
+        let mut posted = good.clone();
+        for (key, known) in &mut posted.headers {
+            if key == name {
+                value.clone_into(known);
+            }
+        }
+        posted
+    };
+    let mut longer = good.clone();
+    longer.body.push(b' ');
+    let mut bare = good.clone();
+    bare.headers.clear();
+    let mut open = theirs.clone();
+    open.encrypt_key = None;
+    let forged = [
+        with(|it| it.encrypt_key = Some("another".to_owned())).request(text("x")),
+        with(|it| it.token = "another".to_owned()).request(text("x")),
+        with(|it| it.ahead = -400).request(text("x")),
+        with(|it| it.ahead = 400).request(text("x")),
+        with(|it| it.token = "another".to_owned()).challenge("x"),
+        changed("X-Lark-Signature", "00"),
+        changed("X-Lark-Request-Nonce", "1"),
+        changed("X-Lark-Request-Timestamp", "1"),
+        longer,
+        bare,
+        open.request(text("x")),
+    ];
+    for (number, posted) in forged.iter().enumerate() {
+        let (status, _) = theirs.post(posted).await.unwrap();
+        assert!((400..500).contains(&status), "{number}: {status}");
+    }
+    let elsewhere = with(|it| it.url = it.url.replace("/feishu", "/other"));
+    assert_eq!(elsewhere.post(&good).await.unwrap().0, 404);
+    let mut other_app = text("x");
+    other_app["header"]["app_id"] = json!("cli_other");
+    assert_eq!(theirs.post(&theirs.request(other_app)).await.unwrap().0, 403);
+    let (answer, inbound) = tokio::join!(theirs.post(&good), async { accept(rig.heard().await) });
+    assert_eq!(
+        (answer.unwrap().0, inbound.text.as_str()),
+        (200, "hello"),
+        "only this one is heard"
+    );
+    rig.end().await;
+}

@@ -1,0 +1,199 @@
+//! Events that the platform posts to us, instead of the long connection.
+//!
+//! Anybody who finds the address may post there, so a request counts only if it knows a secret: a
+//! signature over its bytes with the encrypt key, or the verification token. What is older than five
+//! minutes is refused, so that a recorded request is of no use for long. 2xx means the same as an answer
+//! over the long connection: the event is stored and need not come again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::worker::{FeishuWebhook, Ready, Secret};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::{timeout, timeout_at};
+
+use super::receive::{self, Handed, Reply};
+use super::seal::{Seal, same};
+use super::{IDEMPOTENT_MS, Shared};
+use crate::Error;
+use crate::clock;
+use crate::json::{member, parse, text_of};
+use crate::listener::{self, Answer, Head, Limits, Site};
+use crate::platform::Note;
+
+const LIMITS: Limits = Limits {
+    head: 16 * 1024,
+    body: 4 * 1024 * 1024,
+    head_within: Duration::from_secs(30),
+    body_within: Duration::from_secs(10),
+    answer_within: Duration::from_millis(2800),
+    connections: 256,
+    last: Duration::from_secs(1),
+};
+/// The platform waits 3 s, the way there and back included.
+const ANSWER: Duration = Duration::from_millis(2600);
+/// How far the platform's clock may be from ours, in seconds.
+const WINDOW: i64 = 300;
+/// How often it is told that the listener lives. The platform gives no sign of its own.
+const PROGRESS: Duration = Duration::from_secs(10);
+const TIMESTAMP: &str = "x-lark-request-timestamp";
+const NONCE: &str = "x-lark-request-nonce";
+const SIGNATURE: &str = "x-lark-signature";
+
+/// Takes the port.
+pub(super) async fn bind(hook: &FeishuWebhook) -> Result<TcpListener, Error> {
+    listener::bind(hook.listen).await
+}
+
+/// Hears until the worker is told to stop.
+pub(super) async fn hear(shared: &Shared, hook: &FeishuWebhook, listener: TcpListener) {
+    let account = shared.account();
+    let account = match listener.local_addr() {
+        Ok(addr) => format!("{account}, listening on {}", shown(addr, &hook.path)),
+        Err(_) => account,
+    };
+    shared.api.health.connected(true);
+    let ready = Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) };
+    shared.report.tell(Note::Ready(ready)).await;
+    let desk = Desk { shared, hook, seal: hook.encrypt_key.as_ref().map(Seal::new) };
+    let alive = async {
+        loop {
+            shared.report.tell(Note::Progress).await;
+            tokio::time::sleep(PROGRESS).await;
+        }
+    };
+    tokio::join!(
+        listener::serve(listener, LIMITS, &desk, &shared.stop),
+        shared.stop.run_until_cancelled(alive),
+    );
+}
+
+fn shown(addr: SocketAddr, path: &str) -> String {
+    format!("http://{addr}{path}")
+}
+
+/// Who opens what is posted.
+struct Desk<'a> {
+    shared: &'a Shared,
+    hook: &'a FeishuWebhook,
+    seal: Option<Seal>,
+}
+
+impl Site for Desk<'_> {
+    fn admit(&self, head: &Head) -> Result<(), Answer> {
+        if head.uri.path().trim_end_matches('/') != self.hook.path.trim_end_matches('/') {
+            return Err(Answer::plain(404, "nothing is here"));
+        }
+        if head.method != hyper::Method::POST {
+            return Err(Answer::plain(405, "events are posted"));
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, head: Head, body: Bytes) -> Answer {
+        match self.open(&head, &body, clock::unix_ms() / 1000) {
+            Ok(Opened::Challenge(answer)) => answer,
+            Ok(Opened::Event(payload)) => self.hand_in(&payload).await,
+            Err(refusal) => {
+                tracing::warn!(
+                    status = refusal.status,
+                    "a request that nobody vouches for is refused"
+                );
+                self.shared.report.tell(Note::Malformed).await;
+                refusal
+            }
+        }
+    }
+}
+
+/// What was posted.
+enum Opened {
+    Challenge(Answer),
+    Event(Vec<u8>),
+}
+
+impl Desk<'_> {
+    fn open(&self, head: &Head, body: &[u8], now: i64) -> Result<Opened, Answer> {
+        let outer = parse(body);
+        let payload = match (&self.seal, text_of(&outer, "encrypt")) {
+            (Some(seal), sealed) if !sealed.is_empty() => {
+                seal.open(sealed).ok_or_else(|| Answer::plain(400, "it does not open"))?
+            }
+            // With a key everything is sealed.
+            (Some(_), _) => return Err(Answer::plain(400, "it is not encrypted")),
+            (None, sealed) if !sealed.is_empty() => {
+                return Err(Answer::plain(400, "it is encrypted, and there is no key"));
+            }
+            (None, _) => body.to_vec(),
+        };
+        let event = parse(&payload);
+        if text_of(&event, "type") == "url_verification" {
+            self.knows_token(text_of(&event, "token"))?;
+            let answer = json!({"challenge": text_of(&event, "challenge")}).to_string();
+            return Ok(Opened::Challenge(Answer::json(200, answer)));
+        }
+        self.vouched(head, body, &event, now)?;
+        let app = text_of(member(&event, "header"), "app_id");
+        if !app.is_empty() && app != self.shared.api.settings.app_id {
+            return Err(Answer::plain(403, "it is for another app"));
+        }
+        Ok(Opened::Event(payload))
+    }
+
+    /// Whether the platform sent it.
+    fn vouched(&self, head: &Head, body: &[u8], event: &Value, now: i64) -> Result<(), Answer> {
+        let header = |name| head.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or("");
+        let refused = || Err(Answer::plain(401, "the signature is wrong"));
+        let (timestamp, nonce) = (header(TIMESTAMP), header(NONCE));
+        let signed = |expected: String| same(expected.as_bytes(), header(SIGNATURE).as_bytes());
+        // A pressed card of old has no token of ours, and a signature of another kind.
+        let is_old_card = event.get("header").is_none() && event.get("action").is_some();
+        if let Some(seal) = &self.seal {
+            if !signed(seal.signature(timestamp, nonce, body)) {
+                return refused();
+            }
+        } else if is_old_card {
+            let token = self.hook.verification_token.as_ref().map_or("", Secret::expose);
+            if !signed(super::seal::old_signature(timestamp, nonce, token, body)) {
+                return refused();
+            }
+        } else {
+            return self.knows_token(token_of(event));
+        }
+        let at = timestamp.parse::<i64>().unwrap_or(0);
+        if (now - at).abs() > WINDOW {
+            return Err(Answer::plain(401, "it is too old, or a clock is wrong"));
+        }
+        if is_old_card { Ok(()) } else { self.knows_token(token_of(event)) }
+    }
+
+    fn knows_token(&self, token: &str) -> Result<(), Answer> {
+        match &self.hook.verification_token {
+            Some(expected) if !same(expected.expose().as_bytes(), token.as_bytes()) => {
+                Err(Answer::plain(401, "the verification token is wrong"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn hand_in(&self, payload: &[u8]) -> Answer {
+        let until = clock::now() + ANSWER;
+        let handed = timeout_at(until, receive::hear(self.shared, payload, "")).await;
+        let handed = handed.unwrap_or(Handed::Late);
+        let left = until.duration_since(clock::now());
+        let settled = timeout(left, receive::settle(self.shared, handed)).await;
+        match settled {
+            Ok(Some(Reply::Bare | Reply::Empty)) => Answer::json(200, &b"{}"[..]),
+            Ok(None) | Err(_) => Answer::later(1),
+        }
+    }
+}
+
+fn token_of(event: &Value) -> &str {
+    match text_of(member(event, "header"), "token") {
+        "" => text_of(event, "token"),
+        token => token,
+    }
+}
