@@ -168,7 +168,7 @@ pub struct FeishuSettings {
     /// The reaction that says that an agent is at work, as the platform calls it. Empty: none.
     pub working: String,
     /// Events are posted to us. `None`: they come over the long connection.
-    pub webhook: Option<FeishuWebhook>,
+    pub webhook: Option<Box<FeishuWebhook>>,
 }
 
 /// How Feishu is to reach us. At least one of its secrets is there.

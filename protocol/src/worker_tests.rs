@@ -150,12 +150,12 @@ fn to_worker() -> Vec<ToWorker> {
         app_secret: Secret::new("s"),
         base_url: "https://h".into(),
         working: "Typing".into(),
-        webhook: Some(FeishuWebhook {
+        webhook: Some(Box::new(FeishuWebhook {
             listen: ([127, 0, 0, 1], 8444).into(),
             path: "/".into(),
             encrypt_key: Some(Secret::new("k")),
             verification_token: None,
-        }),
+        })),
     };
     let telegram = TelegramSettings {
         token: Secret::new("1:t"),

@@ -425,7 +425,7 @@ fn feishu_webhook(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-) -> Result<Option<FeishuWebhook>, String> {
+) -> Result<Option<Box<FeishuWebhook>>, String> {
     let is_there = block.has("webhook");
     let mut inner = block.table("webhook");
     if !is_there {
@@ -456,7 +456,9 @@ fn feishu_webhook(
     }
     block.absorb(inner);
     let (encrypt_key, verification_token) = (key?, token?);
-    Ok(addr.ok().map(|listen| FeishuWebhook { listen, path, encrypt_key, verification_token }))
+    Ok(addr
+        .ok()
+        .map(|listen| Box::new(FeishuWebhook { listen, path, encrypt_key, verification_token })))
 }
 
 /// A table of its own turns it on.

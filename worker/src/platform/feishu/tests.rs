@@ -86,7 +86,7 @@ impl Rig {
             app_secret: Secret::new("secret"),
             base_url: sim.base_url(),
             working: "Typing".to_owned(),
-            webhook,
+            webhook: webhook.map(Box::new),
         };
         let context = Context {
             events: Events::new(submit),
