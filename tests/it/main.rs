@@ -10,6 +10,7 @@
 
 mod access;
 mod accounts;
+mod acp_agent;
 mod backup;
 mod bad_input;
 mod cli;
