@@ -232,7 +232,7 @@ class Bench:
         """The numbers of the answers in each chat, in the order in which they came."""
         found = collections.defaultdict(list)
         for message in self.sent():
-            text = json.loads(message["content"])["text"]
+            text = message["shown"]
             answer = re.fullmatch(r"answer m(\d+)", text)
             assert answer, f"not an answer: {text!r}"
             found[message["receive_id"]].append(int(answer[1]))

@@ -354,7 +354,16 @@ impl Control {
             Command::Violations => {
                 json!({"did": "violations", "violations": self.feishu.violations()})
             }
-            Command::Sent => json!({"did": "sent", "messages": self.feishu.sent()}),
+            Command::Sent => {
+                // With what people see of each by now.
+                let messages = self.feishu.sent().into_iter().map(|sent| {
+                    let shown = self.feishu.shown(&sent.message_id);
+                    let mut message = json!(sent);
+                    message["shown"] = json!(shown);
+                    message
+                });
+                json!({"did": "sent", "messages": messages.collect::<Vec<_>>()})
+            }
         }
     }
 
