@@ -327,6 +327,8 @@ pub struct WebhookSettings {
     pub concurrency: u32,
     /// How long an answer may take, in seconds.
     pub timeout_s: u32,
+    /// Where we listen for what the receiver says later.
+    pub listen: Option<std::net::SocketAddr>,
 }
 
 /// Who remembers what was said in a conversation.

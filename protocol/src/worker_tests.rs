@@ -219,6 +219,7 @@ fn to_worker() -> Vec<ToWorker> {
         secret: Secret::new("s"),
         concurrency: 4,
         timeout_s: 30,
+        listen: Some("127.0.0.1:8790".parse().unwrap()),
     };
     let hooks = HooksSettings {
         dir: Some("/h".into()),

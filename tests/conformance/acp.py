@@ -277,10 +277,23 @@ class Bench:
         self.in_the_middle(trouble)
 
     def every_message_has_one_answer_in_order(self):
+        left = 0
         for chat in range(CHATS):
             expected = [f"answer m{n}" for n in self.pushed if n % CHATS == chat]
-            found = [text.strip() for text in self.shown(chat)]
+            found = []
+            for sent in self.sent():
+                if sent["receive_id"] != f"oc_{chat}":
+                    continue
+                text = sent["shown"].strip()
+                # A gateway that is killed while a draft is on its way does not know the message that shows it.
+                if found and sent["msg_type"] != "interactive" and found[-1][1] and text.startswith(found[-1][0]):
+                    found.pop()
+                    left += 1
+                found.append((text, sent["msg_type"] == "interactive"))
+            found = [text for text, _ in found]
             assert found == expected, f"chat {chat}: {found}, not {expected}"
+        print(f"   drafts that a kill of the whole gateway left behind: {left}", flush=True)
+        assert left <= CHATS
         assert self.status("feishu")["store"]["parked"] == 0
 
     def each_chat_is_one_conversation_and_nothing_is_said_twice(self):

@@ -4,15 +4,19 @@ Usage: webhook.py HERMES_GW SIM_FEISHU        (with a Python that has `standardw
 """
 
 import base64
+import datetime
 import http.server
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 
 import check
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -65,9 +69,66 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, json.dumps({"text": f"answer to {data['text']}"}).encode())
 
 
+class Later:
+    """What the receiver says later, signed by the official library."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}/messages"
+
+    def post(self, name, message, at=None, sign=True):
+        body = json.dumps(message)
+        at = at or datetime.datetime.now(datetime.timezone.utc)
+        headers = {"content-type": "application/json"}
+        if sign:
+            headers |= {"webhook-id": name, "webhook-timestamp": str(int(at.timestamp())),
+                        "webhook-signature": Webhook(SECRET).sign(name, at, body)}
+        request = urllib.request.Request(self.url, body.encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, None
+
+    def message(self, **more):
+        return {"type": "message.send", "data": {"instance": "feishu", "chat_id": "oc_0", **more}}
+
+    def a_signed_reply_is_sent_once(self, sim):
+        before = sim.count(seen="sent")
+        first = self.post("later_1", self.message(text="one more thing"))
+        again = self.post("later_1", self.message(text="one more thing"))
+        assert first[0] == again[0] == 200 and first[1]["id"] == again[1]["id"], (first, again)
+        assert self.post("later_2", self.message(text="and another", key="k"))[1]["key"] == "k"
+        sim.wait_count(check.SOON, before + 2, seen="sent")
+
+    def what_is_not_signed_lately_is_refused(self, sim):
+        hour = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=6)
+        assert self.post("later_3", self.message(text="x"), at=hour)[0] == 401
+        assert self.post("later_3", self.message(text="x"), sign=False)[0] == 401
+        known, globals()["SECRET"] = SECRET, "whsec_" + base64.b64encode(os.urandom(32)).decode()
+        status = self.post("later_3", self.message(text="x"))[0]
+        globals()["SECRET"] = known
+        assert status == 401, status
+
+    def what_is_no_message_is_refused(self, sim):
+        for number, wrong in enumerate([[], {}, {"type": "other"}, self.message(), self.message(text=7),
+                                        self.message(text="x", instance="nobody"), self.message(text="x", key="")]):
+            status = self.post(f"wrong_{number}", wrong)[0]
+            assert status == 422, f"{wrong}: {status}"
+
+    def a_file_goes_with_its_bytes(self, sim):
+        data = base64.b64encode(b"a small file").decode()
+        files = [{"kind": "file", "title": "a.txt", "data": data}]
+        status, told = self.post("later_4", self.message(files=files))
+        assert status == 200, (status, told)
+        sim.wait(check.SOON, seen="uploaded")
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     receiver = Receiver()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     sim = check.Process([SIMULATOR, "--app", ":".join(APP)])
     with tempfile.TemporaryDirectory(prefix="hgw") as directory:
         place = pathlib.Path(directory)
@@ -85,6 +146,7 @@ def main():
             kind = "webhook"
             url = "http://127.0.0.1:{receiver.server_address[1]}/hook"
             secret_file = "key"
+            listen = "127.0.0.1:{port}"
         """)
         gateway = subprocess.Popen([GATEWAY, "supervise", "--config", place / "gw.toml"],
                                    stdin=subprocess.DEVNULL, stderr=(place / "log").open("w"))
@@ -96,7 +158,8 @@ def main():
             sim.wait_count(60, MESSAGES, seen="sent")
             sim.tell(do="sent")
             sent = sim.wait(check.SOON, did="sent")["messages"]
-            texts = sorted(json.loads(it["content"])["text"] for it in sent)
+            texts = sorted(it["shown"] for it in sent)
+            later = Later(port)
             for text, holds in {
                 "webhook: the official library verifies every post and no altered one": not receiver.wrong,
                 "webhook: an id is one event's, also of a repetition": len(receiver.ids) == MESSAGES,
@@ -106,6 +169,14 @@ def main():
             }.items():
                 failed += not holds
                 print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+            for name in ("a_signed_reply_is_sent_once", "what_is_not_signed_lately_is_refused",
+                         "what_is_no_message_is_refused", "a_file_goes_with_its_bytes"):
+                try:
+                    getattr(later, name)(sim)
+                    print(f"ok   webhook: {name.replace('_', ' ')}", flush=True)
+                except Exception as error:
+                    failed += 1
+                    print(f"FAIL webhook: {name.replace('_', ' ')}\n  {type(error).__name__}: {error}", flush=True)
             if failed:
                 print(receiver.wrong, texts, (place / "log").read_text()[-3000:])
         finally:

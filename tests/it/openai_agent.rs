@@ -146,6 +146,128 @@ async fn a_worker_that_is_killed_in_a_turn_costs_no_message() {
     assert_eq!(server.asked().len(), 2);
 }
 
+async fn on_feishu(more: &str) -> (Server, Feishu, Gateway) {
+    let server = Server::start().await.unwrap();
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_shown", "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"cli_shown\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n\
+         [agent.model]\nkind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\n{more}\n",
+        feishu.base_url(),
+        server.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret").unwrap();
+    gateway.start();
+    feishu.wait_connected("cli_shown", 1, PATIENCE).await;
+    gateway.wait("model", "gate open", |i| i["gate"]["open"] == true);
+    (server, feishu, gateway)
+}
+
+/// Waits until people see `text` in the first message, and nothing of it streams any more.
+fn until_shown(gateway: &Gateway, feishu: &Feishu, text: &str) {
+    gateway.until(&format!("people see {text:?}"), || {
+        let first = feishu.sent().first()?.message_id.clone();
+        let seen = feishu.shown(&first)?;
+        (seen.trim() == text && !feishu.streams(&first)).then_some(())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_while_it_comes_becomes_the_answer() {
+    let (server, feishu, gateway) = on_feishu("").await;
+    let words: Vec<String> = (0..12).map(|n| format!("word{n} ")).collect();
+    let parts = words.iter().map(|word| delta(word)).chain([finish("stop")]).collect();
+    server.script([Answer::Slow(Duration::from_millis(150), parts)]);
+    feishu.push_text("cli_shown", "oc_1", "ou_1", "hello").acked_within(PATIENCE).await;
+    let part = gateway.until("a part of it is seen", || {
+        let first = feishu.sent().first()?.message_id.clone();
+        feishu.shown(&first).filter(|seen| seen.contains("word0") && !seen.contains("word11"))
+    });
+    assert!(words.concat().starts_with(part.trim()), "{part:?}");
+    until_shown(&gateway, &feishu, words.concat().trim());
+    gateway.wait("feishu", "sent", |i| i["store"]["replies"] == 0 && i["store"]["waiting"] == 0);
+    assert_eq!(feishu.sent().len(), 1, "one message from its first word to its last");
+    assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
+}
+
+/// A crash in the middle of an answer ends in a complete message, and in one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_a_kill_cuts_is_made_whole() {
+    for victim in ["model", "feishu"] {
+        let (server, feishu, gateway) = on_feishu("").await;
+        let parts = vec![delta("half "), delta("an "), delta("answer"), finish("stop")];
+        server.script([if victim == "model" {
+            Answer::Silent(vec![delta("half an ans")])
+        } else {
+            Answer::Slow(Duration::from_millis(700), parts)
+        }]);
+        feishu.push_text("cli_shown", "oc_1", "ou_1", "hello").acked_within(PATIENCE).await;
+        gateway.until("a part of it is seen", || {
+            let first = feishu.sent().first()?.message_id.clone();
+            feishu.shown(&first).filter(|seen| seen.contains("half"))
+        });
+        // Until it is known which message shows it.
+        gateway.wait("feishu", "connected", |i| i["connected"] == true);
+        crate::gateway::signal(gateway.instance(victim)["pid"].as_u64().unwrap(), "KILL");
+        if victim == "model" {
+            until_shown(&gateway, &feishu, "You said: hello");
+        } else {
+            gateway.wait("feishu", "sent", |i| {
+                i["store"]["replies"] == 0 && i["store"]["waiting"] == 0
+            });
+            let seen: Vec<_> =
+                feishu.sent().iter().filter_map(|sent| feishu.shown(&sent.message_id)).collect();
+            assert_eq!(seen.last().map(|text| text.trim()), Some("half an answer"), "{seen:?} {:#?}", feishu.journal());
+        }
+        gateway.wait("feishu", "settled", |i| i["store"]["waiting"] == 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_dies_may_be_told_instead_of_asked_again() {
+    let (server, gateway, mut terminal) = world("broken = \"report\"").await;
+    server.script([Answer::Broken(vec![]), Answer::Broken(vec![delta("half an answer")])]);
+    terminal.typed("t1", "hello");
+    assert_eq!(terminal.shown(), "half an answer\n\n(broken off)", "nothing is asked again");
+    acknowledged(&gateway, 1);
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_survives_kills_and_stops_and_ends_with_a_new_beginning() {
+    let (server, feishu, mut gateway) = on_feishu("").await;
+    let say = async |gateway: &Gateway, text: &str| {
+        feishu.push_text("cli_shown", "oc_1", "ou_1", text).acked_within(PATIENCE).await;
+        if text != "two" {
+            gateway.wait("feishu", "settled", |i| {
+                i["store"]["waiting"] == 0 && i["store"]["replies"] == 0
+            });
+        }
+    };
+    let seen = |text: &str| {
+        let sent = feishu.sent();
+        let mut sent = sent.iter().filter_map(|sent| feishu.shown(&sent.message_id));
+        sent.any(|shown| shown.trim() == text).then_some(())
+    };
+    say(&gateway, "one").await;
+    server.script([Answer::Silent(vec![delta("half")])]);
+    say(&gateway, "two").await;
+    gateway.until("half of it is seen", || seen("half"));
+    say(&gateway, "/stop").await;
+    gateway.until("it is stopped", || seen("Stopped.").and(seen("half\n\n(stopped)")));
+    assert_eq!(server.abandoned(), 1, "the server was told by the end of the connection");
+    gateway.kill_supervisor();
+    gateway.start();
+    feishu.wait_connected("cli_shown", 1, PATIENCE).await;
+    say(&gateway, "three").await;
+    let asked = server.asked();
+    assert_eq!(asked[2].texts(), ["one", "You said: one", "two", "half", "three"]);
+    say(&gateway, "/new").await;
+    say(&gateway, "four").await;
+    assert_eq!(server.asked()[3].texts(), ["four"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_chats_at_once_keep_their_order_and_the_servers_limit() {
     const CHATS: usize = 50;

@@ -46,7 +46,9 @@ pub enum Answer {
     Whole(u16, &'static str, String),
     /// A stream of these bytes, which then ends.
     Stream(Vec<String>),
-    /// The same, and then the connection breaks.
+    /// The same, each part after a pause.
+    Slow(std::time::Duration, Vec<String>),
+    /// The same at once, and then the connection breaks.
     Broken(Vec<String>),
     /// The same, and then nothing, until the client closes.
     Silent(Vec<String>),
@@ -193,6 +195,15 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, grown: &Notify) -> io::R
         }
         Answer::Usual => chunks(&mut stream, &usual(), true).await?,
         Answer::Stream(parts) => chunks(&mut stream, &parts, true).await?,
+        Answer::Slow(pause, parts) => {
+            chunks(&mut stream, &[], false).await?;
+            for part in parts {
+                tokio::time::sleep(pause).await;
+                let part = format!("{:x}\r\n{part}\r\n", part.len());
+                stream.get_mut().write_all(part.as_bytes()).await?;
+            }
+            stream.get_mut().write_all(b"0\r\n\r\n").await?;
+        }
         Answer::Broken(parts) => chunks(&mut stream, &parts, false).await?,
         Answer::Silent(parts) => {
             chunks(&mut stream, &parts, false).await?;

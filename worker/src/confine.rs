@@ -80,7 +80,9 @@ fn needs(adapter: &Adapter, exchange: &Path) -> Option<Needs> {
         }
     };
     let is_platform = matches!(adapter, Adapter::Feishu(_) | Adapter::Telegram(_));
-    let write = is_platform.then(|| exchange.to_owned());
+    // A receiver of events sends files with their bytes.
+    let puts = is_platform || matches!(adapter, Adapter::Webhook(_));
+    let write = puts.then(|| exchange.to_owned());
     if !is_platform && !matches!(adapter, Adapter::Local(_) | Adapter::Echo) {
         read.push(exchange.to_owned());
     }

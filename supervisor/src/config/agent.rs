@@ -287,8 +287,16 @@ fn webhook(
     };
     let concurrency = concurrency(block);
     let timeout_s = block.number("timeout_s", 1..=600).unwrap_or(30);
+    let listen = block.string("listen").and_then(|text| {
+        let address = text.parse().ok();
+        if address.is_none() {
+            block.problem(&format!("listen must be an address with a port, not {text:?}"));
+        }
+        address
+    });
     let (url, secret) = (url?, secret?);
-    Some(AgentSettings::Webhook(WebhookSettings { url, secret, concurrency, timeout_s }))
+    let settings = WebhookSettings { url, secret, concurrency, timeout_s, listen };
+    Some(AgentSettings::Webhook(settings))
 }
 
 fn web_address(block: &mut Block, key: &str, url: Option<&str>) {

@@ -359,7 +359,9 @@ impl Control {
                 let messages = self.feishu.sent().into_iter().map(|sent| {
                     let shown = self.feishu.shown(&sent.message_id);
                     let mut message = json!(sent);
-                    message["shown"] = json!(shown);
+                    if let Some(members) = message.as_object_mut() {
+                        members.insert("shown".into(), json!(shown));
+                    }
                     message
                 });
                 json!({"did": "sent", "messages": messages.collect::<Vec<_>>()})

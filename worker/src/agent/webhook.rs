@@ -1,13 +1,15 @@
 //! Agent `webhook`: each event is posted to a URL, signed as Standard Webhooks says. An answer of 2xx
-//! acknowledges it, and its body may carry the reply.
+//! acknowledges it, and its body may carry the reply. What the receiver has to say later it posts to us.
 //!
 //! Whatever else happens is a failed attempt, and the next one follows the documented schedule; the
 //! attempts are counted by the supervisor, which sets the event aside behind the last. The receiver knows
 //! a repetition by its `webhook-id`, which no restart and no other store changes.
 
 mod call;
+mod door;
 mod sign;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,10 +21,12 @@ use protocol::id::EventId;
 use protocol::worker::{FromWorker, Outside, Ready, ReplyVerdict, WebhookSettings};
 
 use self::call::{Client, Outcome};
+use self::door::Door;
 use self::sign::Signer;
 use super::{Agent, Context, Replies, ToAgent};
 use crate::Error;
 use crate::clock;
+use crate::listener;
 
 /// How long readiness holds, and how often it and all leases are renewed.
 const LEASE_MS: u32 = 30_000;
@@ -55,17 +59,36 @@ impl Webhook {
 
 impl Agent for Webhook {
     async fn run(self, mut context: Context) -> Result<(), Error> {
-        let WebhookSettings { url, secret, concurrency, timeout_s } = self.settings;
+        let WebhookSettings { url, secret, concurrency, timeout_s, listen } = self.settings;
         let signer = Signer::new(secret.expose()).ok_or_else(|| Error::Config {
             what: "read the secret".into(),
             why: "it must be whsec_ and the base64 of 24 to 64 bytes".into(),
         })?;
         let timeout = Duration::from_secs(u64::from(timeout_s));
-        let client = Client::new(&url, signer, timeout)?;
+        let client = Client::new(&url, signer.clone(), timeout)?;
+        let door = Door {
+            signer,
+            replies: context.replies.clone(),
+            files: context.files.clone(),
+            exchange: context.exchange.clone(),
+            say: context.say.clone(),
+        };
+        let stop = context.stop.clone();
+        let listener = match listen {
+            Some(listen) => Some(listener::bind(listen).await?),
+            None => None,
+        };
+        let mut serving = pin!(async {
+            match listener {
+                Some(listener) => listener::serve(listener, door::LIMITS, &door, &stop).await,
+                None => std::future::pending().await,
+            }
+        });
         // The rest of it may be a secret.
         let parsed = url::Url::parse(&url).ok();
         let host = parsed.as_ref().and_then(url::Url::host_str).unwrap_or_default();
-        let account = format!("posts to {host}");
+        let hears = listen.map(|listen| format!(", hears at {listen}")).unwrap_or_default();
+        let account = format!("posts to {host}{hears}");
         context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
         let mut renewal = tokio::time::interval(RENEW);
         let mut held = Vec::new();
@@ -73,7 +96,9 @@ impl Agent for Webhook {
         let mut work: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = context.stop.cancelled() => return Ok(()),
+                // What is being said to us is finished.
+                () = &mut serving => return Ok(()),
+                () = context.stop.cancelled(), if listen.is_none() => return Ok(()),
                 _ = renewal.tick() => {
                     if !is_gone {
                         let lease = FromWorker::Lease { ttl_ms: LEASE_MS, concurrency };
