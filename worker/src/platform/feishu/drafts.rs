@@ -9,7 +9,7 @@
 //! of this worker, which knows nothing of the card, can still finish it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use protocol::content::{Button, Draft};
@@ -40,6 +40,9 @@ const EDITS: u32 = 15;
 const NO_CARDS: Duration = Duration::from_mins(10);
 /// Of a draft, in bytes. What comes after is shown by the reply.
 const SHOWN_MAX: usize = 20_000;
+/// So long after its first draft a run may meet what another run of this worker has begun: the platform knows
+/// that message by its `uuid` and gives it instead of a new one, with another card than the one just made.
+const YOUNG: Duration = Duration::from_mins(10);
 /// Says that there is more to come.
 const MORE: &str = " …";
 
@@ -48,6 +51,8 @@ const MORE: &str = " …";
 pub(super) struct Drafts {
     known: Mutex<HashMap<String, Arc<AsyncMutex<Shown>>>>,
     no_cards: Mutex<Option<Instant>>,
+    /// When this run began its first.
+    first: OnceLock<Instant>,
 }
 
 /// One of them.
@@ -206,6 +211,13 @@ async fn begin(shared: &Shared, draft: &Draft, words: &str, shown: &mut Shown) {
     };
     let thread = draft.lane.thread_id.as_deref();
     shared.memory().sent(&message_id, &draft.lane.chat_id, thread, message.kind, words);
+    let young = now.duration_since(*shared.drafts.first.get_or_init(|| now)) < YOUNG;
+    let made = match made {
+        Some(id) if young => {
+            Some(shared.api.call(&encode::card_of(&message_id)).await.id("card_id").unwrap_or(id))
+        }
+        made => made,
+    };
     shown.message_id = Some(message_id);
     shown.way = match made {
         Some(id) => Way::Card { id, since: now, streams: true, sequence: 0 },
