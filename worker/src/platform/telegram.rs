@@ -27,7 +27,7 @@ mod steps;
 mod units;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::worker::{Cursor, TelegramSettings};
@@ -44,6 +44,8 @@ use crate::platform::{Context, Events, Note, Platform, Report};
 
 /// Groups that moved and are remembered.
 const MOVED_MAX: usize = 256;
+/// Chats whose turns are remembered.
+const TURNS: usize = 1024;
 /// Pressed buttons that wait for a sign.
 const PRESSED: usize = 64;
 /// For so long messages wait for polls to succeed again.
@@ -83,6 +85,7 @@ impl Platform for Telegram {
             away: Mutex::default(),
             exchange: context.exchange,
             drafts: Drafts::default(),
+            turns: Mutex::default(),
             doubt: Notify::new(),
             hooked: Mutex::new(recall(context.cursor.as_ref())),
         };
@@ -119,6 +122,8 @@ struct Shared {
     away: Mutex<Option<Instant>>,
     exchange: Exchange,
     drafts: Drafts,
+    /// One call at a time for each chat: what a call is told of a limit, the next one must know.
+    turns: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<()>>>>,
     /// A reply had no answer: somebody may want to look whether the platform is there.
     doubt: Notify,
     /// The webhook that we have set ourselves, now or in an earlier life.
@@ -146,6 +151,15 @@ impl Shared {
     fn is_away(&self) -> bool {
         let away = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
         away.is_some_and(|since| clock::now().duration_since(since) < AWAY)
+    }
+
+    /// The turn of calls for a chat.
+    fn turn(&self, chat: i64) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= TURNS {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        turns.entry(chat).or_default().clone()
     }
 
     /// The webhook that is ours.

@@ -86,6 +86,9 @@ fn refusal(ask: Ask) -> Note {
 /// Shows that somebody is at work; where that is refused, it says where.
 async fn sign(shared: &Shared, to: To) -> Option<To> {
     let chat = shared.now_at(to.chat);
+    // Whatever goes there now is a better sign, and may be told of a limit.
+    let turn = shared.turn(chat);
+    let Ok(_turn) = turn.try_lock() else { return None };
     if shared.is_away() || shared.pace().is_limited(chat, clock::now()) {
         return None;
     }

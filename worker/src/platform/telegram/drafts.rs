@@ -118,12 +118,16 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
     if shown.lost || part.text == shown.text || shared.is_away() {
         return;
     }
-    while let Err(wait) = { shared.pace().spare(to.chat, clock::now()) } {
+    let turn = shared.turn(to.chat);
+    let _turn = loop {
+        let own = turn.lock().await;
+        let Err(wait) = ({ shared.pace().spare(to.chat, clock::now()) }) else { break own };
+        drop(own);
         let wait = over.run_until_cancelled(tokio::time::sleep(wait));
         if shared.stop.run_until_cancelled(wait).await.flatten().is_none() {
             return;
         }
-    }
+    };
     if over.is_cancelled() {
         return;
     }

@@ -186,8 +186,11 @@ async fn perform(
             // What is sent into an outage ends as unknown all too often.
             return Err(retry("the platform does not answer", Some(AWAY)));
         }
-        let turn = shared.pace().ask(to.chat, step.cost(), clock::now());
-        if let Err(wait) = turn {
+        let turn = shared.turn(to.chat);
+        let turn = turn.lock().await;
+        let allowed = shared.pace().ask(to.chat, step.cost(), clock::now());
+        if let Err(wait) = allowed {
+            drop(turn);
             if is_first && wait > SHORT {
                 return Err(retry("it waits for its turn", Some(wait)));
             }
@@ -241,6 +244,7 @@ async fn perform(
                 return Err(Outcome::Failed { reason: "the platform contradicts itself".into() });
             }
         };
+        drop(turn);
         match again {
             Outcome::Retry { after_ms, .. } if !is_first => {
                 let pause = after_ms.map_or(AGAIN, Duration::from_millis);
