@@ -101,7 +101,11 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                     format!("app {app_id} at {base_url}, {}", hears(access))
                 }
                 PlatformSettings::Telegram(settings) => {
-                    format!("a bot at {}, {}", settings.base_url, hears(access))
+                    let way = settings.webhook.as_ref().map(|webhook| {
+                        format!(", by a webhook that is passed on to {}", webhook.listen)
+                    });
+                    let way = way.unwrap_or_default();
+                    format!("a bot at {}{way}, {}", settings.base_url, hears(access))
                 }
             };
             let way = if network.proxy.is_some() { ", through a proxy" } else { "" };

@@ -128,6 +128,42 @@ async fn drafts_keep_the_pace_of_their_chat() {
     rig.end().await;
 }
 
+/// What a call is told of a limit, every other call for that chat knows (F37).
+#[tokio::test]
+async fn signs_and_drafts_fall_into_no_pause() {
+    let mut rig = Rig::ready().await;
+    rig.sim.configure(|it| {
+        it.per_chat = Some(Duration::from_secs(2));
+        it.retry_after_s = 1;
+    });
+    for id in 1..=4 {
+        let busy = |on| Busy {
+            chat_id: ANN.to_string(),
+            thread_id: None,
+            message_id: Some(id.to_string()),
+            on,
+        };
+        let mut reply = outbound(id, |it| it.draft_key = format!("a/{id}"));
+        loop {
+            // All at once, as an agent that answers at once has it.
+            rig.ask.send(Ask::Busy(busy(true))).await.unwrap();
+            match rig.send(reply.clone()).await {
+                Outcome::Retry { after_ms: Some(after), .. } => {
+                    rig.ask.send(Ask::Busy(busy(false))).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(after)).await;
+                    reply.attempt += 1;
+                }
+                outcome => break drop(sent(outcome)),
+            }
+        }
+        rig.ask.send(Ask::Busy(busy(false))).await.unwrap();
+    }
+    let limited = |it: &Entry| matches!(it.what, Observation::Call { status: Some(429), .. });
+    assert!(rig.sim.count(limited) > 0);
+    // A call within a pause would be a violation.
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn people_see_that_an_agent_is_at_work() {
     let rig = Rig::ready().await;
