@@ -396,7 +396,8 @@ impl Control {
 async fn posted(did: &str, hook: &Webhook, posted: Posted) -> Value {
     match hook.post(&posted).await {
         Ok((status, body)) => json!({"did": did, "status": status, "body": body}),
-        Err(error) => json!({"error": error.to_string()}),
+        // Some peers hang up on what they do not believe.
+        Err(error) => json!({"did": did, "status": null, "body": error.to_string()}),
     }
 }
 

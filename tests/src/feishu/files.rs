@@ -59,9 +59,6 @@ fn try_upload(state: &mut State, app: &str, call: &Call<'_>) -> Result<Reply, Re
         (fields.get("file"), kind, FILE_LIMIT)
     };
     let file = file.ok_or_else(|| bad("there is no file"))?;
-    if file.file_name.is_none() {
-        return Err(bad("the file has no name"));
-    }
     match file.bytes.len() {
         0 => return Err((EMPTY, "the file is empty".to_owned())),
         size if size > limit => return Err((TOO_LARGE, "the file is too large".to_owned())),
