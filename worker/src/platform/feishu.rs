@@ -26,6 +26,7 @@ mod memory;
 mod order;
 mod react;
 mod receive;
+mod rival;
 mod seal;
 mod send;
 mod socket;
@@ -68,6 +69,7 @@ const LIMITS: Limits = Limits {
         patience: Duration::from_secs(8),
         first_frame: Duration::from_secs(12),
     },
+    rival: rival::Limits { every: Duration::from_mins(1), settled: Duration::from_secs(45) },
 };
 const BOT_FIRST: Duration = Duration::from_secs(1);
 const BOT_MOST: Duration = Duration::from_mins(1);
@@ -88,6 +90,8 @@ struct Limits {
     handshake: Duration,
     /// Silence on it.
     live: live::Limits,
+    /// Looking for others who are connected as this app.
+    rival: rival::Limits,
 }
 
 impl Feishu {
@@ -134,6 +138,7 @@ impl Platform for Feishu {
             asks::run(&shared, context.asks),
             shared.stop.run_until_cancelled(learn(&shared)),
             shared.stop.run_until_cancelled(tell(&shared)),
+            shared.stop.run_until_cancelled(rival::watch(&shared)),
         );
         Ok(())
     }
@@ -292,7 +297,7 @@ impl State<'_> {
         self.works = false;
         self.shared.api.health.connected(false);
         let now = clock::now();
-        let Failure { loss, reason, remedy } = failure;
+        let Failure { loss, reason, remedy, conflict } = failure;
         let pause = self.session.on(Input::Lost(loss), now).map_or(Duration::ZERO, |retry| {
             retry.at.duration_since(now) + clock::jitter(retry.spread)
         });
@@ -302,7 +307,11 @@ impl State<'_> {
             if let Some((reason, remedy)) = self.down.clone() {
                 tracing::warn!(reason, delay_ms = pause.as_millis(), "not connected");
                 let remedy = remedy.map(str::to_owned);
-                self.shared.report.tell(Note::Outside(Outside::Down { reason, remedy })).await;
+                let outside = match remedy {
+                    Some(remedy) if conflict => Outside::Conflict { reason, remedy },
+                    remedy => Outside::Down { reason, remedy },
+                };
+                self.shared.report.tell(Note::Outside(outside)).await;
             }
         }
         pause

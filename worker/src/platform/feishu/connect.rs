@@ -128,7 +128,7 @@ fn refusal(status: u16, headers: &HeaderMap) -> Failure {
             "the platform has banned this connection: check the app's state in the developer console",
         ),
         514 if header("handshake-autherrcode") == TOO_MANY => Failure::code(1_000_040_350, &msg),
-        429 => Failure { loss: Loss::Refused, reason, remedy: None },
+        429 => Failure { loss: Loss::Refused, ..Failure::outage(reason) },
         // Another 514 concerns this one URL; the next attempt has a new one.
         _ => Failure::outage(reason),
     }

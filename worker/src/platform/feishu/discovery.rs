@@ -25,17 +25,20 @@ pub(super) struct Failure {
     pub(super) reason: String,
     /// What a person can do, where only a person can.
     pub(super) remedy: Option<&'static str>,
+    /// Somebody else is connected as this app.
+    pub(super) conflict: bool,
 }
 
 impl Failure {
     /// It will pass.
     pub(super) fn outage(reason: impl Into<String>) -> Self {
-        Self { loss: Loss::Outage, reason: reason.into(), remedy: None }
+        Self { loss: Loss::Outage, reason: reason.into(), remedy: None, conflict: false }
     }
 
     /// It will not.
     pub(super) fn refused(reason: impl Into<String>, remedy: &'static str) -> Self {
-        Self { loss: Loss::Refused, reason: reason.into(), remedy: Some(remedy) }
+        let (loss, remedy) = (Loss::Refused, Some(remedy));
+        Self { loss, reason: reason.into(), remedy, conflict: false }
     }
 
     /// The platform refused with this code.
@@ -48,10 +51,13 @@ impl Failure {
                 reason,
                 "check app_id and the app's secret in the developer console, and that a version of the app is published",
             ),
-            1_000_040_350 => Self::refused(
-                reason,
-                "the app has as many connections as it may have: stop other programs that use this app",
-            ),
+            1_000_040_350 => Self {
+                conflict: true,
+                ..Self::refused(
+                    format!("conflict: {reason}"),
+                    "the app has as many connections as it may have: stop other programs that use this app",
+                )
+            },
             1_000_040_351 => Self::refused(
                 reason,
                 "set base_url to https://open.larksuite.com for a Lark app, to https://open.feishu.cn for a Feishu app",
@@ -125,7 +131,7 @@ fn without_code(status: u16) -> Failure {
     let reason = format!("ask for the connection: HTTP {status}");
     match status {
         // A throttle is no reason for a person to act, but one to knock less often.
-        429 => Failure { loss: Loss::Refused, reason, remedy: None },
+        429 => Failure { loss: Loss::Refused, ..Failure::outage(reason) },
         300..=399 | 401 | 403..=407 => {
             Failure::refused(reason, "check base_url and the network's proxy")
         }

@@ -91,6 +91,8 @@ pub(super) struct Memory {
     tokens: Recent<CardToken>,
     /// Our reactions, by message and word.
     reactions: Recent<String>,
+    heard: u64,
+    latest_direct: Option<String>,
 }
 
 impl Default for Memory {
@@ -102,6 +104,8 @@ impl Default for Memory {
             direct: Recent::new(CHATS_MAX),
             tokens: Recent::new(TOKENS_MAX),
             reactions: Recent::new(REACTIONS_MAX),
+            heard: 0,
+            latest_direct: None,
         }
     }
 }
@@ -133,6 +137,10 @@ impl Memory {
         if event.kind != InboundKind::Message {
             return;
         }
+        self.heard += 1;
+        if event.chat_type == ChatType::Direct {
+            self.latest_direct = Some(event.chat_id.clone());
+        }
         self.chats.put(&event.chat_id, event.chat_type);
         if event.chat_type == ChatType::Direct && event.sender.user_id.starts_with("ou_") {
             self.direct.put(&event.sender.user_id, event.chat_id.clone());
@@ -149,6 +157,16 @@ impl Memory {
             words: beginning(&event.text),
         };
         self.messages.put(id, known);
+    }
+
+    /// Messages heard so far.
+    pub(super) fn heard_count(&self) -> u64 {
+        self.heard
+    }
+
+    /// The direct chat in which a message was heard last.
+    pub(super) fn latest_direct(&self) -> Option<String> {
+        self.latest_direct.clone()
     }
 
     /// A message of not long ago.

@@ -40,6 +40,7 @@ const HURRIED: Limits = Limits {
         patience: Duration::from_millis(800),
         first_frame: Duration::from_millis(1200),
     },
+    rival: rival::Limits { every: Duration::from_millis(200), settled: Duration::from_millis(300) },
 };
 
 struct Rig {
@@ -135,6 +136,7 @@ impl Rig {
     async fn until_down(&mut self) -> (String, Option<String>) {
         self.note(|note| match note {
             Note::Outside(Outside::Down { reason, remedy }) => Some((reason, remedy)),
+            Note::Outside(Outside::Conflict { reason, remedy }) => Some((reason, Some(remedy))),
             _ => None,
         })
         .await

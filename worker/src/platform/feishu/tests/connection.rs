@@ -234,3 +234,58 @@ async fn a_proxy_that_refuses_is_told_of_without_its_password() {
         rig.end().await;
     }
 }
+
+/// The platform splits the events of an app by chance and tells nobody.
+#[tokio::test]
+async fn somebody_who_takes_a_share_of_the_events_is_noticed_until_he_has_left() {
+    let mut rig = Rig::ready().await;
+    let other = Rig::on(rig.sim.clone());
+    rig.sim.wait_connected(APP, 2, LONG).await;
+    let Rig { events: mut taken, notes: mut other_notes, stop: other_stop, .. } = other;
+    let rival = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(submitted) = taken.recv() => drop(accept(submitted)),
+                Some(_) = other_notes.recv() => {}
+                else => break,
+            }
+        }
+    });
+    let mut pushing = tokio::time::interval(Duration::from_millis(40));
+    let mut limited = None;
+    let search = async {
+        while limited.is_none() {
+            tokio::select! {
+                _ = pushing.tick() => drop(rig.sim.push_text(APP, "oc_1", "ou_ann", "who hears this?")),
+                Some(submitted) = rig.events.recv() => drop(accept(submitted)),
+                Some(note) = rig.notes.recv() => {
+                    if let Note::Outside(Outside::Limited { reason, remedy }) = note {
+                        limited = Some((reason, remedy.unwrap()));
+                    }
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LONG, search).await.expect("noticed in time");
+    let (reason, remedy) = limited.unwrap();
+    assert!(reason.starts_with("conflict: another program is connected as this app"), "{reason}");
+    assert!(remedy.contains("an app of its own"), "{remedy}");
+
+    other_stop.cancel();
+    let over = async {
+        loop {
+            tokio::select! {
+                _ = pushing.tick() => drop(rig.sim.push_text(APP, "oc_1", "ou_ann", "and this?")),
+                Some(submitted) = rig.events.recv() => drop(accept(submitted)),
+                Some(note) = rig.notes.recv() => {
+                    if note == Note::Outside(Outside::Up) {
+                        break;
+                    }
+                }
+            }
+        }
+    };
+    tokio::time::timeout(2 * LONG, over).await.expect("over in time");
+    rival.abort();
+    rig.end().await;
+}
