@@ -5,6 +5,7 @@
 //! measurement starts supervisors of its own on a scratch directory; they hold a leash of this process
 //! and end with it, however it goes.
 
+mod agents;
 pub mod clock;
 mod facts;
 mod feishu;
@@ -75,13 +76,14 @@ impl Ground {
 pub type Measure = fn(&Bench, &mut Table) -> io::Result<()>;
 
 /// What can be measured by name, in the order in which it is.
-pub const MEASURES: [(&str, Measure); 6] = [
+pub const MEASURES: [(&str, Measure); 7] = [
     ("ingest", ingest::measure),
     ("link", link::measure),
     ("memory", memory::measure),
     ("facts", facts::measure),
     ("feishu", feishu::measure),
     ("hooks", hooks::measure),
+    ("agents", agents::measure),
 ];
 
 /// A million waiting events: minutes, so only when asked for.

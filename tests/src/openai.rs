@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+
+use crate::bench::clock;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -65,6 +68,8 @@ struct State {
     pace: std::time::Duration,
     turns: usize,
     most_turns: usize,
+    /// When the first and the last word of each streamed answer had been written.
+    words: Vec<(Instant, Instant)>,
 }
 
 /// The server. It ends when it is dropped.
@@ -95,6 +100,18 @@ pub fn finish(reason: &str) -> String {
 }
 
 impl Server {
+    /// When the first and the last word of each answer that came as a stream had been written.
+    pub fn words(&self) -> Vec<(Instant, Instant)> {
+        self.state().words.clone()
+    }
+
+    /// Counts and notes anew.
+    pub fn forget_words(&self) {
+        let mut state = self.state();
+        state.words.clear();
+        state.most_turns = 0;
+    }
+
     /// Starts it.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -193,16 +210,23 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, grown: &Notify) -> io::R
         Answer::Whole(status, headers, body) => {
             return whole(stream.get_mut(), status, headers, &body).await;
         }
-        Answer::Usual => chunks(&mut stream, &usual(), true).await?,
+        Answer::Usual => {
+            chunks(&mut stream, &usual(), true).await?;
+            lock().words.push((clock::now(), clock::now()));
+        }
         Answer::Stream(parts) => chunks(&mut stream, &parts, true).await?,
         Answer::Slow(pause, parts) => {
             chunks(&mut stream, &[], false).await?;
+            let mut first = None;
             for part in parts {
                 tokio::time::sleep(pause).await;
                 let part = format!("{:x}\r\n{part}\r\n", part.len());
                 stream.get_mut().write_all(part.as_bytes()).await?;
+                first.get_or_insert_with(clock::now);
             }
             stream.get_mut().write_all(b"0\r\n\r\n").await?;
+            let last = clock::now();
+            lock().words.push((first.unwrap_or(last), last));
         }
         Answer::Broken(parts) => chunks(&mut stream, &parts, false).await?,
         Answer::Silent(parts) => {

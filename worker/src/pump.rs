@@ -364,7 +364,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         Ok(self.sender.feed(&FromWorker::Inbound { seq, event: Box::new(event), cursor })?)
     }
 
+    /// What was said before the reply goes before it: a draft that came after would be shown for ever.
     fn submit_reply(&mut self, submitted: agent::Submitted) -> Result<(), Error> {
+        while let Ok(frame) = self.ports.said.try_recv() {
+            self.sender.feed(&scrub(frame))?;
+        }
         let agent::Submitted { reply, note, verdict } = submitted;
         let bytes = frame::size(&reply)? + note.as_ref().map_or(0, |note| note.bytes.len());
         if bytes > frame::MAX - FRAME_MARGIN {

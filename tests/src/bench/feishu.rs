@@ -16,7 +16,7 @@ use super::table::Goal;
 use super::{Bench, PATIENCE, Row, Table, clock, fault};
 use crate::feishu::{End, EventHandle, Feishu};
 
-const APP: &str = "cli_bench";
+pub(super) const APP: &str = "cli_bench";
 const CHATS: usize = 20;
 /// Between two events: 200 a second.
 const PACE: Duration = Duration::from_millis(5);
@@ -42,6 +42,26 @@ impl Simulated {
             .name("feishu".into())
             .spawn(move || runtime.block_on(stop.cancelled()))?;
         Ok(Self { platform, runtime: handle, _stop: guard })
+    }
+
+    /// The platform itself.
+    pub(super) fn platform(&self) -> &Feishu {
+        &self.platform
+    }
+
+    /// Lets something run beside it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+
+    /// What `work` comes to, beside it.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (tell, told) = mpsc::channel();
+        self.runtime.spawn(async move { tell.send(work.await) });
+        told.recv().map_err(|_| fault("the simulated Feishu is gone"))
     }
 
     /// The block of a configuration that leads here, open at its end.

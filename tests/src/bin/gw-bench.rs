@@ -15,7 +15,8 @@ Measures the hermes-gw that lies beside this program, in turns with baselines.
   --rounds N        repeat every slice N times and tell medians [default: 7]
   --seconds S       length of a slice [default: 0.5]
   --dir DIR         a directory on the disk in question [default: the target folder]
-  --only NAME       only this: ingest, link, memory, facts, feishu, hooks or million; may be repeated
+  --only NAME       only this: ingest, link, memory, facts, feishu, hooks,
+                    agents or million; may be repeated
   --depth N         ingest with N in flight only: 1, 8, 64 or 256
   --million         also a million waiting events, which takes minutes and 2 GB of disk
 ";
