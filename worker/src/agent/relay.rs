@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::FuturesOrdered;
-use protocol::event::{Abilities, Reply};
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use protocol::content::Fetch;
+use protocol::event::{Abilities, Delivery, Reply};
 use protocol::worker::{FromWorker, Ready, RelaySettings, ReplyVerdict};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -27,9 +28,10 @@ use tokio::task::JoinSet;
 
 use self::connector::{Action, Conn, Connector, Input, Process, Rules};
 use self::door::{Keeper, Line, News};
-use super::{Agent, Context, Replies, ToAgent};
+use super::{Agent, Context, Files, Replies, ToAgent};
 use crate::Error;
 use crate::clock;
+use crate::exchange::Exchange;
 
 /// Connections at once; an agent leaves some of them open when its reader dies.
 const CONNECTIONS: usize = 16;
@@ -79,6 +81,7 @@ impl Agent for Relay {
             replies: context.replies.clone(),
         };
         let keeper = Arc::new(Keeper { id, secret });
+        let mut brought = FuturesUnordered::new();
         let mut sockets = JoinSet::new();
         let mut last: Conn = 0;
         loop {
@@ -86,7 +89,14 @@ impl Agent for Relay {
             let input = tokio::select! {
                 () = context.stop.cancelled() => break,
                 Some(incoming) = context.incoming.recv() => match incoming {
-                    ToAgent::Deliver(delivery) => Input::Deliver(delivery),
+                    ToAgent::Deliver(delivery) if delivery.event.parts.is_empty() => {
+                        Input::Deliver(delivery)
+                    }
+                    ToAgent::Deliver(delivery) => {
+                        let (files, exchange) = (context.files.clone(), context.exchange.clone());
+                        brought.push(bring(delivery, files, exchange));
+                        continue;
+                    }
                     ToAgent::Interrupt(event_id) => Input::Interrupt(event_id),
                     ToAgent::Settled(_) | ToAgent::Receipt(_) | ToAgent::Steer { .. } => continue,
                 },
@@ -97,6 +107,7 @@ impl Agent for Relay {
                         Input::Closed(conn)
                     }
                 },
+                Some(delivery) = brought.next() => Input::Deliver(delivery),
                 Some(judged) = desk.submitted.next() => judged,
                 accepted = listener.accept(), if sockets.len() < CONNECTIONS => {
                     if let Ok((stream, peer)) = accepted {
@@ -167,6 +178,35 @@ impl Desk {
             self.lines.remove(&conn);
         }
     }
+}
+
+/// Has the files of an event put where the agent, which runs on this machine, can read them: the handle of
+/// each becomes its path. What cannot be brought is told of in the text.
+async fn bring(mut delivery: Box<Delivery>, files: Files, exchange: Exchange) -> Box<Delivery> {
+    let message_id = delivery.event.message_id.clone();
+    for part in &mut delivery.event.parts {
+        let fetch = Fetch {
+            instance: delivery.lane.instance.clone(),
+            message_id: message_id.clone(),
+            part: part.clone(),
+        };
+        match files.fetch(fetch).await {
+            Ok(file) => {
+                let path = exchange.path(&file.file).unwrap_or_default();
+                part.handle = path.display().to_string();
+                part.mime = file.mime.or(part.mime.take());
+            }
+            Err(why) => {
+                let what = part.name.as_ref().unwrap_or(&part.kind);
+                let text = &mut delivery.event.text;
+                if !text.is_empty() {
+                    text.push('\n');
+                }
+                text.push_str(&format!("({what}: it could not be brought: {why})"));
+            }
+        }
+    }
+    delivery
 }
 
 /// Hands a reply in, again and again while the store is busy.

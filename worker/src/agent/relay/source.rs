@@ -5,7 +5,7 @@
 //! would have put there: for Feishu the tenant's user id before the `open_id`, the `union_id` beside it, and
 //! the root of a quoted message as its thread; for Telegram the General topic of a forum as topic 1.
 
-use protocol::event::{ChatType, Delivery, Mention, SenderKind};
+use protocol::event::{ChatType, Delivery, Mention, Part, SenderKind};
 use serde_json::{Value, json};
 
 /// Where an event comes from, as the agent sees it.
@@ -108,9 +108,19 @@ impl Source {
 
     fn said(&self, text: &str, delivery: &Delivery) -> Value {
         let event = &delivery.event;
+        // Those that were brought are named by their paths, which is what the agent opens.
+        let files = event.parts.iter().filter(|part| part.handle.starts_with('/'));
+        let kind = match files.clone().next() {
+            _ if text.starts_with('/') => "command",
+            Some(part) => kind_of(part),
+            None => "text",
+        };
+        let media = files.clone().map(|part| json!({ "url": part.handle, "mime": part.mime }));
         json!({
             "text": text,
-            "message_type": if text.starts_with('/') { "command" } else { "text" },
+            "message_type": kind,
+            "media_urls": files.map(|part| part.handle.as_str()).collect::<Vec<_>>(),
+            "media": media.collect::<Vec<_>>(),
             "message_id": self.message_id,
             "reply_to_message_id": self.reply_to,
             "message_is_edit": false,
@@ -128,6 +138,19 @@ impl Source {
                 "is_bot": event.sender.kind == SenderKind::Bot,
             },
         })
+    }
+}
+
+/// The agent's word for a sort of file.
+fn kind_of(part: &Part) -> &'static str {
+    let mime = part.mime.as_deref().unwrap_or_default();
+    match part.kind.as_str() {
+        "image" | "photo" => "photo",
+        "voice" => "voice",
+        "audio" => "audio",
+        "video" | "video_note" | "animation" | "media" => "video",
+        _ if mime.starts_with("image/") => "photo",
+        _ => "document",
     }
 }
 
@@ -219,6 +242,26 @@ pub(super) mod tests {
         telegram.event.chat_type = ChatType::Channel;
         telegram.event.sender.user_id = String::new();
         assert_eq!(key(&telegram), "agent:main:telegram:channel:-1005:-1005");
+    }
+
+    #[test]
+    fn files_that_were_brought_are_paths() {
+        let mut delivery = delivery(1, "telegram", "5");
+        let part = |handle: &str, kind: &str| Part {
+            kind: kind.into(),
+            handle: handle.into(),
+            name: None,
+            size: None,
+            mime: Some("image/png".into()),
+        };
+        delivery.event.parts =
+            vec![part("/x/a.png", "photo"), part("AgAD", "photo"), part("/x/b", "file")];
+        let event = Source::of(&delivery).event(&delivery);
+        assert_eq!(event["message_type"], "photo");
+        assert_eq!(event["media_urls"], json!(["/x/a.png", "/x/b"]), "others could not be brought");
+        assert_eq!(event["media"][0]["mime"], "image/png");
+        delivery.event.parts.clear();
+        assert_eq!(Source::of(&delivery).event(&delivery)["media_urls"], json!([]));
     }
 
     #[test]
