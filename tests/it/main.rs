@@ -14,6 +14,7 @@ mod acp_agent;
 mod backup;
 mod bad_input;
 mod cli;
+mod disk;
 mod exec_agent;
 mod feishu;
 mod gateway;

@@ -134,6 +134,7 @@ fn every_library_has_its_place() {
             path.starts_with("supervisor/src/process/")
                 || [
                     "supervisor/src/clock.rs",
+                    "supervisor/src/store/space.rs",
                     "supervisor/src/upgrade.rs",
                     "worker/src/confine.rs",
                     "worker/src/family.rs",

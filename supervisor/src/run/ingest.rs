@@ -137,7 +137,12 @@ impl Gateway {
             }
             other => {
                 desk.refused += 1;
-                tracing::error!(instance = %slot.name, answer = ?other, "an event was not stored");
+                if desk.refused.is_power_of_two() {
+                    tracing::error!(
+                        instance = %slot.name, answer = ?other, refused = desk.refused,
+                        "events are not stored; the platform repeats them"
+                    );
+                }
                 self.verdict(index, generation, seq, Verdict::Refused);
             }
         }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
@@ -19,7 +20,8 @@ use tokio::sync::mpsc;
 use super::Error;
 use super::backup::{Backup, Progress};
 use super::op::{Answer, Done, Op, Ticket};
-use super::space::{self, Log};
+use super::schema::PAGE_SIZE;
+use super::space::{self, Log, Room};
 use super::tables::{Outcome, Tables};
 
 /// The most operations in a group.
@@ -92,8 +94,8 @@ pub(super) struct Owner {
     rest: Rest,
     /// The backup under way.
     backup: Option<Backup>,
-    /// The main file as backups read it, once there was one. Dropped after the connection.
-    source: Option<File>,
+    /// The main file. Dropped after the connection.
+    room: Option<Room>,
 }
 
 impl Owner {
@@ -106,13 +108,15 @@ impl Owner {
             gave_back: false,
             rest: Rest::Slices,
             backup: None,
-            source: None,
+            room: None,
         }
     }
 
     /// Works until the queue is closed and empty, or the store is poisoned.
     pub(super) fn run(mut self, queue: &Receiver<Op>) -> Result<(), Error> {
         self.log_length = self.log_length_on_disk();
+        let file = File::options().read(true).write(true).open(&self.tables.paths.file);
+        self.room = file.ok().map(Room::of);
         let end = self.work(queue).and_then(|()| self.finish());
         let Err(fault) = end else { return Ok(()) };
         let reason = self.poison(fault);
@@ -181,9 +185,37 @@ impl Owner {
         }
     }
 
-    /// Performs a group and commits it, without what cannot be.
+    /// What there is no room for. Events are refused first: a reply lets an event go.
+    fn without_room(&mut self, ops: &[Op]) -> Result<BTreeMap<usize, Answer>, Fault> {
+        let mut refused = BTreeMap::new();
+        let Some(room) = self.room.as_mut().filter(|_| ops.iter().any(grows)) else {
+            return Ok(refused);
+        };
+        // In its table and in indices, and alone on its last page.
+        let need = |op: &Op| (size(op) + size(op) / 4) as u64 + 2 * u64::from(PAGE_SIZE);
+        let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
+        let growing = || ops.iter().enumerate().filter(|(_, op)| grows(op));
+        if room.has(pages, growing().map(|(_, op)| need(op)).sum()) {
+            return Ok(refused);
+        }
+        let mut sum = 0;
+        for (at, op) in growing() {
+            let more = sum + need(op);
+            let fits =
+                if is_reply(op) { room.has_spare(pages, more) } else { room.has(pages, more) };
+            if fits {
+                sum = more;
+            } else {
+                refused.insert(at, Answer::Full);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Performs a group and commits it, without what cannot be. On a full disk the log is copied into the
+    /// file, for which there is room, and used anew; what still does not fit together is done one by one.
     fn group(&mut self, ops: &[Op]) -> Result<Vec<Done>, Fault> {
-        let mut refused: BTreeMap<usize, Answer> = BTreeMap::new();
+        let mut refused = self.without_room(ops)?;
         let mut full = false;
         loop {
             match self.attempt(ops, &refused) {
@@ -200,11 +232,19 @@ impl Owner {
                         }
                         Fault::Full if !full => {
                             full = true;
+                            self.make_room()?;
                             for (at, op) in ops.iter().enumerate().filter(|(_, op)| grows(op)) {
                                 if !refused.contains_key(&at) && ticket(op).is_some() {
                                     refused.insert(at, Answer::Full);
                                 }
                             }
+                        }
+                        Fault::Full if ops.len() > 1 => {
+                            let mut done = Vec::new();
+                            for op in ops {
+                                done.extend(self.group(std::slice::from_ref(op))?);
+                            }
+                            return Ok(done);
                         }
                         Fault::Full => {
                             let all = ops.iter().enumerate();
@@ -292,10 +332,24 @@ impl Owner {
         Ok(())
     }
 
+    /// The disk is full: the log is to be used anew. A backup would see the file change.
+    fn make_room(&mut self) -> Result<(), Fault> {
+        if let Some(backup) = self.backup.take() {
+            let ticket = backup.ticket;
+            backup.give_up();
+            self.send(vec![Done::Answered { ticket, answer: Answer::Full }]);
+        }
+        self.copy()
+    }
+
     fn copy(&mut self) -> Result<(), Fault> {
         match Log::copy(&self.tables.db).map_err(|e| Fault::of(&e, None)) {
             Ok(_) => {
                 self.tables.tally.files.checkpoints += 1;
+                let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
+                if let Some(room) = &mut self.room {
+                    room.renew(pages);
+                }
                 self.log_length = self.log_length_on_disk();
                 Ok(())
             }
@@ -318,18 +372,12 @@ impl Owner {
             self.send(answer(Answer::Full));
             return Ok(());
         }
-        let source = match self.source.take() {
-            Some(source) => Ok(source),
-            None => File::open(&self.tables.paths.file),
+        let start = match &self.room {
+            Some(room) => Backup::start(ticket, room.file(), path),
+            None => Err(io::Error::other("the store's file cannot be read")),
         };
-        match source {
-            Ok(source) => {
-                match Backup::start(ticket, &source, path) {
-                    Ok(backup) => self.backup = Some(backup),
-                    Err(e) => self.send(answer(Answer::Failed(e.to_string()))),
-                }
-                self.source = Some(source);
-            }
+        match start {
+            Ok(backup) => self.backup = Some(backup),
             Err(e) => self.send(answer(Answer::Failed(e.to_string()))),
         }
         Ok(())
@@ -337,8 +385,8 @@ impl Owner {
 
     /// One slice of the backup under way, if there is one.
     fn back_up(&mut self) {
-        let (Some(backup), Some(source)) = (&mut self.backup, &self.source) else { return };
-        let answer = match backup.slice(source) {
+        let (Some(backup), Some(room)) = (&mut self.backup, &self.room) else { return };
+        let answer = match backup.slice(room.file()) {
             Ok(Progress::More) => return,
             Ok(Progress::Done(bytes)) => Answer::BackedUp { bytes },
             Err(e) => Answer::Failed(e.to_string()),
@@ -386,12 +434,19 @@ impl Owner {
                 self.rest = Rest::Shrink;
             }
             Rest::Shrink => {
+                let pages = space::pages(db).map_err(fault)?;
+                if let Some(room) = &mut self.room {
+                    room.rest(pages);
+                }
                 if self.log_length > space::LOG_AT_REST {
                     match Log::empty(db).map_err(fault) {
                         Err(Fault::Full) => {}
                         other => {
                             other?;
                             let _ = space::grow_log(&self.tables.paths.wal, space::LOG_AT_REST);
+                            if let Some(room) = &mut self.room {
+                                room.renew(pages);
+                            }
                         }
                     }
                     self.log_length = self.log_length_on_disk();
@@ -454,6 +509,11 @@ fn size(op: &Op) -> usize {
 /// Whether an operation makes the store larger.
 fn grows(op: &Op) -> bool {
     matches!(op, Op::Accept { .. } | Op::AcceptReply { .. } | Op::Replay { .. })
+}
+
+/// Whether it is a reply that an agent hands in.
+fn is_reply(op: &Op) -> bool {
+    matches!(op, Op::AcceptReply { .. })
 }
 
 fn ticket(op: &Op) -> Option<Ticket> {

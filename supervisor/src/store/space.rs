@@ -10,12 +10,14 @@
 //! given back in slices, and the log shrinks to [`LOG_AT_REST`]. A checkpoint is three syncs, which
 //! sets the size: see the figures at [`LOG_FULL`].
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::{Connection, Result};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use super::schema::PAGE_SIZE;
 
@@ -90,6 +92,79 @@ impl Log {
         (near && length < LOG_FULL + (1 << 20))
             .then(|| (length * 2).clamp(LOG_AT_REST, LOG_FULL + (1 << 20)))
     }
+}
+
+/// Blocks of the main file that are ours although nothing is in them yet: whatever stands in the log can be
+/// copied into the file, and the log be used anew, also when the disk is full. Without this a full disk
+/// would keep the log full, and nothing could be settled (F72).
+#[derive(Debug)]
+pub(super) struct Room {
+    file: File,
+    upto: u64,
+}
+
+/// What is kept for replies and settlements when events are refused.
+const SPARE: u64 = 256 << 10;
+
+/// Blocks are asked for in pieces of this size.
+const PIECE: u64 = 1 << 20;
+
+impl Room {
+    /// Of the main file. Closing it would open the engine's lock: it has to be dropped after that.
+    pub(super) fn of(file: File) -> Self {
+        Self { file, upto: 0 }
+    }
+
+    /// The main file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether the file, now `pages` long, may grow by `bytes`, and something is left over for what must
+    /// not be refused.
+    pub(super) fn has(&mut self, pages: u64, bytes: u64) -> bool {
+        let wanted = pages * u64::from(PAGE_SIZE) + bytes + SPARE;
+        self.upto >= wanted || self.take(wanted + PIECE) || self.take(wanted)
+    }
+
+    /// The same for what may use the spare room.
+    pub(super) fn has_spare(&mut self, pages: u64, bytes: u64) -> bool {
+        let wanted = pages * u64::from(PAGE_SIZE) + bytes;
+        self.upto >= wanted || self.take(wanted)
+    }
+
+    /// The engine has cut the file to its `pages`, and what was ours behind them is not any more.
+    pub(super) fn renew(&mut self, pages: u64) {
+        self.upto = 0;
+        self.take(pages * u64::from(PAGE_SIZE) + SPARE);
+    }
+
+    /// Gives back what is not needed while nothing happens.
+    pub(super) fn rest(&mut self, pages: u64) {
+        let wanted = pages * u64::from(PAGE_SIZE) + SPARE;
+        if self.upto > wanted {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = fallocate(&self.file, flags, wanted, self.upto - wanted);
+            self.upto = wanted;
+        }
+    }
+
+    fn take(&mut self, wanted: u64) -> bool {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, wanted) {
+            Ok(()) => {
+                self.upto = wanted;
+                true
+            }
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => false,
+            // This file system promises nothing.
+            Err(_) => true,
+        }
+    }
+}
+
+/// Pages of the main file, with those that are only in the log.
+pub(super) fn pages(db: &Connection) -> Result<u64> {
+    db.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))
 }
 
 /// Whether there are free pages worth giving back.

@@ -1,0 +1,156 @@
+//! Disks that are full, and disks that fail to sync: nothing is acknowledged that is not there, and nothing
+//! that is there is lost (F14, F72).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tests::feishu::{EventHandle, Feishu, Schedule};
+
+use crate::gateway::{Gateway, PATIENCE, PROGRAM, is_alive};
+use crate::line::Agent;
+
+const APP: &str = "cli_disk";
+
+async fn platform() -> Feishu {
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    // Repeated soon and often, until it is acknowledged.
+    feishu.configure(|settings| {
+        settings.schedule = Schedule {
+            answer_within: std::time::Duration::from_millis(500),
+            pauses: vec![std::time::Duration::from_millis(200); 500],
+        };
+    });
+    feishu
+}
+
+fn gateway(feishu: &Feishu) -> Gateway {
+    let gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n[agent.hermes]\nkind = \"socket\"\nmax_attempts = 50\n",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    gateway
+}
+
+/// The texts that an agent is offered until `all` are among them; each once.
+fn hear_all(agent: &Agent, all: &BTreeSet<String>, sure: bool) {
+    let mut heard = BTreeSet::new();
+    while heard.len() < all.len() {
+        let event = agent.offered.recv_timeout(PATIENCE).expect("an offer in time");
+        let text = event["text"].as_str().unwrap();
+        let name = text.split(' ').next().unwrap().to_owned();
+        assert!(all.contains(&name), "nobody said {name}");
+        let again = !heard.insert(name.clone());
+        assert!(!again || !sure || event["attempt"].as_u64() > Some(1), "{name} twice");
+    }
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// A small disk of its own, taken away with the test.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "none"]).arg(at);
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
+    let feishu = platform().await;
+    let mut gateway = gateway(&feishu);
+    let Some(disk) = Disk::mount(&gateway.state(), "6m") else {
+        eprintln!("skipped: only root can make a small disk");
+        return;
+    };
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let mut pushed: Vec<(String, EventHandle)> = Vec::new();
+    let filler = "x".repeat(30_000);
+    // More than fits, to an agent that is away.
+    for n in 0..300 {
+        let chat = format!("oc_{}", n % 10);
+        let text = format!("m{n} {filler}");
+        pushed.push((format!("m{n}"), feishu.push_text(APP, &chat, "ou_ann", &text)));
+    }
+    let status = gateway.wait("feishu", "refusals", |i| {
+        i["store"]["refused"].as_u64() > Some(400) && i["store"]["waiting"].as_u64() > Some(10)
+    });
+    assert!(status["store"]["waiting"].as_u64() < Some(300), "{status}");
+    assert_eq!(status["phase"], "ready", "{status}");
+    // What it holds goes out: settlements find room, and then what was refused does.
+    let agent = Agent::start(&gateway);
+    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
+    hear_all(&agent, &all, true);
+    for (_, event) in pushed {
+        event.acked().await;
+    }
+    gateway.wait("feishu", "nothing waits", |i| {
+        i["store"]["waiting"] == 0 && i["store"]["replies"] == 0
+    });
+    assert!(is_alive(gateway.pid().into()));
+    drop(agent);
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    drop(disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_not_there() {
+    if !has("strace") {
+        eprintln!("skipped: strace is not installed");
+        return;
+    }
+    let feishu = platform().await;
+    let mut gateway = gateway(&feishu);
+    let mut pushed: Vec<(String, EventHandle)> = Vec::new();
+    for (round, call) in ["fdatasync", "pwrite64", "fdatasync"].into_iter().enumerate() {
+        // From some call on, every one fails: a disk that has died does not come back.
+        let inject = format!("inject={call}:error=EIO:when={}+", 20 + 17 * round);
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+        command.args(["-e", &format!("trace={call}"), "-e", &inject]).arg(PROGRAM);
+        command.arg("--config").arg(gateway.path("config.toml"));
+        command.arg("--state-dir").arg(gateway.state());
+        gateway.start_as(command);
+        // One after the other, so that each needs a commit; the last one has none.
+        let mut n = 0;
+        while is_alive(gateway.pid().into()) {
+            assert!(n < 1000, "it goes on without a disk: {}", gateway.log());
+            let name = format!("m{round}-{n}");
+            let chat = format!("oc_{}", n % 6);
+            let event = feishu.push_text(APP, &chat, "ou_ann", &name);
+            let next = std::time::Duration::from_millis(50);
+            let _ = tokio::time::timeout(next, event.acked()).await;
+            pushed.push((name, event));
+            n += 1;
+        }
+        assert_eq!(gateway.left(), Some(74), "{}", gateway.log());
+        assert!(gateway.log().contains("the store can keep nothing more"), "{}", gateway.log());
+    }
+    gateway.start();
+    let agent = Agent::start(&gateway);
+    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
+    hear_all(&agent, &all, true);
+    for (_, event) in pushed {
+        event.acked().await;
+    }
+    gateway.wait("feishu", "nothing waits", |i: &Value| i["store"]["waiting"] == 0);
+}
