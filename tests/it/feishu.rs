@@ -110,3 +110,30 @@ async fn a_token_that_is_withdrawn_is_nobodys_trouble() {
     let sent = |entry: &tests::feishu::Entry| matches!(entry.what, Observation::Sent(_));
     assert_eq!(feishu.count(sent), 5);
 }
+
+/// F24: whatever the platform says again after a reconnect, under new ids, nobody is told twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn replays_after_reconnects_reach_nobody() {
+    const MESSAGES: usize = 200;
+    let (feishu, gateway) = gateway(&["one"]).await;
+    gateway.wait_ready("one");
+    let push = |n: usize| {
+        feishu.push_text("cli_one", &format!("oc_{}", n % 10), "ou_user", &format!("m{n}"))
+    };
+    let pushed: Vec<_> = (0..MESSAGES).map(push).collect();
+    let sent = |entry: &tests::feishu::Entry| matches!(entry.what, Observation::Sent(_));
+    feishu.wait_count("every answer", PATIENCE, MESSAGES, sent).await;
+    for _ in 0..5 {
+        let opened =
+            |entry: &tests::feishu::Entry| matches!(entry.what, Observation::Opened { .. });
+        let before = feishu.count(opened);
+        feishu.reset_connections("cli_one");
+        feishu.wait_count("another connection", PATIENCE, before + 1, opened).await;
+        for event in &pushed {
+            feishu.replay(event).acked().await;
+        }
+    }
+    // Whatever would have been said has been said before this.
+    answered(&feishu, "one", "the last").await;
+    assert_eq!(feishu.count(sent), MESSAGES + 1);
+}

@@ -283,6 +283,7 @@ fn describe(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -308,6 +309,50 @@ mod tests {
         }
         let Err(error) = over(Some("ftp://ann:secret@x"), "") else { panic!() };
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    /// A server with a certificate of its own, and its authority as PEM.
+    async fn secured() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut head = [0; 1024];
+                let _ = stream.read(&mut head).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        (format!("https://localhost:{port}"), made.cert.pem())
+    }
+
+    #[tokio::test]
+    async fn a_companys_own_certificate_is_trusted_where_it_is_named_and_nowhere_else() {
+        let (url, ca) = secured().await;
+        let http = Http::over(&url, &Network { proxy: None, ca: ca.clone() }).unwrap();
+        assert_eq!(http.call(http.client().get(&url)).await.unwrap().body, b"ok");
+        // The way that long connections go, with the same settings.
+        let target = url.trim_start_matches("https://");
+        let tcp = tokio::net::TcpStream::connect(target).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(http.tls()).connect(name, tcp).await.unwrap();
+
+        let (_, other) = secured().await;
+        let stranger = Http::over(&url, &Network { proxy: None, ca: other }).unwrap();
+        let refused = stranger.call(stranger.client().get(&url)).await.unwrap_err();
+        assert!(refused.contains("invalid peer certificate"), "{refused}");
     }
 
     #[tokio::test]

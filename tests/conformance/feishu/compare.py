@@ -22,7 +22,7 @@ from process import Process  # noqa: E402
 
 APP = ("cli_a1b2c3d4e5f60718", "a-secret", "ou_bot")
 START = 90
-# Longer than this is called never.
+# Longer than this is not waited for.
 PATIENCE = float(os.environ.get("PATIENCE", "120"))
 # After an outage the SDKs sleep for 120 s and a part of 30 s.
 OUTAGE_PATIENCE = PATIENCE + 80
@@ -220,7 +220,7 @@ class Bench:
 
 def spread(found, patience=PATIENCE):
     good = sorted(it for it in found if it is not None)
-    never = f"never ({patience:.0f} s)"
+    never = f"not within {patience:.0f} s"
     if not good:
         return never
     lost = f", {len(found) - len(good)} × {never}" if len(good) < len(found) else ""

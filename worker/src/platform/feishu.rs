@@ -285,7 +285,6 @@ impl State<'_> {
             let account = self.shared.account();
             let ready = Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) };
             self.shared.report.tell(Note::Ready(ready)).await;
-            return;
         }
         if let Some(outside) = health.outside() {
             self.shared.report.tell(Note::Outside(outside)).await;
