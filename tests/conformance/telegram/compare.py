@@ -1,6 +1,8 @@
 """Measures hermes-gw beside the libraries that most bots are made of, in one run, and prints a table.
 
-Usage: compare.py SIM_TELEGRAM HERMES_GW -- NAME JUDGE... -- NAME JUDGE...
+Usage: compare.py SIM_TELEGRAM HERMES_GW [ROW...] -- NAME JUDGE... -- NAME JUDGE...
+
+ROW: a part of the name of a row; without any, all.
 
 Each JUDGE is a command that takes BASE_URL TOKEN, and with ECHO=1 in its environment answers each text with the same text.
 Times are seconds from the end of the trouble to the answer to a message that was sent then. Takes a few minutes for each.
@@ -211,7 +213,8 @@ class Bench:
 
     def conflict(self):
         description = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
-        return shown([self.trouble({"kind": "refuse", "code": 409, "description": description}, 45)])
+        return shown([self.trouble({"kind": "refuse", "code": 409, "description": description}, 45)
+                      for _ in range(TIMES)])
 
     def endless_conflict(self):
         description = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
@@ -265,7 +268,7 @@ ROWS = [
     ("5 s of silence on the line", "black_hole"),
     ("every connection cut, mean of 3", "cut"),
     ("5 s of 502, mean of 3", "pages"),
-    ("45 s of 409", "conflict"),
+    ("45 s of 409, mean of 3", "conflict"),
     ("409 for ever: what people see, and after the rival has left", "endless_conflict"),
     ("10 answers at one a second", "limited"),
 ]
@@ -274,17 +277,19 @@ ROWS = [
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     simulator, program, *words = sys.argv[1:]
+    wanted, words = words[:words.index("--")], words[words.index("--"):]
     contestants = [("hermes-gw", lambda url: Gateway(program, url))]
     while words:
         words = words[1:]
         end = words.index("--") if "--" in words else len(words)
         (name, *command), words = words[:end], words[end:]
         contestants.append((name, lambda url, command=command: Judge(command, url)))
-    table = {row: [] for row, _ in ROWS}
+    rows = [row for row in ROWS if not wanted or any(word in row[0] for word in wanted)]
+    table = {row: [] for row, _ in rows}
     for name, make in contestants:
         bench = Bench(simulator, make)
         try:
-            for row, act in ROWS:
+            for row, act in rows:
                 try:
                     found = getattr(bench, act)()
                 except Exception as error:

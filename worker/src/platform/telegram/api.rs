@@ -75,6 +75,8 @@ pub(super) struct Ask {
     pub(super) hold: Duration,
     /// How long the way there and back may take besides.
     pub(super) patience: Duration,
+    /// Over a new connection: one was lost, and those that were kept are likely to have gone with it.
+    pub(super) anew: bool,
 }
 
 impl Api {
@@ -158,7 +160,8 @@ impl Api {
             whole: UPDATES_WHOLE,
             body: UPDATES_MAX,
         };
-        let request = self.http.client().post(self.url("getUpdates")).json(&body);
+        let client = if ask.anew { self.http.fresh() } else { self.http.client() };
+        let request = client.post(self.url("getUpdates")).json(&body);
         match self.http.call_within(request, within).await {
             Ok(answer) => match read(&answer.body) {
                 Some(updates) => Fetched::Updates(updates),

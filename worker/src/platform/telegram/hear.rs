@@ -64,7 +64,12 @@ impl<'a> Ear<'a> {
         let began = clock::now();
         // The first one returns at once, so that we know that we are heard.
         let hold = if self.line.is_ready() { HOLD } else { Duration::ZERO };
-        let ask = Ask { confirm: self.confirm, hold, patience: self.line.patience(began) };
+        let ask = Ask {
+            confirm: self.confirm,
+            hold,
+            patience: self.line.patience(began),
+            anew: self.line.was_lost(),
+        };
         match self.shared.api.updates(ask).await {
             Fetched::Updates(updates) => {
                 let now = clock::now();

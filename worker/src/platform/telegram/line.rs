@@ -25,9 +25,11 @@ const NOTABLE: Duration = Duration::from_secs(10);
 /// Between the end of a pause that the platform asked for and the next call.
 const MARGIN: Duration = Duration::from_millis(300);
 /// After a page in place of an answer: what is in the way of the platform comes and goes within seconds.
-const PAGE: Duration = Duration::from_millis(120);
-/// And at most so much more, by chance.
-const PAGE_SPREAD: Duration = Duration::from_millis(240);
+const PAGE: Duration = Duration::from_millis(60);
+/// Longer by this after each page in a row.
+const PAGE_MORE: Duration = Duration::from_millis(4);
+/// And at most so much longer, by chance.
+const PAGE_SPREAD: Duration = Duration::from_millis(60);
 /// So many pages in a row are an outage like any other.
 const PAGES: u32 = 40;
 
@@ -85,6 +87,11 @@ impl<'a> Line<'a> {
     /// How long a poll may take besides waiting.
     pub(super) fn patience(&self, now: Instant) -> Duration {
         self.patience.next(self.rivalry.is_near(now))
+    }
+
+    /// Whether the latest question had no answer.
+    pub(super) fn was_lost(&self) -> bool {
+        self.patience.losses() > 0
     }
 
     /// What a poll took besides waiting, if anybody can tell.
@@ -173,7 +180,7 @@ impl<'a> Line<'a> {
                 if self.pages > PAGES {
                     return Ok(pause);
                 }
-                Ok(pause.min(PAGE + clock::jitter(PAGE_SPREAD)))
+                Ok(pause.min(PAGE + PAGE_MORE * self.pages + clock::jitter(PAGE_SPREAD)))
             }
             Said::Refused(reason) => Ok(self.lost(Loss::Refused, reason, now).await),
             Said::Done(_) | Said::Moved(_) => {
