@@ -44,12 +44,14 @@ pub(super) struct Answered {
     pub(super) said: Said,
     /// Everything in it; null if it was no JSON.
     pub(super) body: Value,
+    /// There is nothing of that kind on this server.
+    pub(super) absent: bool,
 }
 
 impl Answered {
     /// Without an answer.
     pub(super) fn bare(said: Said) -> Self {
-        Self { said, body: Value::Null }
+        Self { said, body: Value::Null, absent: false }
     }
 
     /// What it brings.
@@ -85,7 +87,8 @@ impl Said {
 pub(super) fn judge(status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
     let body = parse(body);
     let said = said(status, reset, &body);
-    Answered { said, body }
+    let absent = number_of(&body, "code").is_none() && matches!(status, 404 | 405 | 501);
+    Answered { said, body, absent }
 }
 
 fn said(status: u16, reset: Option<&str>, body: &Value) -> Said {

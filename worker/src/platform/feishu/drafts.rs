@@ -181,6 +181,7 @@ async fn begin(shared: &Shared, draft: &Draft, words: &str, shown: &mut Shown) {
         let answered = shared.api.call(&encode::card(&card(words, &[], true))).await;
         match answered.said {
             Said::Done => made = answered.id("card_id"),
+            Said::Later { reason, .. } if answered.absent => shared.drafts.no_cards(&reason),
             Said::Later { .. } | Said::Token => return,
             said => shared.drafts.no_cards(&said.why()),
         }
@@ -282,6 +283,7 @@ pub(super) async fn finish(
                 Some(id) => Way::Card { id, since: clock::now(), streams: true, sequence: 0 },
                 None => Way::Message,
             },
+            Said::Later { .. } if answered.absent => Way::Message,
             said @ (Said::Later { .. } | Said::Token) => return Finish::Later(said),
             Said::Never { .. } | Said::Gone(_) | Said::Denied(_) => Way::Message,
         };

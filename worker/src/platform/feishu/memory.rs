@@ -220,6 +220,11 @@ impl Memory {
         self.reactions.put(&format!("{message_id} {emoji}"), reaction_id.to_owned());
     }
 
+    /// Whether we did.
+    pub(super) fn has_reacted(&self, message_id: &str, emoji: &str) -> bool {
+        self.reactions.get(&format!("{message_id} {emoji}")).is_some()
+    }
+
     /// Our reaction, which is about to be taken back.
     pub(super) fn take_reaction(&mut self, message_id: &str, emoji: &str) -> Option<String> {
         self.reactions.take(&format!("{message_id} {emoji}"))

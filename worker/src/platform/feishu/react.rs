@@ -21,6 +21,8 @@ use crate::json::{list_of, member, text_of};
 
 /// How long no sign is given after the platform refused one.
 const NO_SIGNS: Duration = Duration::from_mins(10);
+/// And after it had other trouble.
+const NO_SIGNS_NOW: Duration = Duration::from_secs(30);
 /// Pages of reactions that are looked through for ours.
 const PAGES: usize = 5;
 
@@ -124,15 +126,21 @@ pub(super) async fn busy(shared: &Shared, busy: &Busy) {
     let turn = shared.working.turn(message_id);
     // One after the other, so that what is taken back has been given.
     let held = turn.lock().await;
+    let is_off = shared.working.is_off(clock::now());
     if busy.on {
-        if !shared.working.is_off(clock::now())
-            && let said @ (Said::Never { .. } | Said::Denied(_)) =
-                add(shared, message_id, word).await
-        {
-            tracing::warn!(reason = said.why(), "no sign of work is shown");
-            shared.working.off();
+        let said = if is_off { Said::Done } else { add(shared, message_id, word).await };
+        match said {
+            Said::Done | Said::Gone(_) | Said::Token => {}
+            said @ Said::Later { .. } => {
+                tracing::debug!(reason = said.why(), "no sign of work is shown");
+                shared.working.off(NO_SIGNS_NOW);
+            }
+            said @ (Said::Never { .. } | Said::Denied(_)) => {
+                tracing::warn!(reason = said.why(), "no sign of work is shown");
+                shared.working.off(NO_SIGNS);
+            }
         }
-    } else if !shared.working.is_off(clock::now()) {
+    } else if !is_off || shared.memory().has_reacted(message_id, word) {
         let said = take_back(shared, message_id, Some(word)).await;
         if said != Said::Done {
             tracing::debug!(reason = said.why(), "a sign of work stays");
@@ -162,7 +170,7 @@ impl Working {
         off.is_some()
     }
 
-    fn off(&self) {
-        *self.off.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now() + NO_SIGNS);
+    fn off(&self, span: Duration) {
+        *self.off.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now() + span);
     }
 }

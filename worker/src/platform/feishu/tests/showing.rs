@@ -106,6 +106,18 @@ async fn without_cards_a_message_is_edited() {
     assert_eq!(sim.sent().len(), 2);
 }
 
+/// A private deployment may know nothing of such cards.
+#[tokio::test]
+async fn a_server_without_cards_is_no_server_without_drafts() {
+    let mut rig = Rig::ready().await;
+    rig.sim.fault(APP, rest(Route::Card, Trouble::Html { status: 404 }), Times::Always);
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    assert_eq!(shown(&rig, &id), "I …");
+    assert_eq!(sent(rig.send(reply(1, Some(&id), "I do.")).await), [&*id]);
+    assert_eq!(shown(&rig, &id), "I do.");
+    rig.end().await;
+}
+
 /// The reply is never lost to its draft.
 #[tokio::test]
 async fn a_draft_that_cannot_become_the_reply_makes_way_for_it() {
