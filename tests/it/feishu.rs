@@ -1,8 +1,10 @@
 //! Feishu as an operator sees it: what is refused, what that means, and that it passes.
 
-use tests::feishu::{Fault, Feishu, Observation, Schedule, Times};
+use serde_json::{Value, json};
+use tests::feishu::{Entry, Fault, Feishu, Message, Observation, Schedule, Times, Webhook};
 
 use crate::gateway::{Gateway, PATIENCE};
+use crate::socket_agent::Lines;
 
 fn config(feishu: &Feishu, apps: &[&str]) -> String {
     let mut config = String::new();
@@ -107,7 +109,7 @@ async fn a_token_that_is_withdrawn_is_nobodys_trouble() {
         feishu.revoke_tokens("cli_one");
     }
     assert!(gateway.instance("one")["reason"].is_null());
-    let sent = |entry: &tests::feishu::Entry| matches!(entry.what, Observation::Sent(_));
+    let sent = |entry: &Entry| matches!(entry.what, Observation::Sent(_));
     assert_eq!(feishu.count(sent), 5);
 }
 
@@ -121,11 +123,10 @@ async fn replays_after_reconnects_reach_nobody() {
         feishu.push_text("cli_one", &format!("oc_{}", n % 10), "ou_user", &format!("m{n}"))
     };
     let pushed: Vec<_> = (0..MESSAGES).map(push).collect();
-    let sent = |entry: &tests::feishu::Entry| matches!(entry.what, Observation::Sent(_));
+    let sent = |entry: &Entry| matches!(entry.what, Observation::Sent(_));
     feishu.wait_count("every answer", PATIENCE, MESSAGES, sent).await;
     for _ in 0..5 {
-        let opened =
-            |entry: &tests::feishu::Entry| matches!(entry.what, Observation::Opened { .. });
+        let opened = |entry: &Entry| matches!(entry.what, Observation::Opened { .. });
         let before = feishu.count(opened);
         feishu.reset_connections("cli_one");
         feishu.wait_count("another connection", PATIENCE, before + 1, opened).await;
@@ -136,4 +137,89 @@ async fn replays_after_reconnects_reach_nobody() {
     // Whatever would have been said has been said before this.
     answered(&feishu, "one", "the last").await;
     assert_eq!(feishu.count(sent), MESSAGES + 1);
+}
+
+/// Files out and in, drafts and signs of work, through everything between an agent and the platform.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_one", "secret", "ou_one");
+    let config = config(&feishu, &["one"]);
+    let config = config.replace("[agent.echo]", "[agent.mine]\nkind = \"socket\"");
+    let mut gateway = Gateway::new(&config);
+    std::fs::write(gateway.path("one.secret"), "secret").unwrap();
+    gateway.start();
+    gateway.wait_ready("one");
+    gateway.wait("mine", "listening", |i| i["phase"] == "ready");
+    let mut agent = Lines::dial(&gateway.state().join("agent-mine.sock"));
+    let told = agent.call("initialize", &json!({ "protocol": 1 }));
+    let exchange = std::path::PathBuf::from(told["exchange"].as_str().unwrap());
+    agent.call("ready", &json!({ "lease_ms": 600_000 }));
+    feishu.put_resource("file_1", "file", "text/plain", b"hello");
+    let file = json!({"file_key": "file_1", "file_name": "a.txt"});
+    feishu.push_message("cli_one", Message::direct("oc_1", "ou_ann").content("file", &file));
+    let delivery = agent.event();
+    let event = delivery["params"].clone();
+    let working = |entry: &Entry| matches!(&entry.what, Observation::Reacted { emoji, .. } if emoji == "Typing");
+    feishu.wait_count("a sign of work", PATIENCE, 1, working).await;
+    let wish =
+        json!({"instance": "one", "message_id": event["message_id"], "part": event["parts"][0]});
+    let fetched = agent.call("file.fetch", &wish);
+    assert_eq!(std::fs::read(fetched["path"].as_str().unwrap()).unwrap(), b"hello");
+
+    let place = |more: Value| {
+        let mut all = json!({"key": "k", "instance": "one", "chat_id": event["chat_id"]});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    agent.call("message.draft", &place(json!({"text": "half"})));
+    let draft = feishu.wait_sent(PATIENCE, |sent| sent.msg_type == "interactive").await;
+    let shows = |text: &str| {
+        gateway.until(text, || (feishu.shown(&draft.message_id)? == text).then_some(()));
+    };
+    shows("half");
+    agent.call("message.draft", &place(json!({"text": "half a"})));
+    shows("half a");
+    std::fs::write(exchange.join("chart.png"), b"\x89PNG and more").unwrap();
+    let files = json!([{"kind": "image", "file": "chart.png", "title": null}]);
+    agent.call("message.send", &place(json!({"text": "half a **loaf**", "files": files})));
+    feishu.wait_sent(PATIENCE, |sent| sent.msg_type == "image").await;
+    shows("half a **loaf**");
+    assert!(!feishu.streams(&draft.message_id));
+    assert_eq!(feishu.sent().len(), 2, "the draft became the reply");
+    agent.acknowledge(&delivery);
+    let over = |entry: &Entry| matches!(entry.what, Observation::Unreacted { .. });
+    feishu.wait_count("work is over", PATIENCE, 1, over).await;
+    gateway.wait("one", "all is told", |i| i["store"]["sent"] == 1);
+    assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
+}
+
+/// From the long connection to a webhook by a changed configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_posted_reaches_the_agent() {
+    let (feishu, gateway) = gateway(&["one"]).await;
+    gateway.wait_ready("one");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    std::fs::write(gateway.path("key"), "a key").unwrap();
+    let config = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
+    let hooked = config.replace(
+        "[agent.echo]",
+        &format!("webhook = {{ listen = \"{free}\", encrypt_key_file = \"key\" }}\n[agent.echo]"),
+    );
+    std::fs::write(gateway.path("config.toml"), hooked).unwrap();
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    let listening = |i: &Value| i["account"].as_str().is_some_and(|it| it.contains("listening on"));
+    gateway.wait("one", "listens", listening);
+    let (url, key) = (format!("http://{free}/"), Some("a key".to_owned()));
+    let hook = Webhook { url, token: String::new(), encrypt_key: key, ahead: 0 };
+    let event = Message::direct("oc_1", "ou_ann").text("posted").build();
+    for _ in 0..2 {
+        let (status, _) = feishu.post_event(&hook, event.clone()).await.unwrap();
+        assert_eq!(status, 200, "the second time as well");
+    }
+    feishu.wait_sent(PATIENCE, |sent| sent.text().is_some_and(|it| it.contains("posted"))).await;
+    let forged = Webhook { encrypt_key: Some("another".to_owned()), ..hook };
+    assert_eq!(forged.post(&forged.request(event)).await.unwrap().0, 400);
+    assert_eq!(gateway.instance("one")["store"]["accepted"], 1);
+    assert!(feishu.connections("cli_one").is_empty(), "the long connection is closed");
 }

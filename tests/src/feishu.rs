@@ -237,6 +237,12 @@ impl Feishu {
         self.push_message(app_id, Message::direct(chat_id, sender).text(text))
     }
 
+    /// Posts an event, once; status and body of the answer.
+    pub async fn post_event(&self, hook: &Webhook, event: Value) -> io::Result<(u16, Value)> {
+        push::known(&self.shared, &event);
+        hook.post(&hook.request(event)).await
+    }
+
     /// Delivers the same message under a new event id.
     pub fn replay(&self, earlier: &EventHandle) -> EventHandle {
         self.push_event(earlier.app(), replayed(earlier.event()))

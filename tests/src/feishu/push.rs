@@ -197,10 +197,7 @@ pub(crate) fn start(shared: &Arc<Shared>, app: &str, event: Value, push: Push) -
         .and_then(Value::as_str)
         .expect("an event has header.event_id, or uuid in its old form");
     let event_id: Arc<str> = event_id.into();
-    if let Some(message) = event.pointer("/event/message") {
-        let sender = event.pointer("/event/sender/sender_id/open_id").and_then(Value::as_str);
-        remember(&mut shared.state(), message, sender.unwrap_or_default());
-    }
+    known(shared, &event);
     if event.pointer("/header/event_type").is_some_and(|kind| kind == "card.action.trigger")
         && let Some(token) = event.pointer("/event/token").and_then(Value::as_str)
     {
@@ -224,6 +221,14 @@ pub(crate) fn start(shared: &Arc<Shared>, app: &str, event: Value, push: Push) -
         }
     });
     EventHandle { shared: shared.clone(), app, event_id, event: Arc::new(event), progress }
+}
+
+/// A message in an event can be replied to from now on.
+pub(crate) fn known(shared: &Shared, event: &Value) {
+    if let Some(message) = event.pointer("/event/message") {
+        let sender = event.pointer("/event/sender/sender_id/open_id").and_then(Value::as_str);
+        remember(&mut shared.state(), message, sender.unwrap_or_default());
+    }
 }
 
 fn remember(state: &mut State, message: &Value, sender: &str) {

@@ -237,3 +237,36 @@ async fn questions_to_a_platform_that_hangs_cost_neither_event_nor_order() {
     }
     rig.end().await;
 }
+
+/// Fragments apart, out of order, repeated and cut within a character; frames that lack what they should have.
+#[tokio::test]
+async fn whatever_shape_frames_have_nothing_is_lost() {
+    let mut rig = Rig::ready().await;
+    let text = "断".repeat(100);
+    let built = || Message::direct("oc_1", "ou_ann").text(&text).build();
+    let bytes = built().to_string().len();
+    let apart = Push {
+        cuts: vec![bytes / 2 + 1, bytes - 20],
+        order: vec![2, 0, 1],
+        gap: Duration::from_secs(3),
+        repeat_last: true,
+        ..Push::default()
+    };
+    let apart = rig.sim.push_event_as(APP, built(), apart);
+    let bare = ["trace_id", "sum", "message_id"].map(|name| {
+        let omit = vec![name];
+        rig.sim.push_event_as(APP, built(), Push { omit, ..Push::default() })
+    });
+    rig.sim.send_text_frame(APP, "no frame");
+    rig.sim.send_bytes(APP, b"\xff\x00garbage");
+    let unknown = ::tests::feishu::frame::Frame { method: 7, ..Default::default() };
+    rig.sim.send_frame(APP, &unknown);
+    for _ in 0..4 {
+        assert_eq!(accept(rig.heard().await).text, text);
+    }
+    for event in bare.iter().chain([&apart]) {
+        assert_eq!(event.acked_within(LONG).await.attempt, 1);
+    }
+    let sim = rig.end().await;
+    assert_eq!(sim.count(opened), 1, "the connection was kept");
+}
