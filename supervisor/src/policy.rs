@@ -25,6 +25,7 @@ pub mod loops;
 pub mod outbox;
 pub mod own_hand;
 pub mod pairing;
+pub mod reach;
 pub mod repeats;
 pub mod routes;
 #[cfg(test)]

@@ -55,6 +55,7 @@ use crate::policy::closing::{self, Closing, Stage};
 use crate::policy::commands::Commands;
 use crate::policy::lifecycle;
 use crate::policy::own_hand::OwnHand;
+use crate::policy::reach::Reach;
 use crate::policy::repeats::Repeats;
 use crate::process::cgroup::Delegated;
 use crate::process::limits::{self, Limits};
@@ -114,6 +115,8 @@ pub struct Gateway {
     orders: Orders,
     /// Handlers that wait for the end of what they sent.
     senders: Vec<hooks::Sender>,
+    /// What they may touch.
+    reach: Reach,
     /// What their tokens are made with.
     token_key: [u8; 16],
     files: Files,
@@ -344,6 +347,7 @@ impl Gateway {
             wishes: Wishes::default(),
             orders: Orders::default(),
             senders: Vec::new(),
+            reach: Reach::default(),
             token_key: clock::random()
                 .map_err(|source| Error::Os { what: "draw random numbers", source })?,
             files: config.files,

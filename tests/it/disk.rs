@@ -1,15 +1,15 @@
 //! Disks that are full, and disks that fail to sync: nothing is acknowledged that is not there, and nothing
 //! that is there is lost (F14, F72).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::feishu::{EventHandle, Feishu, Schedule};
 
 use crate::gateway::{Gateway, PATIENCE, PROGRAM, is_alive};
-use crate::line::Agent;
+use crate::socket_agent::{Lines, reply};
 
 const APP: &str = "cli_disk";
 
@@ -36,16 +36,38 @@ fn gateway(feishu: &Feishu) -> Gateway {
     gateway
 }
 
-/// The texts that an agent is offered until `all` are among them; each once.
-fn hear_all(agent: &Agent, all: &BTreeSet<String>, sure: bool) {
-    let mut heard = BTreeSet::new();
-    while heard.len() < all.len() {
-        let event = agent.offered.recv_timeout(PATIENCE).expect("an offer in time");
-        let text = event["text"].as_str().unwrap();
-        let name = text.split(' ').next().unwrap().to_owned();
-        assert!(all.contains(&name), "nobody said {name}");
-        let again = !heard.insert(name.clone());
-        assert!(!again || !sure || event["attempt"].as_u64() > Some(1), "{name} twice");
+/// An agent that answers everything, and acknowledges what it has answered, until it has heard `all`. What
+/// it has acknowledged does not come again; what comes again says so.
+fn answer_all(gateway: &Gateway, all: &BTreeSet<String>) {
+    gateway.wait("hermes", "listening", |i| i["phase"] == "ready");
+    let mut agent = Lines::dial(&gateway.state().join("agent-hermes.sock"));
+    agent.call("initialize", &json!({ "protocol": 1 }));
+    agent.call("ready", &json!({ "lease_ms": 600_000 }));
+    let (mut under_way, mut offered) = (BTreeMap::new(), BTreeSet::new());
+    let mut answered = BTreeSet::new();
+    while answered.len() < all.len() {
+        let line = agent.hear();
+        if line["method"] == "event.deliver" {
+            let text = line["params"]["text"].as_str().unwrap();
+            let name = text.split(' ').next().unwrap().to_owned();
+            assert!(all.contains(&name) && !answered.contains(&name), "{name}");
+            let again = !offered.insert(name.clone());
+            assert!(!again || line["params"]["attempt"].as_u64() > Some(1), "{name} unmarked");
+            let params = reply(&line, &name, "done");
+            agent.say(&json!({ "jsonrpc": "2.0", "id": name, "method": "message.send", "params": params }));
+            under_way.insert(name, line["id"].clone());
+        } else if let Some((name, id)) =
+            line["id"].as_str().and_then(|name| under_way.remove_entry(name))
+        {
+            if line["error"].is_null() {
+                agent.say(&json!({ "jsonrpc": "2.0", "id": id, "result": {} }));
+                answered.insert(name);
+            } else {
+                let error =
+                    json!({ "code": 1, "message": "no room", "data": { "retry_after_ms": 100 } });
+                agent.say(&json!({ "jsonrpc": "2.0", "id": id, "error": error }));
+            }
+        }
     }
 }
 
@@ -96,9 +118,8 @@ async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
     assert!(status["store"]["waiting"].as_u64() < Some(300), "{status}");
     assert_eq!(status["phase"], "ready", "{status}");
     // What it holds goes out: settlements find room, and then what was refused does.
-    let agent = Agent::start(&gateway);
     let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
-    hear_all(&agent, &all, true);
+    answer_all(&gateway, &all);
     for (_, event) in pushed {
         event.acked().await;
     }
@@ -106,7 +127,6 @@ async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
         i["store"]["waiting"] == 0 && i["store"]["replies"] == 0
     });
     assert!(is_alive(gateway.pid().into()));
-    drop(agent);
     assert!(gateway.run(&["ctl", "kill"]).status.success());
     gateway.left();
     drop(disk);
@@ -146,9 +166,8 @@ async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_
         assert!(gateway.log().contains("the store can keep nothing more"), "{}", gateway.log());
     }
     gateway.start();
-    let agent = Agent::start(&gateway);
     let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
-    hear_all(&agent, &all, true);
+    answer_all(&gateway, &all);
     for (_, event) in pushed {
         event.acked().await;
     }

@@ -296,11 +296,37 @@ async fn a_handler_speaks_in_the_chat_that_it_was_told_about_and_in_no_other() {
     let elsewhere = ask("oc_2", &told["reply_token"], "b");
     assert_eq!(elsewhere["error"]["code"], 77, "{elsewhere}");
     assert_eq!(ask("oc_1", &json!("guessed"), "c")["error"]["code"], 77);
+    // Ids of messages are global on Feishu; the token is for one chat.
+    feishu.push_text(APP, "oc_2", "ou_bob", "elsewhere").acked().await;
+    let other = agent.event();
+    let edit = |chat: &str, token: &Value, key: &str, id: &Value| {
+        let params = json!({
+            "token": token, "instance": "feishu", "chat_id": chat, "key": key, "text": "changed",
+            "edit": id, "wait_ms": 20_000,
+        });
+        let line = json!({ "id": 1, "method": "message.send", "params": params });
+        gateway.ask(&line.to_string()).unwrap()
+    };
+    let elsewhere = hears(&gateway, "all", "agent:start", "oc_2");
+    let ours = &sent["result"]["message_ids"][0];
+    let strange = edit("oc_2", &elsewhere["reply_token"], "d", ours);
+    assert_eq!(strange["error"]["code"], 77, "{strange}");
+    let theirs = edit("oc_1", &told["reply_token"], "e", &told["message_id"]);
+    assert_eq!(theirs["error"]["code"], 77, "{theirs}");
+    let changed = edit("oc_1", &told["reply_token"], "f", ours);
+    assert_eq!(changed["result"]["state"], "sent", "{changed}");
+    assert!(feishu.shown(ours.as_str().unwrap()).is_some_and(|shown| shown.contains("changed")));
+    agent.acknowledge(&other);
     let by_hand = feishu.sent().iter().filter(|s| s.text().as_deref() == Some("by hand")).count();
     assert_eq!(by_hand, 1);
     agent.acknowledge(&event);
-    let over = |text: String| text.starts_with("acknowledged after");
-    feishu.wait_sent(PATIENCE, |sent| sent.text().is_some_and(over)).await;
+    // The example's own message says it now.
+    let sent = feishu.sent();
+    let at_work = sent.iter().find(|sent| sent.text().as_deref() == Some("at work …")).unwrap();
+    gateway.until("the example's message is changed", || {
+        let shown = feishu.shown(&at_work.message_id)?;
+        shown.contains("acknowledged after").then_some(())
+    });
 }
 
 fn copy(from: &Path, to: &Path) {

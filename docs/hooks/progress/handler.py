@@ -1,4 +1,4 @@
-"""Says in the chat that the agent works on something, and when that is over, how long it took.
+"""Says in the chat that the agent works on something; when that is over, the same message says how long it took.
 
 Needs nothing but Python's standard library. It speaks in the chat that it was told about, by the token
 that came with the occasion."""
@@ -33,9 +33,10 @@ def handle(event, context):
     attempt = (context["event_id"], context["attempt"])
     key = f"progress-{context['event_id']}-{context['attempt']}"
     if event == "agent:start":
-        send(context, key=key, reply_to=context["message_id"], text="at work …")
-        started[attempt] = context["time_ms"]
+        sent = send(context, key=key, reply_to=context["message_id"], text="at work …")
+        started[attempt] = context["time_ms"], sent["message_ids"]
     elif attempt in started:
-        seconds = (context["time_ms"] - started.pop(attempt)) / 1000
-        text = f"{context['outcome']} after {seconds:.1f} s"
-        send(context, key=key + "-end", reply_to=context["message_id"], text=text)
+        since, message_ids = started.pop(attempt)
+        text = f"{context['outcome']} after {(context['time_ms'] - since) / 1000:.1f} s"
+        for message_id in message_ids[:1]:
+            send(context, key=key + "-end", edit=message_id, text=text)

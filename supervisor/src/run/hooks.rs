@@ -65,6 +65,11 @@ impl Gateway {
     /// Tells the handlers that want to know.
     pub(super) fn hook(&mut self, mut event: HookEvent) {
         event.reason = event.reason.map(secret::cleaned);
+        if let (Some(instance), Some(chat), Some(message)) =
+            (&event.instance, &event.chat_id, &event.message_id)
+        {
+            self.reach.told(instance, chat, message);
+        }
         let Some(index) = self.hooks() else { return };
         let Some(Desk::Hooks(desk)) = self.desk(index) else { return };
         if let Some(gone) = desk.backlog.offer(Box::new(event)) {
@@ -314,6 +319,12 @@ impl Gateway {
             Ok(content) => content,
             Err(why) => return reply.refuse(refuse(Code::Usage, why, None)),
         };
+        if !self.reach.allows(instance.as_str(), &send.chat_id, &content.act) {
+            let message = "touch that message: it is none of a handler's in this chat".to_owned();
+            let hint =
+                "a handler may change what handlers have said, and react to what it was told about";
+            return reply.refuse(refuse(Code::NoPermission, message, Some(hint)));
+        }
         let Ok(agent) = Instance::new(HOOKS) else { return };
         let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
         let said = Box::new(Said { key: send.key, lane, reply_to: send.reply_to, content });
@@ -348,6 +359,15 @@ impl Gateway {
         }
         let until = clock::now() + wait;
         self.senders.push(Sender { id: receipt.id, until, receipt, reply });
+    }
+
+    /// What a handler has said is within its reach from now on.
+    pub(super) fn note_said(&mut self, lane: &Lane, agent: &Instance, receipt: &Receipt) {
+        if agent.as_str() == HOOKS {
+            for id in &receipt.message_ids {
+                self.reach.said(lane.instance.as_str(), &lane.chat_id, id);
+            }
+        }
     }
 
     /// A reply ended; a handler may wait for that.

@@ -197,6 +197,7 @@ impl Gateway {
                 }
                 let Finished { agent, receipt, lane, reply_to, text } = *finished;
                 self.count(index, &receipt);
+                self.note_said(&lane, &agent, &receipt);
                 self.hook_reply(&lane, reply_to, &text, &agent, &receipt);
                 self.tell_senders(&receipt);
                 self.tell_agent(&agent, receipt);

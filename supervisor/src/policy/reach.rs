@@ -1,0 +1,120 @@
+//! Which messages a handler of hooks may touch: it may change and take back what handlers have said in its
+//! chat, and react to what it was told about there. Ids of messages are global on some platforms, so the token
+//! of a chat alone would reach into others.
+
+use std::collections::{HashMap, VecDeque};
+
+use protocol::content::Act;
+
+/// Messages that are remembered in each chat, and chats.
+const MESSAGES: usize = 64;
+const CHATS: usize = 1024;
+
+/// A chat: its instance and its id.
+type Chat = (String, String);
+
+/// What is within reach. As short-lived as the tokens.
+#[derive(Debug, Default)]
+pub struct Reach {
+    chats: HashMap<Chat, VecDeque<(String, Origin)>>,
+    order: VecDeque<Chat>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    /// Handlers were told about it.
+    Told,
+    /// Handlers have said it.
+    Said,
+}
+
+impl Reach {
+    /// Handlers are told about a message in a chat.
+    pub fn told(&mut self, instance: &str, chat: &str, message_id: &str) {
+        self.note(instance, chat, message_id, Origin::Told);
+    }
+
+    /// A message of a handler has arrived in a chat.
+    pub fn said(&mut self, instance: &str, chat: &str, message_id: &str) {
+        self.note(instance, chat, message_id, Origin::Said);
+    }
+
+    /// Whether a handler with the token of this chat may do this there.
+    pub fn allows(&self, instance: &str, chat: &str, act: &Act) -> bool {
+        let known = |id: &str, origins: &[Origin]| {
+            let messages = self.chats.get(&(instance.to_owned(), chat.to_owned()));
+            messages.is_some_and(|messages| {
+                messages.iter().any(|(known, origin)| known == id && origins.contains(origin))
+            })
+        };
+        match act {
+            Act::Say => true,
+            Act::Edit { message_id } | Act::Recall { message_id } => {
+                known(message_id, &[Origin::Said])
+            }
+            Act::React { message_id, .. } => known(message_id, &[Origin::Said, Origin::Told]),
+        }
+    }
+
+    fn note(&mut self, instance: &str, chat: &str, message_id: &str, origin: Origin) {
+        let chat = (instance.to_owned(), chat.to_owned());
+        if !self.chats.contains_key(&chat) {
+            if self.order.len() >= CHATS
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.chats.remove(&oldest);
+            }
+            self.order.push_back(chat.clone());
+        }
+        let messages = self.chats.entry(chat).or_default();
+        if messages.iter().any(|(known, from)| known == message_id && *from == origin) {
+            return;
+        }
+        if messages.len() >= MESSAGES {
+            messages.pop_front();
+        }
+        messages.push_back((message_id.to_owned(), origin));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edit(id: &str) -> Act {
+        Act::Edit { message_id: id.into() }
+    }
+
+    fn react(id: &str) -> Act {
+        Act::React { message_id: id.into(), emoji: "OK".into() }
+    }
+
+    #[test]
+    fn only_what_handlers_said_in_this_chat_can_be_changed() {
+        let mut reach = Reach::default();
+        reach.told("feishu", "oc_1", "om_user");
+        reach.said("feishu", "oc_1", "om_ours");
+        assert!(reach.allows("feishu", "oc_1", &Act::Say));
+        assert!(reach.allows("feishu", "oc_1", &edit("om_ours")));
+        assert!(reach.allows("feishu", "oc_1", &Act::Recall { message_id: "om_ours".into() }));
+        assert!(!reach.allows("feishu", "oc_1", &edit("om_user")), "told is not said");
+        assert!(!reach.allows("feishu", "oc_2", &edit("om_ours")), "another chat");
+        assert!(!reach.allows("lark", "oc_1", &edit("om_ours")), "another account");
+        assert!(reach.allows("feishu", "oc_1", &react("om_user")));
+        assert!(!reach.allows("feishu", "oc_1", &react("om_strange")));
+        assert!(reach.allows("feishu", "oc_2", &Act::Say));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut reach = Reach::default();
+        for n in 0..CHATS + 10 {
+            reach.said("a", &n.to_string(), "m");
+        }
+        assert_eq!((reach.chats.len(), reach.order.len()), (CHATS, CHATS));
+        for n in 0..MESSAGES + 10 {
+            reach.said("a", "1033", &n.to_string());
+        }
+        assert!(!reach.allows("a", "1033", &edit("0")) && reach.allows("a", "1033", &edit("70")));
+    }
+}
