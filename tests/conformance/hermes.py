@@ -82,6 +82,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if asked.get("tools") and tokens:
             self.server.asked[int(tokens[-1])] += 1
             time.sleep(0.05 + 0.05 * (int(tokens[-1]) % 4))
+        if asked.get("tools") and "be slow" in last:
+            time.sleep(60)
         made = {"id": "c", "created": int(time.time()), "model": "stub"}
         usage = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
         if not asked.get("stream"):
@@ -306,6 +308,20 @@ class Bench:
         print(f"   offered again {doubts}, of which the model was asked again {again}", flush=True)
         assert again <= doubts, f"{again} turns were repeated, {doubts} told"
 
+    def a_turn_is_stopped_and_the_conversation_goes_on(self):
+        before = self.count()
+        for text in ("be slow", "/stop"):
+            if text == "/stop":
+                self.until("at work", START, lambda: self.status("hermes")["gate"]["in_flight"] == 1)
+                time.sleep(2)
+            self.sim.tell(do="push_text", chat="oc_0", sender="ou_0", text=text)
+        self.until("stopped", START, lambda: self.status("feishu")["store"]["waiting"] == 0)
+        self.sim.tell(do="push_text", chat="oc_0", sender="ou_0", text="what is m0")
+        self.until("goes on", START, lambda: self.sent()[-1]["shown"].strip() == "answer m0")
+        shown = [it["shown"].strip() for it in self.sent()[before:]]
+        assert shown[0] == "Stopped.", shown
+        assert shown[-1] == "answer m0" and len(shown) <= 3, shown
+
     def session_keys_are_the_agents_own(self):
         ours = set(re.findall(r'session="([^"]+)"', self.log.read_text()))
         assert len(ours) == 3 + 2 * 2, ours
@@ -352,8 +368,8 @@ COMMON = [
     "a_doubt_is_marked",
 ]
 CHECKS = {
-    "relay": [*COMMON, "session_keys_are_the_agents_own"],
-    "openai": [*COMMON, "each_chat_is_one_session"],
+    "relay": [*COMMON, "session_keys_are_the_agents_own", "a_turn_is_stopped_and_the_conversation_goes_on"],
+    "openai": [*COMMON, "each_chat_is_one_session", "a_turn_is_stopped_and_the_conversation_goes_on"],
 }
 
 
