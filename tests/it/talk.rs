@@ -200,6 +200,7 @@ fn what_is_said_in_one_go_is_one_turn() {
     assert_eq!(heard(&gateway).last().unwrap()["before_restart"], true);
 }
 
+/// F95
 #[test]
 fn the_first_route_that_fits_leads_to_the_agent() {
     let gateway = gateway(

@@ -238,3 +238,29 @@ impl Surroundings for Found {
         None
     }
 }
+
+#[test]
+fn routes_and_commands_are_checked_as_a_whole() {
+    const TWO: &str =
+        "[platform.local]\nagent = \"a\"\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n";
+    let with = |more: &str| trouble(&format!("{more}\n{TWO}"));
+    assert_eq!(with("[[route]]\nplatform = \"local\"\nuser = 7\nagent = \"b\""), "ok");
+    for (more, told) in [
+        ("[[route]]\nchat = \"c\"", "agent must be set"),
+        ("[[route]]\nagent = \"b\"", "one of platform, chat and user must be set"),
+        ("[[route]]\nchat = \"c\"\nagent = \"c\"", "[[route]] agent: no [agent.c]"),
+        ("[[route]]\nplatform = \"x\"\nagent = \"b\"", "[[route]] platform: no [platform.x]"),
+        ("[[route]]\nchat = true\nagent = \"b\"", "chat must be a text or a number"),
+        ("[commands]\nnew = [\"/stop\"]", "a word may stand for one command only"),
+        ("[commands]\nstop = [\" \"]", "a command must not be empty"),
+        ("[commands]\nhalt = [\"x\"]", "\"halt\" is no key"),
+    ] {
+        let found = with(more);
+        assert!(found.starts_with("78 ") && found.contains(told), "{more}: {found}");
+    }
+    let whole = "[[route]]\nplatform = \"local\"\nagent = \"b\"\n[platform.local]\n[agent.a]\nkind = \"echo\"\n[agent.b]\nkind = \"echo\"\n";
+    assert_eq!(trouble(whole), "ok", "one route for all leaves nothing to say");
+    let busy =
+        "[platform.local]\n[platform.local.busy]\nmode = \"que\"\n[agent.a]\nkind = \"echo\"\n";
+    assert!(trouble(busy).contains("mode must be one of queue, interrupt, steer"));
+}
