@@ -48,6 +48,7 @@ class Model(http.server.ThreadingHTTPServer):
         # Of each question what the user had said before, by numbers.
         self.heard = {}
         self.asked = collections.Counter()
+        self.permits = 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self):
@@ -86,9 +87,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.05 + 0.05 * (tokens[-1] % 4))
             if users and "slow" in users[-1]:
                 time.sleep(60)
-            last = max((at for at, it in enumerate(messages) if it["role"] == "user"), default=0)
-            has_worked = any(it["role"] == "tool" for it in messages[last:])
-            if users and "permit" in users[-1] and not has_worked:
+            # Once for each time that somebody says it.
+            if sum("permit this" in text for text in users) > self.server.permits:
+                self.server.permits += 1
                 arguments = json.dumps({"command": "rm -rf /tmp/hgw-nothing-there"})
                 calls = [{"index": 0, "id": "call_1", "type": "function",
                           "function": {"name": "terminal", "arguments": arguments}}]

@@ -58,8 +58,9 @@ impl Agent {
         let spy = "import sys, json, runpy\n\
                    agent = runpy.run_path(sys.argv[1])\n\
                    plain = agent['answer']\n\
+                   lock = __import__('threading').Lock()\n\
                    def answer(event):\n\
-                   \x20   sys.stdout.write(json.dumps(event) + chr(10)), sys.stdout.flush()\n\
+                   \x20   with lock: sys.stdout.write(json.dumps(event) + chr(10)), sys.stdout.flush()\n\
                    \x20   return plain(event)\n\
                    agent['main'].__globals__['answer'] = answer\n\
                    agent['main'](sys.argv[2])\n";
