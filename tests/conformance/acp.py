@@ -334,7 +334,7 @@ class Bench:
             assert any("rm -rf" in it for it in self.shown(1)[before:]), self.shown(1)[before:]
             self.say(1, answer)
             self.settled()
-        assert "not permitted" not in "".join(self.shown(1)), self.shown(1)
+        assert "no answer in time" not in "".join(self.shown(1)), self.shown(1)
 
     def a_new_conversation_has_forgotten(self):
         self.say(2, "/new")
