@@ -9,6 +9,7 @@ import threading
 import time
 
 lock = threading.Lock()
+memory = threading.RLock()
 cancelled = {}
 answers = {}
 print("a banner that is no line of the protocol", flush=True)
@@ -17,18 +18,24 @@ print("a word on standard error", file=sys.stderr, flush=True)
 
 def load():
     try:
-        with open("sessions.json") as kept:
+        with memory, open("sessions.json") as kept:
             return json.load(kept)
     except FileNotFoundError:
         return {}
 
 
+def save(sessions):
+    with memory:
+        with open("sessions.new", "w") as new:
+            json.dump(sessions, new)
+        os.replace("sessions.new", "sessions.json")
+
+
 def keep(session, role, text):
-    sessions = load()
-    sessions[session].append([role, text])
-    with open("sessions.new", "w") as new:
-        json.dump(sessions, new)
-    os.replace("sessions.new", "sessions.json")
+    with memory:
+        sessions = load()
+        sessions[session].append([role, text])
+        save(sessions)
 
 
 def say(message):
@@ -82,11 +89,11 @@ def handle(message):
             "agentCapabilities": {"loadSession": True},
         }})
     elif method == "session/new":
-        sessions = load()
-        name = f"s{len(sessions)}"
-        sessions[name] = []
-        with open("sessions.json", "w") as kept:
-            json.dump(sessions, kept)
+        with memory:
+            sessions = load()
+            name = f"s{len(sessions)}"
+            sessions[name] = []
+            save(sessions)
         say({"id": request, "result": {"sessionId": name}})
     elif method == "session/load":
         for role, text in load()[params["sessionId"]]:
