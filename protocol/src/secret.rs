@@ -111,17 +111,21 @@ const SHAPES: [&str; 5] = [
 
 static PATTERNS: OnceLock<Vec<Regex>> = OnceLock::new();
 
-/// `text` without secrets.
-pub fn clean(text: &str) -> Cow<'_, str> {
+/// `text` without the secrets that this process knows; what only looks like one stays.
+pub fn without_known(text: &str) -> Cow<'_, str> {
     let mut cleaned = Cow::Borrowed(text);
-    {
-        let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-        for value in known.iter() {
-            if cleaned.contains(value.as_str()) {
-                cleaned = Cow::Owned(cleaned.replace(value.as_str(), HIDDEN));
-            }
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    for value in known.iter() {
+        if cleaned.contains(value.as_str()) {
+            cleaned = Cow::Owned(cleaned.replace(value.as_str(), HIDDEN));
         }
     }
+    cleaned
+}
+
+/// `text` without secrets.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let mut cleaned = without_known(text);
     let patterns = PATTERNS.get_or_init(|| SHAPES.iter().flat_map(|s| Regex::new(s)).collect());
     for pattern in patterns {
         if pattern.is_match(&cleaned) {

@@ -2,7 +2,7 @@
 //! nowhere (F81). A token that may only look can do no more.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -20,6 +20,7 @@ const FEISHU: &str = "m4rk3d-feishu-app-secret";
 const TELEGRAM: &str = "7701:m4rk3d-telegram_bot-token";
 const MODEL: &str = "m4rk3d/model key+with=signs";
 const WEBHOOK: &str = "whsec_bTRyazNkLXdlYmhvb2stc2VjcmV0LW9mLW91cnM=";
+const VERIFICATION: &str = "m4rk3d-verification-token";
 const VARIABLE: &str = "m4rk3d-in-the-environment";
 
 /// A server that answers everything with an error which repeats what it was asked, head and body.
@@ -54,7 +55,11 @@ fn parrot() -> SocketAddr {
     address
 }
 
-fn everything(gateway: &Gateway, feishu: &Feishu, telegram: &Telegram) -> String {
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn everything(gateway: &Gateway, feishu: &Feishu, telegram: &Telegram, hook: u16) -> String {
     let parrot = parrot();
     let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (name, secret) in [
@@ -63,6 +68,8 @@ fn everything(gateway: &Gateway, feishu: &Feishu, telegram: &Telegram) -> String
         ("model", MODEL),
         ("webhook", WEBHOOK),
         ("wrong", "m4rk3d-but-not-the-right-one"),
+        ("verification", VERIFICATION),
+        ("relay", "m4rk3d-secret-of-a-hermes-that-dials-in"),
     ] {
         std::fs::write(gateway.path(&format!("{name}-secret")), format!("{secret}\n")).unwrap();
     }
@@ -96,6 +103,14 @@ fn everything(gateway: &Gateway, feishu: &Feishu, telegram: &Telegram) -> String
              agent = \"webhook\"\naccess = {{ direct = \"open\" }}\n"
         );
     }
+    config += &format!(
+        "[platform.hooked]\nkind = \"feishu\"\napp_id = \"cli_hooked\"\napp_secret_file = \"feishu-secret\"\n\
+         base_url = \"{}\"\nagent = \"model\"\naccess = {{ direct = \"open\" }}\n\
+         webhook = {{ listen = \"127.0.0.1:{hook}\", verification_token_file = \"verification-secret\" }}\n\
+         [agent.hermes]\nkind = \"relay\"\nlisten = \"127.0.0.1:{}\"\nsecret_file = \"relay-secret\"\n",
+        feishu.base_url(),
+        free_port()
+    );
     config += &format!(
         "[agent.model]\nkind = \"openai\"\nbase_url = \"http://{parrot}/v1\"\nmodel = \"m\"\n\
          key_file = \"model-secret\"\n\
@@ -138,7 +153,8 @@ async fn no_secret_is_anywhere_whatever_goes_wrong() {
     let telegram = Telegram::start().await;
     telegram.add_bot(TELEGRAM, "test_bot");
     let mut gateway = Gateway::new("");
-    let config = everything(&gateway, &feishu, &telegram);
+    let hook = free_port();
+    let config = everything(&gateway, &feishu, &telegram, hook);
     std::fs::write(gateway.path("config.toml"), config).unwrap();
     let mut command = gateway.command();
     command.env("GW_TEST_KEY", VARIABLE).env("RUST_BACKTRACE", "1");
@@ -148,6 +164,34 @@ async fn no_secret_is_anywhere_whatever_goes_wrong() {
     feishu.wait_connected(APP, 1, PATIENCE).await;
     feishu.push_text(APP, "oc_1", "ou_ann", "to a model that repeats what it hears").acked().await;
     telegram.push_text(TELEGRAM, 1000, "to a webhook that repeats what it hears");
+    // An event that proves itself by a secret of ours, and one that does not.
+    feishu.add_app("cli_hooked", FEISHU, "ou_hooked");
+    gateway.until("the webhook listens", || TcpStream::connect(("127.0.0.1", hook)).ok());
+    for (token, status) in [(VERIFICATION, "200"), ("m4rk3d-and-guessed", "401")] {
+        let event = json!({
+            "schema": "2.0",
+            "header": { "event_id": "e-1", "event_type": "im.message.receive_v1", "token": token,
+                "app_id": "cli_hooked", "create_time": "1700000000000", "tenant_key": "t" },
+            "event": { "sender": { "sender_id": { "open_id": "ou_ann" }, "sender_type": "user" },
+                "message": { "message_id": "om_1", "chat_id": "oc_hooked", "chat_type": "p2p",
+                    "message_type": "text", "content": "{\"text\":\"hello\"}",
+                    "create_time": "1700000000000" } },
+        })
+        .to_string();
+        let answer = gateway.until("the webhook answers", || {
+            let mut stream = TcpStream::connect(("127.0.0.1", hook)).ok()?;
+            let head = format!(
+                "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n",
+                event.len()
+            );
+            stream.write_all((head + &event).as_bytes()).ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.starts_with(&format!("HTTP/1.1 {status}")).then_some(answer)
+        });
+        assert!(!answer.contains(MARK), "{answer}");
+    }
     // The sources of trouble have all had their say.
     gateway.wait("hooks", "a failure", |i| i["hooks"]["failed"].as_u64() > Some(0));
     for name in ["wrong", "nowhere", "parrot", "tnowhere", "tparrot"] {

@@ -39,6 +39,8 @@ pub struct Round {
     pub kills: u32,
     /// Conversations at once.
     pub chats: usize,
+    /// Killed at a call of their own instead of at a time.
+    pub at_calls: bool,
 }
 
 impl Round {
@@ -84,7 +86,7 @@ impl Round {
         let conversations = load.start(platform, self.chats);
         let mut killed = 0;
         while killed < self.kills {
-            killed += victims.strike()?;
+            killed += if self.at_calls { victims.strike_at_call()? } else { victims.strike()? };
         }
         load.stop();
         for conversation in conversations {

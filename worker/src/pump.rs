@@ -36,7 +36,7 @@ use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
 use crate::platform::{self, Ask, Note, Platform};
-use crate::scrub::scrub;
+use crate::scrub::{scrub, scrub_raw};
 use crate::service;
 use crate::service::hooks::Hooks;
 use crate::unacked::Unacked;
@@ -357,7 +357,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
     }
 
     fn submit_event(&mut self, submitted: platform::Submitted) -> Result<(), Error> {
-        let platform::Submitted { event, cursor, verdict } = submitted;
+        let platform::Submitted { mut event, cursor, verdict } = submitted;
+        event.raw = scrub_raw(event.raw);
         let event = fit(event)?;
         let bytes = frame::size(&event)?;
         let seq = self.events.sent(bytes, verdict);

@@ -1,8 +1,10 @@
 //! What a worker says for people goes to its supervisor without secrets: from there it reaches logs, the
 //! journal, the store, agents and hooks. What users and agents have said is not for us to change.
 
+use std::borrow::Cow;
+
 use protocol::event::Outcome;
-use protocol::secret::cleaned;
+use protocol::secret::{cleaned, without_known};
 use protocol::worker::{FromWorker, Outside};
 
 /// `frame` without secrets in what it says for people.
@@ -37,6 +39,15 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
     frame
 }
 
+/// A platform's own JSON without our secrets: some platforms prove themselves by a token within it.
+pub(crate) fn scrub_raw(raw: Vec<u8>) -> Vec<u8> {
+    let cleaned = std::str::from_utf8(&raw).ok().map(without_known);
+    match cleaned {
+        Some(Cow::Owned(cleaned)) => cleaned.into_bytes(),
+        Some(Cow::Borrowed(_)) | None => raw,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use protocol::content::Content;
@@ -45,6 +56,16 @@ mod tests {
     use protocol::secret::Secret;
 
     use super::*;
+
+    #[test]
+    fn a_platforms_own_json_comes_without_our_secrets_and_else_as_it_is() {
+        let secret = Secret::new("verifies-the-platform");
+        let raw = format!("{{\"header\":{{\"token\":\"{}\"}}}}", secret.expose());
+        assert_eq!(scrub_raw(raw.into_bytes()), br#"{"header":{"token":"***"}}"#);
+        let strange = b"{\"text\":\"token=abcdefgh1234 sk-abcdefghijklmnop0123\"}".to_vec();
+        assert_eq!(scrub_raw(strange.clone()), strange, "what users say is theirs");
+        assert_eq!(scrub_raw(vec![0xff, 0]), [0xff, 0]);
+    }
 
     #[test]
     fn reasons_are_cleaned_and_what_was_said_is_not() {

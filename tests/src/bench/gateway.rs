@@ -1,5 +1,6 @@
 //! A gateway that is measured: the real program on a state directory of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -74,6 +75,19 @@ impl Gateway {
         self.child.wait()?;
         self.child = supervise(&self.program, &self.dir)?;
         Ok(())
+    }
+
+    /// [`Gateway::start_again`], with `before` in front of the command.
+    pub(crate) fn start_again_under(&mut self, before: &[String]) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = supervise_under(before, &self.program, &self.dir)?;
+        Ok(())
+    }
+
+    /// Whether the supervisor has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
     /// Where its state lies.
@@ -172,8 +186,15 @@ impl Drop for Gateway {
 }
 
 fn supervise(program: &Path, dir: &Path) -> io::Result<Child> {
+    supervise_under(&[], program, dir)
+}
+
+fn supervise_under(before: &[String], program: &Path, dir: &Path) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(dir.join("log"))?;
-    let mut command = command(program, dir);
+    let own = command(program, dir);
+    let mut words = before.iter().map(OsString::from).chain([own.get_program().to_owned()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).args(own.get_args());
     command.args(["supervise", "--leash"]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn()
 }

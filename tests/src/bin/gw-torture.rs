@@ -14,6 +14,8 @@ doubled. Ends with 0 if that is so, with 1 if not.
 
   --platform NAME   feishu: everything is killed, alone and in pairs, under load; telegram: the supervisor or
                     the worker, once within each batch of 200 updates [default: feishu]
+  --at WHEN         with feishu: time: at random times; call: the supervisor and its workers at their n-th system call
+                    of some sort, so at every step of a message (needs strace) [default: time]
   --kills N         in all [default: 100]
   --seed S          what is random follows from it [default: 1]
   --chats N         conversations at once [default: 10]
@@ -38,6 +40,7 @@ struct Args {
     kills: u32,
     seed: u64,
     chats: usize,
+    at_calls: bool,
     dir: Option<PathBuf>,
     tally: Option<PathBuf>,
 }
@@ -80,7 +83,8 @@ fn run(args: &Args) -> io::Result<bool> {
         let seed = args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(tally.rounds);
         let result = match args.platform {
             Platform::Feishu => {
-                let round = Round { seed, kills: left.min(ROUND), chats: args.chats };
+                let (chats, at_calls) = (args.chats, args.at_calls);
+                let round = Round { seed, kills: left.min(ROUND), chats, at_calls };
                 round.run(&ground, &own)?
             }
             Platform::Telegram => {
@@ -103,7 +107,8 @@ fn run(args: &Args) -> io::Result<bool> {
 
 fn parse(words: &[String]) -> Result<Args, String> {
     let platform = Platform::Feishu;
-    let mut args = Args { platform, kills: 100, seed: 1, chats: 10, dir: None, tally: None };
+    let mut args =
+        Args { platform, kills: 100, seed: 1, chats: 10, at_calls: false, dir: None, tally: None };
     let mut words = words.iter();
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -114,6 +119,13 @@ fn parse(words: &[String]) -> Result<Args, String> {
                     "feishu" => Platform::Feishu,
                     "telegram" => Platform::Telegram,
                     other => return Err(format!("--platform: feishu or telegram, not {other:?}")),
+                };
+            }
+            "--at" => {
+                args.at_calls = match value.as_str() {
+                    "time" => false,
+                    "call" => true,
+                    other => return Err(format!("--at: time or call, not {other:?}")),
                 };
             }
             "--kills" => {

@@ -19,6 +19,20 @@ const PAUSE_MS: u64 = 160;
 const PAIR: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A supervisor that lives so long is not killed by its own calls.
+const UNHURT: Duration = Duration::from_secs(4);
+/// What the steps of a message are made of, and the most calls of it that are counted: receiving (a frame of
+/// the platform, of a worker, of the agent), storing, syncing, answering (accepted, delivered, acknowledged,
+/// sent, told), waiting.
+const STEPS: [(&str, u32); 6] = [
+    ("recvfrom", 300),
+    ("pwrite64", 300),
+    ("fdatasync", 60),
+    ("sendto", 300),
+    ("write", 200),
+    ("epoll_wait", 400),
+];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Victim {
     Supervisor,
@@ -77,6 +91,33 @@ impl Victims {
                 Victim::PlatformWorker | Victim::AgentWorker => {}
             }
         }
+        Ok(killed)
+    }
+
+    /// Has the supervisor and its workers killed at their n-th call of some sort, each by itself: at whatever
+    /// step that is. How many were killed.
+    pub(super) fn strike_at_call(&mut self) -> io::Result<u32> {
+        let (step, calls) = *self.random.choice(STEPS.iter()).unwrap_or(&STEPS[0]);
+        let when = self.random.u32(1..=calls);
+        let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e"].map(str::to_owned);
+        let inject = format!("inject={step}:signal=SIGKILL:when={when}");
+        let mut before = words.to_vec();
+        before.extend([format!("trace={step}"), "-e".into(), inject]);
+        self.side.gateway.start_again_under(&before)?;
+        let since = clock::now();
+        let mut killed = 1;
+        while !self.side.gateway.has_ended() {
+            if clock::now().duration_since(since) > UNHURT {
+                // The workers may have been, and were replaced.
+                break;
+            }
+            clock::pause(Duration::from_millis(5));
+        }
+        killed += u32::from(self.side.gateway.has_ended());
+        self.side.gateway.start_again()?;
+        // What has died too often needs its operator.
+        self.side.worker("feishu")?;
+        self.side.worker("hermes")?;
         Ok(killed)
     }
 
