@@ -16,6 +16,7 @@ mod parked;
 mod reload;
 mod slot;
 mod steward;
+mod takeover;
 mod talk;
 mod tickets;
 mod upgrade;

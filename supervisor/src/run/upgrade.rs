@@ -13,25 +13,19 @@
 //! stay with them: that is what a restart could not offer.
 
 use std::collections::HashMap;
-use std::hash::Hasher;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use protocol::content::Busy;
 use protocol::control::{Refusal, Upgrade as Asked, Upgraded};
-use protocol::event::Abilities;
-use protocol::hello;
-use protocol::id::{EventId, hex};
-use protocol::worker::{Adapter, Outside};
-use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::sync::mpsc;
 
 use super::Gateway;
-use super::slot::{Desk, Link, Running, Slot, Turn};
+use super::slot::{Desk, Link, Slot};
 use super::steward::STALE;
+use super::takeover::Foreign;
 use crate::clock;
 use crate::credential::Credential;
 use crate::exit::Code;
@@ -39,14 +33,12 @@ use crate::journal::Journal;
 use crate::link::{Handle, Reply, Who};
 use crate::lock::Lock;
 use crate::policy::closing::Stage as Closing;
-use crate::policy::lifecycle::{Force, Input, Lifecycle, Phase, Settings, Wanted};
+use crate::policy::lifecycle::Phase;
 use crate::policy::liveness::Liveness;
 use crate::policy::{delivery, outbox};
-use crate::process::cgroup::Cgroup;
-use crate::process::spawn::Child;
 use crate::socket::{Peer, Socket};
-use crate::store::{self, Op};
-use crate::upgrade::{self, AtWork, Check, FORMAT, State, Worker};
+use crate::store::{self};
+use crate::upgrade::{self, Check, FORMAT};
 
 /// How long the other program may take to say whether it could take over.
 const CHECK: Duration = Duration::from_secs(20);
@@ -55,7 +47,7 @@ const CHECK_MAX: u64 = 64 * 1024;
 /// How long what was heard may take to be answered and written.
 const PAUSE: Duration = Duration::from_secs(3);
 /// How long a worker of another version may take to be replaced before the next one is.
-const IN_TURN: Duration = Duration::from_secs(30);
+pub(super) const IN_TURN: Duration = Duration::from_secs(30);
 
 /// What is under way.
 #[derive(Debug)]
@@ -68,13 +60,13 @@ pub(super) struct Upgrade {
     until: Instant,
     /// How long to wait for what is on its way to platforms.
     wait: Duration,
-    paused_usec: u64,
+    pub(super) paused_usec: u64,
     /// Links that are read no more, by slot.
-    paused: HashMap<usize, Paused>,
+    pub(super) paused: HashMap<usize, Paused>,
     /// Links to go on with.
-    adopt: Vec<Adopted>,
+    pub(super) adopt: Vec<Adopted>,
     /// Workers of another version, to be replaced one by one.
-    foreign: Vec<Foreign>,
+    pub(super) foreign: Vec<Foreign>,
     /// The last time that it was done.
     pub(super) done: Option<Upgraded>,
 }
@@ -89,9 +81,9 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Paused {
-    connection: OwnedFd,
-    rest: Vec<u8>,
+pub(super) struct Paused {
+    pub(super) connection: OwnedFd,
+    pub(super) rest: Vec<u8>,
     flushed: bool,
 }
 
@@ -102,15 +94,6 @@ pub(super) struct Adopted {
     pub(super) who: Who,
     pub(super) connection: OwnedFd,
     pub(super) rest: Vec<u8>,
-}
-
-/// A worker that we cannot speak with: it is to be replaced in its turn.
-#[derive(Debug)]
-struct Foreign {
-    index: usize,
-    /// Kept open, so that it lives until then.
-    _connection: OwnedFd,
-    told: Option<Instant>,
 }
 
 impl Upgrade {
@@ -390,253 +373,6 @@ impl Gateway {
         }
         self.call_off(&format!("start it: {why}"));
     }
-
-    /// Everything that the next program needs.
-    fn legacy(&self, socket: &Socket, lock: &Lock) -> io::Result<State> {
-        let now = clock::now();
-        let is_down = |slot: &&Slot| !slot.removed && slot.life.wanted() == Wanted::Down;
-        let mut workers = Vec::new();
-        for (index, paused) in &self.upgrade.paused {
-            let Some(slot) = self.slots.get(*index) else { continue };
-            let Some(running) = &slot.child else { continue };
-            workers.push(self.worker(*index, slot, running, paused, now)?);
-        }
-        Ok(State {
-            format: FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            protocol: hello::VERSION,
-            paused_usec: self.upgrade.paused_usec,
-            started_ms: self.started_ms,
-            mask: self.ways.mask.bits(),
-            limits: self.ways.limits.numbers(),
-            token_key: self.token_key,
-            lock: upgrade::keep(lock.held())?,
-            socket: (upgrade::keep(socket.listening())?, self.paths.socket()),
-            down: self.slots.iter().filter(is_down).map(|slot| slot.name.clone()).collect(),
-            workers,
-        })
-    }
-
-    fn worker(
-        &self,
-        index: usize,
-        slot: &Slot,
-        running: &Running,
-        paused: &Paused,
-        now: Instant,
-    ) -> io::Result<Worker> {
-        let Running { child, generation, .. } = running;
-        let leash = child.leash().ok_or_else(|| io::Error::other("a worker without a leash"))?;
-        let keep_all = |fds: &mut dyn Iterator<Item = BorrowedFd<'_>>| -> io::Result<Vec<_>> {
-            fds.map(upgrade::keep).collect()
-        };
-        let credential = keep_all(&mut slot.credential.iter().flat_map(Credential::held))?;
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let (mut takes_replies, mut lease, mut at_work) = (None, None, Vec::new());
-        let (mut occasions, mut abilities, mut steered) = (None, Abilities::default(), Vec::new());
-        match &slot.desk {
-            Desk::Platform(desk) => {
-                takes_replies = desk.outbox.up().map(|window| window.map(millis));
-            }
-            Desk::Agent(desk) => {
-                abilities = desk.abilities;
-                steered = desk.steered.iter().copied().collect();
-                lease = desk.delivery.lease(now).map(|(left, most)| (millis(left), most));
-                for (id, counted) in desk.delivery.leased() {
-                    let Some(turn) = desk.at_work.get(&id) else { continue };
-                    at_work.push(AtWork {
-                        id,
-                        lane: turn.lane.clone(),
-                        counted,
-                        message_id: turn
-                            .busy
-                            .as_ref()
-                            .and_then(|(_, busy)| busy.message_id.clone()),
-                        busy: turn.busy.is_some(),
-                        joined: desk.joined.get(&id).into_iter().flatten().map(|id| id.0).collect(),
-                        epoch: turn.epoch,
-                        state: (turn.interrupted, turn.asking, turn.told_busy),
-                        told: turn.told.clone(),
-                        replies: turn.replies.clone(),
-                    });
-                }
-            }
-            Desk::Hooks(desk) => {
-                let (last, waiting) = desk.backlog.rest();
-                occasions = Some((last, waiting.cloned().collect()));
-            }
-            Desk::Broken(_) => {}
-        }
-        Ok(Worker {
-            instance: slot.name.clone(),
-            generation: *generation,
-            pid: child.pid(),
-            mark: child.mark().to_owned(),
-            cgroup: child.cgroup().map(ToOwned::to_owned),
-            settings: self.adapter(index).map(|adapter| digest(&adapter)).unwrap_or_default(),
-            leash: upgrade::keep(leash)?,
-            credential,
-            link: upgrade::keep(paused.connection.as_fd())?,
-            rest: paused.rest.clone(),
-            ready: matches!(slot.life.phase(), Phase::Ready { .. }),
-            account: slot.account.clone(),
-            outside: slot.outside.clone(),
-            confined: slot.confined.clone(),
-            takes_replies,
-            lease,
-            at_work,
-            abilities,
-            steered,
-            occasions,
-        })
-    }
-
-    /// Takes over from the program that we were, and tells which instances are to be started.
-    pub(super) fn take_over(&mut self, state: State) -> io::Result<Vec<usize>> {
-        let pause_ms = clock::monotonic_usec().saturating_sub(state.paused_usec) / 1000;
-        self.token_key = state.token_key;
-        let speaks = state.protocol == hello::VERSION;
-        let mut start: Vec<usize> = (0..self.slots.len()).collect();
-        start.retain(|index| {
-            self.slots.get(*index).is_some_and(|slot| !state.down.contains(&slot.name))
-        });
-        for worker in state.workers {
-            if let Some(index) = self.take_worker(worker, speaks)? {
-                start.retain(|other| *other != index);
-            }
-        }
-        let done = Upgraded { at_ms: clock::unix_ms(), from: state.version, pause_ms };
-        let reason = format!("from {}, paused {pause_ms} ms", done.from);
-        self.announce_supervisor("upgraded", Some(reason), None);
-        self.upgrade.done = Some(done);
-        Ok(start)
-    }
-
-    /// `None`: its instance is not configured any more, and it leaves with its leash.
-    fn take_worker(&mut self, worker: Worker, speaks: bool) -> io::Result<Option<usize>> {
-        let (leash, connection) = (upgrade::take(worker.leash)?, upgrade::take(worker.link)?);
-        let credential = worker
-            .credential
-            .iter()
-            .map(|fd| upgrade::take(*fd))
-            .collect::<io::Result<Vec<_>>>()?;
-        let index = self.by_name.get(&worker.instance).copied();
-        let same = index.and_then(|index| self.adapter(index)).map(|adapter| digest(&adapter));
-        let Some(index) = index else { return Ok(None) };
-        let (now, generation) = (clock::now(), worker.generation);
-        let platforms = self.by_name.clone();
-        let Some(slot) = self.slots.get_mut(index) else { return Ok(None) };
-        let seed = clock::random().map_or(0, u64::from_le_bytes);
-        slot.life = Lifecycle::resumed(Settings::default(), generation, seed, worker.ready, now);
-        let cgroup = worker.cgroup.map(Cgroup::resumed);
-        let child = Child::resumed(worker.pid, leash, worker.mark, cgroup);
-        slot.child = Some(Running { child, generation, nonce: None, killed: false });
-        slot.credential = (!credential.is_empty()).then(|| Credential::resumed(credential));
-        slot.starts = 1;
-        slot.told_up = worker.outside == Some(Outside::Up);
-        slot.announced = Some((slot.life.phase().word(), generation));
-        (slot.account, slot.outside) = (worker.account, worker.outside);
-        slot.confined = worker.confined;
-        self.by_pid.insert(worker.pid, (index, generation));
-        if !speaks || same.as_ref() != Some(&worker.settings) {
-            for at_work in &worker.at_work {
-                self.store.submit(Op::Refund { id: EventId(at_work.id) });
-            }
-            if speaks {
-                slot.replaced = Some("replaced: its configuration has changed".into());
-                self.live(index, Input::Restart(Force::No));
-            } else {
-                slot.replaced = Some("replaced: it is of another version".into());
-                let foreign = Foreign { index, _connection: connection, told: None };
-                self.upgrade.foreign.push(foreign);
-            }
-            return Ok(Some(index));
-        }
-        if let Desk::Agent(desk) = &mut slot.desk {
-            for event in worker.at_work {
-                desk.delivery.resume(event.id, event.lane.clone(), event.counted, now);
-                let platform = platforms.get(&event.lane.instance).copied();
-                let busy = platform.filter(|_| event.busy).map(|platform| {
-                    let busy = Busy {
-                        chat_id: event.lane.chat_id.clone(),
-                        thread_id: event.lane.thread_id.clone(),
-                        message_id: event.message_id,
-                        on: true,
-                    };
-                    (platform, busy)
-                });
-                let AtWork { lane, told, replies, epoch, .. } = event;
-                let (interrupted, asking, told_busy) = event.state;
-                let joined = event.joined.into_iter().map(EventId).collect();
-                desk.joined.insert(event.id, joined);
-                let turn = Turn {
-                    busy,
-                    lane,
-                    epoch,
-                    since: now,
-                    interrupted,
-                    asking,
-                    told_busy,
-                    told,
-                    replies,
-                };
-                desk.at_work.insert(event.id, turn);
-            }
-            desk.abilities = worker.abilities;
-            desk.steered = worker.steered.into_iter().collect();
-            desk.was_open = worker.lease.is_some();
-        }
-        if let (Desk::Hooks(desk), Some((last, waiting))) = (&mut slot.desk, worker.occasions) {
-            desk.backlog.resume(last);
-            for event in waiting {
-                let _ = desk.backlog.offer(Box::new(event));
-            }
-        }
-        let who = Who { instance: worker.instance, generation };
-        self.upgrade.adopt.push(Adopted { index, who, connection, rest: worker.rest });
-        if let Some(window) = worker.takes_replies {
-            let idempotent = window.map(Duration::from_millis);
-            self.send(index, outbox::Input::Up { idempotent });
-        }
-        if let Some((ttl_ms, concurrency)) = worker.lease {
-            let ttl = Duration::from_millis(ttl_ms);
-            self.deliver(index, delivery::Input::Lease { ttl, concurrency });
-        }
-        Ok(Some(index))
-    }
-
-    /// Replaces workers that we cannot speak with, one after the other.
-    fn tick_foreign(&mut self, now: Instant) {
-        loop {
-            let Some(first) = self.upgrade.foreign.first_mut() else { return };
-            let index = first.index;
-            match first.told {
-                None => {
-                    first.told = Some(now);
-                    self.live(index, Input::Restart(Force::No));
-                    return;
-                }
-                Some(told) => {
-                    let phase = self.slots.get(index).map(|slot| slot.life.phase());
-                    let settled = matches!(
-                        phase,
-                        Some(Phase::Ready { .. } | Phase::Held { .. } | Phase::Down) | None
-                    );
-                    if !settled && now < told + IN_TURN {
-                        return;
-                    }
-                    self.upgrade.foreign.remove(0);
-                }
-            }
-        }
-    }
-}
-
-/// What an instance is, so that another configuration is noticed.
-fn digest(adapter: &Adapter) -> String {
-    let mut hasher = SipHasher13::new();
-    hasher.write(&postcard::to_stdvec(adapter).unwrap_or_default());
-    hex(&hasher.finish128().as_bytes())
 }
 
 /// Asks another program whether it could take over. Its end is collected with that of any other child.
