@@ -107,12 +107,13 @@ pub(super) struct Room {
 const SPARE: u64 = 256 << 10;
 
 /// Blocks are asked for in pieces of this size.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 4 << 20;
 
 impl Room {
     /// Of the main file. Closing it would open the engine's lock: it has to be dropped after that.
     pub(super) fn of(file: File) -> Self {
-        Self { file, upto: 0 }
+        let upto = file.metadata().map_or(0, |metadata| metadata.len());
+        Self { file, upto }
     }
 
     /// The main file.
@@ -135,7 +136,7 @@ impl Room {
 
     /// The engine has cut the file to its `pages`, and what was ours behind them is not any more.
     pub(super) fn renew(&mut self, pages: u64) {
-        self.upto = 0;
+        self.upto = pages * u64::from(PAGE_SIZE);
         self.take(pages * u64::from(PAGE_SIZE) + SPARE);
     }
 
@@ -150,7 +151,9 @@ impl Room {
     }
 
     fn take(&mut self, wanted: u64) -> bool {
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, wanted) {
+        // Only what is new: a walk over a large file would cost more than what it is for.
+        let more = wanted.saturating_sub(self.upto);
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.upto, more) {
             Ok(()) => {
                 self.upto = wanted;
                 true
