@@ -252,3 +252,62 @@ async fn workers_of_another_version_are_replaced_one_by_one() {
     feishu.push_text(APP, "oc_1", "ou_ann", "hello").acked().await;
     assert_eq!(agent.event()["params"]["text"], "hello");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_called_off_half_way_loses_nothing() {
+    let strace = std::process::Command::new("strace").arg("--version").output();
+    if !strace.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: strace is not installed");
+        return;
+    }
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n[agent.mine]\nkind = \"socket\"\n",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    // Two syncs of the store take longer than an upgrade waits for answers.
+    let slow = "inject=fdatasync:delay_enter=7000000:when=30..31";
+    let mut command = std::process::Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", slow]);
+    command.arg(PROGRAM).arg("--config").arg(gateway.path("config.toml"));
+    command.arg("--state-dir").arg(gateway.state());
+    gateway.start_as(command);
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    gateway.wait_ready("feishu");
+    let mut pushed = Vec::new();
+    loop {
+        assert!(pushed.len() < 100, "no sync was slow");
+        let text = format!("m{}", pushed.len());
+        let event = feishu.push_text(APP, "oc_1", "ou_ann", &text);
+        let soon = tokio::time::timeout(std::time::Duration::from_secs(2), event.acked()).await;
+        pushed.push(event);
+        if soon.is_err() {
+            break;
+        }
+    }
+    // By hand: `ctl` would first ask how it is, and wait for the store.
+    let params = json!({ "program": copy(&gateway, "next"), "wait_ms": 1000 });
+    let line = json!({ "id": 1, "method": "upgrade", "params": params });
+    let told = gateway.ask(&line.to_string()).expect("it is not upgraded");
+    assert_eq!(told["error"]["code"], 75, "{told}");
+    assert!(told.to_string().contains("answered in time"), "{told}");
+    // What was under way comes again over another worker, and all of it is heard once.
+    let mut agent = Lines::ready(&gateway);
+    for n in 0..pushed.len() {
+        let event = agent.event();
+        assert_eq!(event["params"]["text"], format!("m{n}"));
+        agent.acknowledge(&event);
+    }
+    for event in pushed {
+        event.acked().await;
+    }
+    gateway.wait("feishu", "nothing waits", |i| i["store"]["waiting"] == 0);
+    // A verdict may have been half on its way: the former worker would have waited for it for ever.
+    let feishu = gateway.wait_ready("feishu");
+    assert_eq!(feishu["generation"], 2, "{feishu}");
+    let cause = feishu["exits"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("an upgrade was called off"), "{cause}");
+}

@@ -460,6 +460,14 @@ impl Gateway {
             return;
         }
         tracing::debug!(instance = %from.instance, generation = from.generation.0, why, "link over");
+        let asked = matches!(slot.life.phase(), Phase::Stopping { cause: Cause::Asked, .. })
+            || slot.life.wanted() == Wanted::Down;
+        self.link_lost(index, if asked { Pause::Asked } else { Pause::Lost });
+    }
+
+    /// Nothing comes over the link any more, and nothing goes.
+    pub(super) fn link_lost(&mut self, index: usize, pause: Pause) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
         slot.link = None;
         slot.outside = None;
         if let Desk::Agent(desk) = &mut slot.desk {
@@ -469,9 +477,6 @@ impl Gateway {
         }
         // Without a process there is nobody to be helped out, and nothing to be woken for.
         slot.liveness = slot.child.is_some().then(|| Liveness::new(LINKLESS, clock::now()));
-        let asked = matches!(slot.life.phase(), Phase::Stopping { cause: Cause::Asked, .. })
-            || slot.life.wanted() == Wanted::Down;
-        let pause = if asked { Pause::Asked } else { Pause::Lost };
         self.deliver(index, delivery::Input::Paused(pause));
         self.send(index, outbox::Input::Down);
         self.beside_down(index);

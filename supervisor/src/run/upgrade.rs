@@ -9,7 +9,8 @@
 //! | flushing | everything is answered | links write what they have |
 //! | – | everything is written | `exec` |
 //!
-//! Whatever fails on the way leads back to none, with the links as they were. Events that agents work on
+//! Whatever fails on the way leads back to none: before the pause and after the last flush with the links as
+//! they were; in between, where a verdict may be half on its way, the links end and their workers are replaced. Events that agents work on
 //! stay with them: that is what a restart could not offer.
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use protocol::control::{Refusal, Upgrade as Asked, Upgraded};
+use protocol::event::Pause;
 use tokio::sync::mpsc;
 
 use super::Gateway;
@@ -261,9 +263,18 @@ impl Gateway {
             self.upgrade.paused.insert(index, Paused { connection, rest, flushed: false });
             self.look_at_pause();
         } else {
-            let who = from.clone();
-            self.upgrade.adopt.push(Adopted { index, who, connection, rest });
+            // It came too late: the upgrade is called off.
+            drop(connection);
+            self.give_up_link(index);
         }
+    }
+
+    /// A link that was paused half way cannot be taken up again: its worker sees its end, and is replaced.
+    fn give_up_link(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.replaced = Some("replaced: an upgrade was called off".into());
+        }
+        self.link_lost(index, Pause::Asked);
     }
 
     /// A paused link has written what it had.
@@ -305,11 +316,17 @@ impl Gateway {
     fn call_off(&mut self, why: &str) {
         tracing::error!(why, program = %self.upgrade.program.display(), "no upgrade");
         self.announce_supervisor("not upgraded", Some(why.to_owned()), None);
-        let stood_still = self.upgrade.stands_still();
+        let (was, stood_still) = (self.upgrade.stage, self.upgrade.stands_still());
         self.upgrade.stage = Stage::None;
-        for (index, Paused { connection, rest, .. }) in std::mem::take(&mut self.upgrade.paused) {
+        let all_answered = was == Stage::Flushing;
+        for (index, paused) in std::mem::take(&mut self.upgrade.paused) {
+            let Paused { connection, rest, flushed } = paused;
+            if !(all_answered && flushed) {
+                drop(connection);
+                self.give_up_link(index);
+                continue;
+            }
             let Some(slot) = self.slots.get_mut(index) else { continue };
-            slot.link = None;
             let Some(running) = &slot.child else { continue };
             let who = Who { instance: slot.name.clone(), generation: running.generation };
             self.upgrade.adopt.push(Adopted { index, who, connection, rest });
