@@ -46,6 +46,9 @@ pub struct Inbound {
     pub chat_name: Option<String>,
     /// What the message that this one answers said, where the platform tells.
     pub quote: Option<String>,
+    /// Events of one chat that follow each other with the same text here are one message in parts (an album),
+    /// and reach the agent as one.
+    pub album: Option<String>,
 }
 
 /// What kind of happening an [`Inbound`] is.
@@ -69,6 +72,8 @@ pub enum InboundKind {
     Unreadable,
     /// A message was taken back.
     Recall,
+    /// The platform's own sign that the agent is to stop was pressed.
+    Stop,
 }
 
 impl InboundKind {
@@ -81,7 +86,8 @@ impl InboundKind {
             | Self::Member
             | Self::Other
             | Self::Unreadable
-            | Self::Recall => false,
+            | Self::Recall
+            | Self::Stop => false,
         }
     }
 }
@@ -153,6 +159,12 @@ pub struct Part {
 }
 
 impl Inbound {
+    /// Who is at the other end, in a direct chat.
+    pub fn direct_user(&self) -> Option<&str> {
+        let user = self.sender.user_id.as_str();
+        (self.chat_type == ChatType::Direct && !user.is_empty()).then_some(user)
+    }
+
     /// The conversation that this event belongs to, heard by `instance`.
     pub fn lane(&self, instance: crate::id::Instance) -> Lane {
         Lane { instance, chat_id: self.chat_id.clone(), thread_id: self.thread_id.clone() }
@@ -208,6 +220,24 @@ pub enum Outcome {
         /// The platform's own wish, where it states one.
         after_ms: Option<u64>,
     },
+    /// Some of its messages were sent, and the rest will not be.
+    Partly {
+        /// The platform's ids of those that were, in order.
+        message_ids: Vec<String>,
+        /// What became of the rest: refused, or nobody knows.
+        rest: Rest,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// What became of the messages that an [`Outcome::Partly`] does not name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Rest {
+    /// The platform refused one; those behind it were not tried.
+    Failed,
+    /// One left, and nobody can say whether it arrived.
+    Unknown,
 }
 
 /// An event on its way to an agent.
@@ -320,7 +350,7 @@ pub struct Receipt {
     pub key: String,
     /// How far it has come.
     pub state: ReplyState,
-    /// The platform's ids, once sent.
+    /// The platform's ids of what was sent, also where that was only a part.
     pub message_ids: Vec<String>,
     /// Why it failed or is unknown.
     pub reason: Option<String>,

@@ -21,6 +21,7 @@ pub mod link;
 pub mod local;
 pub mod rpc;
 pub mod secret;
+pub mod step;
 pub mod worker;
 
 pub use error::Error;

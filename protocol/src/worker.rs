@@ -7,228 +7,25 @@
 //! Flow control: a worker never has more than `window` events (and never more than `window_bytes` of
 //! them) sent and not yet answered by a [`Verdict`]; an agent worker keeps the same rule for replies.
 
+mod settings;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::settings::{
+    AcpSettings, Adapter, Broken, Configure, Exchange, ExecSettings, FeishuSettings, FeishuWebhook,
+    HookCommand, HooksSettings, LocalSettings, Memory, Network, OpenAiSettings, OtherWebhook,
+    Permission, RelaySettings, SocketSettings, TelegramSettings, TelegramWebhook, Unanswered,
+    WebhookSettings,
+};
 use crate::content::{Busy, Draft, Fetch, Fetched};
 use crate::event::{Abilities, Delivery, Inbound, Note, Outbound, Outcome, Pause, Receipt, Reply};
 use crate::hook::{Failure, HookEvent};
-use crate::id::{EventId, Instance, Lane, OutboundId, Seq};
+use crate::id::{EventId, Lane, OutboundId, Seq};
 pub use crate::secret::Secret;
 
 /// A worker's resume point: bytes that only its adapter understands, kept by the supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Cursor(pub Vec<u8>);
-
-/// Everything that a worker is told about itself. It reads no file and no environment.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Configure {
-    /// Which adapter, with its settings.
-    pub adapter: Adapter,
-    /// Where the adapter left off.
-    pub cursor: Option<Cursor>,
-    /// Events (or replies) that may be on their way at once.
-    pub window: u32,
-    /// And their bytes.
-    pub window_bytes: u32,
-    /// How often to say [`FromWorker::Heartbeat`].
-    pub heartbeat_ms: u32,
-    /// How long a polite end may take after the leash or a signal asks for it.
-    pub grace_ms: u32,
-    /// The `RUST_LOG`-like filter to log with.
-    pub log: String,
-    /// Where files are exchanged.
-    pub exchange: Exchange,
-    /// How a platform is reached.
-    pub network: Network,
-}
-
-/// How the outside is reached.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Network {
-    /// `http://…` or `socks5://…`, with the name and the password that it wants. `None`: directly.
-    pub proxy: Option<Secret>,
-    /// Certificates that are trusted besides the system's, as PEM. Empty: none.
-    pub ca: String,
-}
-
-/// The directory in which files are exchanged.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Exchange {
-    /// Where it is. Only its owner may enter it.
-    pub dir: std::path::PathBuf,
-    /// The largest file that may be put there, in bytes.
-    pub max_bytes: u64,
-}
-
-/// An adapter and what it needs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Adapter {
-    /// Platform `local`: the terminal of the user who runs us.
-    Local(LocalSettings),
-    /// Platform `feishu`.
-    Feishu(FeishuSettings),
-    /// Agent `echo`.
-    Echo,
-    /// Agent `socket`.
-    Socket(SocketSettings),
-    /// Platform `telegram`.
-    Telegram(TelegramSettings),
-    /// Agent `exec`.
-    Exec(ExecSettings),
-    /// Agent `relay`.
-    Relay(RelaySettings),
-    /// Agent `openai`.
-    OpenAi(OpenAiSettings),
-    /// Agent `webhook`.
-    Webhook(WebhookSettings),
-    /// Service `hooks`.
-    Hooks(HooksSettings),
-    /// Agent `acp`.
-    Acp(AcpSettings),
-}
-
-/// Settings of agent `acp`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct AcpSettings {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Where it runs, and what its sessions are told to be their directory.
-    pub dir: std::path::PathBuf,
-    /// What its environment has beyond a worker's own.
-    pub variables: Vec<(String, Secret)>,
-    /// Processes of it at once.
-    pub processes: u32,
-    /// Turns at once in each of them.
-    pub turns: u32,
-    /// Who decides when it asks for permission.
-    pub permission: Permission,
-    /// How long an answer to that is waited for, in seconds. Without one nothing is permitted.
-    pub permission_s: u32,
-    /// How long it may be silent in a turn, in seconds.
-    pub silent_s: u32,
-    /// How long a turn may be, in seconds.
-    pub turn_limit_s: u32,
-    /// Whether messages that begin with `/` are commands of the agent.
-    pub own_commands: bool,
-}
-
-/// Who decides when an agent asks for permission.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Permission {
-    /// Whoever the agent works for is asked in the chat.
-    Ask,
-    /// Everything is permitted once.
-    Allow,
-    /// Nothing is.
-    Reject,
-}
-
-/// Settings of service `hooks`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct HooksSettings {
-    /// Where the directories with a `HOOK.yaml` and a `handler.py` are.
-    pub dir: Option<std::path::PathBuf>,
-    /// Programs.
-    pub commands: Vec<HookCommand>,
-    /// The Python that runs `handler.py`.
-    pub python: String,
-    /// How long one handler may take, in seconds.
-    pub timeout_s: u32,
-    /// Handlers at once.
-    pub concurrency: u32,
-}
-
-/// A program that wants to know.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct HookCommand {
-    /// Of what: see [`HookEvent::matches`].
-    pub events: Vec<String>,
-    /// It and its arguments.
-    pub command: Vec<String>,
-    /// Where it runs.
-    pub dir: std::path::PathBuf,
-}
-
-/// Settings of platform `local`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct LocalSettings {
-    /// Where `hermes-gw chat` connects.
-    pub socket: std::path::PathBuf,
-}
-
-/// Settings of platform `feishu`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FeishuSettings {
-    /// `cli_…`, from the developer console.
-    pub app_id: String,
-    /// Its secret.
-    pub app_secret: Secret,
-    /// `https://open.feishu.cn`, `https://open.larksuite.com`, or any other; without a final slash.
-    pub base_url: String,
-    /// The reaction that says that an agent is at work, as the platform calls it. Empty: none.
-    pub working: String,
-    /// Events are posted to us. `None`: they come over the long connection.
-    pub webhook: Option<Box<FeishuWebhook>>,
-}
-
-/// How Feishu is to reach us. At least one of its secrets is there.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FeishuWebhook {
-    /// Where we listen, in plain HTTP.
-    pub listen: std::net::SocketAddr,
-    /// The path of what it posts, as it arrives here.
-    pub path: String,
-    /// What opens and proves what is posted.
-    pub encrypt_key: Option<Secret>,
-    /// What stands in what is posted.
-    pub verification_token: Option<Secret>,
-}
-
-/// Settings of platform `telegram`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct TelegramSettings {
-    /// What `BotFather` gave.
-    pub token: Secret,
-    /// `https://api.telegram.org` or a server of one's own; without a final slash.
-    pub base_url: String,
-    /// What becomes of a reply whose answer was lost.
-    pub unanswered: Unanswered,
-    /// What becomes of a webhook that another program has set.
-    pub other_webhook: OtherWebhook,
-    /// Hear by a webhook of our own. `None`: by polling.
-    pub webhook: Option<TelegramWebhook>,
-    /// Where a Bot API server of one's own on this machine keeps files, if it says paths.
-    pub local_files: Option<std::path::PathBuf>,
-}
-
-/// How Telegram is to reach us.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct TelegramWebhook {
-    /// Where it posts to.
-    pub url: String,
-    /// Where we listen, in plain HTTP.
-    pub listen: std::net::SocketAddr,
-    /// Connections at once, 1 to 100.
-    pub connections: u32,
-}
-
-/// What becomes of a reply that left and was never answered, where no key makes a repetition safe.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Unanswered {
-    /// It ends as unknown.
-    Report,
-    /// It is sent again, and may arrive twice.
-    Resend,
-}
-
-/// What becomes of a webhook that keeps us from polling.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum OtherWebhook {
-    /// It stays, and a person is told.
-    Keep,
-    /// It is removed; its updates stay.
-    Remove,
-}
 
 /// What a person tells a platform's worker to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -237,107 +34,6 @@ pub enum Order {
     DeleteWebhook,
     /// Forget what waits at the platform and was not heard yet.
     DropPending,
-}
-
-/// Settings of agent `socket`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct SocketSettings {
-    /// Where the agent's program connects.
-    pub socket: std::path::PathBuf,
-    /// Deliveries that may be on their way to the agent at once.
-    pub concurrency: u32,
-}
-
-/// Settings of agent `exec`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ExecSettings {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Where it runs.
-    pub dir: std::path::PathBuf,
-    /// What its environment has beyond a worker's own.
-    pub variables: Vec<(String, Secret)>,
-    /// Deliveries that may be on their way to it at once.
-    pub concurrency: u32,
-}
-
-/// Settings of agent `relay`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct RelaySettings {
-    /// Where the agent dials: an address of this machine alone.
-    pub listen: std::net::SocketAddr,
-    /// What the agent calls itself.
-    pub id: String,
-    /// What proves it.
-    pub secret: Secret,
-    /// The agent's own directory, where its state file is.
-    pub home: Option<std::path::PathBuf>,
-    /// The platforms that it hears, and their kinds.
-    pub platforms: Vec<(Instance, String)>,
-    /// Deliveries that may be on their way to it at once.
-    pub concurrency: u32,
-    /// The longest turn, in seconds.
-    pub turn_limit_s: u32,
-}
-
-/// Settings of agent `openai`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct OpenAiSettings {
-    /// Up to and with `/v1`, without a final slash.
-    pub base_url: String,
-    /// Where it wants one.
-    pub key: Option<Secret>,
-    /// Which model.
-    pub model: String,
-    /// What it is told before everything else.
-    pub system: Option<String>,
-    /// Who remembers a conversation.
-    pub memory: Memory,
-    /// Turns at once.
-    pub concurrency: u32,
-    /// How long the first sign of an answer may take, in seconds.
-    pub first_s: u32,
-    /// How long a pause within an answer may be.
-    pub pause_s: u32,
-    /// How long a turn may be.
-    pub turn_limit_s: u32,
-    /// Whether pictures are sent along.
-    pub images: bool,
-    /// What becomes of a turn that dies half way.
-    pub broken: Broken,
-}
-
-/// What becomes of a turn that dies half way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Broken {
-    /// The question is asked again, and set aside after too many attempts.
-    Again,
-    /// What has come is the answer, with a note that it broke off.
-    Report,
-}
-
-/// Settings of agent `webhook`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct WebhookSettings {
-    /// Where events are posted.
-    pub url: String,
-    /// `whsec_…`.
-    pub secret: Secret,
-    /// Posts at once.
-    pub concurrency: u32,
-    /// How long an answer may take, in seconds.
-    pub timeout_s: u32,
-    /// Where we listen for what the receiver says later.
-    pub listen: Option<std::net::SocketAddr>,
-}
-
-/// Who remembers what was said in a conversation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Memory {
-    /// We do, and send it each time.
-    Ours,
-    /// A Hermes Agent's API server, by a session's name.
-    Hermes,
 }
 
 /// From the supervisor to a worker.
@@ -596,6 +292,11 @@ pub enum FromWorker {
     },
     /// A resume point that goes with no event.
     Cursor(Cursor),
+    /// A reply that is sent in part waits for its turn: another one may be on its way in its place.
+    Waits {
+        /// The reply.
+        id: OutboundId,
+    },
 }
 
 /// What a worker found when it became ready.

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::content::{Act, Button, Content, File, FileKind, Press};
 use crate::event::{
-    ChatType, Inbound, InboundKind, Joined, Mention, Part, ReplyState, Sender, SenderKind, Session,
+    ChatType, Inbound, InboundKind, Joined, Mention, Part, ReplyState, Rest, Sender, SenderKind,
+    Session,
 };
 use crate::id::{Instance, Lane};
 use crate::{Error, frame};
@@ -33,6 +34,7 @@ fn event() -> Inbound {
         raw: b"{}".to_vec(),
         chat_name: Some("team".into()),
         quote: Some("before".into()),
+        album: Some("1".into()),
     }
 }
 
@@ -156,6 +158,7 @@ fn to_worker() -> Vec<ToWorker> {
             encrypt_key: Some(Secret::new("k")),
             verification_token: None,
         })),
+        catch_up_h: 24,
     };
     let telegram = TelegramSettings {
         token: Secret::new("1:t"),
@@ -164,6 +167,7 @@ fn to_worker() -> Vec<ToWorker> {
         other_webhook: OtherWebhook::Keep,
         webhook: None,
         local_files: None,
+        menu: Vec::new(),
     };
     let hooked = TelegramSettings {
         webhook: Some(TelegramWebhook {
@@ -172,6 +176,7 @@ fn to_worker() -> Vec<ToWorker> {
             connections: 40,
         }),
         local_files: Some("/f".into()),
+        menu: vec![("stop".into(), "Stop".into())],
         ..telegram.clone()
     };
     let exec = ExecSettings {
@@ -293,6 +298,12 @@ fn from_worker() -> Vec<FromWorker> {
         outcome(Outcome::Failed { reason: "no".into() }),
         outcome(Outcome::Unknown { reason: "lost".into() }),
         outcome(Outcome::Retry { reason: "429".into(), after_ms: Some(9) }),
+        outcome(Outcome::Partly {
+            message_ids: vec!["om_2".into()],
+            rest: Rest::Unknown,
+            reason: "lost".into(),
+        }),
+        FromWorker::Waits { id },
         FromWorker::Lease { ttl_ms: 30_000, concurrency: 2 },
         FromWorker::Paused(Pause::Asked),
         FromWorker::Paused(Pause::Lost),

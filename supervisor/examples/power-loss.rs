@@ -71,6 +71,7 @@ fn event(n: u64) -> Inbound {
         raw: vec![u8::try_from(n % 251).unwrap(); usize::try_from(n * 37 % 3000).unwrap()],
         chat_name: None,
         quote: None,
+        album: None,
     }
 }
 

@@ -7,8 +7,11 @@ mod agent;
 mod block;
 mod hooks;
 mod instance;
+mod keys;
 mod manners;
 mod network;
+mod platform;
+mod routing;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,6 +29,7 @@ use crate::error::Error;
 use crate::exit::Code;
 use crate::paths::Environment;
 use crate::policy::commands::Commands;
+use crate::policy::routes;
 
 /// The configuration that applies if there is no file.
 pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
@@ -60,6 +64,8 @@ pub struct Config {
     pub commands: Commands,
     /// Platforms and agents, in the order of their names.
     pub instances: Vec<Spec>,
+    /// What is no error, and surely not meant.
+    pub warnings: Vec<String>,
 }
 
 /// What may lie in the exchange directory.
@@ -164,7 +170,7 @@ impl Config {
                 Instance::new(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             reserved(&name).map_err(|e| wrong(format!("[platform.{name}]: {e}")))?;
             names.insert(name);
-            instances.push(instance::platform(instance, block, &place, secrets, &network));
+            instances.push(platform::platform(instance, block, &place, secrets, &network));
         }
         for (name, block) in agents {
             let instance =
@@ -190,7 +196,12 @@ impl Config {
                 return Err(wrong(format!("[[route]] platform: no [platform.{platform}]")));
             }
         }
-        instance::route(&mut instances, &routes);
+        let idle = routes::idle(&routes, |route| routing::is_group(&instances, route));
+        let warnings = idle.iter().map(|(place, why)| {
+            format!("[[route]] at place {place} of the file never fits: {why}")
+        });
+        let warnings = warnings.collect();
+        routing::route(&mut instances, &routes);
         instances.extend(hooks::hooks(hooks, commands, &place));
         let source = source.map(Path::to_owned);
         let stop = Duration::from_secs(stop.into());
@@ -210,6 +221,7 @@ impl Config {
             files,
             commands: said,
             instances,
+            warnings,
         })
     }
 

@@ -190,6 +190,10 @@ impl Error {
             Self::Store(store::Error::Newer { .. }) => {
                 "run the newer program, or restore a backup made by this one".into()
             }
+            Self::Store(store::Error::Unfit { .. }) => {
+                "name a directory on a local disk with --state-dir or state_dir in [gateway]".into()
+            }
+            Self::Store(store::Error::Removed(removed)) => removed.hint(),
             Self::Poisoned(_) => "check the disk; the supervisor recovers at its next start".into(),
             Self::Worker(e) if e.exit_code() == Code::Protocol.number() => {
                 "the supervisor runs another version, or is broken: start it anew".into()

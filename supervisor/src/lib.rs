@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod dirs;
 pub mod error;
 pub mod exchange;
 pub mod exit;
@@ -15,6 +16,7 @@ pub mod journal;
 pub mod link;
 pub mod lock;
 pub mod notify;
+pub mod owed;
 pub mod paths;
 pub mod policy;
 pub mod process;

@@ -4,6 +4,7 @@
 //! link. Frames go to the run loop in order and end with one [`Input::LinkDown`]; what the run loop
 //! sends back waits in a bounded queue, which it never waits for.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use protocol::hello::{BuildId, FIRST_BYTE, Hello};
 use protocol::id::{Generation, Instance};
 use protocol::link::{self, Receiver, Sender};
 use protocol::secret;
+use protocol::step;
 use protocol::worker::{FromWorker, ToWorker};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
@@ -144,6 +146,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Its connection has ended.
+    pub fn is_gone(&self) -> bool {
+        self.lines.is_closed()
+    }
+
     /// Tells without waiting; false: it is gone, or so far behind that its connection is ended.
     pub fn tell(&self, line: String) -> bool {
         let told = self.lines.try_send(line).is_ok();
@@ -192,8 +199,15 @@ pub async fn serve(mut stream: Stream, peer: Peer, build: BuildId, inputs: mpsc:
     let first = tokio::time::timeout(OPENING, stream.read_u8()).await;
     match first {
         Ok(Ok(FIRST_BYTE)) => {
-            if let Err(e) = worker(stream, peer, build, inputs).await {
-                tracing::warn!(pid = ?peer.pid, error = %e, "refused a worker's link");
+            match worker(stream, peer, build, inputs).await {
+                Ok(()) => {}
+                // It is gone, perhaps with its process, whose end is told elsewhere.
+                Err(protocol::Error::Io(e)) if e.kind() != ErrorKind::TimedOut => {
+                    tracing::debug!(pid = ?peer.pid, error = %e, "a worker's link ended early");
+                }
+                Err(e) => {
+                    tracing::warn!(pid = ?peer.pid, error = %e, "refused a worker's link");
+                }
             }
         }
         Ok(Ok(first)) => tool(stream, first, peer, inputs).await,
@@ -208,7 +222,7 @@ async fn worker(
     build: BuildId,
     inputs: mpsc::Sender<Input>,
 ) -> Result<(), protocol::Error> {
-    let timed_out = |_| protocol::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let timed_out = |_| protocol::Error::Io(ErrorKind::TimedOut.into());
     let preamble = async {
         link::send_preamble(&mut stream, build).await?;
         link::read_preamble(&mut stream, &[FIRST_BYTE]).await
@@ -312,6 +326,7 @@ async fn read<R: AsyncRead + Unpin>(
         };
         match frame {
             Ok(Some(frame)) => {
+                step::pass("supervisor-hears", &frame);
                 if inputs.send(Input::Frame { from: from.clone(), frame }).await.is_err() {
                     return Over::Down("the supervisor ends".into());
                 }
@@ -335,10 +350,14 @@ async fn write(
             first = outgoing.recv() => first,
         };
         let Some(first) = first else { return true };
-        let mut fed = sender.feed(&first);
+        let mut feed = |frame: &ToWorker| {
+            step::pass("supervisor-says", frame);
+            sender.feed(frame)
+        };
+        let mut fed = feed(&first);
         for _ in 0..64 {
             let Ok(next) = outgoing.try_recv() else { break };
-            fed = fed.and_then(|()| sender.feed(&next));
+            fed = fed.and_then(|()| feed(&next));
         }
         let flushed = match fed {
             Ok(()) => tokio::time::timeout(UNREAD, sender.flush()).await,

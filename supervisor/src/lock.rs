@@ -6,7 +6,7 @@
 //! while the kernel says that this very process holds the lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -100,9 +100,31 @@ impl Lock {
         self.file.as_fd()
     }
 
+    /// Whether those who look for the lock at `path` find it. A path that cannot be looked at proves nothing.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        match (self.file.metadata().map(id), std::fs::metadata(path).map(id)) {
+            (Ok(ours), Ok(found)) => ours == found,
+            (_, Err(e)) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+            (Err(_), _) => true,
+        }
+    }
+
+    /// Takes the lock at `path` anew, where somebody removed the file, and says in it what that said.
+    pub fn renew(&mut self, path: &Path) -> Result<(), Refused> {
+        let holder = self.says();
+        *self = Self::take(path)?;
+        holder.map_or(Ok(()), |holder| self.sign(&holder)).map_err(Refused::Io)
+    }
+
+    fn says(&mut self) -> Option<Holder> {
+        self.file.rewind().ok()?;
+        read(&self.file)
+    }
+
     /// Says in the file that the holder leaves now.
-    pub fn sign_off(&mut self, path: &Path, left: Left) -> std::io::Result<()> {
-        match holder(path) {
+    pub fn sign_off(&mut self, left: Left) -> std::io::Result<()> {
+        match self.says() {
             Some(holder) => self.sign(&Holder { left: Some(left), ..holder }),
             None => Ok(()),
         }
@@ -130,8 +152,12 @@ fn open(path: &Path) -> std::io::Result<File> {
 
 /// What the file at `path` says, if it says anything.
 pub fn holder(path: &Path) -> Option<Holder> {
+    read(&File::open(path).ok()?)
+}
+
+fn read(file: &File) -> Option<Holder> {
     let mut text = String::new();
-    File::open(path).ok()?.take(64 * 1024).read_to_string(&mut text).ok()?;
+    file.take(64 * 1024).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 

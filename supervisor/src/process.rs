@@ -1,8 +1,10 @@
 //! Children: how they are made, how they are ended, how it is known that they are gone.
+//! And what this process itself holds.
 
 pub mod cgroup;
 pub mod kin;
 pub mod limits;
+pub mod memory;
 pub mod reap;
 pub mod signals;
 pub mod spawn;

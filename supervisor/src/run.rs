@@ -4,12 +4,19 @@
 //! its answer looked up by ticket; every child's word is known by its generation.
 
 mod announce;
+mod asking;
+mod begin;
 mod beside;
+mod burial;
 mod control;
 mod dispatch;
 mod door;
+mod files;
+mod hearing;
 mod hooks;
 mod ingest;
+mod leave;
+mod listening;
 mod orders;
 mod outbound;
 mod parked;
@@ -20,21 +27,23 @@ mod takeover;
 mod talk;
 mod tickets;
 mod upgrade;
+mod welcome;
 mod within;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use protocol::control::{Asker, Notice};
-use protocol::hello::BuildId;
+use protocol::control::Notice;
 use protocol::id::Instance;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+pub use self::begin::Parts;
 use self::beside::Wishes;
 use self::control::Waiter;
+use self::listening::Listening;
 use self::orders::Orders;
 pub use self::reload::Reader;
 use self::reload::Reload;
@@ -43,41 +52,34 @@ use self::tickets::{Pending, Tickets};
 use self::upgrade::{Adopted, Upgrade};
 use self::within::Queued;
 use crate::clock;
-use crate::config::{Config, Files};
+use crate::config::Files;
 use crate::error::Error;
 use crate::exchange;
-use crate::identity;
 use crate::journal::Journal;
 use crate::link::{self, Input};
-use crate::lock::{Left, Lock};
-use crate::notify::{self, Manager};
+use crate::notify::Manager;
+use crate::owed::Owed;
 use crate::paths::Paths;
-use crate::policy::closing::{self, Closing, Stage};
+use crate::policy::closing::{Closing, Stage};
 use crate::policy::commands::Commands;
-use crate::policy::lifecycle;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
 use crate::policy::repeats::Repeats;
-use crate::process::cgroup::Delegated;
-use crate::process::limits::{self, Limits};
-use crate::process::signals::{Asked, Signals, Wish};
-use crate::process::spawn::{UsersMask, Ways};
-use crate::process::{kin, reap};
-use crate::socket::Socket;
+use crate::process::limits;
+use crate::process::signals::Wish;
+use crate::process::spawn::Ways;
+use crate::process::{kin, memory, reap};
 use crate::starts::Starts;
-use crate::store::{Done, Opened, Store};
-use crate::upgrade::State;
+use crate::store::{Done, Store};
 
-/// What is left of the service manager's limit when we have left.
-const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// A store that has not answered for so long does not get on.
 const STUCK: Duration = Duration::from_secs(20);
 /// A wake-up that comes later than this after its time means that we ourselves did not run.
 const OVERSLEPT: Duration = Duration::from_secs(2);
 /// The longest the loop waits, so that it notices its own pauses.
 const TICK: Duration = Duration::from_secs(1);
-/// How long what repeats itself is counted before its number is noted.
-const REPEATS: Duration = Duration::from_secs(60);
+/// How often free memory is given back.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(30);
 const INPUTS: usize = 1024;
 const CONNECTIONS: usize = 512;
 /// How long nobody is let in after that has failed.
@@ -109,6 +111,8 @@ pub struct Gateway {
     waiters: Vec<Waiter>,
     own_hand: OwnHand,
     queued: Vec<Queued>,
+    /// What became of them, where that is not told yet.
+    owed: Owed,
     leaving: Vec<link::Reply>,
     journal: Journal,
     starts: Starts,
@@ -128,43 +132,10 @@ pub struct Gateway {
     /// A stranger told us to leave, so whoever manages us should start us anew.
     come_back: bool,
     purge_at: Instant,
+    give_back_at: Instant,
+    files_at: Instant,
     upgrade: Upgrade,
     fatal: Option<Error>,
-}
-
-/// What a gateway is made of.
-#[derive(Debug)]
-pub struct Parts {
-    /// Where things are.
-    pub paths: Paths,
-    /// What is configured.
-    pub config: Config,
-    /// Reads it anew.
-    pub reader: Reader,
-    /// The instance lock, held from before the store was opened until everything is gone.
-    pub lock: Lock,
-    /// The store, and what was found in it.
-    pub store: (Store, Opened),
-    /// Its answers.
-    pub answers: mpsc::Receiver<Vec<Done>>,
-    /// What changes is noted there.
-    pub journal: Journal,
-    /// Who started us, if it listens.
-    pub manager: Manager,
-    /// The signals, blocked since before the first thread.
-    pub signals: Signals,
-    /// The file mode mask that children get.
-    pub mask: UsersMask,
-    /// The limits that children get.
-    pub limits: Limits,
-    /// This build.
-    pub build: BuildId,
-    /// When this process started.
-    pub started_ms: i64,
-    /// Cancelled when whoever started us lets go.
-    pub released: tokio_util::sync::CancellationToken,
-    /// What the program left that we were before, if this process was one.
-    pub former: Option<State>,
 }
 
 /// Serves until somebody asks the supervisor to leave.
@@ -189,12 +160,12 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
     let os = |what| move |source| Error::Os { what, source };
     kin::adopt_orphans().map_err(os("become the parent of orphans"))?;
     let mut child = signal(SignalKind::child()).map_err(os("listen to signals"))?;
-    let socket = socket(&paths, former.as_ref())?;
+    let mut listening = Listening::begin(&paths, former.as_ref(), clock::now()).await?;
     let (tell, mut inputs) = mpsc::channel(INPUTS);
     let (result, mut reloads) = mpsc::channel(1);
     let (checked, mut checks) = mpsc::channel(1);
     let mut answers = answers;
-    let ways = ways(mask, limits, former.as_ref());
+    let ways = begin::ways(mask, limits, former.as_ref());
     let mut gateway = Gateway::new(
         paths,
         config,
@@ -231,7 +202,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             Some(found) = checks.recv() => gateway.upgrade_checked(found),
             Some(batch) = answers.recv() => gateway.answered(batch),
             Some(input) = inputs.recv() => gateway.hear(input),
-            accepted = socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
+            accepted = listening.socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
                 Ok((stream, peer)) => {
                     links.spawn(link::serve(stream, peer, build, tell.clone()));
                 }
@@ -259,139 +230,19 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         }
         gateway.reap();
         gateway.tick();
+        gateway.look_at_files(&lock, clock::now());
+        gateway.look_at_socket(&mut listening, clock::now()).await;
         if gateway.upgrade.is_flushed() {
-            gateway.become_another(&socket, &lock);
+            gateway.become_another(&listening.socket, &lock);
         }
         if gateway.closing.stage() == Stage::Gone || gateway.fatal.is_some() {
             break;
         }
     }
-    gateway.leave(socket, answers, lock).await
-}
-
-/// Where tools and workers connect.
-fn socket(paths: &Paths, former: Option<&State>) -> Result<Socket, Error> {
-    let Some(State { socket: (number, path), .. }) = former else {
-        return Socket::listen(&paths.socket());
-    };
-    let listening = crate::upgrade::take(*number);
-    let listening = listening.map_err(|source| Error::Os { what: "keep the socket", source })?;
-    Socket::resumed(listening, path)
-}
-
-/// What children are given. The control groups of those that go on are no leftovers.
-fn ways(mask: UsersMask, limits: Limits, former: Option<&State>) -> Ways {
-    let workers = former.into_iter().flat_map(|state| &state.workers);
-    let ours: Vec<_> = workers.filter_map(|worker| worker.cgroup.clone()).collect();
-    Ways { mask, limits, cgroups: Delegated::find(&ours) }
+    gateway.leave(listening, answers, lock).await
 }
 
 impl Gateway {
-    fn new(
-        paths: Paths,
-        config: Config,
-        (store, opened): (Store, Opened),
-        (reader, result): (Reader, mpsc::Sender<Result<Config, Error>>),
-        (journal, manager): (Journal, Manager),
-        (ways, upgrade): (Ways, Upgrade),
-        started_ms: i64,
-    ) -> Result<Self, Error> {
-        let now = clock::now();
-        let mut slots = Vec::new();
-        for spec in config.instances {
-            let seed = u64::from_le_bytes(
-                clock::random()
-                    .map_err(|source| Error::Os { what: "draw random numbers", source })?,
-            );
-            slots.push(Slot::new(spec, &opened, seed, now));
-        }
-        let by_name: HashMap<_, _> =
-            slots.iter().enumerate().map(|(i, slot)| (slot.name.clone(), i)).collect();
-        slot::connect(&mut slots, &by_name);
-        for slot in &mut slots {
-            slot.recall(&opened);
-        }
-        if let Some(damage) = &opened.damage {
-            tracing::error!(
-                kept_as = %damage.kept_as.display(),
-                error = damage.error,
-                events = damage.events,
-                replies = damage.replies,
-                unreadable = damage.unreadable,
-                "the store was damaged: it was set aside and what could be read of it was saved"
-            );
-        }
-        let state_dir = paths.state_dir.clone();
-        Ok(Self {
-            paths,
-            config_source: config.source.map(|path| path.display().to_string()),
-            log: config.log,
-            ways,
-            memory: config.memory,
-            started_ms,
-            store_id: opened.store_id.clone(),
-            dirs: (config.state_dir, config.runtime_dir),
-            reload: Reload::new(reader, opened, result),
-            slots,
-            by_name,
-            by_pid: HashMap::new(),
-            closing: Closing::default(),
-            store,
-            tickets: Tickets::default(),
-            listeners: Vec::new(),
-            waiters: Vec::new(),
-            own_hand: OwnHand::default(),
-            queued: Vec::new(),
-            leaving: Vec::new(),
-            journal,
-            starts: Starts::open(&state_dir),
-            wishes: Wishes::default(),
-            orders: Orders::default(),
-            senders: Vec::new(),
-            reach: Reach::default(),
-            token_key: clock::random()
-                .map_err(|source| Error::Os { what: "draw random numbers", source })?,
-            files: config.files,
-            commands: config.commands,
-            repeats: Repeats::new(REPEATS),
-            manager,
-            stop: config.stop,
-            come_back: false,
-            purge_at: now + steward::PURGE_FIRST,
-            upgrade,
-            fatal: None,
-        })
-    }
-
-    /// Begins to serve, or goes on with what another program has begun in this process.
-    fn start(&mut self, former: Option<State>) -> std::io::Result<()> {
-        tracing::info!(
-            pid = std::process::id(),
-            version = env!("CARGO_PKG_VERSION"),
-            state_dir = %self.paths.state_dir.display(),
-            instances = self.slots.len(),
-            cgroup = self.ways.cgroups.as_ref().map(|own| own.path().display().to_string()),
-            "serving"
-        );
-        let begins = former.is_none();
-        let start = if let Some(state) = former {
-            self.take_over(state)?
-        } else {
-            let version = concat!("version ", env!("CARGO_PKG_VERSION"));
-            self.announce_supervisor("started", Some(version.into()), None);
-            (0..self.slots.len()).collect()
-        };
-        for index in start {
-            self.live(index, lifecycle::Input::Start);
-        }
-        if begins {
-            self.hook_gateway("gateway:startup");
-        }
-        self.tick();
-        self.manager.ready();
-        Ok(())
-    }
-
     /// Goes on with links that were paused.
     fn resume_links(&mut self, links: &mut JoinSet<()>, tell: &mpsc::Sender<Input>) {
         for Adopted { index, who, connection, rest } in self.adoptions() {
@@ -471,7 +322,8 @@ impl Gateway {
             self.upgrade.deadline(),
         ];
         let rest = rest.into_iter().flatten();
-        slots.chain(waiters).chain(rest).chain([self.purge_at]).min().unwrap_or(self.purge_at)
+        let own = [self.purge_at, self.give_back_at];
+        slots.chain(waiters).chain(rest).chain(own).min().unwrap_or(self.purge_at)
     }
 
     fn tick(&mut self) {
@@ -487,9 +339,13 @@ impl Gateway {
             self.ask(pending);
         }
         if self.purge_at <= now {
-            self.purge_at = now + steward::PURGE_EVERY;
+            self.purge_at = now + asking::PURGE_EVERY;
             self.ask(Pending::Purge);
             exchange::clean(self.paths.exchange(), self.files);
+        }
+        if self.give_back_at <= now {
+            self.give_back_at = now + GIVE_BACK_EVERY;
+            memory::give_back();
         }
         self.expire_waiters(now);
         self.tick_reload(now);
@@ -515,36 +371,6 @@ impl Gateway {
         }
     }
 
-    /// A signal tells the supervisor to leave.
-    fn told_to_leave(&mut self, asked: Asked) {
-        // A service manager takes a clean end for the wish to stay down. Only it may wish so.
-        if self.closing.stage() == Stage::Serving {
-            self.come_back = notify::is_systemd() && !asked.is_from_above();
-        }
-        let command = identity::command(asked.pid);
-        let by = Asker { uid: asked.uid, pid: Some(asked.pid), command };
-        self.ask_to_leave(asked.name, Some(by));
-    }
-
-    /// Somebody asks the supervisor to leave; the second time it is forced.
-    fn ask_to_leave(&mut self, why: &str, by: Option<Asker>) {
-        let was = self.closing.stage();
-        if let Some(action) = self.closing.ask(self.stop_budget(), clock::now()) {
-            let now = if was == Stage::Serving { "stopping" } else { "forced" };
-            self.announce_supervisor(now, Some(why.into()), by);
-            if was == Stage::Serving {
-                self.hook_gateway("gateway:shutdown");
-            }
-            self.close(action);
-        }
-    }
-
-    /// How long a stop may take: as configured, and within what the service manager grants.
-    fn stop_budget(&self) -> Duration {
-        let granted = self.manager.stop_limit();
-        granted.map_or(self.stop, |limit| self.stop.min(limit.saturating_sub(STOP_MARGIN)))
-    }
-
     /// What the service manager shows of us, and whether we are alive: the loop turns, and the store
     /// answers.
     fn report_to_manager(&mut self, now: Instant) {
@@ -559,60 +385,6 @@ impl Gateway {
             self.manager.alive(now);
         }
         self.manager.status(&text);
-    }
-
-    fn close(&mut self, action: closing::Action) {
-        match action {
-            closing::Action::Drain => self.manager.stopping(),
-            closing::Action::End | closing::Action::Kill => {
-                let force = match action {
-                    closing::Action::Kill => lifecycle::Force::Yes,
-                    _ => lifecycle::Force::No,
-                };
-                for index in 0..self.slots.len() {
-                    self.live(index, lifecycle::Input::Kill(force));
-                }
-                return;
-            }
-            closing::Action::Leave => return,
-        }
-        for index in 0..self.slots.len() {
-            self.drain(index);
-        }
-    }
-
-    /// The last steps: what was handed out is taken back, the store is closed, the lock released.
-    async fn leave(
-        mut self,
-        socket: Socket,
-        mut answers: mpsc::Receiver<Vec<Done>>,
-        mut lock: Lock,
-    ) -> Result<(), Error> {
-        for index in 0..self.slots.len() {
-            self.take_back(index);
-        }
-        let fatal = self.fatal.take();
-        self.announce_supervisor("left", fatal.as_ref().map(ToString::to_string), None);
-        let counted = self.repeats.rest();
-        self.note_repeated(counted);
-        // Whoever waits for our end waits for the end of the connection, after the lock is free.
-        let leaving = std::mem::take(&mut self.leaving);
-        let closing = self.store.finish();
-        while answers.recv().await.is_some() {}
-        let closed = closing.join();
-        self.journal.finish();
-        drop(socket);
-        let error = fatal.as_ref().map(ToString::to_string);
-        let left = Left { at_ms: clock::unix_ms(), error };
-        // For people: who finds no last word says that it crashed.
-        let _ = lock.sign_off(&self.paths.lock(), left);
-        drop(lock);
-        drop(leaving);
-        match fatal {
-            Some(e) => Err(e),
-            None if self.come_back => closed.map_err(Error::from).and(Err(Error::ToldByStranger)),
-            None => Ok(closed?),
-        }
     }
 
     fn desk(&mut self, index: usize) -> Option<&mut Desk> {

@@ -13,6 +13,7 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use interprocess::os::unix::uds_local_socket::tokio::{Listener as UdListener, Stream as UdStream};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::geteuid;
 
 use crate::error::Error;
 
@@ -30,20 +31,29 @@ pub struct Peer {
 pub struct Socket {
     listener: Listener,
     path: PathBuf,
-    inode: u64,
+    file: Option<File>,
     uid: u32,
+}
+
+/// Device and inode of a socket's file: another one at the same path is not ours. No other can have
+/// them while we listen, since that keeps the inode.
+pub type File = (u64, u64);
+
+fn file(path: &Path) -> io::Result<File> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 impl Socket {
     /// Listens at `path`. A socket that nobody listens at is a leftover; one that somebody does, of
     /// another state directory with the same runtime directory, and anything else, is not ours to
     /// remove.
-    pub fn listen(path: &Path) -> Result<Self, Error> {
+    pub async fn listen(path: &Path) -> Result<Self, Error> {
         let create = |source| Error::Create { what: "make the socket", path: path.into(), source };
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
-                let answer = std::os::unix::net::UnixStream::connect(path);
-                if !answer.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                // A queue that is full is the queue of somebody who is alive: nobody waits for room in it.
+                if !dial(path).await.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
                     let why = "another supervisor listens there: name another runtime_dir";
                     return Err(create(io::Error::new(io::ErrorKind::AddrInUse, why)));
                 }
@@ -58,17 +68,27 @@ impl Socket {
         let name = path.to_fs_name::<GenericFilePath>().map_err(create)?;
         let options = ListenerOptions::new().name(name).mode(0o600).reclaim_name(false);
         let listener = options.create_tokio().map_err(create)?;
-        let metadata = std::fs::symlink_metadata(path).map_err(create)?;
-        Ok(Self { listener, path: path.into(), inode: metadata.ino(), uid: metadata.uid() })
+        let file = Some(file(path).map_err(create)?);
+        Ok(Self { listener, path: path.into(), file, uid: geteuid().as_raw() })
     }
 
     /// Goes on with the socket at `path` that a supervisor before us, in this same process, listened to.
-    pub fn resumed(listening: OwnedFd, path: &Path) -> Result<Self, Error> {
+    /// `known`: its file, if that one could tell; else it is what lies there.
+    pub fn resumed(listening: OwnedFd, path: &Path, known: Option<File>) -> Result<Self, Error> {
         let create = |source| Error::Create { what: "keep the socket", path: path.into(), source };
-        let listener = UdListener::try_from(listening).map_err(create)?;
-        let metadata = std::fs::symlink_metadata(path).map_err(create)?;
-        let listener = Listener::from(listener);
-        Ok(Self { listener, path: path.into(), inode: metadata.ino(), uid: metadata.uid() })
+        let listener = Listener::from(UdListener::try_from(listening).map_err(create)?);
+        let file = known.or_else(|| file(path).ok());
+        Ok(Self { listener, path: path.into(), file, uid: geteuid().as_raw() })
+    }
+
+    /// Its file, whether or not that is still there.
+    pub fn file(&self) -> Option<File> {
+        self.file
+    }
+
+    /// Whether those who look for it find it: its file is where it was made.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some() && self.file == file(&self.path).ok()
     }
 
     /// What it listens with.
@@ -100,8 +120,7 @@ fn peer(stream: &Stream) -> io::Result<Peer> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);
-        if ours {
+        if self.is_there() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -12,9 +12,11 @@
 //! tell what the disk holds until it is read anew. A full disk is no such failure: see [`Answer::Full`].
 
 mod access;
+mod answer;
 mod backup;
 mod body;
 mod exits;
+mod ground;
 mod inbox;
 mod lanes;
 mod names;
@@ -22,6 +24,7 @@ mod op;
 mod outbox;
 mod owner;
 mod parked;
+mod place;
 mod purge;
 mod recover;
 mod salvage;
@@ -39,16 +42,17 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc as queue;
 use std::thread::JoinHandle;
 
-use protocol::event::{ChatType, Inbound};
+use protocol::event::Inbound;
 use protocol::id::{EventId, Instance};
 use tokio::sync::mpsc;
 
-pub use op::{
-    Answer, Arrival, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Follower,
-    Grant, Hand, Head, Op, Opened, Pair, Parked, Payload, Quota, ReplyHead, SendEnd, Sending,
-    Subject, Ticket,
+pub use answer::{
+    Answer, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Follower, Head, Opened,
+    Parked, Payload, ReplyHead, Sending,
 };
+pub use op::{Arrival, Grant, Hand, Op, Pair, Quota, SendEnd, Subject, Ticket};
 pub use outbox::draft_key;
+pub use place::{Fate, Inode, Removed, put_back};
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,14 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The file system does not keep what is written.
+    #[error("use the store in {}: this file system is not fit for it: {reason}", path.display())]
+    Unfit {
+        /// The directory.
+        path: PathBuf,
+        /// What it did.
+        reason: String,
     },
     /// Another process has it open.
     #[error("open the store {}: another process has it open", path.display())]
@@ -91,6 +103,9 @@ pub enum Error {
         /// What it says.
         reason: String,
     },
+    /// Somebody took its files away while it was open.
+    #[error("keep events: somebody took {} away while it was in use", .0.path.display())]
+    Removed(Removed),
     /// A commit failed earlier; see [`Done::Poisoned`].
     #[error("close the store: {reason}")]
     Poisoned {
@@ -108,9 +123,15 @@ pub struct Store {
     queue: queue::Sender<Op>,
     thread: JoinHandle<Result<(), Error>>,
     hash_key: seen::HashKey,
+    place: place::Place,
 }
 
 impl Store {
+    /// Whether the file system below `dir` is fit for a store.
+    pub fn try_out(dir: &Path) -> Result<(), Error> {
+        ground::try_out(dir)
+    }
+
     /// Opens the store in `dir`, or makes it, and starts its thread. A damaged file is set aside and
     /// what can be read of it is carried over. `answers` gets one batch for each group; it may be
     /// small, the thread waits while it is full.
@@ -130,21 +151,50 @@ impl Store {
         answers: mpsc::Sender<Vec<Done>>,
     ) -> Result<(Self, Opened), Error> {
         let (tables, opened) = recover::open(dir, now_ms, with_agents)?;
+        Ok((Self::start(tables, answers)?, opened))
+    }
+
+    fn start(tables: tables::Tables, answers: mpsc::Sender<Vec<Done>>) -> Result<Self, Error> {
+        let path = tables.paths.dir.clone();
+        let io = |source| Error::Io { path: path.clone(), source };
         let hash_key = tables.seen.hash_key();
+        let place = place::Place::of(&tables.paths).map_err(io)?;
         let (queue, ops) = queue::channel();
+        let owner = owner::Owner::new(tables, place.clone(), answers);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || owner::Owner::new(tables, answers).run(&ops))
-            .map_err(|source| Error::Io { path: dir.to_owned(), source })?;
-        Ok((Self { queue, thread, hash_key }, opened))
+            .spawn(move || owner.run(&ops))
+            .map_err(io)?;
+        Ok(Self { queue, thread, hash_key, place })
+    }
+
+    /// Whether the files of the store in `dir` are those that another program had open a moment ago. Others
+    /// would be taken for all that there is, and what these held be forgotten without a word.
+    pub fn find(dir: &Path, inodes: [Inode; 2]) -> Result<(), Error> {
+        let paths = schema::Paths::new(dir);
+        let Some(path) = place::Place::known(&paths, inodes).missing().map(Path::to_owned) else {
+            return Ok(());
+        };
+        let fate = Fate::Lost("another program was just taking over".into());
+        Err(Error::Removed(Removed { path, fate, waiting: None }))
+    }
+
+    /// The files, for [`Store::find`].
+    pub fn inodes(&self) -> [Inode; 2] {
+        self.place.inodes()
+    }
+
+    /// The file of the store that somebody has taken away, if so: nothing may be promised any more. The
+    /// thread knows it by itself with the next operation, and at its end.
+    pub fn missing(&self) -> Option<&Path> {
+        self.place.missing()
     }
 
     /// Makes an event of `instance` ready for [`Op::Accept`].
     pub fn arrival(&self, instance: &Instance, event: &Inbound) -> Arrival {
         Arrival {
             lane: event.lane(instance.clone()),
-            user: (event.chat_type == ChatType::Direct && !event.sender.user_id.is_empty())
-                .then(|| event.sender.user_id.clone()),
+            user: event.direct_user().map(str::to_owned),
             origin_ms: event.origin_ms,
             keys: event.keys.iter().map(|key| self.hash_key.hash(instance, key)).collect(),
             body: body::encode(event),

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use protocol::event::Abilities;
+use protocol::event::{Abilities, Inbound};
 use protocol::hook::HookEvent;
 use protocol::id::{Generation, Instance, Lane};
 use protocol::worker::Outside;
@@ -73,10 +73,19 @@ pub struct State {
     pub limits: (u64, u64),
     /// What tokens for handlers of hooks are made with.
     pub token_key: [u8; 16],
+    /// What their holders may touch: instance, chat, message, and whether handlers have said it.
+    #[serde(default)]
+    pub reach: Vec<(String, String, String, bool)>,
     /// The instance lock.
     pub lock: RawFd,
     /// The listening socket, and where it is.
     pub socket: (RawFd, PathBuf),
+    /// Its file, by device and inode.
+    #[serde(default)]
+    pub socket_file: Option<(u64, u64)>,
+    /// The files of the store, likewise.
+    #[serde(default)]
+    pub store_files: Option<[(u64, u64); 2]>,
     /// Instances that are wanted down.
     pub down: Vec<Instance>,
     /// The workers.
@@ -155,6 +164,9 @@ pub struct AtWork {
     pub told: Option<HookEvent>,
     /// What the agent has replied since.
     pub replies: Vec<(String, String)>,
+    /// The event that it is, as far as it is needed to speak in its place.
+    #[serde(default)]
+    pub event: Option<Box<Inbound>>,
 }
 
 /// The number of a descriptor that is to stay open.

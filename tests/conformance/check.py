@@ -8,9 +8,9 @@ wrong.
 
 import base64
 import json
-import signal
 import sys
 
+import checks
 from process import Process
 
 # The SDK for Node wants an id as the platform makes them.
@@ -131,6 +131,20 @@ class Bench:
         card["elements"][0]["content"] = "two"
         assert self.task(do="patch", id=sent["message_id"], content=json.dumps(card))["code"] == 0
         assert self.ask(do="shown", message_id=sent["message_id"])["shown"] == "two"
+
+    def turns_the_pages_of_a_history(self):
+        made = [self.task(do="create", to="oc_pages", content={"text": str(n)}) for n in range(5)]
+        made = [it["message_id"] for it in made]
+        for sort, wanted in (("ByCreateTimeAsc", made), ("ByCreateTimeDesc", made[::-1])):
+            found, page = [], ""
+            while True:
+                got = self.task(do="history", container="chat", id="oc_pages", sort=sort, size=2, page=page)
+                assert got["code"] == 0 and len(got["data"]["items"]) <= 2, got
+                found += [it["message_id"] for it in got["data"]["items"]]
+                if not got["data"]["has_more"]:
+                    break
+                page = got["data"]["page_token"]
+            assert found == wanted, (sort, found)
 
     def reacts(self):
         id = self.push("react to this")["message_id"]
@@ -335,6 +349,7 @@ CHECKS = [
     "replies_and_opens_a_topic",
     "sends_a_post",
     "edits_and_recalls",
+    "turns_the_pages_of_a_history",
     "reacts",
     "uploads_and_fetches",
     "grows_a_card",
@@ -353,35 +368,5 @@ CHECKS = [
 ]
 
 
-def main():
-    # Whoever stops this program stops the ones that it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    simulator, *words = sys.argv[1:]
-    passed = failed = 0
-    while words:
-        end = words.index("--") if "--" in words else len(words)
-        (name, *judge), words = words[:end], words[end + 1:]
-        bench = Bench(simulator, name, judge)
-        try:
-            for check in CHECKS:
-                text = f"{name}: {check.replace('_', ' ')}"
-                try:
-                    getattr(bench, check)()
-                except Exception as error:
-                    failed += 1
-                    print(f"FAIL {text}\n  {type(error).__name__}: {error}", flush=True)
-                    if check == CHECKS[0]:
-                        print("  " + "  ".join(bench.judge.errors), flush=True)
-                        failed += len(CHECKS) - 1
-                        break
-                else:
-                    passed += 1
-                    print(f"ok   {text}", flush=True)
-        finally:
-            bench.end()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.run(Bench, CHECKS))

@@ -2,8 +2,10 @@
 //
 // Usage: judge.js BASE_URL APP_ID APP_SECRET [ENCRYPT_KEY VERIFICATION_TOKEN]
 //
-// With the last two it waits for events to be posted instead of connecting.
+// With the last two it waits for events to be posted instead of connecting. Each message is appended to the file JUDGE_SHELF
+// and synced before it is answered, if that is in the environment.
 
+const fs = require("node:fs");
 const http = require("node:http");
 const lark = require("@larksuiteoapi/node-sdk");
 
@@ -11,6 +13,7 @@ const [domain, appId, appSecret, encryptKey, verificationToken] = process.argv.s
 const quiet = lark.LoggerLevel.fatal;
 const client = new lark.Client({ appId, appSecret, domain, loggerLevel: quiet });
 const failedBefore = new Set();
+const shelf = process.env.JUDGE_SHELF && fs.openSync(process.env.JUDGE_SHELF, "a", 0o600);
 
 function say(said, more) {
   process.stdout.write(`${JSON.stringify({ said, ...more })}\n`);
@@ -43,6 +46,16 @@ const actions = {
   patch: ({ id, content }) => client.im.message.patch({ path: { message_id: id }, data: { content } }),
   recall: ({ id }) => client.im.message.delete({ path: { message_id: id } }),
   get: ({ id }) => client.im.message.get({ path: { message_id: id } }),
+  history: ({ id, container, sort, size, page }) =>
+    client.im.message.list({
+      params: {
+        container_id_type: container,
+        container_id: id,
+        sort_type: sort,
+        page_size: size,
+        page_token: page || undefined,
+      },
+    }),
   chat: ({ id }) => client.im.chat.get({ path: { chat_id: id } }),
   react: ({ id, emoji }) =>
     client.im.messageReaction.create({
@@ -114,7 +127,16 @@ async function perform(task) {
 // Work goes one after the other, as messages come.
 let work = Promise.resolve();
 
+// Puts it on disk, if that is wanted: nothing is answered before.
+function store(event) {
+  if (shelf) {
+    fs.writeSync(shelf, `${JSON.stringify(event)}\n`);
+    fs.fdatasyncSync(shelf);
+  }
+}
+
 function onMessage(event) {
+  store(event);
   const { message, sender } = event;
   const content = JSON.parse(message.content);
   const text = content.text ?? "";

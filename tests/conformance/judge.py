@@ -2,12 +2,14 @@
 
 Usage: judge.py BASE_URL APP_ID APP_SECRET [ENCRYPT_KEY VERIFICATION_TOKEN]
 
-With the last two it waits for events to be posted instead of connecting.
+With the last two it waits for events to be posted instead of connecting. Each message is appended to the file JUDGE_SHELF
+and synced before it is answered, if that is in the environment.
 """
 
 import http.server
 import io
 import json
+import os
 import queue
 import sys
 import threading
@@ -23,6 +25,8 @@ from lark_oapi.api.im.v1 import (
 from lark_oapi.event.callback.model.p2_card_action_trigger import P2CardActionTriggerResponse
 
 BASE_URL, APP_ID, APP_SECRET = sys.argv[1:4]
+SHELF = os.environ.get("JUDGE_SHELF")
+shelf = os.open(SHELF, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if SHELF else None
 client = lark.Client.builder().app_id(APP_ID).app_secret(APP_SECRET).domain(BASE_URL).build()
 work = queue.Queue()
 failed_before = set()
@@ -67,6 +71,9 @@ CALLS = {
     "patch": (im, "message.patch", "PatchMessage", MESSAGE, ["content"]),
     "recall": (im, "message.delete", "DeleteMessage", MESSAGE, None),
     "get": (im, "message.get", "GetMessage", MESSAGE, None),
+    "history": (im, "message.list", "ListMessage",
+                {"container_id_type": "container", "container_id": "id", "sort_type": "sort", "page_size": "size",
+                 "page_token": "page"}, None),
     "chat": (im, "chat.get", "GetChat", {"chat_id": "id"}, None),
     "unreact": (im, "message_reaction.delete", "DeleteMessageReaction",
                 {"message_id": "id", "reaction_id": "reaction"}, None),
@@ -145,7 +152,15 @@ def run():
             say("error", task=task.get("name"), error=repr(error))
 
 
+def store(event):
+    """Puts it on disk, if that is wanted: nothing is answered before."""
+    if shelf is not None:
+        os.write(shelf, lark.JSON.marshal(event).encode() + b"\n")
+        os.fdatasync(shelf)
+
+
 def on_message(event):
+    store(event)
     message = event.event.message
     content = json.loads(message.content)
     text = content.get("text", "")

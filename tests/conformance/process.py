@@ -8,6 +8,16 @@ import threading
 import time
 
 
+def judges(words):
+    """The names and commands in NAME WORD... -- NAME WORD..."""
+    found = []
+    while words:
+        end = words.index("--") if "--" in words else len(words)
+        (name, *command), words = words[:end], words[end + 1:]
+        found.append((name, command))
+    return found
+
+
 class Process:
     """A program whose stdout is JSON lines, kept in order and waited for."""
 

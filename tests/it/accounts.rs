@@ -47,7 +47,7 @@ async fn a_second_gateway_with_the_same_app_waits_and_its_other_instances_serve(
     let told = second.run(&["ctl", "restart", "feishu"]);
     assert_eq!(told.status.code(), Some(78));
     refused(&second, "feishu", &first);
-    assert_eq!(feishu.connections("cli_shared").len(), 1);
+    feishu.wait_connections("cli_shared", 1, PATIENCE).await;
 
     // However it ends, the other takes over once its worker has closed the connection.
     first.kill_supervisor();
@@ -58,7 +58,7 @@ async fn a_second_gateway_with_the_same_app_waits_and_its_other_instances_serve(
             matches!(entry.what, Observation::Closed { .. })
         })
         .await;
-    assert_eq!(feishu.connections("cli_shared").len(), 1);
+    feishu.wait_connections("cli_shared", 1, PATIENCE).await;
     first.start();
     refused(&first, "feishu", &second);
 

@@ -25,7 +25,9 @@ fn settled(gateway: &Gateway) {
 
 /// What the agent remembers: of each session who said what.
 fn sessions(gateway: &Gateway) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(gateway.path("sessions.json")).unwrap()).unwrap()
+    // None before the first one.
+    let kept = std::fs::read_to_string(gateway.path("sessions.json"));
+    kept.map_or(Value::Null, |kept| serde_json::from_str(&kept).unwrap())
 }
 
 /// The process of the agent.
@@ -93,6 +95,7 @@ fn a_turn_is_stopped_or_ends_by_its_limit_and_the_conversation_goes_on() {
     assert_eq!(shown, ["Stopped.", "thinking…\n\n(stopped)"]);
     terminal.typed("3", "hang again");
     terminal.typed("4", "after it");
+    assert_eq!(terminal.shown(), "thinking…\n\n(broken off)", "what it said is told as that");
     let shown = terminal.shown();
     assert!(shown.starts_with("You said: after it"), "{shown}");
     let told = gateway.wait("local", "set aside", |i| i["store"]["parked"] == 1);

@@ -45,6 +45,7 @@ fn a_configuration_file_that_is_missing() {
     insta::assert_snapshot!("no_config", told(&gateway, &["supervise"]));
 }
 
+/// F58
 #[test]
 fn one_wrong_block_holds_its_instance_and_nobody_else() {
     let gateway = Gateway::running(
@@ -158,4 +159,23 @@ fn a_wrong_flag() {
     insta::assert_snapshot!("wrong_flag", told(&gateway, &["supervise", "--repalce"]));
     insta::assert_snapshot!("wrong_time", told(&gateway, &["ctl", "kill", "--timeout", "soon"]));
     insta::assert_snapshot!("wrong_command", told(&gateway, &["ctl", "stauts"]));
+}
+
+/// F95: a rule that can never fit is told, and harms nothing.
+#[test]
+fn a_route_that_never_fits_is_told() {
+    let gateway = Gateway::new(
+        "[platform.local]\nagent = \"echo\"\n[agent.echo]\n[agent.mine]\nkind = \"socket\"\n\
+         [platform.telegram]\ntoken_env = \"PATH\"\nagent = \"echo\"\n\
+         [[route]]\nplatform = \"telegram\"\nchat = -100\nuser = 9\nagent = \"mine\"\n\
+         [[route]]\nuser = 9\nagent = \"mine\"\n\
+         [[route]]\nplatform = \"telegram\"\nuser = 9\nagent = \"echo\"\n",
+    );
+    let checked = gateway.run(&["check"]);
+    let told = stdout(&checked);
+    assert!(checked.status.success() && told.contains("user 9 directly → mine"), "{told}");
+    let warnings: Vec<_> = told.lines().filter(|line| line.starts_with("warning ")).collect();
+    assert_eq!(warnings.len(), 2, "{told}");
+    assert!(warnings[0].contains("place 1") && warnings[0].contains("-100 is a group"), "{told}");
+    assert!(warnings[1].contains("place 3") && warnings[1].contains("at place 2"), "{told}");
 }

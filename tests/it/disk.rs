@@ -1,5 +1,5 @@
-//! Disks that are full, and disks that fail to sync: nothing is acknowledged that is not there, and nothing
-//! that is there is lost (F14, F72).
+//! Disks that are full, disks that fail to sync, and files that somebody takes away: nothing is acknowledged
+//! that is not there, and nothing that is there is lost (F14, F72, F102).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -132,6 +132,34 @@ async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
     drop(disk);
 }
 
+/// The program on a disk where this call fails from the n-th on.
+fn failing(gateway: &Gateway, call: &str, from: usize) -> Command {
+    let inject = format!("inject={call}:error=EIO:when={from}+");
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    command.args(["-e", &format!("trace={call}"), "-e", &inject]).arg(PROGRAM);
+    command.arg("--config").arg(gateway.path("config.toml"));
+    command.arg("--state-dir").arg(gateway.state());
+    command
+}
+
+#[test]
+fn a_file_system_that_cannot_keep_anything_is_refused_before_anything_is_promised() {
+    if !has("strace") {
+        eprintln!("skipped: strace is not installed");
+        return;
+    }
+    let mut gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
+    let refused = failing(&gateway, "fdatasync", 1).arg("supervise").output().unwrap();
+    let log = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(74), "{log}");
+    assert!(log.contains("not fit") && log.contains("on a local disk"), "{log}");
+    assert!(!gateway.state().join("store.db").exists());
+    // Nothing is left in the way.
+    gateway.start();
+    gateway.wait("local", "ready", |i| i["phase"] == "ready");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_not_there() {
     if !has("strace") {
@@ -143,12 +171,7 @@ async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_
     let mut pushed: Vec<(String, EventHandle)> = Vec::new();
     for (round, call) in ["fdatasync", "pwrite64", "fdatasync"].into_iter().enumerate() {
         // From some call on, every one fails: a disk that has died does not come back.
-        let inject = format!("inject={call}:error=EIO:when={}+", 20 + 17 * round);
-        let mut command = Command::new("strace");
-        command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
-        command.args(["-e", &format!("trace={call}"), "-e", &inject]).arg(PROGRAM);
-        command.arg("--config").arg(gateway.path("config.toml"));
-        command.arg("--state-dir").arg(gateway.state());
+        let command = failing(&gateway, call, 20 + 17 * round);
         gateway.start_as(command);
         // One after the other, so that each needs a commit; the last one has none.
         let mut n = 0;
@@ -172,4 +195,86 @@ async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_
         event.acked().await;
     }
     gateway.wait("feishu", "nothing waits", |i: &Value| i["store"]["waiting"] == 0);
+}
+
+/// Messages, until the gateway has left.
+async fn load(feishu: &Feishu, gateway: &Gateway, round: &str) -> Vec<(String, EventHandle)> {
+    let mut pushed = Vec::new();
+    while is_alive(gateway.pid().into()) {
+        assert!(pushed.len() < 2000, "it goes on without its files: {}", gateway.log());
+        let name = format!("{round}-{}", pushed.len());
+        let chat = format!("oc_{}", pushed.len() % 6);
+        let event = feishu.push_text(APP, &chat, "ou_ann", &name);
+        let next = std::time::Duration::from_millis(20);
+        let _ = tokio::time::timeout(next, event.acked()).await;
+        pushed.push((name, event));
+    }
+    pushed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_taken_away_under_load_end_the_supervisor_and_nothing_is_lost() {
+    let feishu = platform().await;
+    let mut gateway = gateway(&feishu);
+    let mut pushed: Vec<(String, EventHandle)> = Vec::new();
+    for (round, says) in [("everything", "put back"), ("lock", "nothing is lost")] {
+        gateway.start();
+        feishu.wait_connected(APP, 1, PATIENCE).await;
+        gateway.wait_ready("feishu");
+        let state = gateway.state();
+        let remove = async {
+            // Some are accepted before, some are under way.
+            let first = feishu.push_text(APP, "oc_1", "ou_ann", &format!("{round}-first"));
+            first.acked().await;
+            let accepted = (format!("{round}-first"), first);
+            match round {
+                "everything" => std::fs::remove_dir_all(&state).unwrap(),
+                file => std::fs::remove_file(state.join(file)).unwrap(),
+            }
+            accepted
+        };
+        let (first, rest) = tokio::join!(remove, load(&feishu, &gateway, round));
+        pushed.push(first);
+        pushed.extend(rest);
+        assert_eq!(gateway.left(), Some(74), "{}", gateway.log());
+        let hint =
+            gateway.log().lines().rfind(|line| line.starts_with("hint: ")).map(str::to_owned);
+        assert!(hint.is_some_and(|hint| hint.contains(says)), "{round}: {}", gateway.log());
+        assert!(state.join("store.db").exists() && !state.join("store.suspect").exists());
+    }
+    gateway.start();
+    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
+    answer_all(&gateway, &all);
+    for (_, event) in pushed {
+        event.acked().await;
+    }
+    gateway.wait("feishu", "nothing waits", |i: &Value| i["store"]["waiting"] == 0);
+}
+
+/// As when a disk is unmounted, or its content replaced by a backup: what was accepted stays where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_state_in_its_place_is_left_alone_and_the_former_one_goes_on_when_it_is_back() {
+    let feishu = platform().await;
+    let mut gateway = gateway(&feishu);
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let before = feishu.push_text(APP, "oc_1", "ou_ann", "before");
+    before.acked().await;
+    let moved = gateway.path("moved");
+    std::fs::rename(gateway.state(), &moved).unwrap();
+    assert_eq!(gateway.left(), Some(74), "{}", gateway.log());
+    let log = gateway.log();
+    assert!(log.contains(moved.join("store.db").to_str().unwrap()), "{log}");
+    // The service manager starts it again: it serves, and knows nothing of what was before.
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let after = feishu.push_text(APP, "oc_1", "ou_ann", "after");
+    after.acked().await;
+    answer_all(&gateway, &BTreeSet::from(["after".to_owned()]));
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    std::fs::remove_dir_all(gateway.state()).unwrap();
+    std::fs::rename(moved, gateway.state()).unwrap();
+    gateway.start();
+    answer_all(&gateway, &BTreeSet::from(["before".to_owned()]));
 }

@@ -66,6 +66,32 @@ fn an_event_that_a_program_died_with_comes_again_and_says_so() {
     assert_eq!(terminal.shown(), "attempt 2");
 }
 
+/// F16, F22, F98.
+#[test]
+fn an_event_that_ends_the_program_each_time_is_set_aside_and_those_behind_it_arrive_in_order() {
+    let gateway = gateway(
+        "import agent\n\
+         def answer(event):\n\
+         \x20   open('seen', 'a').write(event['text'] + '\\n')\n\
+         \x20   if event['text'] == 'poison': os.abort()\n\
+         \x20   return 'got ' + event['text']\n\
+         agent.answer = answer\n\
+         agent.main()\n",
+    );
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("m0", "poison");
+    for n in 1..=7 {
+        terminal.typed(&format!("m{n}"), &n.to_string());
+    }
+    let shown: Vec<String> = (1..=7).map(|_| terminal.shown()).collect();
+    assert_eq!(shown, (1..=7).map(|n| format!("got {n}")).collect::<Vec<_>>());
+    gateway.wait("local", "set aside and nothing waits", |i| {
+        i["store"]["parked"] == 1 && i["store"]["waiting"] == 0
+    });
+    let seen = std::fs::read_to_string(gateway.path("seen")).unwrap();
+    assert_eq!(seen.lines().collect::<Vec<_>>()[..4], ["poison", "poison", "poison", "1"]);
+}
+
 #[test]
 fn a_program_that_says_that_a_person_must_act_is_not_started_again() {
     let told = gateway("sys.exit(78)\n");

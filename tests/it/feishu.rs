@@ -1,9 +1,16 @@
 //! Feishu as an operator sees it: what is refused, what that means, and that it passes.
 
-use serde_json::{Value, json};
-use tests::feishu::{Entry, Fault, Feishu, Message, Observation, Schedule, Times, Webhook};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::gateway::{Gateway, PATIENCE};
+use serde_json::{Value, json};
+use tests::feishu::{
+    Entry, Fault, Feishu, Message, Observation, Route, Schedule, SentMessage, Times, Trouble,
+    Webhook, menu,
+};
+
+use crate::gateway::{Gateway, PATIENCE, stdout};
+use crate::line::Agent;
 use crate::socket_agent::Lines;
 
 fn config(feishu: &Feishu, apps: &[&str]) -> String {
@@ -139,9 +146,8 @@ async fn replays_after_reconnects_reach_nobody() {
     assert_eq!(feishu.count(sent), MESSAGES + 1);
 }
 
-/// Files out and in, drafts and signs of work, through everything between an agent and the platform.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
+/// One app and an agent that is ready, and the directory by which they exchange files.
+async fn with_agent() -> (Feishu, Gateway, Lines, PathBuf) {
     let feishu = Feishu::start().await;
     feishu.add_app("cli_one", "secret", "ou_one");
     let config = config(&feishu, &["one"]);
@@ -150,11 +156,42 @@ async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
     std::fs::write(gateway.path("one.secret"), "secret").unwrap();
     gateway.start();
     gateway.wait_ready("one");
-    gateway.wait("mine", "listening", |i| i["phase"] == "ready");
-    let mut agent = Lines::dial(&gateway.state().join("agent-mine.sock"));
+    let mut agent = Lines::agent(&gateway);
     let told = agent.call("initialize", &json!({ "protocol": 1 }));
-    let exchange = std::path::PathBuf::from(told["exchange"].as_str().unwrap());
+    let exchange = PathBuf::from(told["exchange"].as_str().unwrap());
     agent.call("ready", &json!({ "lease_ms": 600_000 }));
+    (feishu, gateway, agent, exchange)
+}
+
+/// F39: the agent and a person are told which parts of a reply are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_of_a_reply_that_failed_half_way_is_told_to_everybody() {
+    let (feishu, gateway, mut agent, exchange) = with_agent().await;
+    let refused = Trouble::Code { status: 400, code: 234_006 };
+    let refused = Fault::Rest { route: Some(Route::File), trouble: refused };
+    feishu.fault("cli_one", refused, Times::Always);
+    std::fs::write(exchange.join("a.bin"), "1").unwrap();
+    let files = json!([{"kind": "file", "file": "a.bin"}]);
+    let reply =
+        json!({"key": "k", "instance": "one", "chat_id": "oc_1", "text": "see", "files": files});
+    agent.call("message.send", &reply);
+    let receipt = agent.until(|line| line["method"] == "message.receipt")["params"].clone();
+    let there = feishu.sent().remove(0).message_id;
+    assert_eq!(receipt["state"], "failed", "{receipt}");
+    assert_eq!(receipt["message_ids"], json!([there]), "{receipt}");
+    let known = agent.call("message.send", &reply);
+    assert_eq!(known["message_ids"], json!([there]), "whoever asks again is told the same");
+    gateway.wait("one", "a person is to look", |i| i["store"]["undelivered"] == 1);
+    let parked = stdout(&gateway.run(&["ctl", "parked", "list"]));
+    let told = format!("1 of 2 parts were sent ({there}); file a.bin: 234006");
+    assert!(parked.contains(&told), "{parked}");
+    assert!(gateway.log().contains(&told), "{}", gateway.log());
+}
+
+/// Files out and in, drafts and signs of work, through everything between an agent and the platform.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
+    let (feishu, gateway, mut agent, exchange) = with_agent().await;
     feishu.put_resource("file_1", "file", "text/plain", b"hello");
     let file = json!({"file_key": "file_1", "file_name": "a.txt"});
     feishu.push_message("cli_one", Message::direct("oc_1", "ou_ann").content("file", &file));
@@ -221,5 +258,67 @@ async fn what_is_posted_reaches_the_agent() {
     let forged = Webhook { encrypt_key: Some("another".to_owned()), ..hook };
     assert_eq!(forged.post(&forged.request(event)).await.unwrap().0, 400);
     assert_eq!(gateway.instance("one")["store"]["accepted"], 1);
-    assert!(feishu.connections("cli_one").is_empty(), "the long connection is closed");
+    feishu.wait_connections("cli_one", 0, PATIENCE).await;
+}
+
+/// A menu of the bot says with its `event_key` what `[commands]` may name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_menu_commands_the_gateway_by_its_event_key() {
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_menu", "secret", "ou_menu");
+    let commands = "[commands]\nstop = [\"/stop\", \"menu_stop\"]\n";
+    let mut gateway = Gateway::new(&(commands.to_owned() + &config(&feishu, &["menu"])));
+    std::fs::write(gateway.path("menu.secret"), "secret").unwrap();
+    gateway.start();
+    feishu.wait_connected("cli_menu", 1, PATIENCE).await;
+    // From it the gateway knows in which chat this person speaks with the bot.
+    answered(&feishu, "menu", "hello").await;
+    feishu.push_event("cli_menu", menu("ou_user", "menu_stop")).acked_within(PATIENCE).await;
+    let stopped = |it: &SentMessage| it.text().as_deref() == Some("Nothing to stop here.");
+    let sent = feishu.wait_sent(PATIENCE, stopped).await;
+    assert_eq!(sent.receive_id, "oc_menu", "in the chat in which the menu stands");
+}
+
+/// An hour of the platform's own schedule passes in two seconds here: what is said meanwhile is acknowledged
+/// at once, told again or not, and reaches the agent once, in order, when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_without_the_agent_is_no_trouble() {
+    const MESSAGES: usize = 200;
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_one", "secret", "ou_one");
+    feishu.configure(|settings| settings.schedule = Schedule::with_pauses_scaled(1.0 / 1800.0));
+    let agent = "[agent.hermes]\nkind = \"socket\"\n";
+    let config = config(&feishu, &["one"]).replace("[agent.echo]\n", agent);
+    let mut gateway = Gateway::new(&config);
+    std::fs::write(gateway.path("one.secret"), "secret").unwrap();
+    gateway.start();
+    gateway.wait_ready("one");
+    let mut pushed = Vec::new();
+    let mut pace = tokio::time::interval(Duration::from_secs(2) / u32::try_from(MESSAGES).unwrap());
+    for n in 0..MESSAGES {
+        pace.tick().await;
+        let chat = format!("oc_{}", n % 10);
+        pushed.push(feishu.push_text("cli_one", &chat, "ou_user", &format!("m{n}")));
+        if n % 20 == 19 {
+            // Under another id, as after a reconnect.
+            feishu.replay(&pushed[n / 2]).acked().await;
+        }
+    }
+    for event in &pushed {
+        assert_eq!(
+            event.acked_within(PATIENCE).await.attempt,
+            1,
+            "told once, and answered in time"
+        );
+    }
+    assert_eq!(gateway.instance("one")["store"]["waiting"], MESSAGES);
+    let agent = Agent::start(&gateway);
+    let sent = |entry: &Entry| matches!(entry.what, Observation::Sent(_));
+    feishu.wait_count("every answer", PATIENCE, MESSAGES, sent).await;
+    gateway.wait("one", "nothing waits", |it| it["store"]["waiting"] == 0);
+    let offered = agent.kill();
+    assert_eq!(offered.len(), MESSAGES);
+    assert!(offered.iter().all(|event| event["attempt"] == 1));
+    assert_eq!(feishu.count(sent), MESSAGES);
+    assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
 }

@@ -1,7 +1,7 @@
 //! One instance's trouble stays its own (F40, F50, F53, F57, F67, F84).
 
 use serde_json::Value;
-use tests::feishu::{Ending, Feishu, Message, Observation};
+use tests::feishu::{Ending, Fault, Feishu, Message, Observation, Times};
 
 use crate::gateway::{Gateway, PATIENCE, is_alive, signal};
 
@@ -33,6 +33,7 @@ fn pid(instance: &Value) -> u64 {
     instance["pid"].as_u64().unwrap()
 }
 
+/// F56
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_comes_back_and_its_siblings_notice_nothing() {
     let feishu = Feishu::start().await;
@@ -55,6 +56,25 @@ async fn a_killed_worker_comes_back_and_its_siblings_notice_nothing() {
         assert_eq!(pid(&gateway.instance(name)), before, "{name} keeps its process");
     }
     assert_eq!(feishu.connections("cli_two"), connection, "and its connection");
+}
+
+/// F54
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_hangs_at_the_start_delays_no_other() {
+    let feishu = Feishu::start().await;
+    let hangs = feishu.fault("cli_one", Fault::DiscoveryHang, Times::Always);
+    let gateway = two_apps(&feishu, "good");
+    for name in ["two", "local", "echo"] {
+        gateway.wait_ready(name);
+    }
+    let heard = feishu.push_text("cli_two", "oc_1", "ou_user", "hello");
+    heard.acked_within(PATIENCE).await;
+    let reply = feishu.wait_sent(PATIENCE, |_| true).await;
+    assert_eq!(reply.app, "cli_two");
+    let one = gateway.instance("one");
+    assert_eq!((&one["connected"], &one["restarts"]), (&false.into(), &0.into()), "{one}");
+    feishu.clear(hangs);
+    gateway.wait_ready("one");
 }
 
 #[tokio::test(flavor = "multi_thread")]

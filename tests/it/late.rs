@@ -86,8 +86,9 @@ async fn a_late_event_is_marked_or_kept_aside_as_its_chat_wants() {
     assert!(heard[1].1.unwrap() >= 7_200_000, "{heard:?}");
     assert_eq!(heard[2], ("young".into(), None));
 
-    let told = gateway.wait("feishu", "kept", |i| i["store"]["parked"] == 1);
-    assert_eq!(told["store"]["waiting"], 0);
+    gateway.wait("feishu", "kept, and nothing waits", |i| {
+        i["store"]["parked"] == 1 && i["store"]["waiting"] == 0
+    });
     let list = stdout(&gateway.run(&["ctl", "parked", "list"]));
     assert!(list.contains("oc_strict") && list.contains("too late: said 2 h ago"), "{list}");
     gateway.run(&["ctl", "parked", "replay", "--all"]);

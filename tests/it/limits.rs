@@ -94,6 +94,7 @@ fn nobody_of_the_same_user_can_read_a_process_that_knows_secrets() {
     gateway.left();
 }
 
+/// F68
 #[test]
 fn a_worker_that_grows_too_large_is_replaced_and_nothing_is_lost() {
     use std::io::Write;
@@ -141,22 +142,34 @@ fn clients_that_die_in_the_middle_cost_nothing() {
     let gateway = running(256, 256);
     let own: u64 = gateway.pid().into();
     pid(&gateway, "local");
-    let (before, memory) = (descriptors(own), memory(own));
     let requests: [&[u8]; 4] = [
         b"{\"id\":1,\"method\":\"sta",
         b"{\"id\":1,\"method\":\"status\"}\n",
         b"{\"id\":1,\"method\":\"events\"}\n",
         b"\x89HGW\x01\x01",
     ];
-    for n in 0..10_000 {
-        let mut stream = UnixStream::connect(gateway.socket()).unwrap();
-        let _ = stream.write_all(requests[n % requests.len()]);
+    let before = (descriptors(own), memory(own));
+    let mut after = Vec::new();
+    for _ in 0..2 {
+        for n in 0..10_000 {
+            let mut stream = UnixStream::connect(gateway.socket()).unwrap();
+            let _ = stream.write_all(requests[n % requests.len()]);
+        }
+        gateway.wait_ready("local");
+        gateway
+            .until("its descriptors are back", || (descriptors(own) <= before.0 + 3).then_some(()));
+        after.push((descriptors(own), memory(own)));
     }
-    gateway.wait_ready("local");
-    gateway.until("its descriptors are back", || (descriptors(own) <= before + 3).then_some(()));
-    let grown = self::memory(own).saturating_sub(memory);
-    eprintln!("descriptors {before} -> {}, memory grew by {} KiB", descriptors(own), grown / 1024);
-    assert!(grown < 8 << 20, "{grown}");
+    let told = |(descriptors, memory): (usize, u64)| (descriptors, memory / 1024);
+    eprintln!(
+        "descriptors, KiB: {:?} -> {:?} -> {:?}",
+        told(before),
+        told(after[0]),
+        told(after[1])
+    );
+    // What is freed is kept for the next ten thousand, and is enough for them.
+    assert!(after[0].1 < before.1 + (4 << 20), "{before:?} {after:?}");
+    assert!(after[1].1 < after[0].1 + (1 << 20), "{after:?}");
 }
 
 fn memory(pid: u64) -> u64 {

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use serde_json::Value;
 use tests::feishu::{EventHandle, Feishu, Observation, Schedule};
 
-use crate::gateway::{Gateway, PATIENCE, root, signal};
+use crate::gateway::{Gateway, PATIENCE, root, signal, stdout};
 
 const APP: &str = "cli_line";
 const CHATS: usize = 10;
@@ -168,6 +168,12 @@ async fn messages_wait_for_the_agent_and_every_one_is_answered_once() {
     }
     let waiting = gateway.instance("feishu");
     assert_eq!(waiting["store"]["waiting"], MESSAGES, "{waiting}");
+    // F15: how long something has been waiting is told.
+    let oldest = waiting["store"]["oldest_ms"].as_i64().unwrap();
+    assert!(oldest >= gateway.status().unwrap()["started_ms"].as_i64().unwrap());
+    assert!(oldest <= waiting["last_inbound_ms"].as_i64().unwrap());
+    let told = gateway.run(&["ctl", "status"]);
+    assert!(stdout(&told).contains("waiting 200 (for "), "{}", stdout(&told));
     assert_eq!(gateway.instance("hermes")["gate"]["open"], false);
     assert!(feishu.sent().is_empty(), "nobody was there to answer");
 
@@ -175,7 +181,8 @@ async fn messages_wait_for_the_agent_and_every_one_is_answered_once() {
     let replies = all_answered(&feishu).await;
     assert!(replies.values().all(|numbers| numbers.is_sorted()), "{replies:?}");
     gateway.wait("hermes", "all settled", |i| i["gate"]["acknowledged"] == MESSAGES);
-    gateway.wait("feishu", "nothing waits", |i| i["store"]["waiting"] == 0);
+    let rests = gateway.wait("feishu", "nothing waits", |i| i["store"]["waiting"] == 0);
+    assert!(rests["store"]["oldest_ms"].is_null());
     let offered = agent.kill();
     assert_eq!(offered.len(), MESSAGES, "each was offered once");
     assert!(offered.iter().all(|event| event["attempt"] == 1));
@@ -244,6 +251,7 @@ async fn the_agents_worker_is_killed_in_the_middle() {
     .await;
 }
 
+/// F64
 #[tokio::test(flavor = "multi_thread")]
 async fn the_supervisor_is_killed_in_the_middle() {
     killed_in_the_middle(async |gateway, _, _| {

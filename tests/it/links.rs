@@ -114,7 +114,7 @@ fn a_tool_that_hangs_up_cancels_nothing() {
     });
 }
 
-/// The directory keeps other users out already; this opens it, so that only the check of the peer is
+/// F83: the directory keeps other users out already; this opens it, so that only the check of the peer is
 /// left. Only root can be somebody else.
 #[test]
 fn another_user_is_turned_away() {

@@ -8,15 +8,18 @@
     reason = "all of this binary is tests"
 )]
 
+mod absence;
 mod access;
 mod accounts;
 mod acp_agent;
 mod backup;
 mod bad_input;
+mod bot;
 mod cli;
 mod disk;
 mod exec_agent;
 mod feishu;
+mod from_within;
 mod gateway;
 mod hooks;
 mod isolation;
@@ -32,13 +35,16 @@ mod parked;
 mod places;
 mod relay_agent;
 mod reload;
+mod removed;
 mod secrets;
 mod socket_agent;
 mod storm;
+mod streaming;
 mod talk;
 mod telegram;
 mod terminal;
 mod tidy;
+mod traced;
 mod trees;
 mod trying;
 mod upgrade;

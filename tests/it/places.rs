@@ -16,6 +16,7 @@ fn named(first: u64, name: &str) -> Vec<String> {
     text.lines().filter(|line| line.ends_with(name)).map(str::to_owned).collect()
 }
 
+/// F94
 #[test]
 fn as_process_1_it_serves_again_and_again_and_reaps_what_it_is_given() {
     let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -92,4 +93,28 @@ fn a_file_system_without_locks_is_refused_with_one_message() {
         assert!(told.contains("hint: name another directory with --state-dir"), "{told}");
         assert_eq!(told.lines().count(), 2, "{told}");
     }
+}
+
+/// What launchd is given, read as it is read there.
+#[test]
+fn the_property_list_says_what_it_should() {
+    let plist = crate::gateway::root().join("supervisor/assets/org.hermes-gw.plist");
+    let read =
+        "import json, plistlib, sys; print(json.dumps(plistlib.load(open(sys.argv[1], 'rb'))))";
+    let output = Command::new("python3").args(["-c", read]).arg(&plist).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = plist.file_stem().unwrap().to_str().unwrap();
+    assert_eq!(read["Label"], name, "launchctl finds it by this");
+    let words = ["/usr/local/bin/hermes-gw", "supervise", "--wait"];
+    assert_eq!(read["ProgramArguments"], serde_json::json!(words));
+    assert_eq!(read["KeepAlive"], serde_json::json!({ "SuccessfulExit": false }));
+    assert_eq!(read["RunAtLoad"], true);
+    // Eight seconds is what a stop takes at most.
+    assert!(read["ExitTimeOut"].as_u64() > Some(8 + 2), "{read}");
+    assert_eq!(read["Umask"], 0o77);
+    // The program takes the words that it is given.
+    let help =
+        Command::new(crate::gateway::PROGRAM).args(["supervise", "--help"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--wait"));
 }

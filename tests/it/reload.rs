@@ -36,6 +36,7 @@ fn chat(gateway: &Gateway, instance: &str, text: &str) -> String {
     stdout(&chat.wait_with_output().unwrap())
 }
 
+/// F87
 #[test]
 fn only_what_differs_is_started_anew() {
     let gateway = Gateway::running(CONFIG);

@@ -159,7 +159,6 @@ async fn no_secret_is_anywhere_whatever_goes_wrong() {
     let mut command = gateway.command();
     command.env("GW_TEST_KEY", VARIABLE).env("RUST_BACKTRACE", "1");
     gateway.start_as(command);
-    let mut events = gateway.events();
 
     feishu.wait_connected(APP, 1, PATIENCE).await;
     feishu.push_text(APP, "oc_1", "ou_ann", "to a model that repeats what it hears").acked().await;
@@ -201,6 +200,7 @@ async fn no_secret_is_anywhere_whatever_goes_wrong() {
     gateway.until("the program's words", || gateway.log().contains("my key is").then_some(()));
     gateway.until("the model's words", || gateway.log().contains("model").then_some(()));
     // A death under way.
+    let mut events = gateway.events();
     signal(gateway.instance("telegram")["pid"].as_u64().unwrap(), "ABRT");
     events.wait(|event| event["instance"] == "telegram" && event["now"] == "ready");
 

@@ -1,4 +1,4 @@
-//! The `socket` endpoint, spoken to by hand (F20, F21, F22, F63, F98).
+//! The `socket` endpoint, spoken to by hand (F20, F21, F22, F98).
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -192,8 +192,9 @@ fn a_pause_hands_back_and_a_refusal_counts_until_the_event_is_parked() {
     let next = agent.event();
     assert_eq!(next["params"]["message_id"], "next", "the conversation goes on");
     agent.acknowledge(&next);
-    let told = gateway.wait("local", "parked", |i| i["store"]["parked"] == 1);
-    assert_eq!(told["store"]["waiting"], 0);
+    gateway.wait("local", "parked, and nothing waits", |i| {
+        i["store"]["parked"] == 1 && i["store"]["waiting"] == 0
+    });
 }
 
 #[test]
@@ -242,49 +243,35 @@ fn an_oversized_line_ends_only_that_agents_connection() {
     assert_eq!(gateway.instance("mine")["pid"], before);
 }
 
-/// F63: an agent that restarts the gateway it runs under, from its own turn.
+/// F29. More than any queue between the agent and the store holds.
 #[test]
-fn a_command_from_within_waits_for_the_end_of_the_turn_and_a_second_one_is_refused() {
-    let gateway = Gateway::running(CONFIG);
-    // A process of the agent worker's family, as far as anybody can tell.
-    let worker = gateway.instance("mine");
-    let environment = std::fs::read(format!("/proc/{}/environ", worker["pid"])).unwrap_or_default();
-    let environment = String::from_utf8_lossy(&environment).into_owned();
-    let mark = environment.split('\0').find_map(|v| v.strip_prefix("HERMES_GW_WORKER="));
-    let Some(mark) = mark else {
-        eprintln!("skipped: only root can see the mark of a worker");
-        return;
-    };
+fn replies_that_are_handed_in_all_at_once_keep_their_order() {
+    const MANY: usize = 3000;
+    let gateway = Gateway::running("[platform.local]\n[agent.mine]\nkind = \"socket\"\n");
     let mut agent = Lines::ready(&gateway);
-    let mut terminal = gateway.command();
-    terminal.args(["chat", "--timeout", "1s"]).stdin(std::process::Stdio::piped());
-    let terminal = terminal.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut terminal = terminal.spawn().unwrap();
-    terminal.stdin.as_mut().unwrap().write_all(b"restart yourself\n").unwrap();
-    let event = agent.until(|line| line["method"] == "event.deliver");
-
-    let within = |args: &[&str]| {
-        gateway.command().args(args).env("HERMES_GW_WORKER", mark).output().unwrap()
-    };
-    let told = within(&["ctl", "restart", "mine"]);
-    assert!(told.status.success(), "{}", crate::gateway::stderr(&told));
-    assert_eq!(crate::gateway::stdout(&told), "mine: when this turn is over\n");
-    for args in [&["ctl", "restart"][..], &["ctl", "kill"]] {
-        let told = within(args);
-        assert_eq!(told.status.code(), Some(75));
-        let told = crate::gateway::stderr(&told);
-        assert!(told.contains("from within: there was such a command"), "{told}");
+    let mut writer = agent.reader.get_ref().try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        let call = |n: usize| {
+            let params =
+                json!({ "key": n.to_string(), "instance": "local", "chat_id": "c", "text": "x" });
+            json!({ "jsonrpc": "2.0", "id": n, "method": "message.send", "params": params })
+                .to_string()
+        };
+        let lines = (0..MANY).map(call).collect::<Vec<_>>().join("\n") + "\n";
+        std::io::Write::write_all(&mut writer, lines.as_bytes()).unwrap();
+    });
+    // Our own names for them are given in the order in which they are stored.
+    let mut names: Vec<(u64, u64)> = Vec::new();
+    while names.len() < MANY {
+        let line = agent.hear();
+        if line["method"].is_null() {
+            assert!(line["error"].is_null(), "{line}");
+            let name = line["result"]["id"].as_str().unwrap();
+            let name = name.trim_start_matches(|it: char| !it.is_ascii_digit());
+            names.push((line["id"].as_u64().unwrap(), name.parse().unwrap()));
+        }
     }
-    assert!(within(&["ctl", "status"]).status.success(), "who only looks is answered");
-    assert_eq!(gateway.instance("mine")["pid"], worker["pid"], "nothing has happened yet");
-
-    let mut events = gateway.events();
-    agent.say(&json!({ "jsonrpc": "2.0", "id": event["id"], "result": {} }));
-    events.wait(|event| event["instance"] == "mine" && event["now"] == "stopping");
-    let after =
-        gateway.wait("mine", "is another", |i| i["phase"] == "ready" && i["pid"] != worker["pid"]);
-    assert_eq!(after["generation"], 2);
-    gateway.wait("local", "the event is settled", |i| i["store"]["waiting"] == 0);
-    let _ = terminal.kill();
-    let _ = terminal.wait();
+    writing.join().unwrap();
+    names.sort_unstable();
+    assert!(names.is_sorted_by_key(|(_, name)| *name), "a reply overtook another: {names:?}");
 }

@@ -1,6 +1,7 @@
-//! Many hands at once, and processes that do their worst (F01, F02, F05, F08, F47, F55).
+//! Many hands at once, and processes that do their worst (F01, F02, F04, F05, F08, F47, F55).
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use tests::feishu::{Feishu, Observation};
 
 use crate::gateway::{Gateway, PATIENCE, is_alive, signal, stderr};
+use crate::traced::Trace;
 
 const CONFIG: &str = "[platform.local]\n[platform.other]\nkind = \"local\"\n[agent.echo]\n";
 
@@ -40,14 +42,20 @@ fn after_each_of_a_hundred_kills_the_next_start_serves_without_help() {
     for round in 0..100 {
         let mut load = chat(&gateway, "load");
         let mut input = load.stdin.take().unwrap();
-        let _ = writeln!(input, "round {round}");
-        pause(Duration::from_millis(random.u64(0..30)));
+        // As fast as they are accepted, until the kill.
+        let talk = std::thread::spawn(move || {
+            let mut said = 0;
+            while writeln!(input, "round {round} line {said}").is_ok() {
+                said += 1;
+            }
+        });
+        pause(Duration::from_millis(random.u64(0..60)));
         gateway.kill_supervisor();
         let since = now();
         gateway.start();
         longest = longest.max(since.elapsed());
-        drop(input);
         let _ = load.kill();
+        let _ = talk.join();
         let _ = load.wait();
     }
     gateway.wait_ready("local");
@@ -64,7 +72,8 @@ async fn fifty_commands_at_once_leave_one_supervisor_and_one_worker_each() {
         feishu.base_url()
     ));
     std::fs::write(gateway.path("secret"), "secret").unwrap();
-    gateway.start();
+    let Some(trace) = Trace::new(&gateway) else { return };
+    trace.start(&mut gateway);
     gateway.wait_ready("feishu");
     let commands: [&[&str]; 5] = [
         &["supervise", "-q"],
@@ -75,7 +84,9 @@ async fn fifty_commands_at_once_leave_one_supervisor_and_one_worker_each() {
     ];
     let spawn = |args: &[&str]| {
         let mut command = gateway.command();
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(args);
+        let mut command = trace.of(&command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
     };
     let mut storm: Vec<Child> = (0..50).map(|n| spawn(commands[n % commands.len()])).collect();
@@ -98,17 +109,45 @@ async fn fifty_commands_at_once_leave_one_supervisor_and_one_worker_each() {
     }
     let workers = supervisor::identity::children(u32::try_from(supervisor).unwrap());
     assert_eq!(workers.len(), 4, "{workers:?}");
-    assert_eq!(feishu.connections("cli_storm").len(), 1);
+    feishu.wait_connections("cli_storm", 1, PATIENCE).await;
     if let Some(mut successor) = storm.pop() {
         signal(supervisor, "TERM");
         assert_eq!(successor.wait().unwrap().code(), Some(0));
         assert_eq!(gateway.left(), Some(0), "replaced politely");
     }
+    // None of the commands was forced against a supervisor: only workers of theirs were signalled.
+    let (sent, made) = (trace.sent(), trace.made());
+    let strange: Vec<_> = sent.iter().filter(|sent| !made.contains(&sent.to)).collect();
+    assert!(strange.is_empty() && !sent.is_empty(), "{strange:?}");
 }
 
 #[test]
 fn decoys_are_never_signalled() {
-    let mut gateway = Gateway::running(CONFIG);
+    // One that sits on our port.
+    let sits = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); \
+                print(s.getsockname()[1], flush=True); time.sleep(600)";
+    let mut sitter = Command::new("python3");
+    let mut sitter = sitter.args(["-c", sits]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(sitter.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let mut gateway = Gateway::new(&format!(
+        "[platform.local]\nagent = \"echo\"\n[platform.other]\nkind = \"local\"\nagent = \"echo\"\n\
+         [agent.echo]\n[agent.hermes]\nkind = \"relay\"\nlisten = \"127.0.0.1:{}\"\n\
+         id = \"hermes\"\nsecret_file = \"secret\"\n",
+        port.trim()
+    ));
+    std::fs::write(gateway.path("secret"), "0123456789abcdef0123456789abcdef").unwrap();
+    let Some(trace) = Trace::new(&gateway) else {
+        sitter.kill().unwrap();
+        sitter.wait().unwrap();
+        return;
+    };
+    trace.start(&mut gateway);
+    let mut supervisors = BTreeSet::from([gateway.pid()]);
+    gateway.wait_ready("local");
+    let on_port = gateway.wait("hermes", "has no port", |i| i["exits"][0].is_object());
+    let cause = on_port["exits"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("Address already in use"), "{cause}");
     // Processes that look exactly like ours, one of them named by a left-over file.
     let decoy = |words: &str| {
         let script = format!("exec -a \"$0\" sleep 600 # {words}");
@@ -119,38 +158,70 @@ fn decoys_are_never_signalled() {
         );
         Command::new("bash").args(["-c", &script, &name]).spawn().unwrap()
     };
-    let mut decoys = [decoy("supervise"), decoy("worker local"), decoy("worker echo")];
+    let mut decoys = vec![decoy("supervise"), decoy("worker local"), decoy("worker echo"), sitter];
     let named = supervisor::identity::of(decoys[0].id()).unwrap();
     let stale = serde_json::json!({
         "pid": named.pid, "start": named.start, "boot": named.boot, "version": "0.1.0",
         "started_ms": 0, "manager": "none", "socket": gateway.socket(),
     });
-    for args in [&["ctl", "restart"][..], &["ctl", "restart", "--force"], &["ctl", "kill", "local"]]
-    {
-        assert!(gateway.run(args).status.success());
+    let names = ["local", "other", "echo"];
+    for args in [
+        &["ctl", "restart", "local", "other", "echo"][..],
+        &["ctl", "restart", "local", "other", "echo", "--force"],
+        &["ctl", "kill", "local"],
+    ] {
+        let output = trace.run(&gateway, args);
+        assert!(output.status.success(), "{}", stderr(&output));
     }
     gateway.kill_supervisor();
     std::fs::write(gateway.state().join("lock"), stale.to_string()).unwrap();
-    let output = gateway.run(&["ctl", "kill", "--force"]);
+    let output = trace.run(&gateway, &["ctl", "kill", "--force"]);
     assert!(output.status.success(), "nobody is there: {}", stderr(&output));
     std::fs::write(gateway.state().join("lock"), stale.to_string()).unwrap();
-    gateway.start();
-    assert!(gateway.run(&["ctl", "kill", "--force"]).status.success());
+    trace.start(&mut gateway);
+    supervisors.insert(gateway.pid());
+    for name in names {
+        gateway.wait_ready(name);
+    }
+    assert!(trace.run(&gateway, &["ctl", "kill", "--force"]).status.success());
     gateway.left();
 
     // The kernel says that somebody holds the lock, and the file names another: nobody is signalled.
     let lock = std::fs::File::open(gateway.state().join("lock")).unwrap();
     lock.lock().unwrap();
     std::fs::write(gateway.state().join("lock"), stale.to_string()).unwrap();
-    let output = gateway.run(&["ctl", "kill", "--force", "--timeout", "1s"]);
+    let output = trace.run(&gateway, &["ctl", "kill", "--force", "--timeout", "1s"]);
     assert_eq!(output.status.code(), Some(71));
     assert!(stderr(&output).contains("nothing was signalled"), "{}", stderr(&output));
-    assert_eq!(gateway.run(&["supervise"]).status.code(), Some(75));
+    assert_eq!(trace.run(&gateway, &["supervise"]).status.code(), Some(75));
     for decoy in &mut decoys {
         assert!(decoy.try_wait().unwrap().is_none(), "a stranger was signalled");
         decoy.kill().unwrap();
         decoy.wait().unwrap();
     }
+    // Whoever was signalled was a child of ours, or the proven holder of the lock.
+    let (sent, ours) = (trace.sent(), &trace.made() | &supervisors);
+    let strange: Vec<_> = sent.iter().filter(|sent| !ours.contains(&sent.to)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    assert!(sent.iter().any(|sent| supervisors.contains(&sent.to)), "the last one was killed");
+    assert!(sent.len() > 10, "{sent:?}");
+}
+
+/// F04: two managers that start with default options, again and again: one serves, nobody is signalled.
+#[test]
+fn two_managers_exchange_no_signal() {
+    let mut gateway = Gateway::new(CONFIG);
+    let Some(trace) = Trace::new(&gateway) else { return };
+    trace.start(&mut gateway);
+    let workers = ["local", "other", "echo"].map(|name| pid(&gateway, name));
+    for _ in 0..20 {
+        let second = trace.run(&gateway, &["supervise"]);
+        assert_eq!(second.status.code(), Some(75));
+        let told = stderr(&second);
+        assert!(told.contains(&format!("pid {}", gateway.pid())), "{told}");
+    }
+    assert_eq!(["local", "other", "echo"].map(|name| pid(&gateway, name)), workers);
+    assert_eq!(trace.sent(), []);
 }
 
 /// F55: what happens to one worker is nobody else's business.

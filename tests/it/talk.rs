@@ -179,7 +179,7 @@ fn what_comes_while_the_agent_works_goes_into_the_work_and_is_not_lost_with_it()
 /// F99: what is said in one go is one turn, and a crash within the pause loses nothing of it.
 #[test]
 fn what_is_said_in_one_go_is_one_turn() {
-    let burst = "[platform.local.burst]\nquiet_ms = 1500\nmost_ms = 60000\n{agent}";
+    let burst = "[platform.local.burst]\nquiet_ms = 2500\nmost_ms = 60000\n{agent}";
     let mut gateway = gateway("", burst);
     let mut terminal = Terminal::join(&gateway);
     for (id, text) in [("1", "one"), ("2", "two"), ("3", "three")] {
@@ -198,6 +198,39 @@ fn what_is_said_in_one_go_is_one_turn() {
     gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
     assert_eq!(texts(&gateway).last().unwrap(), "four\nfive");
     assert_eq!(heard(&gateway).last().unwrap()["before_restart"], true);
+}
+
+/// F99: to the person who gives it, a command comes after what was said, held or not.
+#[test]
+fn a_command_finds_what_is_held_as_said() {
+    let burst = "[platform.local.burst]\nquiet_ms = 60000\nmost_ms = 60000\n{agent}";
+    let gateway = gateway("interrupt", burst);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "one");
+    terminal.typed("2", "two");
+    terminal.typed("3", "/new");
+    // It does not wait for the end of the pause, and belongs to the conversation that begins.
+    assert_eq!(both(&mut terminal), ["A new conversation.", "said: one\ntwo"]);
+    acknowledged(&gateway, 1);
+    terminal.typed("4", "delete everything");
+    terminal.typed("5", "at once");
+    terminal.typed("6", "/stop");
+    assert_eq!(terminal.shown(), "Stopped. What you just said is not begun.");
+    gateway.wait("local", "set aside, and nothing waits", |i| {
+        i["store"]["parked"] == 2 && i["store"]["waiting"] == 0
+    });
+    // The agent's own command is a turn of its own, at once, and so is what was said before it.
+    terminal.typed("7", "three");
+    terminal.typed("8", "/model x");
+    for expected in ["said: three", "said: /model x"] {
+        assert_eq!(terminal.shown(), expected);
+    }
+    acknowledged(&gateway, 3);
+    assert_eq!(texts(&gateway), ["one\ntwo", "three", "/model x"]);
+    let shown = crate::gateway::stdout(&gateway.run(&["ctl", "parked", "list"]));
+    assert!(shown.contains("stopped in the chat before the agent began"), "{shown}");
+    gateway.run(&["ctl", "parked", "replay", "--all"]);
+    assert_eq!(terminal.shown(), "said: delete everything\nat once", "nothing of it is lost");
 }
 
 /// F95

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use tests::telegram::{Observation, Telegram};
+use tests::telegram::{Fault, Observation, Telegram};
 
 use crate::gateway::{Gateway, PATIENCE, signal, stderr, stdout};
 use crate::line::Agent;
@@ -286,6 +286,45 @@ async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
     agent.acknowledge(&delivery);
     gateway.wait("telegram", "all is told", |i| i["store"]["sent"] == 1);
     assert!(telegram.violations().is_empty(), "{:?}", telegram.violations());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_menu_of_commands_is_set_where_it_is_configured_and_left_alone_elsewhere() {
+    let telegram = platform().await;
+    let menus = || {
+        let journal = telegram.journal().into_iter();
+        let menus = journal.filter_map(|entry| match entry.what {
+            Observation::Menu { commands } => Some(commands),
+            _ => None,
+        });
+        menus.collect::<Vec<_>>()
+    };
+    let mut gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    telegram.push_text(TOKEN, 9, "hello");
+    telegram.wait_sent(PATIENCE, 1).await;
+    assert!(menus().is_empty());
+    let config = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
+    let menu = "[platform.telegram.menu]\nstop = \"Stop it\"\nmodel = \"Choose a model\"\n[platform.local]";
+    std::fs::write(gateway.path("config.toml"), config.replace("[platform.local]", menu)).unwrap();
+    telegram.fault(Some("setMyCommands"), Fault::Html { status: 502 }, Some(1));
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    gateway.until("the menu is set", || (!menus().is_empty()).then_some(()));
+    let expected = json!([
+        {"command": "model", "description": "Choose a model"},
+        {"command": "stop", "description": "Stop it"},
+    ]);
+    assert_eq!(menus(), std::slice::from_ref(&expected));
+    // What somebody chooses there is what he would have written.
+    telegram.push_text(TOKEN, 9, "/stop");
+    let sent = telegram.wait_sent(PATIENCE, 2).await;
+    assert_eq!(sent[1].text, "Nothing to stop here.");
+    gateway.kill_supervisor();
+    gateway.start();
+    gateway.wait_ready("telegram");
+    gateway.until("and once in each life", || {
+        (menus() == [expected.clone(), expected.clone()]).then_some(())
+    });
 }
 
 /// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.

@@ -1,5 +1,6 @@
 //! A terminal at platform `local`, spoken for by a test.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 
@@ -8,7 +9,12 @@ use serde_json::{Value, json};
 use crate::gateway::{Gateway, PATIENCE};
 
 /// A terminal in one conversation.
-pub(crate) struct Terminal(BufReader<UnixStream>);
+pub(crate) struct Terminal {
+    stream: BufReader<UnixStream>,
+    /// What came while something else was waited for: an answer may overtake the word that what it
+    /// answers is accepted.
+    early: VecDeque<Value>,
+}
 
 impl Terminal {
     pub(crate) fn join(gateway: &Gateway) -> Self {
@@ -19,24 +25,28 @@ impl Terminal {
         gateway.wait_ready("local");
         let stream = UnixStream::connect(gateway.state().join("chat-local.sock")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut terminal = Self(BufReader::new(stream));
+        let mut terminal = Self { stream: BufReader::new(stream), early: VecDeque::new() };
         terminal.say(&json!({ "type": "join", "chat": chat, "user": user }));
         terminal.until("joined");
         terminal
     }
 
     fn say(&mut self, line: &Value) {
-        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     fn until(&mut self, kind: &str) -> Value {
+        if let Some(at) = self.early.iter().position(|line| line["type"] == kind) {
+            return self.early.remove(at).unwrap();
+        }
         loop {
             let mut line = String::new();
-            assert!(self.0.read_line(&mut line).unwrap() > 0, "the terminal is closed");
+            assert!(self.stream.read_line(&mut line).unwrap() > 0, "the terminal is closed");
             let line: Value = serde_json::from_str(&line).unwrap();
             if line["type"] == kind {
                 return line;
             }
+            self.early.push_back(line);
         }
     }
 

@@ -153,7 +153,12 @@ fn every_library_has_its_place() {
         }),
         ("tungstenite", |path| path.starts_with("worker/")),
         ("unsafe {", |path| {
-            ["supervisor/src/process/spawn.rs", "supervisor/src/upgrade.rs"].contains(&path)
+            [
+                "supervisor/src/process/memory.rs",
+                "supervisor/src/process/spawn.rs",
+                "supervisor/src/upgrade.rs",
+            ]
+            .contains(&path)
         }),
         ("supervisor::", |path| path.starts_with("supervisor/")),
     ];

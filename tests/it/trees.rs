@@ -3,7 +3,9 @@
 //!
 //! The workers here are the real ones; a preloaded library gives those of platform `local` a family: a
 //! child that ignores TERM, a grandchild in a session of its own, and one that has also left its
-//! parents. Those of platform `other` hang, their event loop with them, once they get SIGUSR1. Only root can preload it, in a mount namespace of the test's own.
+//! parents. Those of platform `other` hear no TERM any more, or nothing of what the supervisor says, or
+//! hang, their event loop with them, once a signal says so. Only root can preload it, in a mount
+//! namespace of the test's own.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,11 +16,14 @@ use crate::gateway::{Gateway, is_alive, signal, stderr};
 const CONFIG: &str = "[platform.local]\n[platform.other]\nkind = \"local\"\n[agent.echo]\n";
 
 const FAMILY: &str = r#"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 static void live(int worker, const char *what) {
     char path[512];
@@ -30,13 +35,38 @@ static void hang(int number) {
     (void)number;
     for (;;) pause();
 }
+static void ignore_term(int number) {
+    (void)number;
+    signal(SIGTERM, SIG_IGN);
+}
+static volatile sig_atomic_t deaf;
+static void ignore_words(int number) {
+    (void)number;
+    deaf = 1;
+}
+/* The supervisor speaks over the one connection whose other end has a name. */
+ssize_t recv(int fd, void *to, size_t size, int flags) {
+    struct sockaddr_un peer;
+    socklen_t length = sizeof peer;
+    if (deaf && !getpeername(fd, (struct sockaddr *)&peer, &length)
+        && length > sizeof peer.sun_family) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return recvfrom(fd, to, size, flags, NULL, NULL);
+}
 static void obey(int number) {
     (void)number;
     if (system("sh \"$HOME/command\"")) return;
 }
 __attribute__((constructor)) static void begin(int argc, char **argv) {
-    if (argc > 2 && !strcmp(argv[1], "worker") && !strcmp(argv[2], "other")) signal(SIGUSR1, hang);
-    if (argc < 3 || strcmp(argv[1], "worker") || strcmp(argv[2], "local")) return;
+    if (argc < 3 || strcmp(argv[1], "worker")) return;
+    if (!strcmp(argv[2], "other")) {
+        signal(SIGHUP, ignore_words);
+        signal(SIGUSR2, ignore_term);
+        signal(SIGUSR1, hang);
+    }
+    if (strcmp(argv[2], "local")) return;
     int worker = getpid();
     if (fork()) return;
     signal(SIGTERM, SIG_IGN);
@@ -187,22 +217,33 @@ fn a_child_that_is_not_ours_is_left_alone() {
     signal(stranger, "KILL");
 }
 
-/// Neither the word over the link nor TERM reaches an event loop that hangs.
+/// Told to end by a word over the link and by TERM, a worker may hear one, both late, or neither.
 #[test]
-fn a_worker_that_hangs_is_replaced_in_time() {
+fn a_worker_that_does_not_hear_is_replaced_in_time() {
     let Some(gateway) = running(":") else { return };
-    for force in [false, true] {
-        let before = gateway.wait_ready("other");
-        signal(before["pid"].as_u64().unwrap(), "USR1");
-        let mut args = vec!["ctl", "restart", "other", "--json"];
-        args.extend(force.then_some("--force"));
-        let output = gateway.run(&args);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        eprintln!("force {force}: ready after {} ms", told["results"][0]["took_ms"]);
-        let after = gateway.wait_ready("other");
-        assert_eq!(after["exits"][0]["cause"], "signal 9 (KILL)");
-        assert_eq!(after["generation"], before["generation"].as_u64().unwrap() + 1);
+    let (obeyed, killed) = ("exit 0 (ok): told to end", "signal 9 (KILL)");
+    let kinds = [
+        ("ignores the word", "HUP", obeyed, obeyed),
+        ("ignores TERM", "USR2", obeyed, obeyed),
+        ("hangs and ignores both", "USR1", killed, killed),
+        ("is stopped", "STOP", obeyed, killed),
+    ];
+    for (kind, by, politely, by_force) in kinds {
+        // By force, one that still hears something may have left before it is killed.
+        for (force, causes) in [(false, [politely; 2]), (true, [killed, by_force])] {
+            let before = gateway.wait_ready("other");
+            signal(before["pid"].as_u64().unwrap(), by);
+            let mut args = vec!["ctl", "restart", "other", "--json"];
+            args.extend(force.then_some("--force"));
+            let output = gateway.run(&args);
+            assert_eq!(output.status.code(), Some(0), "{kind}: {}", stderr(&output));
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            eprintln!("{kind}, force {force}: ready after {} ms", told["results"][0]["took_ms"]);
+            let after = gateway.wait_ready("other");
+            let cause = after["exits"][0]["cause"].as_str().unwrap();
+            assert!(causes.contains(&cause), "{kind}, force {force}: {cause}");
+            assert_eq!(after["generation"], before["generation"].as_u64().unwrap() + 1);
+        }
     }
 }
 

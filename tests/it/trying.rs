@@ -37,7 +37,7 @@ fn chat_goes_through_the_running_gateway_and_outlives_its_worker() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(stdout(&output), "over the whole line\n");
     assert_eq!(gateway.instance("local")["store"]["accepted"], 1);
-    assert_eq!(gateway.instance("echo")["gate"]["acknowledged"], 1);
+    gateway.wait("echo", "it is settled", |i| i["gate"]["acknowledged"] == 1);
 
     let mut command = gateway.command();
     let mut child = command

@@ -156,6 +156,7 @@ async fn a_turn_goes_on_and_workers_are_still_ours() {
     assert!(workers.into_iter().all(|pid| !crate::gateway::is_alive(pid)));
 }
 
+/// F88
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_cannot_take_over_is_not_used() {
     let (feishu, gateway) = gateway().await;
@@ -268,8 +269,8 @@ async fn one_that_is_called_off_half_way_loses_nothing() {
         feishu.base_url()
     ));
     std::fs::write(gateway.path("secret"), "secret\n").unwrap();
-    // Two syncs of the store take longer than an upgrade waits for answers.
-    let slow = "inject=fdatasync:delay_enter=7000000:when=30..31";
+    // One sync of the store takes longer than an upgrade waits for answers, on a slow machine too.
+    let slow = "inject=fdatasync:delay_enter=20000000:when=30";
     let mut command = std::process::Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", slow]);
     command.arg(PROGRAM).arg("--config").arg(gateway.path("config.toml"));
@@ -310,4 +311,21 @@ async fn one_that_is_called_off_half_way_loses_nothing() {
     assert_eq!(feishu["generation"], 2, "{feishu}");
     let cause = feishu["exits"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("an upgrade was called off"), "{cause}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_files_it_does_not_become_another_program_with_nothing() {
+    let (feishu, mut gateway) = gateway().await;
+    feishu.push_text(APP, "oc_1", "ou_ann", "accepted").acked().await;
+    let params = json!({ "program": copy(&gateway, "next"), "wait_ms": 1000 });
+    let line = json!({ "id": 1, "method": "upgrade", "params": params });
+    let mut tool = std::os::unix::net::UnixStream::connect(gateway.socket()).unwrap();
+    // Most likely it would become the other program before it looks by itself.
+    std::fs::remove_dir_all(gateway.state()).unwrap();
+    std::io::Write::write_all(&mut tool, format!("{line}\n").as_bytes()).unwrap();
+    assert_eq!(gateway.left(), Some(74), "{}", gateway.log());
+    assert!(gateway.log().contains("put back"), "{}", gateway.log());
+    gateway.start();
+    gateway.wait_ready("feishu");
+    assert_eq!(Lines::ready(&gateway).event()["params"]["text"], "accepted");
 }

@@ -5,8 +5,10 @@
 //! measurement starts supervisors of its own on a scratch directory; they hold a leash of this process
 //! and end with it, however it goes.
 
+mod agent;
 mod agents;
 pub mod clock;
+mod delivery;
 mod facts;
 mod feishu;
 pub(crate) mod gateway;
@@ -17,13 +19,14 @@ mod machine;
 mod memory;
 mod million;
 mod raw;
-mod stats;
+pub(crate) mod stats;
 mod syncs;
 mod table;
 mod terminal;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use machine::{file_system, line as machine_line};
@@ -56,7 +59,11 @@ pub struct Ground {
     pub disk: Scratch,
     /// Where sockets lie: a short path.
     pub sockets: Scratch,
+    last_words: LastWords,
 }
+
+/// The end of the log of the gateway that ended last.
+type LastWords = Arc<Mutex<String>>;
 
 impl Ground {
     /// The program beside `own`, and scratch directories; states below `dir` or beside the program.
@@ -67,8 +74,22 @@ impl Ground {
             let why = format!("{} is not there; build the workspace first", program.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         }
-        let disk = Scratch::below(dir.or(beside.parent()).unwrap_or(Path::new(".")))?;
-        Ok(Self { program, disk, sockets: Scratch::below(&std::env::temp_dir())? })
+        let disk = Scratch::below(dir.or(beside.parent()).unwrap_or(Path::new(".")), "state")?;
+        let sockets = Scratch::below(&std::env::temp_dir(), "sockets")?;
+        Ok(Self { program, disk, sockets, last_words: LastWords::default() })
+    }
+
+    /// What went wrong, with the end of the log of the gateway with which it did.
+    pub fn explain(&self, e: io::Error) -> io::Error {
+        let last_words = self.last_words();
+        if last_words.is_empty() {
+            return e;
+        }
+        fault(format!("{e}\n--- the end of the gateway's log\n{last_words}"))
+    }
+
+    fn last_words(&self) -> String {
+        std::mem::take(&mut *self.last_words.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -76,8 +97,9 @@ impl Ground {
 pub type Measure = fn(&Bench, &mut Table) -> io::Result<()>;
 
 /// What can be measured by name, in the order in which it is.
-pub const MEASURES: [(&str, Measure); 7] = [
+pub const MEASURES: [(&str, Measure); 8] = [
     ("ingest", ingest::measure),
+    ("delivery", delivery::measure),
     ("link", link::measure),
     ("memory", memory::measure),
     ("facts", facts::measure),
@@ -94,9 +116,9 @@ pub const MILLION: (&str, Measure) = ("million", million::measure);
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes a directory of this process below `parent`.
-    pub fn below(parent: &Path) -> io::Result<Self> {
-        let path = parent.join(format!("gw-bench-{}", std::process::id()));
+    /// Makes a directory of this process below `parent`, for `what`.
+    pub fn below(parent: &Path, what: &str) -> io::Result<Self> {
+        let path = parent.join(format!("gw-{what}-{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path.canonicalize()?))
     }
@@ -121,6 +143,6 @@ impl Drop for Scratch {
 }
 
 /// Something is not as it must be to be measured.
-fn fault(what: impl Into<String>) -> io::Error {
+pub(crate) fn fault(what: impl Into<String>) -> io::Error {
     io::Error::other(what.into())
 }

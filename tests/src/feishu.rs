@@ -339,6 +339,13 @@ impl Feishu {
         let look = |_: &[Entry]| (self.connections(app_id).len() >= count).then_some(());
         self.wait_for("a connection", limit, look).await;
     }
+
+    /// Waits until the app has `count` open connections and no more: the platform notices the end of one after
+    /// whoever ended it.
+    pub async fn wait_connections(&self, app_id: &str, count: usize, limit: Duration) {
+        let look = |_: &[Entry]| (self.connections(app_id).len() == count).then_some(());
+        self.wait_for("the end of other connections", limit, look).await;
+    }
 }
 
 fn sent(entry: &Entry) -> Option<&SentMessage> {
@@ -368,6 +375,7 @@ impl Feishu {
     /// Takes a fault back.
     pub fn clear(&self, fault: FaultId) {
         self.shared.state().faults.clear(fault);
+        self.shared.released.notify_waiters();
         self.resume();
     }
 
@@ -377,6 +385,7 @@ impl Feishu {
         state.faults.clear_all();
         state.windows.clear();
         drop(state);
+        self.shared.released.notify_waiters();
         self.resume();
     }
 

@@ -2,6 +2,8 @@
 
 pub mod bench;
 mod clock;
+pub mod console;
+pub mod endurance;
 pub mod feishu;
 pub mod hermes;
 mod journal;

@@ -276,6 +276,7 @@ impl Telegram {
     /// Takes all faults back.
     pub fn clear_faults(&self) {
         self.shared.state().faults.clear();
+        self.shared.released.notify_waiters();
     }
 
     /// From now on nothing comes through: neither over the connections there are, nor over new ones.

@@ -329,6 +329,11 @@ def two_managers():
     ctl("start", "--no-block", "second")
     waits = until("the second waits", lambda: (s := show("second"))["StatusText"].startswith("waiting for") and s)
     check("it says for whom", f"pid {first['MainPID']}" in waits["StatusText"], waits)
+    signals = ("kill", "tkill", "tgkill", "pidfd_send_signal", "rt_sigqueueinfo")
+    tracer = machine.popen("strace", "-f", "-qq", "-e", "signal=none", "-e", f"trace={','.join(signals)}", "-o", "/run/gw/signals",
+                           "-p", first["MainPID"], "-p", waits["MainPID"])
+    until("both are traced", lambda: machine.run("grep", "-L", "TracerPid:.0", *(
+        f"/proc/{one['MainPID']}/status" for one in (first, waits))).stdout.count("status") == 2)
     end = time.monotonic() + 60
     calm = True
     while time.monotonic() < end and calm:
@@ -337,6 +342,10 @@ def two_managers():
                 and (one["ActiveState"], two["ActiveState"]) == ("active", "activating"))
         time.sleep(1)
     check("for a minute one serves and the other waits", calm, (show(), show("second")))
+    tracer.terminate()
+    tracer.wait(PATIENCE)
+    sent = machine.run("cat", "/run/gw/signals").stdout
+    check("and none of them signals anybody", sent == "", sent)
     journal = machine.run("cat", "/var/lib/hermes-gw/journal.jsonl").stdout.splitlines()
     last = [json.loads(line) for line in journal if '"supervisor"' in line][-1]
     check("nobody asked anybody to leave", last["now"] == "started", last)

@@ -8,8 +8,11 @@ pub mod acp;
 pub mod echo;
 pub mod exec;
 pub mod openai;
+mod program;
 pub mod relay;
 mod rpc;
+#[cfg(test)]
+mod sample;
 pub mod socket;
 pub mod webhook;
 
@@ -103,6 +106,14 @@ pub struct Submitted {
     pub verdict: oneshot::Sender<ReplyVerdict>,
 }
 
+impl Submitted {
+    /// A reply, and where its verdict will be.
+    pub fn new(reply: Reply, note: Option<Note>) -> (Self, oneshot::Receiver<ReplyVerdict>) {
+        let (verdict, answer) = oneshot::channel();
+        (Self { reply, note, verdict }, answer)
+    }
+}
+
 /// Takes replies.
 #[derive(Clone, Debug)]
 pub struct Replies(mpsc::Sender<Submitted>);
@@ -121,9 +132,14 @@ impl Replies {
 
     /// [`Replies::submit`], with what is to be kept about the conversation if the reply is.
     pub async fn submit_with(&self, reply: Reply, note: Option<Note>) -> Option<ReplyVerdict> {
-        let (verdict, answer) = oneshot::channel();
-        self.0.send(Submitted { reply, note, verdict }).await.ok()?;
+        let (submitted, answer) = Submitted::new(reply, note);
+        self.0.send(submitted).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Waits until one more can be handed in; `None`: the worker ends.
+    pub async fn permit(&self) -> Option<mpsc::Permit<'_, Submitted>> {
+        self.0.reserve().await.ok()
     }
 }
 

@@ -313,16 +313,7 @@ mod tests {
 
     /// A server with a certificate of its own, and its authority as PEM.
     async fn secured() -> (String, String) {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
-            .unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let (acceptor, certificate) = crate::own_tls::acceptor();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -335,7 +326,7 @@ mod tests {
                 let _ = stream.shutdown().await;
             }
         });
-        (format!("https://localhost:{port}"), made.cert.pem())
+        (format!("https://localhost:{port}"), certificate)
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Reading JSON that may have any shape: what is missing or of another type counts as nothing. Pure.
+//! JSON that may have any shape: what is missing or of another type counts as nothing. Pure.
 
 use serde_json::Value;
 
@@ -22,6 +22,13 @@ pub(crate) fn list_of<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 /// A member that is a whole number.
 pub(crate) fn number_of(value: &Value, name: &str) -> Option<i64> {
     member(value, name).as_i64()
+}
+
+/// One object a line, as a peer on a stream wants it.
+pub(crate) fn line(value: &Value) -> String {
+    let mut line = value.to_string();
+    line.push('\n');
+    line
 }
 
 /// Whatever JSON is in these bytes; null if it is none.

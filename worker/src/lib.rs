@@ -14,6 +14,8 @@ mod family;
 pub mod http;
 mod json;
 pub mod listener;
+#[cfg(test)]
+mod own_tls;
 pub mod parent;
 pub mod platform;
 pub mod proxy;

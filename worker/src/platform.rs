@@ -7,6 +7,8 @@
 
 pub mod feishu;
 pub mod local;
+#[cfg(test)]
+mod rig;
 pub mod telegram;
 
 use protocol::content::{Busy, Draft, Fetch, Fetched};
@@ -120,6 +122,9 @@ pub enum Note {
     Ordered(u64, Result<String, String>),
     /// A resume point that goes with no event.
     Cursor(Cursor),
+    /// A reply that is sent in part waits for its turn in the middle: another may come in its place. Its
+    /// outcome follows.
+    Waits(OutboundId),
 }
 
 /// Takes notes.
@@ -135,5 +140,16 @@ impl Report {
     /// Tells. Waits while the pump is behind; a pump that ended takes notes no more.
     pub async fn tell(&self, note: Note) {
         let _ = self.0.send(note).await;
+    }
+
+    /// Tells what became of this attempt at a reply.
+    pub async fn outcome(&self, outbound: &Outbound, outcome: Outcome) {
+        tracing::debug!(
+            outbound_id = outbound.id.0,
+            attempt = outbound.attempt,
+            sent = matches!(outcome, Outcome::Sent { .. }),
+            "reply"
+        );
+        self.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
     }
 }

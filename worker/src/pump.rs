@@ -13,6 +13,7 @@ use protocol::event::{Inbound, NOTE_MAX, Outbound};
 use protocol::hook::HookEvent;
 use protocol::id::Seq;
 use protocol::link::{Receiver, Sender};
+use protocol::step;
 use protocol::worker::{
     Adapter, Configure, FromWorker, Heartbeat, Outside, ReplyVerdict, ToWorker, Verdict,
 };
@@ -221,7 +222,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     self.wish(wished)?;
                 }
                 Some(note) = self.ports.notes.recv() => self.note(note)?,
-                Some(frame) = self.ports.said.recv() => self.sender.feed(&scrub(frame))?,
+                Some(frame) = self.ports.said.recv() => self.say(&scrub(frame))?,
                 _ = heartbeat.tick() => self.beat()?,
                 () = stop.cancelled(), if leaving.is_none() => leaving = Some(clock::now() + grace),
                 () = tokio::time::sleep_until(late), if leaving.is_some() => break None,
@@ -264,7 +265,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             self.note(note)?;
         }
         while let Ok(frame) = self.ports.said.try_recv() {
-            self.sender.feed(&scrub(frame))?;
+            self.say(&scrub(frame))?;
         }
         while self.events.has_credit()
             && let Ok(submitted) = self.ports.events.try_recv()
@@ -279,7 +280,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         Ok(())
     }
 
+    /// Goes with the next write.
+    fn say(&mut self, frame: &FromWorker) -> Result<(), Error> {
+        step::pass("worker-says", frame);
+        Ok(self.sender.feed(frame)?)
+    }
+
     fn hear(&mut self, frame: ToWorker, stop: &CancellationToken) -> Result<(), Error> {
+        step::pass("worker-hears", &frame);
         match frame {
             ToWorker::Configure(_) => return Err(Error::Unexpected("a second configuration")),
             ToWorker::Verdict { seq, verdict } => {
@@ -310,7 +318,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 self.inform(ToAgent::Receipt(receipt));
             }
             ToWorker::Receipt(receipt) => {
-                self.sender.feed(&FromWorker::Told { id: receipt.id })?;
+                self.say(&FromWorker::Told { id: receipt.id })?;
             }
             ToWorker::Draft(draft) => {
                 let key = draft.key.clone();
@@ -362,13 +370,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         let event = fit(event)?;
         let bytes = frame::size(&event)?;
         let seq = self.events.sent(bytes, verdict);
-        Ok(self.sender.feed(&FromWorker::Inbound { seq, event: Box::new(event), cursor })?)
+        self.say(&FromWorker::Inbound { seq, event: Box::new(event), cursor })
     }
 
     /// What was said before the reply goes before it: a draft that came after would be shown for ever.
     fn submit_reply(&mut self, submitted: agent::Submitted) -> Result<(), Error> {
         while let Ok(frame) = self.ports.said.try_recv() {
-            self.sender.feed(&scrub(frame))?;
+            self.say(&scrub(frame))?;
         }
         let agent::Submitted { reply, note, verdict } = submitted;
         let bytes = frame::size(&reply)? + note.as_ref().map_or(0, |note| note.bytes.len());
@@ -380,14 +388,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             return Ok(());
         }
         let seq = self.replies.sent(bytes, verdict);
-        Ok(self.sender.feed(&FromWorker::Reply { seq, reply: Box::new(reply), note })?)
+        self.say(&FromWorker::Reply { seq, reply: Box::new(reply), note })
     }
 
     fn wish(&mut self, wished: agent::Wished) -> Result<(), Error> {
         self.wished += 1;
         let seq = Seq(self.wished);
         self.wishes.insert(seq, wished.result);
-        Ok(self.sender.feed(&FromWorker::Fetch { seq, fetch: Box::new(wished.fetch) })?)
+        self.say(&FromWorker::Fetch { seq, fetch: Box::new(wished.fetch) })
     }
 
     fn note(&mut self, note: Note) -> Result<(), Error> {
@@ -419,8 +427,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             Note::Fetched(ticket, result) => FromWorker::Fetched { ticket, result },
             Note::Ordered(ticket, result) => FromWorker::Ordered { ticket, result },
             Note::Cursor(cursor) => FromWorker::Cursor(cursor),
+            Note::Waits(id) => FromWorker::Waits { id },
         };
-        Ok(self.sender.feed(&scrub(frame))?)
+        self.say(&scrub(frame))
     }
 
     fn beat(&mut self) -> Result<(), Error> {
@@ -430,7 +439,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             ignored: self.ignored,
             malformed: self.malformed,
         };
-        Ok(self.sender.feed(&FromWorker::Heartbeat(heartbeat))?)
+        self.say(&FromWorker::Heartbeat(heartbeat))
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
             outcome:
                 Outcome::Failed { reason }
                 | Outcome::Unknown { reason }
+                | Outcome::Partly { reason, .. }
                 | Outcome::Retry { reason, after_ms: _ },
             ..
         }

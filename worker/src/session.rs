@@ -161,6 +161,7 @@ mod tests {
         assert_eq!(retry.at + retry.spread, later + 5 * SECOND);
     }
 
+    /// F73
     #[test]
     fn a_server_that_answers_and_closes_cannot_make_us_spin() {
         let mut session = Session::new();

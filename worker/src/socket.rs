@@ -2,12 +2,20 @@
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use tokio::io::{ReadHalf, WriteHalf};
+
+use crate::Error;
+use crate::clock::{self, Instant};
+
+/// How often to look whether a socket's file is still there, and how long nobody is let in after that
+/// has failed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The two halves of a connection.
 pub type Halves = (Incoming, Outgoing);
@@ -22,11 +30,16 @@ pub async fn dial(path: &Path) -> io::Result<Halves> {
     Ok(tokio::io::split(stream))
 }
 
-/// A listener for programs of the same user: mode 0600 from birth, peers checked.
+/// A listener for programs of the same user: mode 0600 from birth, peers checked. Its file is made anew
+/// when somebody has removed it (F101).
 #[derive(Debug)]
 pub struct Door {
     listener: Listener,
+    path: PathBuf,
+    /// Another file at the same path is not ours.
+    file: (u64, u64),
     uid: u32,
+    look_at: Instant,
 }
 
 impl Door {
@@ -55,16 +68,34 @@ impl Door {
         let listener = ListenerOptions::new()
             .name(path.to_fs_name::<GenericFilePath>()?)
             .mode(0o600)
+            .reclaim_name(false)
             .create_tokio()?;
         let uid = std::fs::symlink_metadata(path)?.uid();
-        Ok(Self { listener, uid })
+        let (file, look_at) = (file(path)?, clock::now() + LOOK);
+        Ok(Self { listener, path: path.into(), file, uid, look_at })
     }
 
     /// The next connection of our own user or of root, and its process id where the system tells it.
-    /// Others are turned away.
-    pub async fn accept(&self) -> io::Result<(Halves, Option<u32>)> {
+    /// Others are turned away. An error: its file is gone for good, and a new process may do better.
+    pub async fn accept(&mut self) -> Result<(Halves, Option<u32>), Error> {
+        let mut deaf = false;
         loop {
-            let stream = self.listener.accept().await?;
+            let stream = tokio::select! {
+                stream = self.listener.accept(), if !deaf => stream,
+                () = tokio::time::sleep_until(self.look_at) => {
+                    deaf = false;
+                    self.look().await?;
+                    continue;
+                }
+            };
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept a connection");
+                    deaf = true;
+                    continue;
+                }
+            };
             let Ok(peer) = stream.peer_creds() else { continue };
             if peer.euid().is_some_and(|uid| uid == self.uid || uid == 0) {
                 let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
@@ -73,4 +104,34 @@ impl Door {
             tracing::warn!(uid = ?peer.euid(), "turned away a connection of another user");
         }
     }
+
+    /// Makes the file anew if it is gone. Where even its directory is gone, the supervisor makes that.
+    async fn look(&mut self) -> Result<(), Error> {
+        self.look_at = clock::now() + LOOK;
+        if self.is_there() || !self.path.parent().is_some_and(Path::exists) {
+            return Ok(());
+        }
+        let what = format!("listen anew at {}, which somebody removed", self.path.display());
+        *self = Self::open(&self.path).await.map_err(|source| Error::Os { what, source })?;
+        tracing::warn!(path = %self.path.display(), "somebody removed the socket: made anew");
+        Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        file(&self.path).is_ok_and(|found| found == self.file)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if self.is_there() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and inode of a socket's file.
+fn file(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }

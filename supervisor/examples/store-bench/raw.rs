@@ -43,6 +43,7 @@ impl Random {
             raw,
             chat_name: None,
             quote: None,
+            album: None,
         }
     }
 }

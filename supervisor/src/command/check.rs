@@ -18,6 +18,7 @@ struct Report {
     state_dir: String,
     socket: String,
     instances: Vec<Line>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +39,7 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
         state_dir: paths.state_dir.display().to_string(),
         socket: paths.socket().display().to_string(),
         instances: config.instances.iter().map(|spec| line(spec, &paths)).collect(),
+        warnings: config.warnings.clone(),
     };
     if common.json {
         print_json(&report);
@@ -52,6 +54,9 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
                 "{:<14} {:<5} {} {}: {}",
                 line.name, mark, line.role, line.kind, line.text
             ));
+        }
+        for warning in &report.warnings {
+            print(&format!("warning        {warning}"));
         }
     }
     paths.check()?;
@@ -152,7 +157,7 @@ fn routed(manners: &Manners) -> String {
     let mut text = String::new();
     for route in &manners.routes {
         let chat = route.chat.as_ref().map(|chat| format!("chat {chat} "));
-        let user = route.user.as_ref().map(|user| format!("user {user} "));
+        let user = route.user.as_ref().map(|user| format!("user {user} directly "));
         let whole = (chat.is_none() && user.is_none()).then(|| "everything ".to_owned());
         for what in [chat, user, whole].into_iter().flatten() {
             text.push_str(&what);

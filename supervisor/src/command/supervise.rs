@@ -1,8 +1,6 @@
 //! `hermes-gw supervise`: configuration → directories → lock → store → socket → children.
 
-use std::fs::DirBuilder;
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +9,7 @@ use protocol::control::{Request, Stop};
 use protocol::id::EventId;
 use supervisor::clock;
 use supervisor::config::Config;
+use supervisor::dirs;
 use supervisor::error::Error;
 use supervisor::identity::{self, Identity};
 use supervisor::journal::Journal;
@@ -53,6 +52,9 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let mut limits = limits::set().map_err(os("set limits"))?;
     let config = reload(common)?;
     init_log(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let paths = super::paths(common, Some(&config))?;
     paths.check()?;
     if options.replace && force::is_within(&paths) {
@@ -68,7 +70,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         limits = Limits::from_numbers(state.limits);
         mask = UsersMask::from_bits(state.mask);
     }
-    make(&paths.state_dir)?;
+    dirs::make(&paths.state_dir)?;
     super::runtime()?.block_on(async {
         let mut manager = Manager::from_environment(clock::now());
         let taken = match &former {
@@ -79,8 +81,8 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             None => take(&paths, options, &mut manager, &mut signals).await?,
         };
         let Some(mut lock) = taken else { return Ok(()) };
-        make(&paths.runtime_dir)?;
-        make(&paths.exchange())?;
+        dirs::make(&paths.runtime_dir)?;
+        dirs::make(&paths.exchange())?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = Holder {
             identity: identity::own().map_err(create)?,
@@ -99,6 +101,11 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         let workers = former.as_ref().filter(speaks).into_iter().flat_map(|state| &state.workers);
         let with_agents: Vec<_> =
             workers.flat_map(|worker| &worker.at_work).map(|event| EventId(event.id)).collect();
+        match &former {
+            None => Store::try_out(&paths.state_dir)?,
+            Some(State { store_files: Some(files), .. }) => Store::find(&paths.state_dir, *files)?,
+            Some(State { store_files: None, .. }) => {}
+        }
         let store = Store::resume(&paths.state_dir, clock::unix_ms(), &with_agents, tell)?;
         let released = CancellationToken::new();
         if options.leash {
@@ -136,24 +143,6 @@ fn reload(common: &Common) -> Result<Config, Error> {
         level.clone_into(&mut config.log);
     }
     Ok(config)
-}
-
-/// Makes a directory that only its owner can use. An existing one is closed to others if it is empty
-/// or ours already; somebody who names a shared directory by mistake must not lose it.
-fn make(path: &Path) -> Result<(), Error> {
-    let create = |source| Error::Create { what: "make the directory", path: path.into(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(create)?;
-    let metadata = std::fs::metadata(path).map_err(create)?;
-    let others_may_enter = metadata.permissions().mode() & 0o077 != 0;
-    if !others_may_enter {
-        return Ok(());
-    }
-    let empty = std::fs::read_dir(path).map_err(create)?.next().is_none();
-    if !empty && !path.join("lock").exists() && !path.join("gw.sock").exists() {
-        let why = "it holds files of others and others may enter it";
-        return Err(create(std::io::Error::other(why)));
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)
 }
 
 /// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace. `None`:

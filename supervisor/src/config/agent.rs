@@ -11,7 +11,8 @@ use protocol::worker::{
 
 use super::Surroundings;
 use super::block::{Block, Place};
-use super::instance::{Body, Kind, Spec, Trouble, finish, kind, optional_secret, required, secret};
+use super::instance::{Body, Kind, Spec, Trouble};
+use super::keys::{finish, kind, optional_secret, required, secret};
 use super::manners;
 use crate::policy::delivery;
 

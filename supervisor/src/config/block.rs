@@ -183,6 +183,18 @@ impl Block {
         }
     }
 
+    /// All that is in it, each a string under a name of its own.
+    pub(super) fn entries(&mut self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for (name, value) in std::mem::take(&mut self.table) {
+            match value {
+                Value::String(text) => found.push((name, text)),
+                other => self.mistyped(&name, "a string", &other),
+            }
+        }
+        found
+    }
+
     /// The tables within a table, by name.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<(String, Self)> {
         let outer = self.table(key);

@@ -5,7 +5,7 @@ use protocol::worker::{Network, Secret};
 
 use super::Surroundings;
 use super::block::{Block, Place};
-use super::instance::optional_secret;
+use super::keys::optional_secret;
 
 /// What a table says of it; what it leaves out is as in `otherwise`. The error names a file or a variable
 /// that is missing.

@@ -27,6 +27,7 @@ fn event(chat_type: ChatType, user: &str, kind: SenderKind, mention: Mention) ->
         raw: Vec::new(),
         chat_name: None,
         quote: None,
+        album: None,
     }
 }
 

@@ -5,8 +5,18 @@
 //! to know what belongs together: that follows from when each event was accepted, so a crash within the
 //! pause loses nothing and doubles nothing.
 //!
+//! A message that came in parts, an album, is always joined, and held just long enough for its parts.
+//!
 //! Joined is what one person says to the agent in messages of their own: an answer to another message, a
-//! quotation, a pressed button, an edit stay whole and end the row.
+//! quotation, a pressed button, an edit, a command of the agent's own stay whole and end the row.
+//!
+//! A command to the gateway finds a row as what it is to the person who gave it: said already.
+//!
+//! | command | what is held |
+//! |---|---|
+//! | `/status` | stays held |
+//! | `/new` | goes at once, to the conversation that begins |
+//! | `/stop`, and nothing is at work | is not begun any more: set aside, with its payload |
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,12 +24,19 @@ use std::time::{Duration, Instant};
 use protocol::event::{Inbound, InboundKind};
 use protocol::id::Lane;
 
+use super::commands;
+
 /// Events that become one, at most.
 pub const MOST: usize = 50;
 /// Bytes of what becomes one, at most.
 pub const BYTES: usize = 256 * 1024;
+/// Why an event was set aside that was held when somebody commanded `/stop`.
+pub const WITHDRAWN: &str = "stopped in the chat before the agent began with it";
 /// Lanes that are held at once; more are not.
 const LANES: usize = 10_000;
+
+/// For the parts of an album. The platform brings the next when it knows that the one before is stored.
+pub const ALBUM: Rule = Rule { quiet: Duration::from_millis(1200), most: Duration::from_secs(10) };
 
 /// How long to wait for more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,10 +47,12 @@ pub struct Rule {
     pub most: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Burst {
     first: Instant,
     until: Instant,
+    /// What was said in it.
+    ids: Vec<u64>,
 }
 
 /// The lanes in which somebody just spoke.
@@ -44,16 +63,29 @@ pub struct Bursts {
 
 impl Bursts {
     /// Something was said.
-    pub fn said(&mut self, lane: &Lane, rule: Rule, now: Instant) {
+    pub fn said(&mut self, id: u64, lane: &Lane, rule: Rule, now: Instant) {
         if self.lanes.len() >= LANES {
             self.lanes.retain(|_, burst| burst.until > now);
         }
-        let known = self.lanes.get(lane).filter(|burst| burst.until > now);
-        let first = known.map_or(now, |burst| burst.first);
-        let until = (now + rule.quiet).min(first + rule.most);
-        if known.is_some() || self.lanes.len() < LANES {
-            self.lanes.insert(lane.clone(), Burst { first, until });
+        let is_full = self.lanes.len() >= LANES;
+        let known = self.lanes.remove(lane).filter(|burst| burst.until > now);
+        if known.is_none() && is_full {
+            return;
         }
+        let new = || Burst { first: now, until: now, ids: Vec::new() };
+        let mut burst = known.unwrap_or_else(new);
+        burst.until = (now + rule.quiet).min(burst.first + rule.most);
+        // More than become one turn are no row.
+        if burst.ids.len() < MOST {
+            burst.ids.push(id);
+        }
+        self.lanes.insert(lane.clone(), burst);
+    }
+
+    /// A lane is not held any more: what was, in its order.
+    pub fn end(&mut self, lane: &Lane, now: Instant) -> Vec<u64> {
+        let burst = self.lanes.remove(lane).filter(|burst| burst.until > now);
+        burst.map(|burst| burst.ids).unwrap_or_default()
     }
 
     /// Until when a lane is held; `None`: it is not.
@@ -67,9 +99,24 @@ impl Bursts {
     }
 }
 
+impl Rule {
+    /// For what is said where `own` holds, and is a part of an album besides.
+    pub fn of_album(own: Option<Self>) -> Self {
+        own.map_or(ALBUM, |own| Self {
+            quiet: own.quiet.max(ALBUM.quiet),
+            most: own.most.max(ALBUM.most),
+        })
+    }
+}
+
+/// Whether `next` is a part of the same album as `first`.
+pub fn is_same(first: &Inbound, next: &Inbound) -> bool {
+    first.album.is_some() && first.album == next.album && first.sender == next.sender
+}
+
 /// Whether `next` continues what `first` began.
 pub fn continues(first: &Inbound, next: &Inbound) -> bool {
-    let plain = |event: &Inbound| event.kind == InboundKind::Message;
+    let plain = |event: &Inbound| event.kind == InboundKind::Message && !commands::is_one(event);
     plain(first)
         && plain(next)
         && first.sender.user_id == next.sender.user_id
@@ -108,15 +155,19 @@ mod tests {
         let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
         let rule = Rule { quiet: Duration::from_secs(1), most: Duration::from_secs(3) };
         let mut bursts = Bursts::default();
-        bursts.said(&lane("a"), rule, at(0));
+        bursts.said(1, &lane("a"), rule, at(0));
         assert_eq!(bursts.held(&lane("a"), at(5)), Some(at(10)));
         assert_eq!(bursts.held(&lane("b"), at(5)), None);
         for tenths in [5, 10, 15, 20, 25] {
-            bursts.said(&lane("a"), rule, at(tenths));
+            bursts.said(tenths, &lane("a"), rule, at(tenths));
         }
         assert_eq!(bursts.held(&lane("a"), at(26)), Some(at(30)), "the bound from the first on");
         assert_eq!(bursts.held(&lane("a"), at(30)), None);
-        bursts.said(&lane("a"), rule, at(31));
-        assert_eq!(bursts.held(&lane("a"), at(31)), Some(at(41)), "a burst of its own");
+        bursts.said(31, &lane("a"), rule, at(31));
+        bursts.said(32, &lane("a"), rule, at(32));
+        assert_eq!(bursts.held(&lane("a"), at(32)), Some(at(42)), "a burst of its own");
+        assert_eq!(bursts.end(&lane("a"), at(33)), [31, 32]);
+        assert_eq!(bursts.held(&lane("a"), at(33)), None);
+        assert!(bursts.end(&lane("a"), at(33)).is_empty());
     }
 }

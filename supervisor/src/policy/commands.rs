@@ -37,33 +37,48 @@ impl Default for Commands {
 impl Commands {
     /// What `event` commands, if it is a command.
     pub fn find(&self, event: &Inbound) -> Option<Command> {
+        if event.kind == InboundKind::Stop {
+            return Some(Command::Stop);
+        }
         // A button may say it, too.
         if !matches!(event.kind, InboundKind::Message | InboundKind::Button)
             || !event.parts.is_empty()
         {
             return None;
         }
-        let mut text = event.text.trim();
-        if event.mention == Mention::Me {
-            if let Some((name, rest)) = text.split_once(char::is_whitespace)
-                && name.starts_with('@')
-            {
-                text = rest.trim_start();
-            }
-            if let Some((word, name)) = text.split_once('@')
-                && !name.contains(char::is_whitespace)
-            {
-                text = word.trim_end();
-            }
+        let mut text = unnamed(event);
+        if event.mention == Mention::Me
+            && let Some((word, name)) = text.split_once('@')
+            && !name.contains(char::is_whitespace)
+        {
+            text = word.trim_end();
         }
-        let is = |words: &[String]| {
-            !text.is_empty() && words.iter().any(|word| word.to_lowercase() == text.to_lowercase())
-        };
+        // Most texts are told from a command by their first character.
+        let is = |words: &[String]| !text.is_empty() && words.iter().any(|word| equal(word, text));
         [(Command::New, &self.new), (Command::Stop, &self.stop), (Command::Status, &self.status)]
             .into_iter()
             .find(|(_, words)| is(words))
             .map(|(command, _)| command)
     }
+}
+
+/// Whether it is a command to somebody, be it the agent: what begins with `/`.
+pub fn is_one(event: &Inbound) -> bool {
+    unnamed(event).starts_with('/')
+}
+
+/// What is said, without the bot's name before it.
+fn unnamed(event: &Inbound) -> &str {
+    let text = event.text.trim();
+    if event.mention != Mention::Me || !text.starts_with('@') {
+        return text;
+    }
+    text.split_once(char::is_whitespace).map_or(text, |(_, rest)| rest.trim_start())
+}
+
+/// Whether two texts are the same but for upper and lower case.
+fn equal(one: &str, other: &str) -> bool {
+    one.chars().flat_map(char::to_lowercase).eq(other.chars().flat_map(char::to_lowercase))
 }
 
 #[cfg(test)]
@@ -89,6 +104,7 @@ mod tests {
             raw: Vec::new(),
             chat_name: None,
             quote: None,
+            album: None,
         }
     }
 
@@ -117,6 +133,8 @@ mod tests {
             Part { kind: "image".into(), handle: "h".into(), name: None, size: None, mime: None };
         let picture = Inbound { parts: vec![part], ..said("/new", Mention::None) };
         assert_eq!(commands.find(&picture), None);
+        assert!(is_one(&said("@Bot /model x", Mention::Me)) && is_one(&said("/m", Mention::None)));
+        assert!(!is_one(&said("@Ann /m", Mention::Other)) && !is_one(&said("a /m", Mention::None)));
         let none = Commands { new: Vec::new(), stop: Vec::new(), status: Vec::new() };
         assert_eq!(none.find(&said("/new", Mention::None)), None);
     }

@@ -50,7 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(300),
-            max_attempts: 5,
+            max_attempts: 3,
             retry_first: Duration::from_secs(1),
             retry_cap: Duration::from_secs(60),
             lanes: 4096,
@@ -63,8 +63,12 @@ impl Default for Settings {
 pub enum Input {
     /// A new event for this agent is durable.
     Accepted(u64, Lane),
-    /// Somebody spoke in a lane and may go on: it is held for a moment.
-    Said(Lane, bursts::Rule),
+    /// Somebody said this in a lane and may go on: it is held for a moment.
+    Said(u64, Lane, bursts::Rule),
+    /// What is held in a lane goes at once.
+    Flush(Lane),
+    /// What is held in a lane is not to be begun any more.
+    Withdraw(Lane),
     /// An older event waits again, at its old place.
     Replayed(u64, Lane),
     /// The answer to [`Action::Scan`].
@@ -212,7 +216,22 @@ impl Delivery {
         match input {
             Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
             Input::Replayed(id, lane) => self.lanes.rejoined(id, lane),
-            Input::Said(lane, rule) => self.bursts.said(&lane, rule, now),
+            Input::Said(id, lane, rule) => self.bursts.said(id, &lane, rule, now),
+            Input::Flush(lane) => {
+                for id in self.bursts.end(&lane, now) {
+                    if !self.stages.contains_key(&id) {
+                        self.lanes.release(id);
+                    }
+                }
+            }
+            Input::Withdraw(lane) => {
+                for id in self.bursts.end(&lane, now) {
+                    if !self.stages.contains_key(&id) {
+                        self.lanes.seize(id);
+                        self.park(id, bursts::WITHDRAWN.to_owned(), &mut out);
+                    }
+                }
+            }
             Input::Scanned { found, upto, at_end } => self.lanes.scanned_upto(found, upto, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
             Input::Begun { id, counted } => self.begun(id, counted, now, &mut out),
@@ -284,6 +303,11 @@ impl Delivery {
     /// Events that the agent holds, or is about to.
     pub fn in_flight(&self) -> usize {
         self.stages.values().filter(|s| !matches!(s, Stage::Ending { .. })).count()
+    }
+
+    /// Whether something that was just said in a lane is held.
+    pub fn is_held(&mut self, lane: &Lane, now: Instant) -> bool {
+        self.bursts.held(lane, now).is_some()
     }
 
     /// Whether it is at the head of its lane, or further.

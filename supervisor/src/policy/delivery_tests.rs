@@ -42,6 +42,30 @@ fn a_shut_gate_keeps_events_and_opening_it_lets_them_go_in_order() {
     assert_eq!(opened, [Action::Begin(1), Action::Begin(3), Action::Begin(4)]);
 }
 
+/// F20: an hour without the agent costs an event no attempt, and wakes nobody.
+#[test]
+fn an_hour_without_the_agent_is_waited_for() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    delivery.on(Input::Lease { ttl: Duration::from_secs(30), concurrency: 4 }, now);
+    let failed = delivery.on(Input::Paused(Pause::Asked), now);
+    assert_eq!(failed, [Action::Refund(1)], "without a mark");
+    let mut at = now;
+    for minute in 0..60 {
+        at = now + Duration::from_secs(60 * minute);
+        let id = 2 + minute;
+        assert!(delivery.on(Input::Accepted(id, lane(id % 3)), at).is_empty());
+        assert!(!delivery.is_open(at));
+        assert_eq!(delivery.deadline(), None, "nothing is due");
+    }
+    let opened = delivery.on(Input::Lease { ttl: TTL, concurrency: 8 }, at);
+    assert_eq!(
+        opened,
+        [Action::Begin(1), Action::Begin(2), Action::Begin(3)],
+        "the oldest of each"
+    );
+}
+
 #[test]
 fn the_agents_concurrency_bounds_what_it_holds() {
     let now = start();
@@ -71,14 +95,42 @@ fn a_lane_in_which_somebody_speaks_is_held_for_a_moment() {
     let later = |ms| now + Duration::from_millis(ms);
     let rule = Rule { quiet: Duration::from_secs(1), most: Duration::from_millis(1500) };
     let mut delivery = ready(now, 4);
-    delivery.on(Input::Said(lane(1), rule), now);
+    delivery.on(Input::Said(1, lane(1), rule), now);
     assert!(delivery.on(Input::Accepted(1, lane(1)), now).is_empty());
     assert_eq!(delivery.on(Input::Accepted(2, lane(2)), now), [Action::Begin(2)]);
-    delivery.on(Input::Said(lane(1), rule), later(900));
+    delivery.on(Input::Said(3, lane(1), rule), later(900));
     assert!(delivery.on(Input::Accepted(3, lane(1)), later(900)).is_empty());
     assert_eq!(delivery.deadline(), Some(later(1000)));
     assert!(delivery.on(Input::Tick, later(1000)).is_empty(), "somebody went on");
     assert_eq!(delivery.on(Input::Tick, later(1500)), [Action::Begin(1)], "the bound");
+}
+
+/// F99: a command finds what is held as said already.
+#[test]
+fn a_command_lets_what_is_held_go_or_has_it_set_aside() {
+    let now = start();
+    let rule = Rule { quiet: Duration::from_secs(1), most: Duration::from_secs(9) };
+    let held = || {
+        let mut delivery = ready(now, 4);
+        for id in [1, 2] {
+            delivery.on(Input::Said(id, lane(1), rule), now);
+            assert!(delivery.on(Input::Accepted(id, lane(1)), now).is_empty());
+        }
+        assert!(delivery.is_held(&lane(1), now));
+        delivery
+    };
+    let mut delivery = held();
+    assert_eq!(delivery.on(Input::Flush(lane(1)), now), [Action::Begin(1)]);
+    assert!(delivery.on(Input::Withdraw(lane(1)), now).is_empty(), "nothing is held");
+
+    let mut delivery = held();
+    let park = |id| Action::Park { id, reason: bursts::WITHDRAWN.into() };
+    assert_eq!(delivery.on(Input::Withdraw(lane(1)), now), [park(1), park(2)]);
+    let load = Action::Load(Load { lane: lane(1), after: 1 });
+    assert_eq!(delivery.on(Input::Ended(1), now), [load]);
+    assert!(delivery.on(Input::Ended(2), now).is_empty());
+    assert!(delivery.on(Input::Accepted(3, lane(1)), now).is_empty());
+    assert_eq!(delivery.on(Input::Loaded(lane(1), Some(3)), now), [Action::Begin(3)]);
 }
 
 /// What is for the gateway itself never reaches the agent.
@@ -114,6 +166,7 @@ fn a_nack_counts_waits_and_comes_again() {
     assert_eq!(delivery.on(Input::Tick, due), [Action::Begin(1)]);
 }
 
+/// F15
 #[test]
 fn a_silent_agent_loses_its_lease_and_progress_renews_it() {
     let now = start();
@@ -156,6 +209,7 @@ fn our_own_sleep_is_no_silence_of_the_agent() {
     assert!(delivery.on(Input::Slept(slept), now + slept).is_empty());
 }
 
+/// F17
 #[test]
 fn pausing_costs_no_attempt_and_being_lost_does() {
     let now = start();

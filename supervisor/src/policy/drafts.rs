@@ -24,6 +24,8 @@ const MOST: usize = 256;
 pub struct Drafts {
     /// By key: a draft is on its way, and what waits for it to be shown.
     known: HashMap<String, Option<Box<Draft>>>,
+    /// By key: replies that end what the draft of another one has shown, and its key.
+    ends: HashMap<String, String>,
 }
 
 impl Drafts {
@@ -57,15 +59,83 @@ impl Drafts {
         self.known.remove(key);
     }
 
+    /// The reply of this key ends what the draft of another key has shown.
+    pub fn ended_by(&mut self, draft: &str, key: String) {
+        self.over(draft);
+        if self.ends.len() >= MOST {
+            self.ends.clear();
+        }
+        self.ends.insert(key, draft.to_owned());
+    }
+
+    /// The key of the draft that the reply of this key ends.
+    pub fn of(&self, key: &str) -> Option<String> {
+        self.ends.get(key).cloned()
+    }
+
+    /// Whether a draft was ended by another reply, and is not in the making again.
+    pub fn has_ended(&self, key: &str) -> bool {
+        !self.known.contains_key(key) && self.ends.values().any(|draft| draft == key)
+    }
+
     /// The worker is gone, and what it had.
     pub fn down(&mut self) {
         self.known.clear();
+        self.ends.clear();
+    }
+}
+
+/// Of a draft without a reply, so much is kept, in bytes.
+const KEPT: usize = 32 * 1024;
+
+/// What one agent has shown of replies that are not there yet, by the events that it works on: should an
+/// event be set aside, what people see of its answer must not look as if more came.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    known: HashMap<u64, Box<Draft>>,
+}
+
+impl Unfinished {
+    /// A draft was shown while the agent worked on an event.
+    pub fn grown(&mut self, event: u64, draft: &Draft) {
+        if self.known.len() < MOST || self.known.contains_key(&event) {
+            let text = draft.text.get(..draft.text.floor_char_boundary(KEPT)).unwrap_or_default();
+            let Draft { key, lane, reply_to, .. } = draft;
+            let (key, lane, reply_to) = (key.clone(), lane.clone(), reply_to.clone());
+            self.known
+                .insert(event, Box::new(Draft { key, lane, reply_to, text: text.to_owned() }));
+        }
+    }
+
+    /// The reply of a draft is there.
+    pub fn over(&mut self, key: &str) {
+        self.known.retain(|_, draft| draft.key != key);
+    }
+
+    /// An event has come to its end; what people still see of an answer.
+    pub fn ended(&mut self, event: u64) -> Option<Box<Draft>> {
+        self.known.remove(&event)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_shown_is_known_until_its_reply_or_its_event_is_over() {
+        let mut unfinished = Unfinished::default();
+        for (event, key, text) in [(1, "a", "one"), (1, "a", "one two"), (2, "b", "x")] {
+            unfinished.grown(event, &draft(key, text));
+        }
+        unfinished.over("b");
+        assert!(unfinished.ended(2).is_none());
+        assert_eq!(unfinished.ended(1).unwrap().text, "one two");
+        assert!(unfinished.ended(1).is_none());
+        let long = draft("c", &"断".repeat(KEPT));
+        unfinished.grown(3, &long);
+        assert!(unfinished.ended(3).unwrap().text.len() <= KEPT);
+    }
 
     fn draft(key: &str, text: &str) -> Box<Draft> {
         let instance = protocol::id::Instance::new("p").unwrap();
@@ -99,6 +169,21 @@ mod tests {
             assert_eq!(text(drafts.shown("a")), None);
             assert!(drafts.known.is_empty());
         }
+    }
+
+    #[test]
+    fn another_reply_may_end_a_draft() {
+        let mut drafts = Drafts::default();
+        let _ = drafts.offered(draft("a", "1"));
+        let _ = drafts.offered(draft("a", "2"));
+        drafts.ended_by("a", "z".into());
+        assert_eq!(text(drafts.shown("a")), None, "nothing follows it");
+        assert_eq!((drafts.of("z").as_deref(), drafts.of("b")), (Some("a"), None));
+        assert!(drafts.has_ended("a") && !drafts.has_ended("b"));
+        let _ = drafts.offered(draft("a", "again"));
+        assert!(!drafts.has_ended("a"));
+        drafts.down();
+        assert_eq!(drafts.of("z"), None);
     }
 
     #[test]

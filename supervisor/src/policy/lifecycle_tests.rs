@@ -95,6 +95,7 @@ fn every_command_in_every_phase() {
     check(is_held(now), Input::Start, None, "held", Up);
 }
 
+/// F44
 #[test]
 fn every_sign_of_the_child_in_every_phase() {
     use Wanted::{Down, Up};
@@ -152,6 +153,7 @@ fn every_deadline() {
     assert_eq!((down(now).deadline(), ready(now).deadline()), (None, None));
 }
 
+/// F51
 #[test]
 fn a_late_sign_of_a_former_generation_changes_nothing() {
     let now = start();
@@ -171,6 +173,7 @@ fn a_late_sign_of_a_former_generation_changes_nothing() {
     }
 }
 
+/// F48
 #[test]
 fn a_crash_loop_ends_held_and_a_stable_run_is_forgiven() {
     let now = start();
@@ -201,6 +204,7 @@ fn a_crash_loop_ends_held_and_a_stable_run_is_forgiven() {
     }
 }
 
+/// F93
 #[test]
 fn an_outage_never_uses_up_the_crash_budget() {
     let mut now = start();

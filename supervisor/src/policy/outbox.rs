@@ -5,10 +5,10 @@
 //! and never answered is *ambiguous*. An ambiguous reply is sent again only while the platform still
 //! recognises its key; otherwise it ends as unknown, never as sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use protocol::event::Outcome;
+use protocol::event::{Outcome, Rest};
 use protocol::id::Lane;
 
 use super::lanes::{Lanes, Load};
@@ -18,6 +18,8 @@ use super::lanes::{Lanes, Load};
 pub struct Settings {
     /// Replies on their way to the worker at once.
     pub concurrency: usize,
+    /// Besides those, replies that are sent in part and wait for their chats.
+    pub waiting: usize,
     /// A reply that is older is given up as failed.
     pub max_age: Duration,
     /// The delay before a second attempt; doubled for each further one.
@@ -32,6 +34,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            waiting: 240,
             max_age: Duration::from_secs(24 * 3600),
             retry_first: Duration::from_secs(1),
             retry_cap: Duration::from_secs(60),
@@ -62,6 +65,8 @@ pub enum End {
     Failed(String),
     /// Nobody can say.
     Unknown(String),
+    /// The platform has these of its messages, and the rest failed or is unknown.
+    Partly(Vec<String>, Rest, String),
 }
 
 /// What has happened.
@@ -95,6 +100,8 @@ pub enum Input {
     Hold(bool),
     /// The platform's answer to one attempt.
     Outcome(u64, Outcome),
+    /// A reply that is sent in part waits for its chat: others need not wait with it.
+    Waits(u64),
     /// A deadline may have passed.
     Tick,
 }
@@ -140,13 +147,22 @@ pub struct Outbox {
     on_hold: bool,
     lanes: Lanes,
     stages: HashMap<u64, Stage>,
+    /// Of those that are sending, the ones that wait in the middle.
+    waiting: HashSet<u64>,
 }
 
 impl Outbox {
     /// Nothing known, worker down.
     pub fn new(settings: Settings) -> Self {
         let lanes = Lanes::new(settings.lanes);
-        Self { settings, up: None, on_hold: false, lanes, stages: HashMap::new() }
+        Self {
+            settings,
+            up: None,
+            on_hold: false,
+            lanes,
+            stages: HashMap::new(),
+            waiting: HashSet::new(),
+        }
     }
 
     /// What follows from `input`.
@@ -166,6 +182,7 @@ impl Outbox {
             Input::Down => self.down(),
             Input::Hold(on) => self.on_hold = on,
             Input::Outcome(id, outcome) => self.outcome(id, outcome, now, &mut out),
+            Input::Waits(id) => self.waits(id),
             Input::Tick => {}
         }
         self.advance(now, &mut out);
@@ -231,6 +248,9 @@ impl Outbox {
             Outcome::Sent { message_ids } => self.end(id, End::Sent(message_ids), out),
             Outcome::Failed { reason } => self.end(id, End::Failed(reason), out),
             Outcome::Unknown { reason } => self.end(id, End::Unknown(reason), out),
+            Outcome::Partly { message_ids, rest, reason } => {
+                self.end(id, End::Partly(message_ids, rest, reason), out);
+            }
             Outcome::Retry { reason, after_ms } => {
                 let doublings = attempt.saturating_sub(1).min(20);
                 let own = self.settings.retry_first.saturating_mul(1 << doublings);
@@ -244,6 +264,13 @@ impl Outbox {
                     out.push(Action::Again(id));
                 }
             }
+        }
+    }
+
+    fn waits(&mut self, id: u64) {
+        let is_sending = matches!(self.stages.get(&id), Some(Stage::Sending { .. }));
+        if is_sending && self.waiting.len() < self.settings.waiting {
+            self.waiting.insert(id);
         }
     }
 
@@ -273,7 +300,9 @@ impl Outbox {
         if self.up.is_none() || self.on_hold {
             return;
         }
-        let mut free = self.settings.concurrency.saturating_sub(self.in_flight());
+        self.waiting.retain(|id| matches!(self.stages.get(id), Some(Stage::Sending { .. })));
+        let busy = self.in_flight() - self.waiting.len();
+        let mut free = self.settings.concurrency.saturating_sub(busy);
         while free > 0 {
             let Some(id) = self.lanes.take() else { break };
             self.stages.insert(id, Stage::Beginning);
@@ -353,6 +382,30 @@ mod tests {
         outbox.on(Input::Down, now);
         assert_eq!(outbox.on(begun(None), now), [Action::Again(1)]);
         assert_eq!(outbox.on(Input::Up { idempotent: None }, now), [Action::Begin(1)]);
+    }
+
+    #[test]
+    fn who_waits_in_the_middle_gives_its_room_away_and_not_more_than_that() {
+        let now = start();
+        let settings = Settings { concurrency: 1, waiting: 1, ..Settings::default() };
+        let mut outbox = Outbox::new(settings);
+        let found = (1..=4).map(|id| (id, lane(id))).collect();
+        outbox.on(Input::Scanned { found, at_end: true }, now);
+        assert_eq!(outbox.on(Input::Up { idempotent: None }, now), [Action::Begin(1)]);
+        let begun =
+            |id| Input::Begun(Begun { id, attempt: 1, age: Duration::ZERO, ambiguous: None });
+        assert!(outbox.on(Input::Waits(1), now).is_empty(), "it has not left");
+        outbox.on(begun(1), now);
+        assert_eq!(outbox.on(Input::Waits(1), now), [Action::Begin(2)]);
+        assert!(outbox.on(Input::Waits(1), now).is_empty(), "once is once");
+        outbox.on(begun(2), now);
+        assert!(outbox.on(Input::Waits(2), now).is_empty(), "as many wait as may");
+        let sent = || Outcome::Sent { message_ids: Vec::new() };
+        let ended = outbox.on(Input::Outcome(1, sent()), now);
+        assert_eq!(ended, [Action::End(1, End::Sent(Vec::new()))]);
+        assert_eq!(outbox.in_flight(), 1);
+        let ended = outbox.on(Input::Outcome(2, sent()), now);
+        assert_eq!(ended, [Action::End(2, End::Sent(Vec::new())), Action::Begin(3)]);
     }
 
     #[test]

@@ -39,6 +39,27 @@ impl Reach {
         self.note(instance, chat, message_id, Origin::Said);
     }
 
+    /// Everything that is within reach, oldest first: instance, chat, message, and whether handlers have said it
+    /// themselves.
+    pub fn rest(&self) -> Vec<(String, String, String, bool)> {
+        let chats = self.order.iter().filter_map(|chat| Some((chat, self.chats.get(chat)?)));
+        let each = chats.flat_map(|((instance, chat), messages)| {
+            messages.iter().map(move |(message, origin)| {
+                let is_said = *origin == Origin::Said;
+                (instance.clone(), chat.clone(), message.clone(), is_said)
+            })
+        });
+        each.collect()
+    }
+
+    /// Takes over what [`Reach::rest`] told.
+    pub fn resume(&mut self, rest: Vec<(String, String, String, bool)>) {
+        for (instance, chat, message, is_said) in rest {
+            let origin = if is_said { Origin::Said } else { Origin::Told };
+            self.note(&instance, &chat, &message, origin);
+        }
+    }
+
     /// Whether a handler with the token of this chat may do this there.
     pub fn allows(&self, instance: &str, chat: &str, act: &Act) -> bool {
         let known = |id: &str, origins: &[Origin]| {
@@ -103,6 +124,20 @@ mod tests {
         assert!(reach.allows("feishu", "oc_1", &react("om_user")));
         assert!(!reach.allows("feishu", "oc_1", &react("om_strange")));
         assert!(reach.allows("feishu", "oc_2", &Act::Say));
+    }
+
+    #[test]
+    fn an_upgrade_forgets_nothing() {
+        let mut reach = Reach::default();
+        reach.told("feishu", "oc_1", "om_user");
+        reach.said("feishu", "oc_1", "om_ours");
+        reach.said("feishu", "oc_2", "om_other");
+        let mut next = Reach::default();
+        next.resume(reach.rest());
+        assert_eq!(next.rest(), reach.rest());
+        assert!(next.allows("feishu", "oc_1", &edit("om_ours")));
+        assert!(!next.allows("feishu", "oc_1", &edit("om_user")));
+        assert!(next.allows("feishu", "oc_1", &react("om_user")));
     }
 
     #[test]

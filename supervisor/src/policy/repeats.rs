@@ -74,6 +74,7 @@ impl<K: Clone + Eq + Hash> Repeats<K> {
 mod tests {
     use super::*;
 
+    /// F70
     #[test]
     #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn a_repetition_is_counted_and_told_once() {

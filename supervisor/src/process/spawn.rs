@@ -17,6 +17,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use protocol::hello::{Leash, MARK};
+use protocol::step;
 
 use super::cgroup::{Cgroup, Delegated};
 use super::kin::Remains;
@@ -135,6 +136,9 @@ pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io
         }
     }
     command.env(MARK, &mark);
+    if let Some(value) = step::inherited() {
+        command.env(step::VARIABLE, value);
+    }
     command.stdin(Stdio::piped()).stdout(lock.map_or_else(Stdio::null, Stdio::from));
     command.stderr(Stdio::inherit());
     let name = format!("{}-{}", leash.instance, leash.generation);

@@ -149,8 +149,29 @@ impl Gateway {
         self.tell(Notice { pid, reason, by, ..notice("supervisor", now) });
     }
 
+    /// Somebody has removed the supervisor's socket, and it was made anew or could not be.
+    pub(super) fn announce_socket(&mut self, made: Result<(), String>) {
+        let path = self.paths.socket();
+        let (now, reason) = match made {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "somebody removed the socket: made anew");
+                ("made anew", format!("somebody removed {}", path.display()))
+            }
+            Err(reason) => {
+                tracing::error!(
+                    reason,
+                    "the socket is gone: no tool and no new worker can connect"
+                );
+                ("gone", reason)
+            }
+        };
+        self.tell(Notice { reason: Some(reason), ..notice("socket", now) });
+    }
+
     /// Sends notices to a listener from now on, and says so first.
     pub(super) fn subscribe(&mut self, listener: Listener) {
+        // While there is nothing to tell, this is where those who left are noticed.
+        self.listeners.retain(|listener| !listener.is_gone());
         let pid = Some(std::process::id());
         let first = Notice { pid, ..notice("subscribed", self.state()) };
         if let Ok(line) = serde_json::to_string(&first)

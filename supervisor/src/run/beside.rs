@@ -11,7 +11,9 @@ use protocol::id::{Generation, Instance, Seq};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
+use super::door::GATEWAY;
 use super::slot::{Desk, Turn};
+use super::within;
 use crate::clock;
 use crate::store::{self, Op};
 
@@ -62,7 +64,7 @@ impl Wishes {
 }
 
 impl Gateway {
-    fn platform(&self, instance: &Instance) -> Option<usize> {
+    pub(super) fn platform(&self, instance: &Instance) -> Option<usize> {
         let index = self.by_name.get(instance).copied()?;
         let slot = self.slots.get(index)?;
         matches!(slot.desk, Desk::Platform(_)).then_some(index)
@@ -78,6 +80,11 @@ impl Gateway {
 
     /// An agent's reply has grown.
     pub(super) fn draft(&mut self, index: usize, mut draft: Box<Draft>) {
+        if let Some(Desk::Agent(desk)) = self.desk(index)
+            && let Some((event, _)) = desk.at_work.iter().find(|(_, turn)| turn.lane == draft.lane)
+        {
+            desk.unfinished.grown(*event, &draft);
+        }
         let Some(slot) = self.slots.get(index) else { return };
         draft.key = store::draft_key(&slot.name, &draft.key);
         let Some(platform) = self.platform(&draft.lane.instance) else { return };
@@ -93,7 +100,12 @@ impl Gateway {
 
     /// A platform shows a draft, or has decided not to.
     pub(super) fn drafted(&mut self, index: usize, key: &str, message_id: Option<String>) {
-        if let Some(message_id) = message_id
+        let has_ended = match self.desk(index) {
+            Some(Desk::Platform(desk)) => desk.drafts.has_ended(key),
+            _ => false,
+        };
+        // The message that says how it ended is no draft of what may come when it is asked again.
+        if let Some(message_id) = message_id.filter(|_| !has_ended)
             && let Some((agent, key)) = key.split_once('/')
             && let Ok(agent) = Instance::new(agent)
         {
@@ -108,11 +120,33 @@ impl Gateway {
 
     /// The reply of a draft is accepted.
     pub(super) fn draft_over(&mut self, agent: usize, key: &str, platform: usize) {
+        if let Some(Desk::Agent(desk)) = self.desk(agent) {
+            desk.unfinished.over(key);
+        }
         let Some(slot) = self.slots.get(agent) else { return };
         let key = store::draft_key(&slot.name, key);
         if let Some(Desk::Platform(desk)) = self.desk(platform) {
             desk.drafts.over(&key);
         }
+    }
+
+    /// An event is set aside. What people see of an answer to it becomes a message that says so: it would
+    /// look for ever as if more came. Its key is another one, since the event may be offered again.
+    pub(super) fn end_draft(&mut self, agent: usize, event: u64) {
+        let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
+        let Some(draft) = desk.unfinished.ended(event) else { return };
+        let Draft { key, lane, reply_to, text } = *draft;
+        let Some(name) = self.slots.get(agent).map(|slot| slot.name.clone()) else { return };
+        let own = format!("broken:{event}:{}", clock::unix_ms());
+        let Ok(gateway) = Instance::new(GATEWAY) else { return };
+        let (shown, whole) = (store::draft_key(&name, &key), store::draft_key(&gateway, &own));
+        let platform = self.platform(&lane.instance);
+        if let Some(Desk::Platform(desk)) = platform.and_then(|platform| self.desk(platform)) {
+            desk.drafts.ended_by(&shown, whole);
+        }
+        self.store.submit(Op::Redraft { from: (name, key), to: (gateway, own.clone()) });
+        let text = format!("{}\n\n(broken off)", text.trim_end());
+        self.say_in_reply(&own, lane, reply_to, text);
     }
 
     /// An agent works on an event from now on.
@@ -145,6 +179,7 @@ impl Gateway {
             told_busy: false,
             told: told.clone(),
             replies: Vec::new(),
+            event: Some(Box::new(within::frame(&delivery.event))),
         };
         if let Some(Desk::Agent(desk)) = self.desk(agent) {
             desk.steered.remove(&delivery.event_id.0);

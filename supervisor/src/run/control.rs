@@ -12,7 +12,7 @@ use protocol::worker::Outside;
 use super::Gateway;
 use super::slot::{Desk, Slot};
 use super::tickets::Pending;
-use super::within::Command;
+use super::within::{self, Command};
 use crate::clock;
 use crate::exit::Code;
 use crate::link::Reply;
@@ -30,7 +30,16 @@ pub(super) struct Waiter {
     since: Instant,
     pub(super) until: Instant,
     targets: Vec<Target>,
-    reply: Option<Reply>,
+    asker: Asker,
+}
+
+/// Who waits for what becomes of a command.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A tool.
+    Tool(Reply),
+    /// Somebody within, who is told later: see [`crate::owed`].
+    Within(String),
 }
 
 #[derive(Debug)]
@@ -96,7 +105,7 @@ impl Gateway {
             Request::Act(verb, act) => {
                 let command = Command::Act(verb, act.clone());
                 let Some(reply) = self.defer(&command, peer, reply) else { return };
-                self.act(verb, &act, peer, Some(reply));
+                self.act(verb, &act, peer, Asker::Tool(reply));
             }
             Request::Stop(stop) => {
                 let Some(reply) = self.defer(&Command::Stop(stop), peer, reply) else { return };
@@ -127,8 +136,8 @@ impl Gateway {
         }
     }
 
-    /// Somebody gives a command. Without a reply nobody waits for what becomes of it.
-    pub(super) fn act(&mut self, verb: Verb, act: &Act, peer: Peer, reply: Option<Reply>) {
+    /// Somebody gives a command.
+    pub(super) fn act(&mut self, verb: Verb, act: &Act, peer: Peer, asker: Asker) {
         let named = if self.closing.stage() == Stage::Serving {
             self.named(&act.instances)
         } else {
@@ -136,7 +145,10 @@ impl Gateway {
         };
         let slots = match named {
             Ok(slots) => slots,
-            Err(refusal) => return reply.into_iter().for_each(|r| r.refuse(refusal.clone())),
+            Err(refusal) => match asker {
+                Asker::Tool(reply) => return reply.refuse(refusal),
+                Asker::Within(id) => return self.report_within(&id, &refusal.message),
+            },
         };
         let force = if act.force { Force::Yes } else { Force::No };
         let now = clock::now();
@@ -178,7 +190,7 @@ impl Gateway {
             }
         }
         let targets = targets.into_iter().map(|(target, _)| target).collect();
-        let waiter = Waiter { verb, since: now, until: now + wait, targets, reply };
+        let waiter = Waiter { verb, since: now, until: now + wait, targets, asker };
         self.waiters.push(waiter);
         if wait.is_zero() {
             self.expire_waiters(now);
@@ -234,11 +246,21 @@ impl Gateway {
                     target.done = slot.reached(waiter.verb, target.former, took);
                 }
             }
-            if waiter.targets.iter().all(|target| target.done.is_some()) {
-                waiter.answer();
+        }
+        self.answer_waiters();
+    }
+
+    /// Whoever has all that he waited for is told.
+    fn answer_waiters(&mut self) {
+        let is_over = |waiter: &mut Waiter| waiter.targets.iter().all(|t| t.done.is_some());
+        let over: Vec<_> = self.waiters.extract_if(.., is_over).collect();
+        for Waiter { targets, asker, .. } in over {
+            let results = targets.into_iter().filter_map(|target| target.done).collect();
+            match asker {
+                Asker::Tool(reply) => reply.answer(&Acted { schema: SCHEMA, results }),
+                Asker::Within(id) => self.report_within(&id, &within::told(&results)),
             }
         }
-        self.waiters.retain(|waiter| waiter.reply.is_some());
     }
 
     /// Whose time is up?
@@ -261,9 +283,8 @@ impl Gateway {
                     target.done = Some(slot.done(word, code, took));
                 }
             }
-            waiter.answer();
         }
-        self.waiters.retain(|waiter| waiter.reply.is_some());
+        self.answer_waiters();
     }
 
     /// The supervisor's own state in one word.
@@ -346,15 +367,6 @@ fn stopping() -> Refusal {
     Refusal { code: Code::Temporary.number(), message, hint: None }
 }
 
-impl Waiter {
-    fn answer(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            let results = self.targets.iter_mut().filter_map(|target| target.done.take());
-            reply.answer(&Acted { schema: SCHEMA, results: results.collect() });
-        }
-    }
-}
-
 impl Slot {
     /// What became of a wish, if anything final did.
     fn reached(&self, verb: Verb, former: Generation, took: Duration) -> Option<Done> {
@@ -422,6 +434,7 @@ impl Slot {
                 last_inbound_ms = desk.last_inbound_ms;
                 store = Some(StoreStatus {
                     waiting: count.map_or(0, |count| count.waiting),
+                    oldest_ms: count.and_then(|count| count.oldest_ms),
                     parked: count.map_or(0, |count| count.parked),
                     undelivered: count.map_or(0, |count| count.undelivered),
                     replies: count.map_or(0, |count| count.replies),
@@ -476,6 +489,7 @@ impl Slot {
             pid: self.child.as_ref().map(|running| running.child.pid()),
             restarts: self.starts.saturating_sub(1),
             next_start_ms: next_start,
+            last_heartbeat_ms: at_ms,
             last_progress_ms,
             last_inbound_ms,
             exits: self.exits.iter().cloned().collect(),

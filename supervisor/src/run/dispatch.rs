@@ -41,9 +41,15 @@ impl Gateway {
         match &action {
             Action::Refund(id) => self.not_at_work(index, *id, "deferred", None),
             Action::Failed(id) => self.not_at_work(index, *id, "failed", None),
-            Action::Settle(id) => self.not_at_work(index, *id, "acknowledged", None),
+            Action::Settle(id) => {
+                if let Some(Desk::Agent(desk)) = self.desk(index) {
+                    desk.unfinished.ended(*id);
+                }
+                self.not_at_work(index, *id, "acknowledged", None);
+            }
             Action::Park { id, reason } => {
                 self.hook_parked(index, *id, reason, payload.as_deref());
+                self.end_draft(index, *id);
                 self.not_at_work(index, *id, "parked", Some(reason));
             }
             Action::Scan { .. }
@@ -82,7 +88,11 @@ impl Gateway {
                 self.ask(Pending::Settle { slot: index, id: EventId(id), also });
             }
             Action::Park { id, reason } => {
-                tracing::error!(event_id = id, reason, "an event is parked");
+                if reason == bursts::WITHDRAWN {
+                    tracing::info!(event_id = id, reason, "an event is parked");
+                } else {
+                    tracing::error!(event_id = id, reason, "an event is parked");
+                }
                 // What came with it is offered without it.
                 self.joined(index, id);
                 self.announce_parked(id, &reason);
@@ -128,11 +138,14 @@ impl Gateway {
                 let platform = self.platform_of(&begun.lane.instance);
                 let Begun { lane, attempts, received_ms, mut event, session, followers, .. } =
                     *begun;
+                let heard_by = self.by_name.get(&lane.instance);
+                let in_bursts = heard_by.is_some_and(|index| self.burst(*index).is_some());
                 let mut joined = Vec::new();
                 for follower in followers {
                     let Follower { id, event: next, .. } = follower;
                     let is_command = self.command_in(Some(index), &next).is_some();
-                    if is_command || !bursts::continues(&event, &next) {
+                    let in_one_go = in_bursts && bursts::continues(&event, &next);
+                    if is_command || !(in_one_go || bursts::is_same(&event, &next)) {
                         break;
                     }
                     let (message_id, origin_ms) = (next.message_id.clone(), next.origin_ms);
@@ -199,11 +212,12 @@ impl Gateway {
         let lane = desk.delivery.lane_of(id.0);
         let platform = lane.and_then(|lane| self.by_name.get(&lane.instance));
         let rule = platform.and_then(|platform| self.burst(*platform));
+        let quiet = |rule: bursts::Rule| i64::try_from(rule.quiet.as_millis()).unwrap_or(i64::MAX);
         Some(Hand {
             agent: slot.name.clone(),
-            followers: if rule.is_some() { bursts::MOST } else { 0 },
-            within_ms: rule
-                .map_or(0, |rule| i64::try_from(rule.quiet.as_millis()).unwrap_or(i64::MAX)),
+            followers: bursts::MOST,
+            within_ms: rule.map(quiet),
+            album_ms: quiet(bursts::Rule::of_album(rule)),
             bytes: bursts::BYTES,
         })
     }

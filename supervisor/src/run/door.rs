@@ -22,7 +22,7 @@ use crate::socket::Peer;
 use crate::store::{self, Answer, Grant, Op, Pair};
 
 /// What the gateway itself says is kept under this name. No instance can have it.
-const GATEWAY: &str = "gateway";
+pub(super) const GATEWAY: &str = "gateway";
 
 impl PlatformDesk {
     /// Whether `event` comes in.

@@ -1,17 +1,18 @@
 //! From a worker's event to the store and back to its verdict.
 
-use protocol::event::{ChatType, Inbound};
+use protocol::event::Inbound;
 use protocol::hook::HookEvent;
 use protocol::id::{Generation, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
 
 use super::Gateway;
 use super::slot::{Desk, PlatformDesk};
-use super::steward::WINDOW;
 use super::tickets::{Arrived, Pending};
+use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::access::Denial;
 use crate::policy::busy::Mode;
+use crate::policy::commands;
 use crate::store::{Answer, Op, Quota};
 
 /// Senders whose denial is remembered, so that each is told once.
@@ -79,8 +80,7 @@ impl Gateway {
         cursor: Option<Cursor>,
         occasion: Option<Box<HookEvent>>,
     ) -> Arrived {
-        let is_direct = event.chat_type == ChatType::Direct && !event.sender.user_id.is_empty();
-        let user = is_direct.then(|| event.sender.user_id.clone());
+        let user = event.direct_user().map(str::to_owned);
         let agent = self.agent_of(&lane, user.as_deref());
         let command = self.command_in(agent, event);
         let (is_said, message_id) = (event.kind.is_said(), event.message_id.clone());
@@ -90,8 +90,20 @@ impl Gateway {
                 Some(Desk::Platform(desk)) => desk.manners.busy.mode(&lane.chat_id) == Mode::Steer,
                 _ => false,
             };
+        let (is_command, is_part) = (commands::is_one(event), event.album.is_some());
         let event = (is_said && steers && command.is_none()).then(|| Box::new(event.clone()));
-        Arrived { lane, user, message_id, cursor, occasion, command, is_said, event }
+        Arrived {
+            lane,
+            user,
+            message_id,
+            cursor,
+            occasion,
+            command,
+            is_said,
+            is_command,
+            is_part,
+            event,
+        }
     }
 
     /// The store has it, or not.

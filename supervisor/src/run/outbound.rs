@@ -9,8 +9,8 @@ use protocol::worker::{ReplyVerdict, ToWorker};
 
 use super::Gateway;
 use super::slot::Desk;
-use super::steward::WINDOW;
 use super::tickets::Pending;
+use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::outbox::{Action, Begun, End, Input};
 use crate::store::{Answer, Finished, Op, SendEnd, Sending};
@@ -123,6 +123,11 @@ impl Gateway {
                     let Some(sending) = payload.take() else { continue };
                     let mut outbound = sending.outbound;
                     outbound.key = self.key(outbound.id);
+                    if let Some(Desk::Platform(desk)) = self.desk(index)
+                        && let Some(key) = desk.drafts.of(&outbound.draft_key)
+                    {
+                        outbound.draft_key = key;
+                    }
                     let link = self.slots.get_mut(index).and_then(|slot| slot.current_link());
                     if let Some(link) = link {
                         link.handle.send(ToWorker::Send(Box::new(outbound)));
@@ -134,6 +139,9 @@ impl Gateway {
                         End::Sent(message_ids) => SendEnd::Sent { message_ids },
                         End::Failed(reason) => SendEnd::Failed { reason },
                         End::Unknown(reason) => SendEnd::Unknown { reason },
+                        End::Partly(message_ids, rest, reason) => {
+                            SendEnd::Partly { message_ids, rest, reason }
+                        }
                     };
                     self.finish(index, id, end);
                 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use protocol::content::Busy;
 use protocol::control::{BusyCounts, ExitStatus};
-use protocol::event::Abilities;
+use protocol::event::{Abilities, Inbound};
 use protocol::hook::HookEvent;
 use protocol::id::{EventId, Generation, Instance, Lane, Nonce};
 use protocol::worker::{Cursor, Heartbeat, HooksSettings, Network, Outside};
@@ -18,7 +18,7 @@ use crate::link::Handle;
 use crate::policy::absence::Absence;
 use crate::policy::access::{Access, Denial, Grants};
 use crate::policy::delivery::Delivery;
-use crate::policy::drafts::Drafts;
+use crate::policy::drafts::{Drafts, Unfinished};
 use crate::policy::hooks::Backlog;
 use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
 use crate::policy::liveness::{Liveness, Progress};
@@ -166,6 +166,8 @@ pub(super) struct AgentDesk {
     pub(super) at_work: HashMap<u64, Turn>,
     /// What goes with events that were handed out.
     pub(super) joined: HashMap<u64, Vec<EventId>>,
+    /// What it has shown of answers that are not there yet.
+    pub(super) unfinished: Unfinished,
     /// Events that it was told of while it worked on the ones before them.
     pub(super) steered: HashSet<u64>,
     pub(super) abilities: Abilities,
@@ -195,6 +197,8 @@ pub(super) struct Turn {
     pub(super) told: Option<HookEvent>,
     /// What the agent has replied in this conversation since, by the keys of the replies.
     pub(super) replies: Vec<(String, String)>,
+    /// The event itself, without what it says: what a command from within leads to is told in its place.
+    pub(super) event: Option<Box<Inbound>>,
 }
 
 /// The side of the handlers of hooks.
@@ -407,6 +411,7 @@ impl Desk {
                 hears: Vec::new(),
                 at_work: HashMap::new(),
                 joined: HashMap::new(),
+                unfinished: Unfinished::default(),
                 steered: HashSet::new(),
                 abilities: Abilities::default(),
                 absence: Absence::new(away.clone()),

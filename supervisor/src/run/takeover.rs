@@ -58,8 +58,11 @@ impl Gateway {
             mask: self.ways.mask.bits(),
             limits: self.ways.limits.numbers(),
             token_key: self.token_key,
+            reach: self.reach.rest(),
             lock: upgrade::keep(lock.held())?,
             socket: (upgrade::keep(socket.listening())?, self.paths.socket()),
+            socket_file: socket.file(),
+            store_files: Some(self.store.inodes()),
             down: self.slots.iter().filter(is_down).map(|slot| slot.name.clone()).collect(),
             workers,
         })
@@ -106,6 +109,7 @@ impl Gateway {
                         state: (turn.interrupted, turn.asking, turn.told_busy),
                         told: turn.told.clone(),
                         replies: turn.replies.clone(),
+                        event: turn.event.clone(),
                     });
                 }
             }
@@ -143,6 +147,7 @@ impl Gateway {
     pub(super) fn take_over(&mut self, state: State) -> io::Result<Vec<usize>> {
         let pause_ms = clock::monotonic_usec().saturating_sub(state.paused_usec) / 1000;
         self.token_key = state.token_key;
+        self.reach.resume(state.reach);
         let speaks = state.protocol == hello::VERSION;
         let mut start: Vec<usize> = (0..self.slots.len()).collect();
         start.retain(|index| {
@@ -213,7 +218,7 @@ impl Gateway {
                     };
                     (platform, busy)
                 });
-                let AtWork { lane, told, replies, epoch, .. } = event;
+                let AtWork { lane, told, replies, epoch, event: said, .. } = event;
                 let (interrupted, asking, told_busy) = event.state;
                 let joined = event.joined.into_iter().map(EventId).collect();
                 desk.joined.insert(event.id, joined);
@@ -227,6 +232,7 @@ impl Gateway {
                     told_busy,
                     told,
                     replies,
+                    event: said,
                 };
                 desk.at_work.insert(event.id, turn);
             }

@@ -17,6 +17,7 @@ use super::slot::{AgentDesk, Desk};
 use super::tickets::{Arrived, Pending};
 use crate::clock;
 use crate::config::{AgentKind, Kind};
+use crate::policy::bursts::Rule;
 use crate::policy::busy::Mode;
 use crate::policy::commands::Command;
 use crate::policy::delivery;
@@ -55,8 +56,17 @@ impl Gateway {
         if arrived.is_said {
             self.meet_busy(platform, agent, id, &arrived);
             self.meet_absence(agent, id, &arrived.lane);
-            if let Some(rule) = self.burst(platform) {
-                self.deliver(agent, delivery::Input::Said(arrived.lane.clone(), rule));
+            let own = self.burst(platform);
+            let rule = if arrived.is_part { Some(Rule::of_album(own)) } else { own };
+            if let Some(rule) = rule {
+                let lane = arrived.lane.clone();
+                // A command is a turn of its own, and what was said before it is another.
+                let input = if arrived.is_command {
+                    delivery::Input::Flush(lane)
+                } else {
+                    delivery::Input::Said(id.0, lane, rule)
+                };
+                self.deliver(agent, input);
             }
         }
         self.deliver(agent, delivery::Input::Accepted(id.0, arrived.lane));
@@ -72,7 +82,13 @@ impl Gateway {
         }
     }
 
-    pub(super) fn burst(&self, platform: usize) -> Option<crate::policy::bursts::Rule> {
+    /// Whether something that was just said in a conversation is held there.
+    fn is_held(&mut self, agent: usize, lane: &Lane) -> bool {
+        let now = clock::now();
+        self.agent_desk(agent).is_some_and(|desk| desk.delivery.is_held(lane, now))
+    }
+
+    pub(super) fn burst(&self, platform: usize) -> Option<Rule> {
         match &self.slots.get(platform)?.desk {
             Desk::Platform(desk) => desk.manners.burst,
             Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
@@ -116,8 +132,14 @@ impl Gateway {
             Command::New | Command::Stop => self.interrupt(agent, lane),
             Command::Status => None,
         });
+        let is_held = ended.is_none()
+            && command != Command::Status
+            && agent.is_some_and(|agent| self.is_held(agent, lane));
         let text = match (command, name) {
             (_, None) => "No agent is configured here. What you say is kept.".to_owned(),
+            (Command::Stop, Some(_)) if is_held => {
+                "Stopped. What you just said is not begun.".to_owned()
+            }
             (Command::Stop, Some(_)) => match ended {
                 Some(Interrupted::Told) => "Stopped.".to_owned(),
                 Some(Interrupted::Cannot) => {
@@ -138,6 +160,15 @@ impl Gateway {
             }
             (Command::Status, Some(_)) => self.told_status(agent, lane),
         };
+        if is_held && let Some(agent) = agent {
+            self.deliver(
+                agent,
+                match command {
+                    Command::Stop => delivery::Input::Withdraw(lane.clone()),
+                    Command::New | Command::Status => delivery::Input::Flush(lane.clone()),
+                },
+            );
+        }
         tracing::info!(event_id = id.0, ?command, "a command in a chat");
         self.say_in_reply(&format!("command:{id}"), lane.clone(), message_id, text);
     }

@@ -33,6 +33,10 @@ pub(super) struct Arrived {
     pub(super) command: Option<Command>,
     /// Somebody says it, and waits for an answer.
     pub(super) is_said: bool,
+    /// It is a command, if not of ours.
+    pub(super) is_command: bool,
+    /// It is a part of an album.
+    pub(super) is_part: bool,
     /// The event, where it may go into what the agent works on.
     pub(super) event: Option<Box<Inbound>>,
 }
@@ -119,6 +123,12 @@ pub(super) enum Pending {
         reply: Reply,
     },
     OwnReply,
+    /// An event of our own is made durable: see [`crate::owed`].
+    Report {
+        slot: usize,
+        id: String,
+        event: Box<Inbound>,
+    },
     HooksReply {
         wait: Duration,
         reply: Reply,
@@ -146,6 +156,7 @@ impl Pending {
             | Self::NextReply { slot, .. }
             | Self::BeginSend { slot, .. }
             | Self::FinishSend { slot, .. }
+            | Self::Report { slot, .. }
             | Self::Untold { slot, .. } => Some(*slot),
             Self::Backup { .. }
             | Self::OwnReply

@@ -360,6 +360,10 @@ impl Gateway {
 
     /// Becomes the other program. Returns only if that fails: then everything goes on as before.
     pub(super) fn become_another(&mut self, socket: &Socket, lock: &Lock) {
+        // The next program opens by path: it would begin with nothing, and what we have open be gone.
+        if let Some(path) = self.taken_away(lock) {
+            return self.call_off(&format!("somebody took {} away", path.display()));
+        }
         let program = self.upgrade.program.clone();
         let from = env!("CARGO_PKG_VERSION");
         self.announce_supervisor(

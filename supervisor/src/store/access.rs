@@ -3,8 +3,9 @@
 
 use rusqlite::{Connection, Result, params};
 
+use super::answer::Answer;
 use super::names::Names;
-use super::op::{Answer, Grant, Pair, Subject};
+use super::op::{Grant, Pair, Subject};
 use super::tables::Tables;
 
 fn number(subject: Subject) -> i64 {

@@ -9,7 +9,7 @@ use protocol::content::{Act, Button, Content, File};
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, Part, Sender};
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const REST_VERSION: u8 = 1;
 
 /// What a reply has besides its text: act, files, buttons, card.
@@ -25,6 +25,12 @@ pub(super) fn encode(event: &Inbound) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Option<Inbound> {
     match bytes.split_first()? {
         (&VERSION, rest) => whole(rest),
+        // Version 2 is the same without the last member, which nothing was.
+        (2, rest) => {
+            let mut padded = rest.to_vec();
+            padded.push(0);
+            whole(&padded)
+        }
         (1, rest) => whole::<First>(rest).map(Inbound::from),
         _ => None,
     }
@@ -108,6 +114,7 @@ impl From<First> for Inbound {
             raw: first.raw,
             chat_name: None,
             quote: None,
+            album: None,
         }
     }
 }

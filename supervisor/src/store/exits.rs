@@ -3,8 +3,8 @@
 use protocol::id::Generation;
 use rusqlite::{Connection, Result, params};
 
+use super::answer::{EXITS_KEPT, Exit};
 use super::names::Names;
-use super::op::{EXITS_KEPT, Exit};
 use super::tables::{row_id, wire_id};
 
 /// Remembers one, and forgets the oldest of the same instance.

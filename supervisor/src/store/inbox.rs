@@ -11,8 +11,9 @@ use protocol::id::EventId;
 use protocol::worker::Cursor;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::answer::{Answer, Begun, Follower};
 use super::body;
-use super::op::{Answer, Arrival, Begun, Follower, Hand, Quota};
+use super::op::{Arrival, Hand, Quota};
 use super::seen::Verdict;
 use super::session;
 use super::tables::{Tables, row_id, wire_id};
@@ -87,7 +88,12 @@ pub(super) fn begin(tables: &mut Tables, id: EventId, hand: Option<&Hand>) -> Re
     let (session, followers) = match hand {
         Some(hand) => {
             let session = session::get(tables, &hand.agent, lane)?;
-            (session, followers(tables, lane, (row, received_ms, size), hand)?)
+            let within = if event.album.is_some() { Some(hand.album_ms) } else { hand.within_ms };
+            let followers = match within {
+                Some(ms) => followers(tables, lane, (row, received_ms, size), hand, ms)?,
+                None => Vec::new(),
+            };
+            (session, followers)
         }
         None => (Session::default(), Vec::new()),
     };
@@ -115,6 +121,7 @@ fn followers(
     lane: i64,
     (mut row, mut at_ms, mut bytes): (i64, i64, usize),
     hand: &Hand,
+    within_ms: i64,
 ) -> Result<Vec<Follower>> {
     let db = &tables.db;
     let mut found = Vec::new();
@@ -123,7 +130,7 @@ fn followers(
         let (received_ms, begun): (i64, bool) = db
             .prepare_cached("SELECT received_ms, begun FROM inbox WHERE id = ?1")?
             .query_row([next], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        if begun || received_ms.saturating_sub(at_ms) > hand.within_ms {
+        if begun || received_ms.saturating_sub(at_ms) > within_ms {
             break;
         }
         let Some((event, size)) = payload(db, next)? else { break };

@@ -5,14 +5,15 @@
 //! found in state *sending* had an attempt that nobody answered: it stays ambiguous through all later
 //! attempts, for a later refusal says nothing about the earlier one.
 
-use protocol::event::{Outbound, Receipt, Reply, ReplyState};
+use protocol::event::{Outbound, Receipt, Reply, ReplyState, Rest};
 use protocol::id::{Instance, Lane, OutboundId};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::answer::{Answer, Finished, ReplyHead, Sending};
 use super::body;
 use super::names::Names;
-use super::op::{Answer, Finished, ReplyHead, SendEnd, Sending};
+use super::op::SendEnd;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
 
@@ -196,10 +197,16 @@ pub(super) fn finish(
     };
     let (agent, instance): (i64, i64) = (agent, instance);
     let open = matches!(state, ReplyState::Waiting | ReplyState::Sending);
+    let listed = |message_ids: &Vec<String>| serde_json::to_string(message_ids).ok();
     let (next, message_ids, reason) = match end {
         SendEnd::Waiting => (ReplyState::Waiting, None, None),
-        SendEnd::Sent { message_ids } => {
-            (ReplyState::Sent, serde_json::to_string(message_ids).ok(), None)
+        SendEnd::Sent { message_ids } => (ReplyState::Sent, listed(message_ids), None),
+        SendEnd::Partly { message_ids, rest, reason } => {
+            let state = match rest {
+                Rest::Failed => ReplyState::Failed,
+                Rest::Unknown => ReplyState::Unknown,
+            };
+            (state, listed(message_ids), Some(reason))
         }
         SendEnd::Failed { reason } => (ReplyState::Failed, None, Some(reason)),
         SendEnd::Unknown { reason } => (ReplyState::Unknown, None, Some(reason)),
@@ -292,6 +299,22 @@ pub(super) fn drafted(
     let agent = tables.names.instance_made(db, agent)?;
     db.prepare_cached("INSERT OR REPLACE INTO draft VALUES(?1, ?2, ?3, ?4)")?
         .execute(params![agent, key, message_id, now_ms])?;
+    Ok(())
+}
+
+/// Another reply ends what a draft has shown.
+pub(super) fn redraft(
+    tables: &mut Tables,
+    from: &(Instance, String),
+    to: &(Instance, String),
+) -> Result<()> {
+    let db = &tables.db;
+    let (agent, other) =
+        (tables.names.instance_made(db, &from.0)?, tables.names.instance_made(db, &to.0)?);
+    db.prepare_cached(
+        "UPDATE OR REPLACE draft SET agent = ?3, key = ?4 WHERE agent = ?1 AND key = ?2",
+    )?
+    .execute(params![agent, from.1, other, to.1])?;
     Ok(())
 }
 

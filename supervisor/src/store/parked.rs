@@ -8,8 +8,8 @@ use protocol::event::ReplyState;
 use protocol::id::{EventId, Lane, OutboundId, ParkedId};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
+use super::answer::{Answer, Parked, Payload};
 use super::names::Names;
-use super::op::{Answer, Parked, Payload};
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
 use super::{body, inbox, outbox};

@@ -5,7 +5,7 @@
 
 use rusqlite::{Result, params};
 
-use super::op::Answer;
+use super::answer::Answer;
 use super::tables::Tables;
 
 /// Rows looked at in one slice.

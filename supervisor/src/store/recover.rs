@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use protocol::id::EventId;
 
 use super::Error;
+use super::answer::{Damage, Opened};
 use super::inbox;
-use super::op::{Damage, Opened};
 use super::salvage;
 use super::schema::{self, Paths, Refusal};
 use super::tables::Tables;

@@ -11,9 +11,9 @@ use protocol::id::Lane;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params, params_from_iter};
 
+use super::answer::Damage;
 use super::body;
 use super::names::Names;
-use super::op::Damage;
 use super::schema;
 
 /// Tables with numbered rows.

@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use protocol::id::{EventId, Instance, Lane, OutboundId};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::op::{Answer, Head, Op, ReplyHead, Ticket};
+use super::answer::{Answer, Head, ReplyHead};
+use super::op::{Op, Ticket};
 use super::tables::{Outcome, Tables, row_id, wire_id};
 
 /// Rows looked at within one group: about a millisecond.

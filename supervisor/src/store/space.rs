@@ -36,18 +36,26 @@ const SLICE_PAGES: u64 = 128;
 
 const FRAME: u64 = PAGE_SIZE as u64 + 24;
 
-/// Makes the log at least `size` bytes long with zeros behind its end. What is there stays.
+/// The log grows by so much at once: one or two milliseconds.
+const LOG_STEP: u64 = 512 << 10;
+
+/// Makes the log at least `size` bytes long with zeros behind its end, and has them on the disk, so that no
+/// commit has to wait for them. What is there stays.
 pub(super) fn grow_log(log: &Path, size: u64) -> std::io::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(log)?;
     let mut at = file.seek(SeekFrom::End(0))?;
     let zeros = vec![0; 64 << 10];
+    if at >= size {
+        return Ok(());
+    }
     while at < size {
         let part = usize::try_from(size - at).unwrap_or(usize::MAX).min(zeros.len());
         file.write_all(zeros.get(..part).unwrap_or_default())?;
         at += part as u64;
     }
-    Ok(())
+    // A failure is told to the engine as well, at its next sync.
+    file.sync_data()
 }
 
 /// What the log holds.
@@ -87,10 +95,10 @@ impl Log {
 
     /// The size that a log of `length` bytes should have before the next commit.
     pub(super) fn wants(self, length: u64) -> Option<u64> {
-        let near = self.ahead && self.used + self.used / 2 + LOG_AT_REST / 2 > length;
         // A commit may begin just below the mark and end far behind it.
-        (near && length < LOG_FULL + (1 << 20))
-            .then(|| (length * 2).clamp(LOG_AT_REST, LOG_FULL + (1 << 20)))
+        let most = LOG_FULL + (1 << 20);
+        let near = self.ahead && self.used + self.used / 2 + LOG_AT_REST / 2 > length;
+        (near && length < most).then(|| (length + LOG_STEP).min(most))
     }
 }
 
@@ -184,4 +192,32 @@ pub(super) fn give_back(db: &Connection) -> Result<()> {
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_day_leaves_the_log_as_it_is() {
+        let few = Log { used: 16 * FRAME, ahead: true };
+        assert_eq!(few.wants(LOG_AT_REST), None);
+        let copied = Log { used: LOG_FULL, ahead: false };
+        assert_eq!(copied.wants(LOG_AT_REST), None, "what is copied is overwritten");
+    }
+
+    #[test]
+    fn the_log_grows_ahead_of_use_in_small_steps_and_not_for_ever() {
+        let (mut length, mut used) = (LOG_AT_REST, 0);
+        while used < LOG_FULL {
+            used += FRAME;
+            if let Some(size) = (Log { used, ahead: true }).wants(length) {
+                assert!(size > length && size <= length + LOG_STEP, "{length} -> {size}");
+                length = size;
+            }
+            assert!(used < length, "a commit would make it grow");
+        }
+        assert_eq!(length, LOG_FULL + (1 << 20));
+        assert_eq!(Log { used: length, ahead: true }.wants(length), None);
+    }
 }

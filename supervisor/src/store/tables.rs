@@ -9,9 +9,10 @@ use protocol::id::Instance;
 use protocol::worker::Cursor;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::answer::{Answer, Exit, Opened, ReplyHead};
 use super::lanes::Lanes;
 use super::names::Names;
-use super::op::{Answer, Exit, Op, Opened, ReplyHead};
+use super::op::Op;
 use super::schema::Paths;
 use super::seen::Seen;
 use super::tally::Tally;
@@ -156,6 +157,10 @@ impl Tables {
             Op::FinishSend { id, end, now_ms, .. } => outbox::finish(self, *id, end, *now_ms)?,
             Op::Drafted { agent, key, message_id, now_ms } => {
                 outbox::drafted(self, agent, key, message_id, *now_ms)?;
+                return Ok(Outcome::Silent);
+            }
+            Op::Redraft { from, to } => {
+                outbox::redraft(self, from, to)?;
                 return Ok(Outcome::Silent);
             }
             Op::Told { id } => {

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Result, params};
 
+use super::answer::{Answer, Count, Files};
 use super::names::Names;
-use super::op::{Answer, Count, Files, Quota};
+use super::op::Quota;
 
 /// Rows counted in one slice, and rows looked at for the oldest one: about a millisecond.
 const SLICE: u32 = 4096;

@@ -4,6 +4,7 @@ mod damage;
 mod killed;
 mod order;
 mod refused;
+mod removed;
 mod versions;
 
 use std::collections::{HashMap, VecDeque};
@@ -233,9 +234,11 @@ fn event(key: &str, chat: &str) -> Inbound {
         raw: b"{}".to_vec(),
         chat_name: None,
         quote: None,
+        album: None,
     }
 }
 
+/// F27
 #[test]
 fn a_repetition_is_known_after_reopening_even_under_a_new_event_id() {
     let dir = tempfile::tempdir().unwrap();
@@ -371,6 +374,7 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     rig.close();
 }
 
+/// F36
 #[test]
 fn a_reply_that_did_not_arrive_waits_for_a_decision() {
     let dir = tempfile::tempdir().unwrap();

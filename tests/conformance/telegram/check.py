@@ -7,11 +7,11 @@ Each JUDGE is a command that takes BASE_URL TOKEN. The library judges the simula
 
 import json
 import os
-import signal
 import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import checks  # noqa: E402
 from process import Process  # noqa: E402
 
 TOKEN = "7700:AAh4-judge_token-of-35-characters-xx"
@@ -219,35 +219,5 @@ CHECKS = [
 ]
 
 
-def main():
-    # Whoever stops this program stops the ones that it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    simulator, *words = sys.argv[1:]
-    passed = failed = 0
-    while words:
-        end = words.index("--") if "--" in words else len(words)
-        (name, *judge), words = words[:end], words[end + 1:]
-        bench = Bench(simulator, name, judge)
-        try:
-            for check in CHECKS:
-                text = f"{name}: {check.replace('_', ' ')}"
-                try:
-                    getattr(bench, check)()
-                except Exception as error:
-                    failed += 1
-                    print(f"FAIL {text}\n  {type(error).__name__}: {error}", flush=True)
-                    if check == CHECKS[0]:
-                        print("  " + "  ".join(bench.judge.errors), flush=True)
-                        failed += len(CHECKS) - 1
-                        break
-                else:
-                    passed += 1
-                    print(f"ok   {text}", flush=True)
-        finally:
-            bench.end()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.run(Bench, CHECKS))

@@ -57,8 +57,9 @@ def turn(request, session, text):
         os.abort()
     reason = "end_turn"
     if "hang" in text:
-        update(session, "agent_message_chunk", "thinking…")
+        # Before anybody can know of it and end it.
         cancelled[session] = threading.Event()
+        update(session, "agent_message_chunk", "thinking…")
         cancelled[session].wait()
         reason = "cancelled"
     elif "permit" in text:

@@ -6,12 +6,16 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{Ground, PATIENCE, clock, fault};
+use super::{Ground, LastWords, PATIENCE, clock, fault};
+
+/// Lines of its log that are kept when a gateway ends.
+const LAST_WORDS: usize = 20;
 
 /// A running supervisor. It is killed with its value; when this process dies it leaves by itself,
 /// because its leash ends.
@@ -20,20 +24,27 @@ pub(crate) struct Gateway {
     dir: PathBuf,
     sockets: PathBuf,
     child: Child,
+    last_words: LastWords,
 }
 
-/// Resident memory in KiB: now, its part that is no file (the program's pages are shared by all of its
-/// processes), and at most so far.
+/// Resident memory in KiB: now; its part that is no file; the same with the process's share of what
+/// others have as well (the program's pages, above all); and at most so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) now: u64,
     pub(crate) own: u64,
+    /// Only root may ask that of a process that keeps secrets.
+    pub(crate) share: Option<u64>,
     pub(crate) peak: u64,
 }
 
 impl std::fmt::Display for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} KiB now, {} of it own, {} at most", self.now, self.own, self.peak)
+        write!(f, "{} KiB now, {} of it own", self.now, self.own)?;
+        if let Some(share) = self.share {
+            write!(f, ", {share} with its share of the rest")?;
+        }
+        write!(f, ", {} at most", self.peak)
     }
 }
 
@@ -52,19 +63,20 @@ impl Gateway {
         fs::write(dir.join("secret"), format!("{secret}\n"))?;
         let program = ground.program.clone();
         let child = supervise(&program, &dir)?;
-        Ok(Self { program, dir, sockets, child })
+        ground.last_words();
+        Ok(Self { program, dir, sockets, child, last_words: ground.last_words.clone() })
     }
 
     /// [`Gateway::spawn`], and waits until all of its instances are ready.
     pub(crate) fn start(ground: &Ground, config: &str) -> io::Result<Self> {
-        let gateway = Self::spawn(ground, config)?;
+        let mut gateway = Self::spawn(ground, config)?;
         gateway.until_ready()?;
         Ok(gateway)
     }
 
     /// [`Gateway::start`], with this in the file of the secret.
     pub(crate) fn start_with(ground: &Ground, config: &str, secret: &str) -> io::Result<Self> {
-        let gateway = Self::spawn_with(ground, config, secret)?;
+        let mut gateway = Self::spawn_with(ground, config, secret)?;
         gateway.until_ready()?;
         Ok(gateway)
     }
@@ -142,11 +154,21 @@ impl Gateway {
         Ok(self.instances()?.iter().filter_map(waiting).sum())
     }
 
-    fn until_ready(&self) -> io::Result<()> {
+    fn until_ready(&mut self) -> io::Result<()> {
         clock::until("all instances are ready", PATIENCE, || {
+            if self.has_ended() {
+                return Some(Err(fault("the supervisor ended instead of serving")));
+            }
             let instances = self.instances().ok()?;
-            instances.iter().all(|instance| instance["phase"] == "ready").then_some(())
-        })
+            instances.iter().all(|instance| instance["phase"] == "ready").then_some(Ok(()))
+        })?
+    }
+
+    /// The end of its log.
+    fn tail(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default().join("\n")
     }
 
     /// A new worker at once, whatever became of the former ones.
@@ -180,6 +202,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = self.tail();
         let _ = fs::remove_dir_all(&self.dir);
         let _ = fs::remove_dir_all(&self.sockets);
     }
@@ -240,11 +263,15 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 
 /// The memory of a process.
 pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let of = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| fault(format!("process {pid} shows no {name}")))
+    let told = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
+    let of = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
     };
-    Ok(Memory { now: of("VmRSS:")?, own: of("RssAnon:")?, peak: of("VmHWM:")? })
+    let status = told("status")?;
+    let must = |name: &str| {
+        of(&status, name).ok_or_else(|| fault(format!("process {pid} shows no {name}")))
+    };
+    let share = told("smaps_rollup").ok().and_then(|rollup| of(&rollup, "Pss:"));
+    Ok(Memory { now: must("VmRSS:")?, own: must("RssAnon:")?, share, peak: must("VmHWM:")? })
 }

@@ -43,16 +43,16 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     Ok(())
 }
 
-fn p50(slice: &Slice) -> f64 {
+pub(super) fn p50(slice: &Slice) -> f64 {
     slice.p50
 }
 
-fn p99(slice: &Slice) -> f64 {
+pub(super) fn p99(slice: &Slice) -> f64 {
     slice.p99
 }
 
 /// One conversation, one thing at a time.
-fn talk(terminal: &mut Terminal, length: Duration) -> io::Result<Slice> {
+pub(super) fn talk(terminal: &mut Terminal, length: Duration) -> io::Result<Slice> {
     let (since, mut times) = (clock::now(), Vec::new());
     loop {
         let one = clock::now();

@@ -10,13 +10,13 @@ pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
 }
 
 /// The one in the middle.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
 /// A count as a figure.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-pub(super) fn float(count: usize) -> f64 {
+pub(crate) fn float(count: usize) -> f64 {
     count as f64
 }
 

@@ -15,8 +15,8 @@ Measures the hermes-gw that lies beside this program, in turns with baselines.
   --rounds N        repeat every slice N times and tell medians [default: 7]
   --seconds S       length of a slice [default: 0.5]
   --dir DIR         a directory on the disk in question [default: the target folder]
-  --only NAME       only this: ingest, link, memory, facts, feishu, hooks,
-                    agents or million; may be repeated
+  --only NAME       only this: ingest, delivery, link, memory, facts,
+                    feishu, hooks, agents or million; may be repeated
   --depth N         ingest with N in flight only: 1, 8, 64 or 256
   --million         also a million waiting events, which takes minutes and 2 GB of disk
 ";
@@ -78,6 +78,7 @@ fn run(args: &Args) -> io::Result<bool> {
         if let Err(e) = measure(&bench, &mut table) {
             complete = false;
             table.push(Row::new(name, format!("not measured: {e}")));
+            tell(&format!("{name}: {}", bench.ground.explain(e)));
         }
     }
     say(&format!("{table}\n{machine}\n"));

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tests::bench::Ground;
-use tests::torture::{Round, Tally, agent, queue};
+use tests::torture::trouble::Trouble;
+use tests::torture::{Absence, Again, Round, Tally, When, agent, queue};
 
 const HELP: &str = "\
 Kills the hermes-gw that lies beside this program, again and again and under load, and judges from
@@ -15,7 +17,12 @@ doubled. Ends with 0 if that is so, with 1 if not.
   --platform NAME   feishu: everything is killed, alone and in pairs, under load; telegram: the supervisor or
                     the worker, once within each batch of 200 updates [default: feishu]
   --at WHEN         with feishu: time: at random times; call: the supervisor and its workers at their n-th system call
-                    of some sort, so at every step of a message (needs strace) [default: time]
+                    of some sort (needs strace); step: each at every named step of a message in turn, from the platform's
+                    frame to the agent's receipt (needs a build without optimisation) [default: time]
+  --absence MIN     kills nothing: 5000 messages come in MIN minutes without an agent; then it comes
+  --again CRASHES   500 messages are delivered again after each of so many crashes
+  --trouble S       instead of all that: for S seconds a worker is killed, stopped, or made to spin, block or leak
+                    every second, beside others that must not notice (needs root and cc)
   --kills N         in all [default: 100]
   --seed S          what is random follows from it [default: 1]
   --chats N         conversations at once [default: 10]
@@ -40,7 +47,10 @@ struct Args {
     kills: u32,
     seed: u64,
     chats: usize,
-    at_calls: bool,
+    when: When,
+    absence: Option<u64>,
+    again: Option<u32>,
+    trouble: Option<u64>,
     dir: Option<PathBuf>,
     tally: Option<PathBuf>,
 }
@@ -72,6 +82,21 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> io::Result<bool> {
     let own = std::env::current_exe()?;
     let ground = Ground::beside(&own, args.dir.as_deref())?;
+    torture(args, &ground, &own).map_err(|e| ground.explain(e))
+}
+
+fn torture(args: &Args, ground: &Ground, own: &Path) -> io::Result<bool> {
+    if let Some(minutes) = args.absence {
+        return absence(minutes, ground, own);
+    }
+    if let Some(crashes) = args.again {
+        return again(crashes, ground, own);
+    }
+    if let Some(seconds) = args.trouble {
+        let report = Trouble { seed: args.seed, seconds, chats: args.chats }.run(ground, own)?;
+        say(&report.to_string());
+        return Ok(report.is_clean());
+    }
     let mut tally = match args.tally.as_deref().map(std::fs::read) {
         Some(Ok(bytes)) => serde_json::from_slice(&bytes)?,
         Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -83,12 +108,15 @@ fn run(args: &Args) -> io::Result<bool> {
         let seed = args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(tally.rounds);
         let result = match args.platform {
             Platform::Feishu => {
-                let (chats, at_calls) = (args.chats, args.at_calls);
-                let round = Round { seed, kills: left.min(ROUND), chats, at_calls };
-                round.run(&ground, &own)?
+                let when = match args.when {
+                    When::Step(_) => When::Step(usize::try_from(tally.kills).unwrap_or(0)),
+                    when => when,
+                };
+                let round = Round { seed, kills: left.min(ROUND), chats: args.chats, when };
+                round.run(ground, own)?
             }
             Platform::Telegram => {
-                queue::Round { seed, runs: left.min(BATCHES) }.run(&ground, &own)?
+                queue::Round { seed, runs: left.min(BATCHES) }.run(ground, own)?
             }
         };
         if !result.is_clean() {
@@ -105,10 +133,41 @@ fn run(args: &Args) -> io::Result<bool> {
     Ok(tally.is_clean())
 }
 
+fn absence(minutes: u64, ground: &Ground, own: &Path) -> io::Result<bool> {
+    let absence = Absence { lasts: Duration::from_secs(60 * minutes), messages: 5000 };
+    let told = absence.run(ground, own)?;
+    for (waiting, kib) in &told.memory {
+        say(&format!("{waiting} wait: {kib} KiB are the supervisor's own\n"));
+    }
+    say(&format!(
+        "the agent has caught up {:.1} s after its return\n{}",
+        told.caught_up_s, told.tally
+    ));
+    Ok(told.tally.is_clean())
+}
+
+fn again(crashes: u32, ground: &Ground, own: &Path) -> io::Result<bool> {
+    let (tally, together, alone) = Again { crashes, messages: 500 }.run(ground, own)?;
+    say(&format!(
+        "a repetition costs {together:.2} ms, 500 at once, and is acknowledged after {alone:.2} ms, alone\n{tally}"
+    ));
+    Ok(tally.is_clean())
+}
+
 fn parse(words: &[String]) -> Result<Args, String> {
     let platform = Platform::Feishu;
-    let mut args =
-        Args { platform, kills: 100, seed: 1, chats: 10, at_calls: false, dir: None, tally: None };
+    let mut args = Args {
+        platform,
+        kills: 100,
+        seed: 1,
+        chats: 10,
+        when: When::Time,
+        absence: None,
+        again: None,
+        trouble: None,
+        dir: None,
+        tally: None,
+    };
     let mut words = words.iter();
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -122,15 +181,19 @@ fn parse(words: &[String]) -> Result<Args, String> {
                 };
             }
             "--at" => {
-                args.at_calls = match value.as_str() {
-                    "time" => false,
-                    "call" => true,
-                    other => return Err(format!("--at: time or call, not {other:?}")),
+                args.when = match value.as_str() {
+                    "time" => When::Time,
+                    "call" => When::Call,
+                    "step" => When::Step(0),
+                    other => return Err(format!("--at: time, call or step, not {other:?}")),
                 };
             }
             "--kills" => {
                 args.kills = u32::try_from(number()?).map_err(|_| "--kills: too many")?;
             }
+            "--absence" => args.absence = Some(number()?),
+            "--again" => args.again = Some(u32::try_from(number()?).unwrap_or(1)),
+            "--trouble" => args.trouble = Some(number()?),
             "--seed" => args.seed = number()?,
             "--chats" => {
                 let chats = number()?;

@@ -1,21 +1,22 @@
-//! The simulated Feishu as a program: commands come as JSON lines on stdin, observations leave as JSON lines on stdout.
-//!
-//! It ends when stdin ends.
+//! The simulated Feishu as a program: see [`console`].
 
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tests::console;
+use tests::feishu::frame::Frame;
 use tests::feishu::{
     ClientConfig, EventHandle, Fault, FaultId, Feishu, Message, Posted, Push, Schedule, Scope,
     Times, Webhook,
 };
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+const NAME: &str = "sim-feishu";
 const HELP: &str = r#"A simulated Feishu platform on loopback.
 
 Usage: sim-feishu --app ID:SECRET:BOT_OPEN_ID [--app ...] [options]
@@ -29,12 +30,15 @@ Options:
 
 Stdout: one JSON object a line. The first is {"seen":"listening","base_url":...}; then every observation as it
 happens ("seen": discovery, handshake_refused, opened, closed, ping, pushed, missed, answered, unanswered, given_up,
-token, sent, deduplicated, edited, recalled, reacted, unreacted, uploaded, downloaded, card, call, violation), and for each command an answer with "did" or "error".
+token, sent, deduplicated, edited, recalled, reacted, unreacted, uploaded, downloaded, card, held, call, violation), and for each command an answer with "did" or "error".
 
 Stdin: one JSON object a line; "app" may be left out when there is only one.
-  {"do":"push_text","chat":"oc_1","sender":"ou_1","text":"hello"}      add "group":true for a group
+  {"do":"push_text","chat":"oc_1","sender":"ou_1","text":"hello"}      add "group":true for a group, "thread":"omt_1" for a
+                                                                       topic of it, "picture":"img_1" for a picture above
   {"do":"push_event","event":{...}}                                    an event of any kind, whole
   {"do":"push_event","event":{...},"parts":3}                          cut into frames, last part first
+  {"do":"push_event","event":{...},"push":{"parts":2,"order":[1,0],"gap_ms":3000,"repeat_last":true,"omit":["sum"]}}
+  {"do":"push_event","event":{...},"push":{"within":["é"]}}            cut behind the first byte of each of these
   {"do":"burst","count":3000,"per_second":200}                         texts in a row; 0: all at once
   {"do":"replay","event_id":"..."}                                     the same under a new event id
   {"do":"event","event_id":"..."}                                      how far it has come
@@ -43,7 +47,7 @@ Stdin: one JSON object a line; "app" may be left out when there is only one.
   {"do":"reset"} {"do":"drop"} {"do":"close","code":1001}              end connections: RST, FIN, close frame
   {"do":"hold"}                                                        swallow what the present connections carry
   {"do":"grant","scope":"im:resource","granted":false}                 take a scope from the app, or grant it
-  {"do":"put_resource","key":"img_1","kind":"image","text":"..."}      the bytes behind a key in a message
+  {"do":"put_resource","key":"img_1","kind":"image","text":"..."}      the bytes behind a key in a message; or "base64"
   {"do":"post","hook":{"url":...,"encrypt_key":...,"token":...},"event":{...}}   post an event
   {"do":"challenge","hook":{...},"challenge":"..."}                    ask whether an address is the app's
   {"do":"shown","message_id":"om_1"}                                   what people see of a message by now
@@ -51,6 +55,7 @@ Stdin: one JSON object a line; "app" may be left out when there is only one.
   {"do":"revoke"}                                                      make the tokens of the app invalid
   {"do":"client_config","payload":"{\"PingInterval\":5}"}              push a configuration to the clients
   {"do":"send_text","text":"..."}                                      send a text message over the connections
+  {"do":"send_odd"}                                                    send bytes that are no frame, and a frame of an unknown method
   {"do":"violations"} {"do":"sent"}                                    what is known so far
 
 Kinds of fault:
@@ -58,7 +63,7 @@ Kinds of fault:
   handshake_hang, handshake_refuse {status, handshake_status, autherrcode}, no_pongs, pong_payload {payload},
   rest {route: token|send|reply|bot_info|edit|patch|recall|message|history|chat|react|unreact|reactions|image|file|
     resource|card|card_content|card_settings|card_update|card_convert|card_by_token|other, trouble: html {status} | code {status, code} |
-    rate_limit {reset_s, status} | lost_answer | lost_request | delay {ms} | hang}
+    rate_limit {reset_s, status} | lost_answer | lost_request | delay {ms} | hang | hold}
 "#;
 
 struct Args {
@@ -78,11 +83,15 @@ enum Command {
         text: String,
         #[serde(default)]
         group: bool,
+        thread: Option<String>,
+        picture: Option<String>,
     },
     PushEvent {
         app: Option<String>,
         event: Value,
         parts: Option<usize>,
+        /// How, if not in one piece or in those parts.
+        push: Option<Pieces>,
     },
     Burst {
         app: Option<String>,
@@ -100,7 +109,9 @@ enum Command {
     PutResource {
         key: String,
         kind: String,
+        #[serde(default)]
         text: String,
+        base64: Option<String>,
     },
     Shown {
         message_id: String,
@@ -152,24 +163,59 @@ enum Command {
         app: Option<String>,
         text: String,
     },
+    SendOdd {
+        app: Option<String>,
+    },
     Violations,
     Sent,
 }
 
+/// An event in odd pieces.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Pieces {
+    /// So many of about the same size.
+    parts: usize,
+    /// Cut behind the first byte of each of these, in their order: what is sent is not what the command looks like, so
+    /// nobody else can count its bytes.
+    within: Vec<String>,
+    /// The order of the pieces.
+    order: Vec<usize>,
+    /// Between two of them.
+    gap_ms: u64,
+    repeat_last: bool,
+    /// Headers to leave out.
+    omit: Vec<String>,
+}
+
+impl Pieces {
+    /// The error names what the payload does not contain.
+    fn push(self, payload: &str) -> Result<Push, String> {
+        const HEADERS: [&str; 5] = ["trace_id", "sum", "seq", "message_id", "timestamp"];
+        let Self { parts, within, order, gap_ms, repeat_last, omit } = self;
+        let mut cuts = Push::chunked(payload.len(), parts).cuts;
+        for word in within {
+            let at = payload.find(&word).ok_or_else(|| format!("the event has no {word:?}"))?;
+            cuts.push(at + 1);
+        }
+        cuts.sort_unstable();
+        let omit = HEADERS.into_iter().filter(|name| omit.iter().any(|it| it == name)).collect();
+        let gap = Duration::from_millis(gap_ms);
+        Ok(Push { cuts, order, gap, repeat_last, omit, ..Push::default() })
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.iter().any(|word| word == "--help" || word == "-h") {
-        print(HELP.trim_end());
-        return ExitCode::SUCCESS;
-    }
-    let args = match parse(&words) {
+    let args = match console::arguments(NAME, HELP, parse) {
         Ok(args) => args,
-        Err(why) => return fail(64, &format!("{why}; see --help")),
+        Err(end) => return end,
     };
     let feishu = match Feishu::start_on(args.listen).await {
         Ok(feishu) => feishu,
-        Err(error) => return fail(71, &format!("listen on {}: {error}", args.listen)),
+        Err(error) => {
+            return console::fail(NAME, 71, &format!("listen on {}: {error}", args.listen));
+        }
     };
     for [id, secret, open_id] in &args.apps {
         feishu.add_app(id, secret, open_id);
@@ -178,28 +224,16 @@ async fn main() -> ExitCode {
         settings.client_config = args.config;
         settings.schedule = Schedule::with_pauses_scaled(args.repush_scale);
     });
-    print(&json!({"seen": "listening", "base_url": feishu.base_url()}).to_string());
+    console::print(&json!({"seen": "listening", "base_url": feishu.base_url()}).to_string());
 
     let first = args.apps.first().map(|[id, ..]| id.clone()).unwrap_or_default();
     let mut control =
         Control { feishu: feishu.clone(), first, events: HashMap::new(), faults: Vec::new() };
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut seen = 0;
-    loop {
-        tokio::select! {
-            line = lines.next_line() => match line {
-                Ok(Some(line)) if line.trim().is_empty() => {}
-                Ok(Some(line)) => print(&control.obey(&line).await.to_string()),
-                Ok(None) | Err(_) => return ExitCode::SUCCESS,
-            },
-            entries = feishu.entries_after(seen) => {
-                seen += entries.len();
-                for entry in entries {
-                    print(&serde_json::to_string(&entry).expect("an entry is plain data"));
-                }
-            }
-        }
-    }
+    console::serve(
+        async |line: &str| control.obey(line).await,
+        async |seen| feishu.entries_after(seen).await,
+    )
+    .await
 }
 
 fn parse(words: &[String]) -> Result<Args, String> {
@@ -257,11 +291,36 @@ impl Control {
         };
         let scope = |app: Option<String>| app.map_or(Scope::All, Scope::App);
         match command {
-            Command::PushText { app, chat, sender, text, group } => {
+            Command::PushText { app, chat, sender, text, group, thread, picture } => {
                 let message = if group { Message::group } else { Message::direct };
-                self.push(app, message(&chat, &sender).text(&text).build(), None)
+                let message = message(&chat, &sender);
+                let message = match picture {
+                    Some(key) => message.post(
+                        "",
+                        &json!([
+                            [{"tag": "img", "image_key": key}],
+                            [{"tag": "text", "text": text}],
+                        ]),
+                    ),
+                    None => message.text(&text),
+                };
+                let message = match thread {
+                    Some(thread) => message.in_thread(&thread, &format!("om_root_of_{thread}")),
+                    None => message,
+                };
+                self.push(app, message.build(), None)
             }
-            Command::PushEvent { app, event, parts } => self.push(app, event, parts),
+            Command::PushEvent { app, event, parts, push: None } => self.push(app, event, parts),
+            Command::PushEvent { app, event, push: Some(pieces), .. } => {
+                let app = app.unwrap_or_else(|| self.first.clone());
+                match pieces.push(&event.to_string()) {
+                    Ok(push) => {
+                        let handle = self.feishu.push_event_as(&app, event, push);
+                        self.pushed(handle)
+                    }
+                    Err(error) => json!({"error": error}),
+                }
+            }
             Command::Burst { app, count, per_second } => {
                 let app = app.unwrap_or_else(|| self.first.clone());
                 tokio::spawn(burst(self.feishu.clone(), app, count, per_second));
@@ -275,8 +334,16 @@ impl Control {
                 self.feishu.grant(&app, &scope, granted);
                 json!({"did": "grant"})
             }
-            Command::PutResource { key, kind, text } => {
-                self.feishu.put_resource(&key, &kind, "text/plain", text.as_bytes());
+            Command::PutResource { key, kind, text, base64 } => {
+                let Ok(bytes) = STANDARD.decode(base64.unwrap_or_default()) else {
+                    return json!({"error": "no base64"});
+                };
+                let (mime, bytes) = if bytes.is_empty() {
+                    ("text/plain", text.as_bytes())
+                } else {
+                    ("image/png", bytes.as_slice())
+                };
+                self.feishu.put_resource(&key, &kind, mime, bytes);
                 json!({"did": "put_resource"})
             }
             Command::Post { hook, event } => posted("post", &hook, hook.request(event)).await,
@@ -351,6 +418,12 @@ impl Control {
                 self.feishu.send_text_frame(scope(app), &text);
                 json!({"did": "send_text"})
             }
+            Command::SendOdd { app } => {
+                self.feishu.send_bytes(scope(app.clone()), &[0xff; 40]);
+                let odd = Frame { method: 7, ..Frame::default() };
+                self.feishu.send_frame(scope(app), &odd);
+                json!({"did": "send_odd"})
+            }
             Command::Violations => {
                 json!({"did": "violations", "violations": self.feishu.violations()})
             }
@@ -413,15 +486,4 @@ async fn burst(feishu: Feishu, app: String, count: u32, per_second: u32) {
             tokio::time::sleep_until(due).await;
         }
     }
-}
-
-fn print(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    // Whoever stops reading has stopped caring; the end of stdin follows.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-fn fail(code: u8, why: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "sim-feishu: {why}");
-    ExitCode::from(code)
 }

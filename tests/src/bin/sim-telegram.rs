@@ -1,24 +1,24 @@
-//! The simulated Telegram as a program: commands come as JSON lines on stdin, observations leave as JSON lines on stdout.
-//!
-//! It ends when stdin ends.
+//! The simulated Telegram as a program: see [`console`].
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tests::console;
 use tests::telegram::{Fault, Message, Mood, Telegram};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+const NAME: &str = "sim-telegram";
 const HELP: &str = r#"A simulated Telegram Bot API on loopback.
 
 Usage: sim-telegram --bot TOKEN=USERNAME [--listen ADDR:PORT] [--per-chat-ms MS]
 
 Stdout: one JSON object a line. The first is {"seen":"listening","base_url":...}; then every observation as it
-happens ("seen": poll, handed, confirmed, conflict, sent, edited, deleted, reacted, draft, action, read, posted, dropped,
-call, violation), and for each command an answer with "did" or "error".
+happens ("seen": poll, handed, confirmed, conflict, sent, edited, deleted, reacted, draft, action, read, posted, dropped, held,
+menu, call, violation), and for each command an answer with "did" or "error".
 
 Stdin: one JSON object a line.
   {"do":"push_text","user":9,"text":"hello"}                add "chat":-100 for a group, "topic":7 for a topic
@@ -29,7 +29,7 @@ Stdin: one JSON object a line.
   {"do":"clear"}                                            take back all faults
   {"do":"reset"} {"do":"open_hole"} {"do":"close_hole"}     RST; nothing comes through; new connections work again
   {"do":"webhook","url":"https://..."}                      set by another program; empty: none
-  {"do":"file","id":"f1","size":1000}                       a file that somebody has sent
+  {"do":"file","id":"f1","size":1000}                       a file that somebody has sent; or "base64"
   {"do":"drafts","possible":false}                          whether the server knows previews of messages
   {"do":"old","until":5000}                                 messages up to this id are too old to be changed
   {"do":"limit","ms":1000,"retry_after_s":1}                the least time between messages of a chat; 0: none
@@ -37,7 +37,7 @@ Stdin: one JSON object a line.
 
 Kinds of fault:
   html {status}, empty {status}, refuse {code, description, parameters}, rate_limit {seconds}, lost_answer, lost_request,
-  truncated, hang
+  truncated, hang, hold
 "#;
 
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ enum Command {
     CloseHole,
     Webhook { url: String },
     Limit { ms: u64, retry_after_s: u64 },
-    File { id: String, size: usize },
+    File { id: String, size: Option<usize>, base64: Option<String> },
     Drafts { possible: bool },
     Old { until: i64 },
     Violations,
@@ -70,18 +70,15 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.iter().any(|word| word == "--help" || word == "-h") {
-        print(HELP.trim_end());
-        return ExitCode::SUCCESS;
-    }
-    let args = match parse(&words) {
+    let args = match console::arguments(NAME, HELP, parse) {
         Ok(args) => args,
-        Err(why) => return fail(64, &format!("{why}; see --help")),
+        Err(end) => return end,
     };
     let telegram = match Telegram::start_on(args.listen).await {
         Ok(telegram) => telegram,
-        Err(error) => return fail(71, &format!("listen on {}: {error}", args.listen)),
+        Err(error) => {
+            return console::fail(NAME, 71, &format!("listen on {}: {error}", args.listen));
+        }
     };
     let (token, username) = args.bot;
     telegram.add_bot(&token, &username);
@@ -89,24 +86,12 @@ async fn main() -> ExitCode {
         settings.per_chat = args.per_chat;
         settings.retry_after_s = 1;
     });
-    print(&json!({"seen": "listening", "base_url": telegram.base_url()}).to_string());
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut seen = 0;
-    loop {
-        tokio::select! {
-            line = lines.next_line() => match line {
-                Ok(Some(line)) if line.trim().is_empty() => {}
-                Ok(Some(line)) => print(&obey(&telegram, &token, &line).to_string()),
-                Ok(None) | Err(_) => return ExitCode::SUCCESS,
-            },
-            entries = telegram.entries_after(seen) => {
-                seen += entries.len();
-                for entry in entries {
-                    print(&serde_json::to_string(&entry).expect("an entry is plain data"));
-                }
-            }
-        }
-    }
+    console::print(&json!({"seen": "listening", "base_url": telegram.base_url()}).to_string());
+    console::serve(
+        async |line: &str| obey(&telegram, &token, line),
+        async |seen| telegram.entries_after(seen).await,
+    )
+    .await
 }
 
 fn parse(words: &[String]) -> Result<Args, String> {
@@ -173,7 +158,13 @@ fn obey(telegram: &Telegram, token: &str, line: &str) -> Value {
             settings.per_chat = (ms > 0).then(|| Duration::from_millis(ms));
             settings.retry_after_s = retry_after_s;
         }),
-        Command::File { id, size } => telegram.add_file(token, &id, vec![b'x'; size]),
+        Command::File { id, size, base64 } => {
+            let Ok(bytes) = base64.map(|text| STANDARD.decode(text)).transpose() else {
+                return json!({"error": "no base64"});
+            };
+            let bytes = bytes.unwrap_or_else(|| vec![b'x'; size.unwrap_or_default()]);
+            telegram.add_file(token, &id, bytes);
+        }
         Command::Drafts { possible } => {
             telegram.configure(|settings| settings.without_drafts = !possible);
         }
@@ -186,15 +177,4 @@ fn obey(telegram: &Telegram, token: &str, line: &str) -> Value {
     }
     let did = serde_json::from_str::<Value>(line).ok();
     json!({"did": did.as_ref().and_then(|line| line.get("do"))})
-}
-
-fn print(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    // Whoever stops reading has stopped caring; the end of stdin follows.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-fn fail(code: u8, why: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "sim-telegram: {why}");
-    ExitCode::from(code)
 }

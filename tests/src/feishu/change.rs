@@ -129,24 +129,41 @@ fn item(id: &str, message: &KnownMessage) -> Value {
         "chat_id": message.chat_id,
         "sender": sender,
         "body": {"content": message.content},
+        "mentions": message.mentions,
     })
 }
 
-/// The messages of a chat, the latest first, 20 at most.
+/// The messages of a chat, page by page.
 pub(crate) fn history(state: &State, call: &Call<'_>) -> Reply {
     let Some(chat) = parameter(call.query, "container_id") else {
         return Reply::refusal(400, 99_992_402, "container_id is required");
     };
-    let since = parameter(call.query, "start_time").and_then(|it| it.parse::<u128>().ok());
+    let number = |name| parameter(call.query, name).and_then(|it| it.parse::<u128>().ok());
+    let (since, until) = (number("start_time"), number("end_time"));
+    let size = number("page_size").and_then(|it| usize::try_from(it).ok()).unwrap_or(20);
+    if !(1..=50).contains(&size) {
+        return Reply::refusal(400, 99_992_402, "page_size is 1 to 50");
+    }
     let mut found: Vec<_> = state
         .messages
         .iter()
         .filter(|(_, it)| it.chat_id == chat && it.gone.is_none())
         .filter(|(_, it)| since.is_none_or(|since| it.created_ms / 1000 >= since))
+        .filter(|(_, it)| until.is_none_or(|until| it.created_ms / 1000 <= until))
         .collect();
-    found.sort_by_key(|(id, it)| (std::cmp::Reverse(it.created_ms), *id));
-    let items: Vec<_> = found.into_iter().take(20).map(|(id, it)| item(id, it)).collect();
-    Reply::data(&json!({"has_more": false, "page_token": "", "items": items}))
+    found.sort_by_key(|(id, it)| (it.created_ms, *id));
+    // The oldest first, unless asked otherwise.
+    if parameter(call.query, "sort_type").as_deref() == Some("ByCreateTimeDesc") {
+        found.reverse();
+    }
+    let page = parameter(call.query, "page_token").unwrap_or_default();
+    let Ok(start) = page.strip_prefix("page-").unwrap_or("0").parse::<usize>() else {
+        return Reply::refusal(400, BAD_PARAMETER, "no such page");
+    };
+    let items: Vec<_> = found.iter().skip(start).take(size).map(|(id, it)| item(id, it)).collect();
+    let has_more = start + items.len() < found.len();
+    let next = if has_more { format!("page-{}", start + items.len()) } else { String::new() };
+    Reply::data(&json!({"has_more": has_more, "page_token": next, "items": items}))
 }
 
 /// What sort of chat it is.

@@ -91,8 +91,9 @@ fn judge(state: &mut State, app_id: &str, secret: &str, host: &str) -> Verdict {
     };
     let device_id = state.fresh_number().to_string();
     let ticket = state.fresh_id("");
+    let scheme = if state.settings.secured { "wss" } else { "ws" };
     let url = format!(
-        "ws://{host}{}?device_id={device_id}&access_key={}&service_id={service_id}&ticket={ticket}",
+        "{scheme}://{host}{}?device_id={device_id}&access_key={}&service_id={service_id}&ticket={ticket}",
         socket::PATH,
         state.fresh_id("")
     );

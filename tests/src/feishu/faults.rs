@@ -154,6 +154,8 @@ pub enum Trouble {
     Delay { ms: u64 },
     /// Never answered, not applied.
     Hang,
+    /// Neither applied nor answered before faults are taken back.
+    Hold,
 }
 
 /// How often a fault strikes.

@@ -72,6 +72,8 @@ pub enum Observation {
     Downloaded { message_id: String, key: String },
     /// A card was made or changed; `act` is `create`, `content`, `settings`, `update` or `token`.
     Card { card_id: String, act: &'static str, sequence: Option<i64>, content: String },
+    /// A REST request is held back.
+    Held { route: &'static str },
     /// A REST request was answered; status none means the connection was cut or left hanging.
     Call {
         route: &'static str,

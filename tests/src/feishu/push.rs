@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -59,11 +59,11 @@ impl Push {
         let mut rest = payload;
         let mut done = 0;
         for cut in &self.cuts {
-            let at = cut.saturating_sub(done).min(rest.len());
-            let (part, after) = rest.split_at(at);
+            assert!(done < *cut && cut - done < rest.len(), "a cut at {cut} leaves an empty part");
+            let (part, after) = rest.split_at(cut - done);
             parts.push(part);
             rest = after;
-            done += at;
+            done = *cut;
         }
         parts.push(rest);
         parts
@@ -249,11 +249,24 @@ fn remember(state: &mut State, message: &Value, sender: &str) {
         sender: sender.to_owned(),
         msg_type: text("message_type").unwrap_or_default(),
         content: text("content").unwrap_or_default(),
+        mentions: mentions(message),
         created_ms: text("create_time").and_then(|ms| ms.parse().ok()).unwrap_or(0),
         inside: inside.unwrap_or_default(),
         ..KnownMessage::default()
     };
     state.messages.insert(message_id, known);
+}
+
+/// In events each has all its ids, in the history one.
+fn mentions(message: &Value) -> Vec<Value> {
+    let told = message.get("mentions").and_then(Value::as_array).into_iter().flatten();
+    told.map(|it| {
+        json!({
+            "key": it["key"], "name": it["name"], "tenant_key": "tenant",
+            "id": it.pointer("/id/open_id").unwrap_or(&Value::Null), "id_type": "open_id",
+        })
+    })
+    .collect()
 }
 
 struct Task {
@@ -335,13 +348,17 @@ impl Task {
         };
         let pushed = Observation::Pushed { connection, event_id, delivery_id, attempt };
         self.shared.journal.note(&self.app, pushed);
-        self.progress.send_modify(|progress| progress.pushes += 1);
         let mut due = Instant::now();
         for frame in frames {
-            sleep_until(due).await;
+            // The timer would take a millisecond for no time at all.
+            if due > Instant::now() {
+                sleep_until(due).await;
+            }
             send(&self.shared, connection, Outgoing::Binary(frame.encode()));
             due += self.push.gap;
         }
+        // Not before: what is pushed after this one comes after it.
+        self.progress.send_modify(|progress| progress.pushes += 1);
         Some(deadline)
     }
 

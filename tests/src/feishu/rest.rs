@@ -107,6 +107,8 @@ pub(crate) async fn answer(
         shared.journal.note(&name, Observation::Call { route, status, code, inside_window });
     };
 
+    // From before the look at the faults: a release after it is not missed.
+    let released = shared.released.notified();
     let now = Instant::now();
     let window = (name.clone(), route);
     let (swallowed, trouble, closed_until) = {
@@ -162,6 +164,10 @@ pub(crate) async fn answer(
         Some(Trouble::Hang) => {
             note(None, None, false);
             return never().await;
+        }
+        Some(Trouble::Hold) => {
+            shared.journal.note(&name, Observation::Held { route: route.name() });
+            released.await;
         }
         Some(Trouble::LostAnswer | Trouble::Delay { .. }) | None => {}
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ pub struct Settings {
     /// Whether a new connection gets the waiting events at once. Unknown of the real platform, which is documented to
     /// follow its schedule; no by default.
     pub push_on_connect: bool,
+    /// Whether something before it speaks TLS: then long connections are `wss`.
+    pub secured: bool,
     /// Connections an app may have.
     pub connection_limit: usize,
     /// How long a `uuid` is remembered.
@@ -57,6 +59,7 @@ impl Default for Settings {
             schedule: Schedule::default(),
             late_answers_count: false,
             push_on_connect: false,
+            secured: false,
             connection_limit: 50,
             uuid_memory: Duration::from_hours(1),
             token_life: Duration::from_hours(2),
@@ -217,6 +220,8 @@ pub(crate) struct KnownMessage {
     pub(crate) sender: String,
     pub(crate) msg_type: String,
     pub(crate) content: String,
+    /// Whom it mentions, as the history says it.
+    pub(crate) mentions: Vec<Value>,
     pub(crate) created_ms: u128,
     pub(crate) edits: u32,
     pub(crate) reactions: Vec<Reaction>,
@@ -336,6 +341,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Counts the connections opened so far.
     pub(crate) opened: watch::Sender<u64>,
+    /// Lets go what [`Trouble::Hold`](super::Trouble::Hold) has held.
+    pub(crate) released: Notify,
 }
 
 impl Shared {
@@ -362,6 +369,7 @@ impl Shared {
             journal: Journal::new(),
             stop: CancellationToken::new(),
             opened: watch::Sender::new(0),
+            released: Notify::new(),
         })
     }
 

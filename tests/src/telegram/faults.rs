@@ -28,6 +28,8 @@ pub enum Fault {
     Truncated,
     /// The call is not applied and never answered.
     Hang,
+    /// The call is neither applied nor answered before faults are taken back.
+    Hold,
 }
 
 /// Faults in waiting.

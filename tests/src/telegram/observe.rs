@@ -34,10 +34,14 @@ pub enum Observation {
     Action { chat_id: i64, thread_id: Option<i64>, action: String },
     /// The bytes of a file were asked for.
     Read { path: String, status: u16 },
+    /// The bot's menu of commands was set.
+    Menu { commands: Value },
     /// Whatever waited was forgotten, because the bot wanted that.
     Dropped { updates: usize },
     /// An update was posted to a webhook; status none means that nobody answered.
     Posted { id: i64, status: Option<u16> },
+    /// A call is held back.
+    Held { method: String, chat_id: Option<i64> },
     /// A call was answered; status none means that the connection was cut or left hanging.
     Call {
         method: String,

@@ -80,6 +80,8 @@ async fn route(
     };
     let chat_id = params.number("chat_id");
     let inside_window = inside_window(shared, &token, &method, chat_id);
+    // From before the look at the faults: a release after it is not missed.
+    let released = shared.released.notified();
     let fault = shared.state().faults.strike(&method);
     let note = |status: Option<u16>| {
         let name = name(shared, &token);
@@ -117,6 +119,12 @@ async fn route(
         Some(Fault::Hang) => {
             note(None);
             return std::future::pending().await;
+        }
+        Some(Fault::Hold) => {
+            let held = Observation::Held { method: method.clone(), chat_id };
+            shared.journal.note(&name(shared, &token), held);
+            released.await;
+            None
         }
         Some(Fault::LostAnswer | Fault::Truncated) | None => None,
     };
@@ -196,7 +204,15 @@ fn call(
         "sendchataction" => change::action(shared, bot, params),
         "getfile" => files::get(bot, params, settings.local_files.as_deref()),
         "answercallbackquery" => Answer::good(true),
-        "setmycommands" | "deletemycommands" | "logout" | "close" => Answer::good(true),
+        "setmycommands" => {
+            let commands = params.json("commands").unwrap_or_default();
+            if commands.as_array().is_none_or(|all| all.iter().any(|it| it["command"].is_null())) {
+                return Answer::bad(400, "Bad Request: BOT_COMMAND_INVALID");
+            }
+            shared.journal.note(&bot.username, Observation::Menu { commands });
+            Answer::good(true)
+        }
+        "deletemycommands" | "logout" | "close" => Answer::good(true),
         "setwebhook" => {
             let url = params.text("url").unwrap_or_default();
             updates::set_webhook(shared, bot, token, &url, params)

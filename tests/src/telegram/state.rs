@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -184,6 +184,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) journal: Journal<Observation>,
     pub(crate) stop: CancellationToken,
+    /// Lets go what [`Fault::Hold`](super::Fault::Hold) has held.
+    pub(crate) released: Notify,
 }
 
 impl Shared {
@@ -200,6 +202,7 @@ impl Shared {
             state: Mutex::new(state),
             journal: Journal::new(),
             stop: CancellationToken::new(),
+            released: Notify::new(),
         })
     }
 

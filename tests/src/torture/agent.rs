@@ -19,7 +19,8 @@ use crate::bench::clock;
 /// The first argument of this role.
 pub const ROLE: &str = "agent";
 
-const LEASE_MS: u64 = 60_000;
+/// Longer than any round.
+const LEASE_MS: u64 = 600_000;
 
 /// Serves until it is killed, or whoever started it is gone. Answers one message of `every`, told by the number that the message is.
 pub fn run(socket: &Path, log: &Path, every: usize) -> io::Result<()> {

@@ -27,9 +27,12 @@ pub(super) struct Record {
 }
 
 /// Counts over rounds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
     pub kills: u64,
+    /// Of these, at steps of a message.
+    #[serde(default)]
+    pub at: BTreeMap<String, u64>,
     pub rounds: u64,
     /// Messages that the gateway acknowledged.
     pub messages: u64,
@@ -87,6 +90,9 @@ impl Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.kills += other.kills;
+        for (step, kills) in other.at {
+            *self.at.entry(step).or_default() += kills;
+        }
         self.rounds += other.rounds;
         self.messages += other.messages;
         self.repeated += other.repeated;
@@ -119,6 +125,9 @@ impl fmt::Display for Tally {
         }
         for (name, count) in self.faults() {
             writeln!(f, "  {name:<34} {count}")?;
+        }
+        for (step, kills) in &self.at {
+            writeln!(f, "  killed at {step:<30} {kills}")?;
         }
         Ok(())
     }

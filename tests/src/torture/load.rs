@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::APP;
 use crate::feishu::{End, Feishu};
 
 /// The longest pause between two messages of a conversation.
@@ -22,6 +21,8 @@ const AGAIN: u32 = 20;
 pub(super) struct Load {
     feishu: Feishu,
     seed: u64,
+    /// Conversation n is with the n-th of them, from the start again after the last.
+    apps: Vec<String>,
     ended: AtomicBool,
     repeated: AtomicU64,
     /// The texts of each conversation that were acknowledged, in order.
@@ -29,9 +30,10 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(feishu: Feishu, seed: u64) -> Self {
+    pub(super) fn new(feishu: Feishu, seed: u64, apps: &[&str]) -> Self {
+        let apps = apps.iter().map(|app| (*app).to_owned()).collect();
         let (ended, repeated) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { feishu, seed, ended, repeated, chats: Mutex::default() }
+        Self { feishu, seed, apps, ended, repeated, chats: Mutex::default() }
     }
 
     pub(super) fn start(self: &Arc<Self>, runtime: &Handle, chats: usize) -> Vec<JoinHandle<()>> {
@@ -59,11 +61,12 @@ impl Load {
     async fn converse(self: Arc<Self>, chat: usize) {
         let mut random = fastrand::Rng::with_seed(self.seed ^ (chat as u64) << 32);
         let mut next = 0;
+        let Some(app) = self.apps.get(chat % self.apps.len().max(1)) else { return };
         while !self.ended.load(Ordering::Relaxed) {
             let text = format!("{chat}:{next}");
             next += 1;
             let (to, from) = (format!("oc_{chat}"), format!("ou_{chat}"));
-            let event = self.feishu.push_text(APP, &to, &from, &text);
+            let event = self.feishu.push_text(app, &to, &from, &text);
             if event.ended().await == End::GivenUp {
                 // The platform's patience is over; nobody promised anything.
                 continue;

@@ -83,6 +83,8 @@ impl Round {
                 let pid = side.worker("telegram")?;
                 signal(pid, Signal::KILL)?;
             }
+            // What has died too often needs its operator.
+            side.worker("telegram")?;
             let still = || {
                 let confirmed = telegram.pending(TOKEN) == 0;
                 (confirmed && side.is_at_rest("telegram")).then_some(())

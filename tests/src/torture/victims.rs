@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use protocol::step;
 use rustix::process::Signal;
 
 use crate::bench::clock;
@@ -18,6 +19,20 @@ const PAUSE_MS: u64 = 160;
 /// One strike of so many hits two at once.
 const PAIR: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When kills come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// At random times.
+    Time,
+    /// At the n-th system call of some sort.
+    Call,
+    /// At each step of a message in turn, from this one on. Needs a build without optimisation.
+    Step(usize),
+}
+
+/// A step is survived up to so many times.
+const SURVIVED: u32 = 24;
 
 /// A supervisor that lives so long is not killed by its own calls.
 const UNHURT: Duration = Duration::from_secs(4);
@@ -119,6 +134,29 @@ impl Victims {
         self.side.worker("feishu")?;
         self.side.worker("hermes")?;
         Ok(killed)
+    }
+
+    /// Has the supervisor or a worker die at a step of a message.
+    pub(super) fn strike_at_step(&mut self, name: &str) -> io::Result<()> {
+        let nth = self.random.u32(1..=SURVIVED);
+        let plan = format!("{}={name}:{nth}", step::VARIABLE);
+        self.side.gateway.start_again_under(&["env".to_owned(), plan])?;
+        if name.starts_with("worker-") {
+            let died = || {
+                let instances = self.side.gateway.instances().ok()?;
+                let exits = |one: &serde_json::Value| one["restarts"].as_u64();
+                instances.iter().any(|one| exits(one) > Some(0)).then_some(())
+            };
+            clock::until(&format!("a worker dies at {name}"), PATIENCE, died)?;
+        } else {
+            let gateway = &mut self.side.gateway;
+            let died = || gateway.has_ended().then_some(());
+            clock::until(&format!("the supervisor dies at {name}"), PATIENCE, died)?;
+        }
+        self.side.gateway.start_again()?;
+        self.side.worker("feishu")?;
+        self.side.worker("hermes")?;
+        Ok(())
     }
 
     fn pid(&self, victim: Victim) -> io::Result<u32> {

@@ -7,15 +7,15 @@
 //! readiness hangs, and is ended too. Its standard error goes on to the gateway's own, line by line and
 //! without secrets.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use protocol::secret;
 use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::task::JoinHandle;
+use tokio::process::Child;
 
+use super::program::{self, Program};
 use super::rpc::connection::Connection;
 use super::rpc::session::{Ended, Session};
 use super::{Agent, Context};
@@ -46,45 +46,13 @@ impl Exec {
     pub fn new(settings: ExecSettings) -> Self {
         Self { settings }
     }
-
-    fn start(&self) -> Result<Started, Error> {
-        let mut words = self.settings.command.iter();
-        let program = words.next().map_or("", String::as_str);
-        let mut command = Command::new(program);
-        command.args(words).current_dir(&self.settings.dir).kill_on_drop(true);
-        for (name, value) in &self.settings.variables {
-            command.env(name, value.expose());
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let what = format!("start {program}");
-        let mut child = command.spawn().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
-                Error::Config { what: what.clone(), why: source.to_string() }
-            }
-            _ => Error::Os { what: what.clone(), source },
-        })?;
-        match (child.stdout.take(), child.stdin.take(), child.stderr.take()) {
-            (Some(output), Some(input), Some(errors)) => {
-                let printing = tokio::spawn(pass_on(errors, tokio::io::stderr()));
-                Ok(Started { child, output, input, printing })
-            }
-            _ => Err(Error::Os { what, source: std::io::Error::other("it has no pipes") }),
-        }
-    }
-}
-
-/// The program, and its ends of ours.
-struct Started {
-    child: Child,
-    output: ChildStdout,
-    input: ChildStdin,
-    /// Passes on what it prints.
-    printing: JoinHandle<()>,
 }
 
 impl Agent for Exec {
     async fn run(self, mut context: Context) -> Result<(), Error> {
-        let Started { mut child, output, input, printing } = self.start()?;
+        let ExecSettings { command, dir, variables, .. } = &self.settings;
+        let Program { mut child, input, output, errors } = program::start(command, dir, variables)?;
+        let printing = tokio::spawn(pass_on(errors, tokio::io::stderr()));
         let program = self.settings.command.join(" ");
         let pid = child.id();
         tracing::info!(?pid, program, "started");

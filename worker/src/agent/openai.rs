@@ -8,6 +8,7 @@
 mod health;
 mod history;
 mod images;
+mod pictures;
 mod request;
 mod sse;
 mod status;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
-use protocol::content::{Content, Draft};
+use protocol::content::{self, Content, Draft, FileKind};
 use protocol::event::{Abilities, Delivery, Note, Reply};
 use protocol::id::EventId;
 use protocol::worker::{Broken, FromWorker, Memory, OpenAiSettings, Outside, Ready, ReplyVerdict};
@@ -28,11 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::health::{Health, Shut};
 use self::history::History;
+use self::pictures::Picture;
 use self::request::{Client, Outcome, Watch};
 use self::status::Failure;
+use self::turn::Answer;
 use super::{Agent, Context, ToAgent};
 use crate::Error;
 use crate::clock;
+use crate::exchange::{Exchange, picture_kind};
 
 /// How long readiness holds, how often it is looked at, and how often leases of events are renewed.
 const LEASE_MS: u32 = 30_000;
@@ -239,7 +243,7 @@ impl Desk {
         let frame = match outcome {
             Outcome::Answer(answer) => {
                 self.health.worked();
-                return self.reply(&ask, &answer, None, context);
+                return self.reply(&ask, answer, None, context);
             }
             Outcome::Stopped(so_far) if so_far.is_empty() => {
                 // What was asked is part of the conversation all the same.
@@ -250,7 +254,7 @@ impl Desk {
                 FromWorker::Ack { event_id }
             }
             Outcome::Stopped(so_far) => {
-                return self.reply(&ask, &so_far, Some("stopped"), context);
+                return self.reply(&ask, only(so_far), Some("stopped"), context);
             }
             Outcome::Nothing(why) => {
                 tracing::warn!(event_id = event_id.0, why, "a turn without an answer");
@@ -277,7 +281,7 @@ impl Desk {
                 if self.broken == Broken::Report && !so_far.is_empty() =>
             {
                 tracing::warn!(event_id = event_id.0, reason, "a turn died half way; it is told");
-                return self.reply(&ask, &so_far, Some("broken off"), context);
+                return self.reply(&ask, only(so_far), Some("broken off"), context);
             }
             Outcome::Failed(Failure::Broken(reason), _) => {
                 tracing::warn!(event_id = event_id.0, reason, "a turn died half way");
@@ -298,21 +302,29 @@ impl Desk {
     }
 
     /// Hands the answer in, and with it what is to be remembered.
-    fn reply(&mut self, ask: &Ask, answer: &str, mark: Option<&str>, context: &Context) {
+    fn reply(&mut self, ask: &Ask, answer: Answer, mark: Option<&str>, context: &Context) {
         let event_id = ask.delivery.event_id;
-        let note = self.note(ask, answer);
+        let Answer { text, pictures } = answer;
+        let mut said = text.clone();
+        said.push_str(&"\n[picture]".repeat(pictures.len()));
+        let note = self.note(ask, said.trim());
         let text = match mark {
-            Some(mark) => format!("{answer}\n\n({mark})"),
-            None => answer.to_owned(),
+            Some(mark) => format!("{text}\n\n({mark})"),
+            None => text,
         };
-        let reply = Reply {
+        let mut reply = Reply {
             key: key(event_id),
             lane: ask.delivery.lane.clone(),
             reply_to: ask.delivery.event.message_id.clone(),
             content: Content::text(text),
         };
-        let replies = context.replies.clone();
-        let submit = async move { Done::Reply(event_id, replies.submit_with(reply, note).await) };
+        let (replies, exchange) = (context.replies.clone(), context.exchange.clone());
+        let submit = async move {
+            for picture in pictures {
+                put(picture, &exchange, &mut reply.content).await;
+            }
+            Done::Reply(event_id, replies.submit_with(reply, note).await)
+        };
         self.work.push(submit.boxed());
     }
 
@@ -340,6 +352,33 @@ impl Desk {
     async fn lease(&self, context: &Context) {
         let ttl_ms = if self.health.is_open() { LEASE_MS } else { 0 };
         context.say.say(FromWorker::Lease { ttl_ms, concurrency: self.concurrency }).await;
+    }
+}
+
+/// Words alone.
+fn only(text: String) -> Answer {
+    Answer { text, pictures: Vec::new() }
+}
+
+/// Puts a picture where the platform finds it. One that cannot be put there is told of.
+async fn put(picture: Picture, exchange: &Exchange, content: &mut Content) {
+    let Picture { title, mime, bytes } = picture;
+    let kind = match picture_kind(&bytes) {
+        Some(_) => FileKind::Image,
+        None => FileKind::File,
+    };
+    let end = mime.trim_start_matches("image/").split('+').next().unwrap_or("png");
+    let made = async {
+        let mut making = exchange.begin(&format!("picture.{end}")).await?;
+        making.write(&bytes).await?;
+        making.finish(Some(mime.clone())).await
+    };
+    match made.await {
+        Ok(made) => content.files.push(content::File { kind, file: made.file, title }),
+        Err(why) => {
+            tracing::warn!(%why, "a picture of an answer is not taken over");
+            content.text.push_str(&format!("\n[a picture: {why}]"));
+        }
     }
 }
 

@@ -32,7 +32,8 @@ impl Socket {
 impl Agent for Socket {
     async fn run(self, mut context: Context) -> Result<(), Error> {
         let what = format!("listen at {}", self.socket.display());
-        let door = Door::open(&self.socket).await.map_err(|source| Error::Os { what, source })?;
+        let mut door =
+            Door::open(&self.socket).await.map_err(|source| Error::Os { what, source })?;
         let account = self.socket.display().to_string();
         context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
         let mut next: Option<(Halves, Option<u32>)> = None;
@@ -50,19 +51,13 @@ impl Agent for Socket {
                     () = context.stop.cancelled() => return Ok(()),
                     // Nobody is there to take it; the supervisor knows and keeps it.
                     Some(_) = context.incoming.recv() => continue,
-                    accepted = door.accept() => match accepted {
-                        Ok(accepted) => accepted,
-                        Err(e) => {
-                            tracing::warn!(error = %e, "an agent could not connect");
-                            continue;
-                        }
-                    },
+                    accepted = door.accept() => accepted?,
                 }
             };
             tracing::info!(?pid, "an agent connected");
             let connection = Connection::new(halves);
             let mut session = Session::new(connection, self.concurrency);
-            match session.serve(&mut context, Some(&door), None).await {
+            match session.serve(&mut context, Some(&mut door), None).await {
                 Ended::Stopped => {
                     session.goodbye().await;
                     return Ok(());

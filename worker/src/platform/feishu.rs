@@ -5,6 +5,7 @@
 //! said, and probed slowly. A reply to a thread needs a message in it: the one it answers, else the
 //! latest one heard there, else it goes to the chat.
 
+mod absence;
 mod answer;
 mod api;
 mod asks;
@@ -42,6 +43,7 @@ use protocol::worker::{FeishuSettings, Outside, Ready};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::absence::Absence;
 use self::api::{Api, Bot};
 use self::discovery::{Endpoint, Failure};
 use self::drafts::Drafts;
@@ -67,9 +69,11 @@ const LIMITS: Limits = Limits {
         silence: Duration::from_secs(5),
         insist: Duration::from_secs(3),
         patience: Duration::from_secs(8),
-        first_frame: Duration::from_secs(12),
+        frame: Duration::from_secs(12),
     },
     rival: rival::Limits { every: Duration::from_mins(1), settled: Duration::from_secs(45) },
+    absence: absence::Limits { least: Duration::from_secs(15), save: Duration::from_secs(30) },
+    reply: Duration::from_secs(15),
 };
 const BOT_FIRST: Duration = Duration::from_secs(1);
 const BOT_MOST: Duration = Duration::from_mins(1);
@@ -81,7 +85,7 @@ pub struct Feishu {
     limits: Limits,
 }
 
-/// How long each step towards a working connection may take.
+/// How long each step towards a working connection may take, and each attempt at a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Limits {
     /// The call that says where the connection is.
@@ -92,6 +96,10 @@ struct Limits {
     live: live::Limits,
     /// Looking for others who are connected as this app.
     rival: rival::Limits,
+    /// What was said while nobody listened.
+    absence: absence::Limits,
+    /// All parts of a reply but its files; what is not done by then goes on in the next attempt.
+    reply: Duration,
 }
 
 impl Feishu {
@@ -125,6 +133,7 @@ impl Platform for Feishu {
             drafts: Drafts::default(),
             unfinished: Unfinished::default(),
             working: Working::default(),
+            absence: Absence::recall(context.cursor.as_ref()),
         };
         let hearing = async {
             match hook.zip(listener) {
@@ -139,6 +148,8 @@ impl Platform for Feishu {
             shared.stop.run_until_cancelled(learn(&shared)),
             shared.stop.run_until_cancelled(tell(&shared)),
             shared.stop.run_until_cancelled(rival::watch(&shared)),
+            shared.stop.run_until_cancelled(absence::catch_up(&shared)),
+            absence::remember(&shared),
         );
         Ok(())
     }
@@ -160,6 +171,7 @@ struct Shared {
     drafts: Drafts,
     unfinished: Unfinished,
     working: Working,
+    absence: Absence,
 }
 
 impl Shared {
@@ -271,6 +283,7 @@ struct State<'a> {
 impl State<'_> {
     /// A frame of the platform arrived: the connection works.
     async fn works(&mut self) {
+        self.shared.absence.alive(self.shared, clock::unix_ms());
         if self.works {
             return;
         }
@@ -294,6 +307,7 @@ impl State<'_> {
     /// There is no connection: how long to wait before the next attempt.
     async fn fails(&mut self, failure: Failure) -> Duration {
         self.works = false;
+        self.shared.absence.gone();
         self.shared.api.health.connected(false);
         let now = clock::now();
         let Failure { loss, reason, remedy, conflict } = failure;

@@ -59,7 +59,8 @@ impl Platform for Local {
     async fn run(self, mut context: Context) -> Result<(), Error> {
         context.asks.close();
         let what = format!("listen at {}", self.socket.display());
-        let door = Door::open(&self.socket).await.map_err(|source| Error::Os { what, source })?;
+        let mut door =
+            Door::open(&self.socket).await.map_err(|source| Error::Os { what, source })?;
         let account = self.socket.display().to_string();
         let ready = Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) };
         context.report.tell(Note::Ready(ready)).await;
@@ -73,7 +74,7 @@ impl Platform for Local {
             tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
                 accepted = door.accept(), if terminals.len() < TERMINALS => {
-                    let Ok((halves, _)) = accepted else { continue };
+                    let (halves, _) = accepted?;
                     next += 1;
                     let (screen, lines) = mpsc::channel(SCREEN);
                     terminals.insert(next, Shown { chat: None, screen });
@@ -180,5 +181,6 @@ fn event(chat: &str, user: &str, id: &str, text: String) -> Inbound {
         raw: Vec::new(),
         chat_name: None,
         quote: None,
+        album: None,
     }
 }

@@ -65,6 +65,9 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
     }
     if let Some(store) = &instance.store {
         line.push_str(&format!("  accepted {}  waiting {}", store.accepted, store.waiting));
+        if let Some(oldest) = store.oldest_ms {
+            line.push_str(&format!(" (for {} at most)", span(now_ms - oldest)));
+        }
         for (word, count) in [
             ("parked", store.parked),
             ("denied", store.denied),

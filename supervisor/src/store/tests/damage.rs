@@ -92,21 +92,19 @@ fn a_truncated_file_gives_what_it_still_has() {
     assert!(best > EVENTS / 2, "{best}");
 }
 
-#[test]
-fn damage_met_while_running_poisons_and_the_next_start_salvages() {
-    let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+/// A store in `dir` that is open, with damage that has not shown yet.
+fn secretly_damaged(dir: &Path) -> Rig {
+    filled(dir);
     // More than is checked at each start.
-    let mut rig = Rig::open(dir.path());
+    let mut rig = Rig::open(dir);
     for n in 0..12 {
         let mut event = event(&format!("large {n}"), "large");
         event.raw = vec![9; 500_000];
         rig.accept(&event);
     }
     rig.close();
-    fs::remove_file(dir.path().join("store.db-wal")).unwrap();
-    let file =
-        fs::File::options().read(true).write(true).open(dir.path().join("store.db")).unwrap();
+    fs::remove_file(dir.join("store.db-wal")).unwrap();
+    let file = fs::File::options().read(true).write(true).open(dir.join("store.db")).unwrap();
     let pages = file.metadata().unwrap().len() / u64::from(PAGE_SIZE);
     let mut page = vec![0; PAGE_SIZE as usize];
     for at in 1..pages {
@@ -117,22 +115,24 @@ fn damage_met_while_running_poisons_and_the_next_start_salvages() {
             break;
         }
     }
-    let mut rig = Rig::open(dir.path());
+    let rig = Rig::open(dir);
     assert_eq!(rig.opened.damage, None, "not looked at yet");
-    let mut poisoned = false;
+    rig
+}
+
+/// Meets the damage.
+fn read_all(rig: &mut Rig) {
     for n in 1..=EVENTS {
         rig.store.submit(Op::Begin { ticket: Ticket(n), id: EventId(n), hand: None });
     }
-    for _ in 1..=EVENTS {
-        match rig.done() {
-            Done::Answered { .. } => {}
-            Done::Poisoned { .. } => {
-                poisoned = true;
-                break;
-            }
-        }
-    }
-    assert!(poisoned);
+    while matches!(rig.done(), Done::Answered { .. }) {}
+}
+
+#[test]
+fn damage_met_while_running_poisons_and_the_next_start_salvages() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = secretly_damaged(dir.path());
+    read_all(&mut rig);
     rig.store.submit(Op::Counts { ticket: Ticket(0) });
     assert!(matches!(rig.done(), Done::Poisoned { .. }));
     drop(rig.answers);
@@ -144,6 +144,20 @@ fn damage_met_while_running_poisons_and_the_next_start_salvages() {
     assert_eq!(waiting(&mut rig), damage.events);
     usable(rig);
     assert!(!dir.path().join("store.suspect").exists());
+}
+
+#[test]
+fn damage_of_a_store_that_was_taken_away_leaves_no_mark_for_what_comes_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("s");
+    fs::create_dir(&state).unwrap();
+    let mut rig = secretly_damaged(&state);
+    fs::rename(&state, dir.path().join("moved")).unwrap();
+    fs::create_dir(&state).unwrap();
+    read_all(&mut rig);
+    drop(rig.answers);
+    assert!(matches!(rig.store.close(), Err(Error::Removed(_))));
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
 }
 
 /// Cut the log anywhere: every group whose last byte is before the cut is there, and nothing breaks.

@@ -1,6 +1,6 @@
 //! A full disk, and operations that are impossible by themselves.
 
-use super::super::{owner::Owner, recover};
+use super::super::recover;
 use super::*;
 
 /// A store whose file may not grow by more than `pages`.
@@ -10,10 +10,7 @@ fn confined(dir: &Path, pages: i64) -> Rig {
     let count = number("PRAGMA page_count");
     assert_eq!(number(&format!("PRAGMA max_page_count = {}", count + pages)), count + pages);
     let (send, answers) = mpsc::channel(64);
-    let hash_key = tables.seen.hash_key();
-    let (queue, ops) = queue::channel();
-    let thread = std::thread::spawn(move || Owner::new(tables, send).run(&ops));
-    let store = Store { queue, thread, hash_key };
+    let store = Store::start(tables, send).unwrap();
     Rig { store, answers, waiting: VecDeque::new(), opened, tickets: 0 }
 }
 

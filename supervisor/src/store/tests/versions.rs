@@ -68,7 +68,8 @@ fn the_second_version_is_read_to_the_last_row() {
 }
 
 fn hand(followers: usize) -> Hand {
-    Hand { agent: instance("hermes"), followers, within_ms: 1000, bytes: 10_000 }
+    let within_ms = Some(1000);
+    Hand { agent: instance("hermes"), followers, within_ms, album_ms: 1000, bytes: 10_000 }
 }
 
 fn note(epoch: u64, text: &str) -> Note {
@@ -225,10 +226,16 @@ fn a_reply_knows_the_message_that_showed_its_draft() {
         ("hermes/k", Some("om_2"))
     );
     assert_eq!(rig.begin_send(other, 1).outbound.draft_id, None);
+    rig.store.submit(drafted("m", "om_3"));
+    let pair = |key: &str| (instance("hermes"), key.to_owned());
+    rig.store.submit(Op::Redraft { from: pair("m"), to: pair("n") });
+    let [m, n] = ["m", "n"].map(|key| rig.reply(key, "chat", None).0.id);
+    assert_eq!(rig.begin_send(m, 1).outbound.draft_id, None);
+    assert_eq!(rig.begin_send(n, 1).outbound.draft_id.as_deref(), Some("om_3"));
     rig.close();
 }
 
-/// F35: what became of a reply is told, however late.
+/// F33, F35: what became of a reply is told, however late.
 #[test]
 fn how_replies_ended_is_kept_until_their_agent_knows() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! The machine against agents that behave, hide their failures, hang and die: as measured with real ones.
 
 use protocol::content::Press;
-use protocol::event::{ChatType, Inbound, Receipt, ReplyState, Sender, SenderKind, Session};
-use protocol::id::{Instance, OutboundId};
+use protocol::event::{Receipt, ReplyState};
+use protocol::id::OutboundId;
 use protocol::worker::Permission;
 
 use super::*;
@@ -24,35 +24,9 @@ fn settings() -> AcpSettings {
 }
 
 fn delivery(id: u64, chat: &str, text: &str) -> Box<Delivery> {
-    let event = Inbound {
-        kind: InboundKind::Message,
-        keys: vec![format!("message:{id}")],
-        origin_ms: 0,
-        chat_id: chat.into(),
-        chat_type: ChatType::Direct,
-        thread_id: None,
-        message_id: Some(format!("m{id}")),
-        reply_to: None,
-        sender: Sender { user_id: "ann".into(), name: None, kind: SenderKind::User },
-        mention: protocol::event::Mention::None,
-        text: text.into(),
-        parts: Vec::new(),
-        raw: Vec::new(),
-        chat_name: None,
-        quote: None,
-    };
-    Box::new(Delivery {
-        event_id: EventId(id),
-        lane: event.lane(Instance::new("feishu").unwrap()),
-        platform: "feishu".into(),
-        attempt: 1,
-        received_ms: 0,
-        event,
-        late_by_ms: None,
-        session: Session::default(),
-        joined: Vec::new(),
-        before_restart: false,
-    })
+    let mut delivery = crate::agent::sample::delivery(id, "feishu", chat, text);
+    delivery.event.sender.user_id = "ann".into();
+    Box::new(delivery)
 }
 
 /// The machine, and the agent's side of it.

@@ -5,18 +5,18 @@
 //! is not read faster than it is worked on.
 
 use std::collections::VecDeque;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::secret;
 use protocol::worker::AcpSettings;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin};
 use tokio::sync::mpsc;
 
 use super::machine::{Input, Number};
 use crate::Error;
+use crate::agent::program::{self, Program};
 
 /// The longest line.
 const LINE_MAX: usize = 16 * 1024 * 1024;
@@ -39,26 +39,9 @@ pub(super) fn start(
     number: Number,
     heard: mpsc::Sender<Input>,
 ) -> Result<Writer, Error> {
-    let mut words = settings.command.iter();
-    let program = words.next().map_or("", String::as_str);
-    let mut command = Command::new(program);
-    command.args(words).current_dir(&settings.dir).kill_on_drop(true);
-    for (name, value) in &settings.variables {
-        command.env(name, value.expose());
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let what = format!("start {program}");
-    let mut child = command.spawn().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
-            Error::Config { what: what.clone(), why: source.to_string() }
-        }
-        _ => Error::Os { what: what.clone(), source },
-    })?;
-    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(input), Some(output), Some(errors)) = pipes else {
-        return Err(Error::Os { what, source: std::io::Error::other("it has no pipes") });
-    };
-    tracing::info!(number, pid = ?child.id(), program, "started");
+    let AcpSettings { command, dir, variables, .. } = settings;
+    let Program { child, input, output, errors } = program::start(command, dir, variables)?;
+    tracing::info!(number, pid = ?child.id(), program = command.join(" "), "started");
     let (writer, lines) = mpsc::channel(UNREAD);
     let last = Words::default();
     tokio::spawn(listen(errors, last.clone()));

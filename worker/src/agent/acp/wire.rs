@@ -6,6 +6,8 @@
 
 use serde_json::{Value, json};
 
+use crate::json::line;
+
 /// The version that is asked for.
 pub(super) const VERSION: u64 = 1;
 /// JSON-RPC: no such method.
@@ -234,12 +236,6 @@ pub(super) fn chosen(id: &Value, option: Option<&str>) -> String {
 pub(super) fn not_offered(id: &Value) -> String {
     let error = json!({ "code": METHOD_NOT_FOUND, "message": "Method not found" });
     line(&json!({ "jsonrpc": "2.0", "id": id, "error": error }))
-}
-
-fn line(value: &Value) -> String {
-    let mut line = value.to_string();
-    line.push('\n');
-    line
 }
 
 #[cfg(test)]

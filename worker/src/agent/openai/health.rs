@@ -43,7 +43,8 @@ pub(super) struct Health {
     failures: usize,
     due: Instant,
     looking: bool,
-    told: Option<bool>,
+    /// What was told last: why it takes nothing, or that it does.
+    told: Option<Result<(), Shut>>,
 }
 
 impl Health {
@@ -75,6 +76,7 @@ impl Health {
     /// A look came to its end; whether there is news.
     pub(super) fn looked(&mut self, shut: Option<&Shut>, now: Instant) -> bool {
         self.looking = false;
+        let before = self.told.clone();
         match shut {
             // It was sent away meanwhile: the pause counts.
             None if self.due > now => return false,
@@ -86,7 +88,8 @@ impl Health {
                 self.shut(shut, now);
             }
         }
-        self.told.replace(self.open) != Some(self.open)
+        self.told = Some(shut.cloned().map_or(Ok(()), Err));
+        self.told != before
     }
 
     /// It takes nothing: for how long.
@@ -94,7 +97,7 @@ impl Health {
         let step = PAUSES.get(self.failures).or(PAUSES.last()).copied().unwrap_or(AGAIN);
         // Several requests that were under way fail together, and count as one.
         let first = std::mem::replace(&mut self.open, false) || self.due <= now;
-        self.told = Some(false);
+        self.told = Some(Err(shut.clone()));
         let until = now + shut.wish.unwrap_or_else(|| step + clock::jitter(step / 4));
         if first {
             self.failures += 1;
@@ -113,6 +116,33 @@ mod tests {
     fn shut(wish: Option<u64>) -> Shut {
         let wish = wish.map(Duration::from_secs);
         Shut { reason: "no".into(), wish, remedy: None }
+    }
+
+    /// F20: a server that is away for an hour is neither pestered nor forgotten.
+    #[test]
+    fn an_hour_of_absence_is_told_all_the_time_and_ends_by_itself() {
+        let start = clock::now();
+        let hour = Duration::from_secs(3600);
+        let mut health = Health::new(start);
+        health.looking();
+        health.looked(None, start);
+        let (mut now, mut looks) = (start, 0);
+        while now < start + hour {
+            now = health.due().unwrap();
+            health.looking();
+            let news = health.looked(Some(&shut(None)), now);
+            assert_eq!((news, health.is_open()), (looks == 0, false), "told once, and shut since");
+            looks += 1;
+        }
+        assert!((48..80).contains(&looks), "{looks} looks");
+        health.looking();
+        let other = Shut { reason: "another".into(), ..shut(None) };
+        assert!(health.looked(Some(&other), now), "another reason is news");
+        let back = now;
+        now = health.due().unwrap();
+        health.looking();
+        assert!(health.looked(None, now) && health.is_open());
+        assert!(now - back <= Duration::from_secs(75));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::Shut;
 use super::sse::{Read, Sse};
 use super::status::{self, Failure};
-use super::turn::{End, Sign, Turn, error_of};
+use super::turn::{Answer, End, Sign, Turn, error_of};
 use crate::Error;
 use crate::agent::Say;
 use crate::clock;
@@ -23,13 +23,14 @@ const LOOK: Duration = Duration::from_secs(5);
 /// For the body of a refusal.
 const ERROR: Duration = Duration::from_secs(5);
 const ERROR_MAX: usize = 64 * 1024;
-const WHOLE_MAX: usize = 4 * 1024 * 1024;
+/// With pictures.
+const WHOLE_MAX: usize = 12 * 1024 * 1024;
 
 /// How a turn ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
     /// With an answer.
-    Answer(String),
+    Answer(Answer),
     /// Without one, and why.
     Nothing(String),
     /// A person ended it; what had been said.
@@ -243,7 +244,7 @@ fn broken(why: String) -> Outcome {
 
 fn ended(end: End) -> Outcome {
     match end {
-        End::Answer(text) => Outcome::Answer(text),
+        End::Answer(answer) => Outcome::Answer(answer),
         End::Nothing(why) => Outcome::Nothing(why),
         End::Broken(why) => broken(why),
     }

@@ -3,8 +3,8 @@
 //! Lines end with LF, CR LF or CR; a line that starts with a colon is a comment, which only says that
 //! the connection lives.
 
-/// The largest event.
-const EVENT_MAX: usize = 1024 * 1024;
+/// The largest event: a picture may come as one.
+const EVENT_MAX: usize = 8 * 1024 * 1024;
 
 /// What was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn too_much_is_too_much_and_comments_are_not() {
         let mut sse = Sse::default();
-        for _ in 0..3000 {
+        for _ in 0..9000 {
             assert_eq!(sse.feed(format!(": {}\n", "x".repeat(1000)).as_bytes()).unwrap().len(), 1);
         }
         assert_eq!(sse.feed(&vec![b'x'; EVENT_MAX + 1]), Err(TooLarge));

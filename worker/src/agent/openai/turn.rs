@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use super::pictures::{Picture, Pictures};
+
 /// The largest answer.
 const TEXT_MAX: usize = 512 * 1024;
 /// Events in a row that are no JSON.
@@ -12,11 +14,20 @@ const NOISE_MAX: u32 = 5;
 /// Tools that are shown at once.
 const TOOLS: usize = 3;
 
+/// What was said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Answer {
+    /// In words.
+    pub(super) text: String,
+    /// And besides.
+    pub(super) pictures: Vec<Picture>,
+}
+
 /// How it ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum End {
     /// A whole answer.
-    Answer(String),
+    Answer(Answer),
     /// A whole answer that says nothing, and why.
     Nothing(String),
     /// It died half way.
@@ -38,6 +49,7 @@ pub(super) enum Sign {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turn {
     text: String,
+    pictures: Pictures,
     refusal: String,
     finish: Option<String>,
     error: Option<String>,
@@ -125,11 +137,26 @@ impl Turn {
 
     fn add(&mut self, message: &Value) -> Sign {
         let part = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
-        self.text.push_str(part("content"));
+        self.pictures.feed(part("content"), &mut self.text);
         self.refusal.push_str(part("refusal"));
+        // Some servers have a list of parts, or of pictures, beside or in the place of the text.
+        let list = |name: &str| message.get(name).and_then(Value::as_array).into_iter().flatten();
+        let mut parts = false;
+        for part in list("content").chain(list("images")) {
+            parts = true;
+            let word = |at: &str| part.pointer(at).and_then(Value::as_str);
+            if let Some(text) = word("/text") {
+                self.pictures.feed(text, &mut self.text);
+            } else if let Some(url) = word("/image_url/url").or_else(|| word("/image_url"))
+                && !self.pictures.take(url, None)
+            {
+                let link = if url.starts_with("data:") { "[a picture]" } else { url };
+                self.text.push_str(&format!("\n{link}"));
+            }
+        }
         let said = ["content", "refusal", "reasoning", "reasoning_content"];
         let tools = message.get("tool_calls").is_some_and(|calls| !calls.is_null());
-        let something = tools || said.iter().any(|name| !part(name).is_empty());
+        let something = parts || tools || said.iter().any(|name| !part(name).is_empty());
         if something { Sign::Content } else { Sign::Alive }
     }
 
@@ -163,9 +190,12 @@ impl Turn {
         if !known.contains(&reason) {
             return End::Broken(format!("it gave up: {reason}"));
         }
-        let text = if self.text.trim().is_empty() { self.refusal } else { self.text };
-        match (text.trim().is_empty(), reason) {
-            (false, _) => End::Answer(text),
+        let mut text = self.text;
+        let pictures = self.pictures.end(&mut text);
+        let text = if text.trim().is_empty() { self.refusal } else { text };
+        let is_silent = text.trim().is_empty() && pictures.is_empty();
+        match (is_silent, reason) {
+            (false, _) => End::Answer(Answer { text, pictures }),
             (true, "tool_calls" | "function_call") => {
                 End::Nothing("it wants tools, and none are offered".into())
             }
@@ -205,6 +235,10 @@ mod tests {
 
     use super::*;
 
+    fn answer(text: &str) -> End {
+        End::Answer(Answer { text: text.into(), pictures: Vec::new() })
+    }
+
     fn delta(text: &str) -> String {
         json!({ "choices": [{ "index": 0, "delta": { "content": text } }] }).to_string()
     }
@@ -227,7 +261,7 @@ mod tests {
     fn an_answer_is_whole_only_with_a_reason_to_finish() {
         let done = || "[DONE]".to_owned();
         let two = || vec![delta("good "), delta("day")];
-        let answer = End::Answer("good day".into());
+        let answer = answer("good day");
         assert_eq!(streamed(&[two(), vec![finish("stop")]].concat()), answer);
         assert_eq!(streamed(&[two(), vec![done()]].concat()), answer);
         assert!(matches!(streamed(&two()), End::Broken(_)));
@@ -255,7 +289,7 @@ mod tests {
         assert!(matches!(streamed(&noise), End::Broken(_)));
         assert_eq!(
             streamed(&[noise[..4].to_vec(), vec![delta("x"), finish("stop")]].concat()),
-            End::Answer("x".into())
+            answer("x")
         );
     }
 
@@ -275,15 +309,37 @@ mod tests {
     fn an_answer_in_one_piece() {
         let whole =
             json!({ "choices": [{ "message": { "content": "x" }, "finish_reason": "stop" }] });
-        assert_eq!(Turn::whole(whole.to_string().as_bytes()), End::Answer("x".into()));
+        assert_eq!(Turn::whole(whole.to_string().as_bytes()), answer("x"));
         assert!(matches!(Turn::whole(b"<html>"), End::Broken(_)));
         assert!(matches!(Turn::whole(b"{}"), End::Broken(_)));
     }
 
     #[test]
+    fn pictures_come_within_the_text_and_beside_it() {
+        let url = "data:image/png;base64,MTIzNDU=";
+        let image = json!({ "type": "image_url", "image_url": { "url": url } });
+        let beside = json!({ "choices": [{ "delta": { "content": "see", "images": [image] } }] });
+        let within = delta(&format!(" ![a cat]({url})"));
+        let End::Answer(said) = streamed(&[beside.to_string(), within, finish("stop")]) else {
+            panic!()
+        };
+        assert_eq!(said.text, "see ");
+        let titles: Vec<_> = said.pictures.iter().map(|it| it.title.as_deref()).collect();
+        assert_eq!(titles, [None, Some("a cat")]);
+        assert!(said.pictures.iter().all(|it| it.bytes == b"12345" && it.mime == "image/png"));
+        let parts = json!([{ "type": "text", "text": "here" }, image]);
+        let whole = json!({ "choices": [{ "message": { "content": parts } }] });
+        let End::Answer(said) = Turn::whole(whole.to_string().as_bytes()) else { panic!() };
+        assert_eq!((said.text.as_str(), said.pictures.len()), ("here", 1));
+        let mut turn = Turn::default();
+        turn.event("", &delta(&format!("half ![a cat]({}", &url[..30])));
+        assert_eq!((turn.shown().as_str(), turn.so_far()), ("half ", "half"), "never its bytes");
+    }
+
+    #[test]
     fn a_huge_answer_is_cut() {
         let many: Vec<_> = (0..20).map(|_| delta(&"断".repeat(20_000))).collect();
-        let End::Answer(text) = streamed(&many) else { panic!() };
+        let End::Answer(Answer { text, .. }) = streamed(&many) else { panic!() };
         assert!(text.len() <= TEXT_MAX + 10 && text.ends_with("[…]"));
     }
 

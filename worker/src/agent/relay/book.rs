@@ -155,7 +155,7 @@ impl Book {
             return found.map(|(id, _)| *id);
         }
         let mut same = here.filter(|(_, entry)| {
-            entry.state != State::Held
+            (entry.state != State::Held || entry.delivery.attempt > 1)
                 && entry.source.thread_id.is_some()
                 && entry.source.thread_id == send.thread_id
         });
@@ -220,6 +220,13 @@ impl Book {
         };
         let (chat_id, thread_id) = (send.chat_id.clone(), send.thread_id.clone());
         (!chat_id.is_empty()).then_some(Lane { instance, chat_id, thread_id })
+    }
+
+    /// Whether an event of the thread of a message has come.
+    pub(super) fn has_heard(&self, platform: &str, send: &Send) -> bool {
+        self.chats.iter().any(|chat| {
+            chat.platform == platform && chat.id == send.chat_id && chat.thread == send.thread_id
+        })
     }
 
     /// What sort of chat it is, by the agent's word.

@@ -21,6 +21,7 @@ use protocol::event::{Delivery, Pause, Reply};
 use protocol::id::{EventId, Instance};
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 
+use self::messages::Early;
 use super::book::{Book, Entry, State};
 use super::wire::{self, Heard, Op};
 use crate::clock::Instant;
@@ -151,6 +152,8 @@ pub(super) struct Connector {
     stuck_until: Instant,
     /// Until then an answer may be to an event that is on its way to us again.
     former_until: Instant,
+    /// Answers that may be such ones.
+    early: Vec<Early>,
     progress: Instant,
     beat: Instant,
 }
@@ -167,6 +170,7 @@ impl Connector {
             cautious: true,
             stuck_until: now,
             former_until: now + FORMER,
+            early: Vec::new(),
             progress: now,
             beat: now,
         }
@@ -174,7 +178,8 @@ impl Connector {
 
     /// When time is to be looked at again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.live.is_some() || !self.book.entries.is_empty()).then_some(self.beat + BEAT)
+        let is_idle = self.live.is_none() && self.book.entries.is_empty() && self.early.is_empty();
+        (!is_idle).then_some(self.beat + BEAT)
     }
 
     /// What follows from `input`.
@@ -183,7 +188,7 @@ impl Connector {
         match input {
             Input::Heard(conn, heard) => self.heard(conn, heard, now, &mut out),
             Input::Closed(conn) => self.closed(conn, now, &mut out),
-            Input::Deliver(delivery) => self.deliver(delivery, &mut out),
+            Input::Deliver(delivery) => self.deliver(delivery, now, &mut out),
             Input::Interrupt(id) => self.interrupt(id, &mut out),
             Input::Judged { conn, request, ends, verdict } => {
                 self.judged(conn, &request, ends, verdict, &mut out);
@@ -280,14 +285,17 @@ impl Connector {
         FromWorker::Lease { ttl_ms, concurrency: self.rules.concurrency }
     }
 
-    fn deliver(&mut self, delivery: Box<Delivery>, out: &mut Vec<Action>) {
+    fn deliver(&mut self, delivery: Box<Delivery>, now: Instant, out: &mut Vec<Action>) {
         let event_id = delivery.event_id;
+        let is_again = delivery.attempt > 1;
         if !delivery.event.kind.is_said() {
             // As text it would be taken for a question.
             out.push(Action::Say(FromWorker::Ack { event_id }));
         } else if self.book.add(delivery) {
             tracing::info!(event_id = event_id.0, "its first copy was answered meanwhile");
             out.push(Action::Say(FromWorker::Ack { event_id }));
+        } else if is_again {
+            self.answered_early(event_id, now, out);
         }
     }
 
@@ -408,6 +416,7 @@ impl Connector {
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.beat = now;
+        self.let_go(now, out);
         let (lease, nonce) = (self.lease(LEASE_MS), self.rules.nonce.clone());
         if let Some(live) = &mut self.live {
             match &mut live.phase {

@@ -3,9 +3,9 @@
 use protocol::event::{ChatType, InboundKind, Receipt, ReplyState};
 use protocol::id::OutboundId;
 
-use super::super::source::tests::delivery;
 use super::super::wire::Send;
 use super::*;
+use crate::agent::sample::delivery;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -121,7 +121,7 @@ impl World {
     }
 
     fn deliver(&mut self, id: u64, chat: &str, attempt: u32) {
-        let mut delivery = delivery(id, "feishu", chat);
+        let mut delivery = delivery(id, "feishu", chat, "hello");
         delivery.attempt = attempt;
         self.on(Input::Deliver(Box::new(delivery)));
     }
@@ -217,7 +217,7 @@ fn an_event_is_kept_until_its_answer_is_stored() {
 #[test]
 fn what_nobody_says_is_acknowledged_and_not_asked() {
     let mut world = World::open(None);
-    let mut reaction = delivery(1, "feishu", "oc_1");
+    let mut reaction = delivery(1, "feishu", "oc_1", "hello");
     reaction.event.kind = InboundKind::Reaction;
     world.on(Input::Deliver(Box::new(reaction)));
     assert!(world.sent(1).is_empty());
@@ -238,7 +238,7 @@ fn a_session_has_one_event_at_a_time_and_sessions_do_not_wait() {
 #[test]
 fn in_a_thread_an_answer_without_a_target_is_its_events() {
     let mut world = World::open(None);
-    let mut topic = delivery(1, "feishu", "oc_1");
+    let mut topic = delivery(1, "feishu", "oc_1", "hello");
     topic.event.chat_type = ChatType::Group;
     topic.event.thread_id = Some("omt_1".into());
     topic.event.reply_to = Some("om_root".into());
@@ -326,6 +326,49 @@ fn a_new_worker_waits_for_the_first_copy_and_its_answer_is_good() {
     world.out.clear();
     world.say(1, "oc_1", "of a second copy", Some("m1"), None);
     assert!(world.replies().is_empty(), "nobody is answered twice");
+}
+
+/// In a thread an answer names no message, and nobody is answered twice there either.
+#[test]
+fn in_a_thread_a_new_worker_takes_the_answer_to_the_first_copy() {
+    let topic = |attempt| {
+        let mut topic = delivery(1, "feishu", "oc_1", "hello");
+        topic.attempt = attempt;
+        topic.event.chat_type = ChatType::Group;
+        topic.event.thread_id = Some("omt_1".into());
+        topic.lane.thread_id = Some("omt_1".into());
+        Box::new(topic)
+    };
+    let mut known = World::open(None);
+    known.on(Input::Deliver(topic(1)));
+    known.say(1, "oc_1", "answer", None, Some("omt_1"));
+    let key = known.replies()[0].key.clone();
+
+    // It comes again, and waits since its first copy may be in work: it was.
+    let mut world = World::open(process(7, 1));
+    world.on(Input::Deliver(topic(2)));
+    world.say(1, "oc_1", "of the first copy", None, Some("omt_1"));
+    assert_eq!(world.replies()[0].key, key);
+    assert_eq!(world.told(), ["ack 1"]);
+
+    // The answer is there before the event.
+    let mut world = World::open(process(7, 1));
+    world.say(1, "oc_1", "of the first copy", None, Some("omt_1"));
+    world.pass(2 * S);
+    assert!(world.replies().is_empty(), "it waits for what it may answer");
+    world.on(Input::Deliver(topic(2)));
+    assert_eq!(world.replies()[0].key, key);
+    assert!(world.sent(1).is_empty(), "the agent is not asked again");
+    assert_eq!(world.told(), ["ack 1"]);
+
+    // Nothing comes again: it was a word of its own.
+    let mut world = World::open(process(7, 0));
+    world.say(1, "oc_1", "by the way", None, Some("omt_1"));
+    world.pass(11 * S);
+    assert_eq!(world.replies()[0].content.text, "by the way");
+    world.pass(FORMER);
+    world.say(1, "oc_1", "at once", None, Some("omt_1"));
+    assert_eq!(world.replies()[0].content.text, "at once");
 }
 
 #[test]
@@ -424,6 +467,32 @@ fn one_that_is_away_for_long_hands_everything_back() {
     assert!(world.told().is_empty());
     world.pass(2 * S);
     assert_eq!(world.told(), ["Asked"]);
+}
+
+/// F20: an hour without the agent costs nothing but time.
+#[test]
+fn an_agent_that_is_away_for_an_hour_gets_its_events_when_it_is_back() {
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.on(Input::Closed(1));
+    assert_eq!(world.told(), ["shut"]);
+    world.pass(AWAY + 2 * S);
+    assert_eq!(world.told(), ["Asked"], "handed back, without a mark");
+    // The supervisor keeps it from then on, and nothing is done in the rest of the hour.
+    assert_eq!(world.connector.deadline().map(|due| due < world.now + 3600 * S), None);
+    world.pass(3600 * S);
+    assert!(!world.is_open() && world.out.is_empty());
+    world.file = process(8, 0);
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    let probe = world.probe(2);
+    world.say(2, &probe, "help", None, None);
+    assert!(world.is_open());
+    world.out.clear();
+    world.deliver(1, "oc_1", 2);
+    assert_eq!(world.sent(2), ["m1"]);
+    world.say(2, "oc_1", "answer", Some("m1"), None);
+    assert_eq!(world.told(), ["ack 1"]);
 }
 
 #[test]

@@ -169,44 +169,9 @@ fn text(value: &Value, at: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use protocol::event::{Inbound, InboundKind, Sender};
-    use protocol::id::{EventId, Instance};
-
+mod tests {
     use super::*;
-
-    /// A text in a direct chat, heard for the first time.
-    pub(in super::super) fn delivery(id: u64, platform: &str, chat: &str) -> Delivery {
-        let event = Inbound {
-            kind: InboundKind::Message,
-            keys: vec![format!("message:m{id}")],
-            origin_ms: 0,
-            chat_id: chat.into(),
-            chat_type: ChatType::Direct,
-            thread_id: None,
-            message_id: Some(format!("m{id}")),
-            reply_to: None,
-            sender: Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
-            mention: Mention::None,
-            text: "hello".into(),
-            parts: Vec::new(),
-            raw: Vec::new(),
-            chat_name: None,
-            quote: None,
-        };
-        Delivery {
-            event_id: EventId(id),
-            lane: event.lane(Instance::new(platform).unwrap()),
-            platform: platform.into(),
-            attempt: 1,
-            received_ms: 0,
-            event,
-            late_by_ms: None,
-            session: protocol::event::Session::default(),
-            joined: Vec::new(),
-            before_restart: false,
-        }
-    }
+    use crate::agent::sample::delivery;
 
     fn key(delivery: &Delivery) -> String {
         Source::of(delivery).session_key()
@@ -214,7 +179,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_key_is_the_agents_own() {
-        let mut feishu = delivery(1, "feishu", "oc_1");
+        let mut feishu = delivery(1, "feishu", "oc_1", "hello");
         let ids = json!({ "open_id": "ou_1", "union_id": "on_1", "user_id": "u1" });
         let raw = |root: Value| {
             let message = json!({ "root_id": root });
@@ -232,7 +197,7 @@ pub(super) mod tests {
         feishu.event.thread_id = Some("omt_5".into());
         assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:omt_5");
 
-        let mut telegram = delivery(1, "telegram", "-1005");
+        let mut telegram = delivery(1, "telegram", "-1005", "hello");
         telegram.event.sender.user_id = "2001".into();
         telegram.event.chat_type = ChatType::Group;
         assert_eq!(key(&telegram), "agent:main:telegram:group:-1005:2001");
@@ -246,7 +211,7 @@ pub(super) mod tests {
 
     #[test]
     fn files_that_were_brought_are_paths() {
-        let mut delivery = delivery(1, "telegram", "5");
+        let mut delivery = delivery(1, "telegram", "5", "hello");
         let part = |handle: &str, kind: &str| Part {
             kind: kind.into(),
             handle: handle.into(),
@@ -270,7 +235,7 @@ pub(super) mod tests {
         assert_eq!(command(Mention::Me, "@Bot hello /x"), "@Bot hello /x");
         assert_eq!(command(Mention::Other, "@Ann /help"), "@Ann /help");
         assert_eq!(command(Mention::Me, "/help"), "/help");
-        let mut delivery = delivery(1, "feishu", "oc_1");
+        let mut delivery = delivery(1, "feishu", "oc_1", "hello");
         delivery.event.text = "/stop".into();
         assert_eq!(Source::of(&delivery).event(&delivery)["message_type"], "command");
     }

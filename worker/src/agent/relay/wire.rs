@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::json::line;
+
 /// The longest line that is sent.
 pub(super) const LINE_MAX: usize = 1_000_000;
 
@@ -167,12 +169,6 @@ pub(super) fn failed(request: &str, error: &str) -> String {
 pub(super) fn chat_info(request: &str, chat_id: &str, kind: &str) -> String {
     let result = json!({ "success": true, "chat_info": { "name": chat_id, "type": kind } });
     line(&json!({ "type": "outbound_result", "requestId": request, "result": result }))
-}
-
-fn line(value: &Value) -> String {
-    let mut line = value.to_string();
-    line.push('\n');
-    line
 }
 
 #[cfg(test)]

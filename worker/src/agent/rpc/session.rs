@@ -3,7 +3,7 @@
 //! What an agent sent before its acknowledgement of an event is accepted before the acknowledgement is
 //! passed on, so that a program which does not wait for our answers still cannot lose a reply.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -21,9 +21,11 @@ use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::Permit;
 
 use super::connection::{Connection, Read};
-use crate::agent::{Context, Files, ToAgent};
+use crate::Error;
+use crate::agent::{Context, Files, Submitted, ToAgent};
 use crate::clock::{self, Instant};
 use crate::exchange::Exchange;
 use crate::socket::{Door, Halves};
@@ -61,12 +63,14 @@ pub(in crate::agent) struct Session<R, W> {
     taken_in: Vec<(EventId, EventId)>,
     ready_until: Option<Instant>,
     heard: Instant,
+    /// Replies in the order in which they came, until they are handed in.
+    replies: VecDeque<Submitted>,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
     fetches: FuturesUnordered<BoxFuture<'static, (Value, Called)>>,
 }
 
 /// Where rivals of the agent come from, if any can.
-async fn knock(door: Option<&Door>) -> std::io::Result<(Halves, Option<u32>)> {
+async fn knock(door: Option<&mut Door>) -> Result<(Halves, Option<u32>), Error> {
     match door {
         Some(door) => door.accept().await,
         None => std::future::pending().await,
@@ -84,6 +88,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             taken_in: Vec::new(),
             ready_until: None,
             heard: clock::now(),
+            replies: VecDeque::new(),
             turns: FuturesOrdered::new(),
             fetches: FuturesUnordered::new(),
         }
@@ -94,20 +99,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
     pub(in crate::agent) async fn serve(
         &mut self,
         context: &mut Context,
-        door: Option<&Door>,
+        mut door: Option<&mut Door>,
         patience: Option<Duration>,
     ) -> Ended {
         loop {
             let silent = patience.and_then(|patience| self.silent_at(patience));
             tokio::select! {
                 () = context.stop.cancelled() => return Ended::Stopped,
+                permit = context.replies.permit(), if !self.replies.is_empty() => self.hand_in(permit),
                 Some(turn) = self.turns.next() => self.take(turn, context).await,
                 Some((id, fetched)) = self.fetches.next() => self.answer(&id, fetched),
                 Some(incoming) = context.incoming.recv() => self.forward(incoming, context).await,
                 () = tokio::time::sleep_until(silent.unwrap_or(self.heard)), if silent.is_some() => {
                     return Ended::Gone("it fell silent".into());
                 }
-                accepted = knock(door) => {
+                accepted = knock(door.as_deref_mut()) => {
+                    // Without a door there are no rivals; who listens there sees to it when this agent is gone.
                     let Ok(newcomer) = accepted else { continue };
                     if self.ready_until.is_none_or(|until| until <= clock::now()) {
                         return Ended::Replaced(newcomer);
@@ -149,8 +156,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
 
     /// An agent that hung up right after its last words is still heard.
     async fn settle_turns(&mut self, context: &Context) {
-        while let Some(turn) = self.turns.next().await {
-            self.take(turn, context).await;
+        loop {
+            tokio::select! {
+                permit = context.replies.permit(), if !self.replies.is_empty() => self.hand_in(permit),
+                turn = self.turns.next() => match turn {
+                    Some(turn) => self.take(turn, context).await,
+                    None => break,
+                },
+            }
+        }
+    }
+
+    /// One after the other, so that none overtakes another.
+    fn hand_in(&mut self, permit: Option<Permit<'_, Submitted>>) {
+        match permit {
+            Some(permit) => drop(self.replies.pop_front().map(|reply| permit.send(reply))),
+            // The worker ends; without a verdict they are as good as refused.
+            None => self.replies.clear(),
         }
     }
 
@@ -262,10 +284,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             "delivery.progress" => progress(params, context).await,
             "message.send" => match reply(params) {
                 Ok(reply) => {
-                    let replies = context.replies.clone();
-                    let submit =
-                        async move { Turn::Reply { id, verdict: replies.submit(reply).await } };
-                    self.turns.push_back(submit.boxed());
+                    let (submitted, answer) = Submitted::new(reply, None);
+                    self.replies.push_back(submitted);
+                    let verdict = async move { Turn::Reply { id, verdict: answer.await.ok() } };
+                    self.turns.push_back(verdict.boxed());
                     return;
                 }
                 Err(fault) => Err(fault),

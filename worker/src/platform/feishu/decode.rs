@@ -191,6 +191,7 @@ impl Reading<'_> {
             raw: if self.payload.len() <= RAW_MAX { self.payload.to_vec() } else { Vec::new() },
             chat_name: None,
             quote: None,
+            album: None,
         }
     }
 

@@ -17,10 +17,10 @@ use protocol::event::Outbound;
 use ring::digest::{SHA256, digest};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::Shared;
 use super::answer::Said;
 use super::compose::{self, ELEMENT, Form, card, card_markdown};
 use super::encode::{self, Name, To};
+use super::{Shared, edit};
 use crate::clock::{self, Instant};
 use crate::text;
 
@@ -28,6 +28,8 @@ use crate::text;
 const MOST: usize = 256;
 /// One that nobody has grown for so long is forgotten; its card has stopped streaming by itself.
 const FORGOTTEN: Duration = Duration::from_hours(1);
+/// So long after its reply a draft may still come, and is not shown.
+const LATE: Duration = Duration::from_mins(1);
 /// The platform ends streaming after ten minutes; the way there and back counts.
 const STREAMING: Duration = Duration::from_secs(9 * 60 + 30);
 /// Between two changes of a card that streams, of one that does not, and of a message.
@@ -95,9 +97,14 @@ impl Drafts {
         if let Some(shown) = known.get(key) {
             return Some(shown.clone());
         }
-        known.retain(|_, shown| {
-            shown.try_lock().map_or(true, |it| now.duration_since(it.changed) < FORGOTTEN)
-        });
+        let keep = |it: &Shown, late| {
+            now.duration_since(it.changed) < if it.over { late } else { FORGOTTEN }
+        };
+        for late in [LATE, Duration::ZERO] {
+            if known.len() >= MOST {
+                known.retain(|_, shown| shown.try_lock().map_or(true, |it| keep(&it, late)));
+            }
+        }
         if known.len() >= MOST {
             return None;
         }
@@ -108,20 +115,20 @@ impl Drafts {
         Some(shown)
     }
 
-    /// Whether a reply replaces something.
-    pub(super) fn is_shown(&self, outbound: &Outbound) -> bool {
-        outbound.draft_id.is_some()
-            || (!outbound.draft_key.is_empty() && self.lock().contains_key(&outbound.draft_key))
-    }
-
-    /// The reply has come to its end.
-    pub(super) fn forget(&self, outbound: &Outbound) {
-        // Kept as over for a while: a draft may still be on its way here.
-        if let Some(shown) = self.lock().get(&outbound.draft_key)
-            && let Ok(mut shown) = shown.try_lock()
-        {
-            shown.over = true;
-        }
+    /// A reply goes out: a draft of it that is still on its way here is too old. Whether something shows it,
+    /// or is about to.
+    pub(super) fn close(&self, outbound: &Outbound) -> bool {
+        let key = outbound.draft_key.as_str();
+        let entry = if key.is_empty() { None } else { self.entry(key, clock::now()) };
+        let is_shown = entry.is_some_and(|shown| match shown.try_lock() {
+            Ok(mut shown) => {
+                shown.over = true;
+                shown.message_id.is_some()
+            }
+            // A call is under way.
+            Err(_) => true,
+        });
+        is_shown || outbound.draft_id.is_some()
     }
 
     fn cards(&self, now: Instant) -> bool {
@@ -299,6 +306,23 @@ pub(super) async fn finish(
         Said::Done => Finish::Done(message_id),
         said @ (Said::Later { .. } | Said::Token) => Finish::Later(said),
         _ => Finish::Cannot(message_id),
+    }
+}
+
+/// Takes away what is shown for `outbound`, which has no words that it could become.
+pub(super) async fn withdraw(shared: &Shared, outbound: &Outbound) {
+    let shown = match outbound.draft_key.as_str() {
+        "" => None,
+        key => shared.drafts.entry(key, clock::now()),
+    };
+    let mut shown = match &shown {
+        Some(shown) => Some(shown.lock().await),
+        None => None,
+    };
+    let own = shown.as_deref_mut().and_then(|shown| shown.message_id.take());
+    if let Some(message_id) = own.or_else(|| outbound.draft_id.clone()) {
+        // A beginning that stays costs nothing that was said.
+        let _ = edit::recall(shared, &message_id).await;
     }
 }
 

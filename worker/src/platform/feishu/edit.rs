@@ -3,7 +3,7 @@
 //! What a message is decides how it can be changed: a text or a post by words, a card by a card. A card
 //! that may not be changed by right may be by the token that came when somebody pressed it.
 
-use protocol::event::{Outbound, Outcome};
+use protocol::event::{Outbound, Outcome, Rest};
 use serde_json::Value;
 
 use super::Shared;
@@ -30,6 +30,7 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
         Ok(steps) => steps,
         Err(reason) => return failed(&reason),
     };
+    let of = steps.len();
     let mut steps = steps.into_iter();
     let said = match steps.next() {
         None => return failed("the reply is empty"),
@@ -60,10 +61,16 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
         let name = Name::new(outbound, index + 1);
         let to = To::Chat { instead: false };
         let answered = shared.api.call(&encode::send(name, &outbound.chat_id, to, &message)).await;
-        if answered.said != Said::Done {
-            return told(answered.said, message_id);
-        }
         message_ids.extend(answered.id("message_id"));
+        match answered.said {
+            Said::Done => {}
+            Said::Gone(reason) | Said::Never { reason, .. } => {
+                let sent = index + 1;
+                let reason = format!("{sent} of {of} parts were sent; part {}: {reason}", sent + 1);
+                return Outcome::Partly { message_ids, rest: Rest::Failed, reason };
+            }
+            said => return later(said, None),
+        }
     }
     Outcome::Sent { message_ids }
 }
@@ -146,7 +153,7 @@ fn told(said: Said, message_id: &str) -> Outcome {
     match said {
         Said::Done => Outcome::Sent { message_ids: vec![message_id.to_owned()] },
         Said::Gone(reason) | Said::Never { reason, .. } => Outcome::Failed { reason },
-        said => later(said),
+        said => later(said, None),
     }
 }
 

@@ -133,6 +133,22 @@ pub(super) fn history(chat_id: &str, since_s: i64) -> Option<Call> {
     Some(Call::get("history", format!("{MESSAGES}?{query}")))
 }
 
+/// The call that lists what was said in a chat from this second on, the oldest first, page by page.
+pub(super) fn past(chat_id: &str, since_s: i64, page: &str) -> Option<Call> {
+    let chat = plain(chat_id)?;
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query
+        .append_pair("container_id_type", "chat")
+        .append_pair("container_id", chat)
+        .append_pair("start_time", &since_s.to_string())
+        .append_pair("sort_type", "ByCreateTimeAsc")
+        .append_pair("page_size", "50");
+    if !page.is_empty() {
+        query.append_pair("page_token", page);
+    }
+    Some(Call::get("history", format!("{MESSAGES}?{}", query.finish())))
+}
+
 /// The call that asks for a chat.
 pub(super) fn chat(chat_id: &str) -> Option<Call> {
     Some(Call::get("chat", format!("/open-apis/im/v1/chats/{}", plain(chat_id)?)))

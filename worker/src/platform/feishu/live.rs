@@ -4,17 +4,16 @@
 //! the connection is asked, first by a ping of WebSocket (cheap, answered by the next hop that speaks
 //! it), then by one of the platform as well. No byte for a while after that means that it is dead,
 //! whatever the socket says: half-open connections are the commonest way to go deaf unnoticed. A
-//! connection that answers pings of WebSocket only is dead, too, after some of the platform's own pings.
+//! connection that answers pings of WebSocket only is dead, too: what answers them may stand before the platform,
+//! and one of the platform's own pings without any frame after it is enough to look for a better one.
 
 use std::time::Duration;
 
 use crate::clock::Instant;
 
 /// The platform suggests 120 s, which would notice a deaf server after minutes.
-const PING_MOST: Duration = Duration::from_secs(30);
+const PING_MOST: Duration = Duration::from_secs(15);
 const PING_LEAST: Duration = Duration::from_secs(1);
-/// What two pings may take to be answered, besides their interval.
-const PING_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a connection may be silent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,8 +25,8 @@ pub(super) struct Limits {
     /// From the first question to giving up. A few seconds only would kill healthy connections on lines
     /// that lose packets.
     pub(super) patience: Duration,
-    /// From opening to the first frame.
-    pub(super) first_frame: Duration,
+    /// From a ping of the platform, the first of which goes out with the opening, to any frame.
+    pub(super) frame: Duration,
 }
 
 /// What happened.
@@ -66,10 +65,10 @@ enum Asked {
 #[derive(Debug)]
 pub(super) struct Live {
     limits: Limits,
-    opened: Instant,
     bytes: Instant,
-    frame: Option<Instant>,
     pinged: Instant,
+    /// The first ping since the latest frame.
+    unanswered: Option<Instant>,
     interval: Duration,
     asked: Asked,
 }
@@ -78,15 +77,15 @@ impl Live {
     /// A connection opened now, over which one ping of the platform is on its way.
     pub(super) fn new(limits: Limits, interval: Option<Duration>, now: Instant) -> Self {
         let interval = bounded(interval.unwrap_or(PING_MOST));
-        let asked = Asked::Never;
-        Self { limits, opened: now, bytes: now, frame: None, pinged: now, interval, asked }
+        let (asked, unanswered) = (Asked::Never, Some(now));
+        Self { limits, bytes: now, pinged: now, unanswered, interval, asked }
     }
 
     /// Takes an input; what to do now.
     pub(super) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
         match input {
             Input::Bytes => {}
-            Input::Frame => self.frame = Some(now),
+            Input::Frame => self.unanswered = None,
             Input::Interval(interval) => {
                 self.interval = bounded(interval);
                 return Vec::new();
@@ -105,11 +104,12 @@ impl Live {
             Asked::Once(since) => since + self.limits.insist,
             Asked::Twice(since) => since + self.limits.patience,
         };
-        question.min(self.pinged + self.interval).min(self.frame_due())
+        let ping = question.min(self.pinged + self.interval);
+        self.unanswered.map_or(ping, |since| ping.min(since + self.limits.frame))
     }
 
     fn tick(&mut self, now: Instant) -> Vec<Action> {
-        if now >= self.frame_due() {
+        if self.unanswered.is_some_and(|since| now >= since + self.limits.frame) {
             return vec![Action::Dead("the platform does not answer its own pings")];
         }
         let mut actions = Vec::new();
@@ -120,7 +120,7 @@ impl Live {
             }
             Asked::Once(since) if now >= since + self.limits.insist => {
                 self.asked = Asked::Twice(since);
-                self.pinged = now;
+                self.pings(now);
                 return vec![Action::Probe, Action::Ping];
             }
             Asked::Twice(since) if now >= since + self.limits.patience => {
@@ -129,17 +129,15 @@ impl Live {
             Asked::Never | Asked::Once(_) | Asked::Twice(_) => {}
         }
         if now >= self.pinged + self.interval {
-            self.pinged = now;
+            self.pings(now);
             actions.push(Action::Ping);
         }
         actions
     }
 
-    fn frame_due(&self) -> Instant {
-        match self.frame {
-            None => self.opened + self.limits.first_frame,
-            Some(latest) => latest + 2 * self.interval + PING_PATIENCE,
-        }
+    fn pings(&mut self, now: Instant) {
+        self.pinged = now;
+        self.unanswered.get_or_insert(now);
     }
 }
 
@@ -206,7 +204,7 @@ mod tests {
         };
         let done = run(&mut serving(start), start, 3600 * SECOND, answers);
         assert!(!done.iter().any(|(_, action)| matches!(action, Action::Dead(_))));
-        assert_eq!(done.iter().filter(|(_, action)| *action == Action::Ping).count(), 120);
+        assert_eq!(done.iter().filter(|(_, action)| *action == Action::Ping).count(), 240);
     }
 
     #[test]
@@ -222,7 +220,7 @@ mod tests {
         let start = clock::now();
         let only_bytes = |action| (action == Action::Probe).then_some(Input::Bytes);
         let done = run(&mut serving(start), start, 600 * SECOND, only_bytes);
-        assert!(matches!(done.last(), Some((75, Action::Dead(_)))), "{done:?}");
+        assert!(matches!(done.last(), Some((27, Action::Dead(_)))), "{done:?}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) async fn react(shared: &Shared, message_id: &str, sign: &str) -> Outc
 fn ended(said: Said) -> Outcome {
     match said {
         Said::Gone(reason) | Said::Never { reason, .. } => Outcome::Failed { reason },
-        said => later(said),
+        said => later(said, None),
     }
 }
 

@@ -116,7 +116,9 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
     Handed::Waiting(shared.events.submit(*inbound, None).await, reply)
 }
 
-fn remember(shared: &Shared, inbound: &Inbound) {
+/// Keeps what helps with later events.
+pub(super) fn remember(shared: &Shared, inbound: &Inbound) {
+    shared.absence.spoke(inbound, clock::unix_ms());
     let mut memory = shared.memory();
     memory.heard(inbound);
     if inbound.kind == InboundKind::Button

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
 use protocol::content::{Act, Button};
-use protocol::event::{Outbound, Outcome};
+use protocol::event::{Outbound, Outcome, Rest};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +21,9 @@ use super::compose::{self, Form, Message, Step};
 use super::drafts::{self, Finish};
 use super::encode::{self, Name, To};
 use super::{Shared, edit, react, upload};
-use crate::platform::Note;
 
 /// Replies under way at once. The platform takes 50 a second of an app.
 const AT_ONCE: usize = 16;
-/// For one reply, all parts.
-const LIMIT: Duration = Duration::from_secs(15);
 /// For each file of it, as large as the platform takes one, over a slow line.
 const FILE_LIMIT: Duration = Duration::from_secs(600);
 const UNFINISHED_MAX: usize = 1024;
@@ -40,31 +37,21 @@ pub(super) async fn run(shared: &Shared, mut outbound: mpsc::Receiver<Outbound>)
     let sending = arriving.map(|outbound| one(shared, &turns, outbound)).buffer_unordered(AT_ONCE);
     sending.for_each(|()| std::future::ready(())).await;
     while let Ok(outbound) = outbound.try_recv() {
-        report(shared, &outbound, retry("the worker is stopping")).await;
+        shared.report.outcome(&outbound, retry("the worker is stopping")).await;
     }
 }
 
 async fn one(shared: &Shared, turns: &Turns, outbound: Outbound) {
     let outcome = turns.wait(&outbound.chat_id, async {
         let files = u32::try_from(outbound.content.files.len()).unwrap_or(u32::MAX);
-        let limit = LIMIT.saturating_add(FILE_LIMIT.saturating_mul(files));
+        let limit = shared.limits.reply.saturating_add(FILE_LIMIT.saturating_mul(files));
         match select(pin!(send(shared, &outbound)), pin!(too_late(&shared.stop, limit))).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right((why, _)) => retry(why),
         }
     });
     let outcome = outcome.await;
-    report(shared, &outbound, outcome).await;
-}
-
-async fn report(shared: &Shared, outbound: &Outbound, outcome: Outcome) {
-    tracing::debug!(
-        outbound_id = outbound.id.0,
-        attempt = outbound.attempt,
-        sent = matches!(outcome, Outcome::Sent { .. }),
-        "reply"
-    );
-    shared.report.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
+    shared.report.outcome(&outbound, outcome).await;
 }
 
 async fn too_late(stop: &CancellationToken, limit: Duration) -> &'static str {
@@ -99,8 +86,9 @@ struct Progress {
 pub(super) struct Unfinished(Mutex<HashMap<u64, Progress>>);
 
 impl Unfinished {
-    fn take(&self, id: u64) -> Progress {
-        self.lock().remove(&id).unwrap_or_default()
+    fn go_on(&self, id: u64) -> Going<'_> {
+        let progress = self.lock().remove(&id).unwrap_or_default();
+        Going { all: self, id, progress, is_over: false }
     }
 
     fn keep(&self, id: u64, progress: Progress) {
@@ -118,8 +106,25 @@ impl Unfinished {
     }
 }
 
+/// One of them on its way. However an attempt ends, also in the middle by its limit, what is done is kept for
+/// the next.
+struct Going<'a> {
+    all: &'a Unfinished,
+    id: u64,
+    progress: Progress,
+    is_over: bool,
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.all.keep(self.id, std::mem::take(&mut self.progress));
+        }
+    }
+}
+
 async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
-    let drafted = shared.drafts.is_shown(outbound);
+    let drafted = shared.drafts.close(outbound);
     let first = drafted.then_some(Form::Card);
     let steps = match compose::steps(&outbound.content, first) {
         Ok(steps) if steps.is_empty() => {
@@ -128,14 +133,19 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
         Ok(steps) => steps,
         Err(reason) => return Outcome::Failed { reason },
     };
-    let mut progress = shared.unfinished.take(outbound.id.0);
+    let mut going = shared.unfinished.go_on(outbound.id.0);
     let latest = shared.memory().latest_in(outbound.thread_id.as_deref());
     let reply_to = outbound.reply_to.as_deref();
     let mut place = To::of(outbound.thread_id.as_deref(), reply_to, latest.as_deref());
-    for (index, step) in steps.iter().enumerate().skip(progress.done.len()) {
+    for (index, step) in steps.iter().enumerate().skip(going.progress.done.len()) {
+        let progress = &mut going.progress;
         let mut part = Part { shared, outbound, index, place };
         let said = part.send(step, &mut progress.uploaded).await;
         place = part.place;
+        if index == 0 && said.is_ok() && !matches!(step, Step::Words { .. }) {
+            // Nothing of it could become this, so it is in the way.
+            drafts::withdraw(shared, outbound).await;
+        }
         match said {
             Ok(id) => progress.done.push(Ok(id)),
             Err(Said::Never { reason, .. } | Said::Gone(reason)) => {
@@ -146,21 +156,33 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
                 }
             }
             Err(said) => {
-                shared.unfinished.keep(outbound.id.0, progress);
-                return later(said);
+                let so_far = so_far(&progress.done, steps.len());
+                return later(said, so_far.as_deref());
             }
         }
     }
-    shared.drafts.forget(outbound);
-    told(&steps, &progress.done)
+    going.is_over = true;
+    told(&steps, &going.progress.done)
 }
 
-/// What a person has to grant is waited for.
-pub(super) fn later(said: Said) -> Outcome {
-    match said {
-        Said::Later { reason, after_ms, .. } => Outcome::Retry { reason, after_ms },
-        said => Outcome::Retry { reason: said.why(), after_ms: None },
-    }
+/// What a person has to grant is waited for. The reason is what remains if the reply grows too old meanwhile.
+pub(super) fn later(said: Said, so_far: Option<&str>) -> Outcome {
+    let after_ms = match &said {
+        Said::Later { after_ms, .. } => *after_ms,
+        _ => None,
+    };
+    let reason = match so_far {
+        Some(so_far) => format!("{so_far}; {}", said.why()),
+        None => said.why(),
+    };
+    Outcome::Retry { reason, after_ms }
+}
+
+/// Which of its parts are there, if one is.
+fn so_far(done: &[Result<Option<String>, String>], of: usize) -> Option<String> {
+    let sent = done.iter().flatten().count();
+    let ids: Vec<&str> = done.iter().flatten().flatten().map(String::as_str).collect();
+    (sent > 0).then(|| format!("{sent} of {of} parts were sent ({})", ids.join(", ")))
 }
 
 /// Sent is what is there as a whole. What is there in part is said part by part.
@@ -187,11 +209,14 @@ fn told(steps: &[Step], done: &[Result<Option<String>, String>]) -> Outcome {
     {
         return Outcome::Failed { reason: why.clone() };
     }
-    let there = match message_ids.as_slice() {
-        [] => "nothing was sent".to_owned(),
-        ids => format!("{} of {} parts were sent ({})", ids.len(), steps.len(), ids.join(", ")),
-    };
-    Outcome::Failed { reason: format!("{there}; {}", failures.join("; ")) }
+    let failures = failures.join("; ");
+    match so_far(done, steps.len()) {
+        None => Outcome::Failed { reason: format!("nothing was sent; {failures}") },
+        Some(so_far) => {
+            let reason = format!("{so_far}; {failures}");
+            Outcome::Partly { message_ids, rest: Rest::Failed, reason }
+        }
+    }
 }
 
 /// One message of a reply, on its way.
@@ -211,7 +236,7 @@ impl Part<'_> {
         let outbound = self.outbound;
         match step {
             Step::Words { text, form, buttons } => {
-                if self.index == 0 && self.shared.drafts.is_shown(outbound) {
+                if self.index == 0 {
                     match drafts::finish(self.shared, outbound, text, buttons).await {
                         Finish::Done(id) => return Ok(Some(id)),
                         Finish::Nothing => {}

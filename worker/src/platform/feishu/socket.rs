@@ -251,10 +251,13 @@ impl Talk {
     fn tick(&mut self, room: bool, now: Instant) -> Option<&'static str> {
         self.chunks.expire(now);
         let arrived = self.arrived.count();
-        // While we do not read, silence is our own.
-        if arrived != self.counted || !room {
+        if arrived != self.counted {
             self.counted = arrived;
             self.live.on(Input::Bytes, now);
+        }
+        if !room {
+            // While we do not read, silence is our own.
+            self.live.on(Input::Frame, now);
         }
         for action in self.live.on(Input::Tick, now) {
             match action {

@@ -44,7 +44,7 @@ const UPDATES_WHOLE: Duration = Duration::from_mins(2);
 const UPDATES_STALL: Duration = Duration::from_secs(4);
 /// The kinds of updates that we understand. Sent each time, because the platform keeps what any program
 /// of this bot once asked for.
-pub(super) const KINDS: [&str; 11] = [
+pub(super) const KINDS: [&str; 14] = [
     "message",
     "edited_message",
     "channel_post",
@@ -53,9 +53,12 @@ pub(super) const KINDS: [&str; 11] = [
     "message_reaction",
     "my_chat_member",
     "chat_member",
+    "stopped_message_generation",
+    "business_connection",
     "business_message",
     "edited_business_message",
     "deleted_business_messages",
+    "guest_message",
 ];
 /// The server that everybody uses.
 const PUBLIC: &str = "https://api.telegram.org";
@@ -229,6 +232,7 @@ mod tests {
 
     fn api(token: &str) -> Result<Api, Error> {
         Api::new(TelegramSettings {
+            menu: Vec::new(),
             token: Secret::new(token),
             base_url: "http://127.0.0.1:1".to_owned(),
             unanswered: Unanswered::Report,

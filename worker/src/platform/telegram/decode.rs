@@ -6,7 +6,7 @@
 //! anonymous administrator) is known by that chat's id.
 
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::content::{Content, content, mention};
 use crate::json::{list_of, member, number_of, parse, text_of};
@@ -81,6 +81,8 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
         "message_reaction" => reaction(value),
         "my_chat_member" => membership(value, Mention::Me),
         "chat_member" => membership(value, Mention::None),
+        "stopped_message_generation" => stop(value),
+        "business_connection" => connection(value),
         _ => other(value),
     };
     understood.heard = match decoded {
@@ -115,7 +117,8 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         | InboundKind::Member
         | InboundKind::Other
         | InboundKind::Unreadable
-        | InboundKind::Recall => (kind, number_of(message, "date").unwrap_or_default()),
+        | InboundKind::Recall
+        | InboundKind::Stop => (kind, number_of(message, "date").unwrap_or_default()),
     };
     event.keys = vec![match kind {
         InboundKind::Edit => format!("edit:{chat}:{message_id}:{date}"),
@@ -187,6 +190,26 @@ fn membership(change: &Value, mention: Mention) -> Decoded {
     Ok(Some(event))
 }
 
+/// The button below a preview of a reply. It names no person: there is one in a direct chat, whose id is the
+/// chat's.
+fn stop(stopped: &Value) -> Decoded {
+    let mut event = base(stopped, stopped, InboundKind::Stop)?;
+    if event.chat_type == ChatType::Direct {
+        event.sender = sender(member(stopped, "chat"), &Value::Null);
+    }
+    event.thread_id = number_of(stopped, "message_thread_id").map(|id| id.to_string());
+    event.mention = Mention::Me;
+    Ok(Some(event))
+}
+
+/// A business lets the bot speak for it, or not any more: told where the bot speaks with that user.
+fn connection(connection: &Value) -> Decoded {
+    let chat = json!({"id": number_of(connection, "user_chat_id"), "type": "private"});
+    let mut event = base(&json!({ "chat": chat }), connection, InboundKind::Other)?;
+    event.origin_ms = number_of(connection, "date").unwrap_or_default().saturating_mul(1000);
+    Ok(Some(event))
+}
+
 /// A kind that did not exist when this was written: whoever and wherever it names, as others do.
 fn other(value: &Value) -> Decoded {
     let event = base(value, value, InboundKind::Other);
@@ -211,6 +234,7 @@ fn unreadable(id: i64, raw: &str, now_ms: i64) -> Inbound {
         raw: raw.as_bytes().to_vec(),
         chat_name: None,
         quote: None,
+        album: None,
     }
 }
 
@@ -245,6 +269,7 @@ fn base(message: &Value, by: &Value, kind: InboundKind) -> Result<Inbound, &'sta
         raw: Vec::new(),
         chat_name: (chat_type != ChatType::Direct).then(|| text_of(chat, "title").to_owned()),
         quote: None,
+        album: None,
     })
 }
 

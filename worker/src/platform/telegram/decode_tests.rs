@@ -115,13 +115,34 @@ fn buttons_reactions_and_membership_are_events() {
     assert_eq!((other.text.as_str(), other.mention), ("[left: Bob]", Mention::None));
 }
 
+/// What is said to a business whose bot this is, by guests, or about either.
 #[test]
-fn what_customers_of_a_business_write_is_kept_as_it_came() {
+fn what_concerns_a_business_or_guests_is_kept_as_it_came() {
     let message = said(json!({"business_connection_id": "b"}))["message"].clone();
-    let update = json!({"update_id": 1, "business_message": message});
-    let event = event(update.clone());
-    assert_eq!((event.kind, event.mention), (InboundKind::Other, Mention::None));
-    assert_eq!(event.raw, update.to_string().into_bytes());
+    let connection = json!({
+        "id": "b", "user": {"id": 9}, "user_chat_id": 19, "date": 10, "is_enabled": true,
+    });
+    let deleted = json!({
+        "business_connection_id": "b", "chat": {"id": -100, "type": "group"}, "message_ids": [3],
+    });
+    for (kind, value, chat, sender) in [
+        ("business_connection", connection, "19", "9"),
+        ("business_message", message.clone(), "-100", "9"),
+        ("edited_business_message", message.clone(), "-100", "9"),
+        ("deleted_business_messages", deleted, "-100", ""),
+        ("guest_message", message, "-100", "9"),
+    ] {
+        let update = json!({"update_id": 1, kind: value});
+        let event = event(update.clone());
+        assert_eq!((event.kind, event.mention), (InboundKind::Other, Mention::None), "{kind}");
+        assert_eq!(
+            (event.chat_id.as_str(), event.sender.user_id.as_str()),
+            (chat, sender),
+            "{kind}"
+        );
+        assert_eq!((event.keys, event.text.as_str()), (vec!["update:1".to_owned()], ""), "{kind}");
+        assert_eq!(event.raw, update.to_string().into_bytes(), "{kind}");
+    }
 }
 
 #[test]

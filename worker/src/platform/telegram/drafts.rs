@@ -66,6 +66,9 @@ impl Drafts {
     fn entry(&self, key: &str) -> Arc<Entry> {
         let mut inner = self.inner();
         if inner.entries.len() >= MOST && !inner.entries.contains_key(key) {
+            inner.entries.retain(|_, entry| !entry.over.is_cancelled());
+        }
+        if inner.entries.len() >= MOST && !inner.entries.contains_key(key) {
             // Their agents have died, or hand nothing in. What is under way keeps its own.
             inner.entries.clear();
         }
@@ -74,17 +77,27 @@ impl Drafts {
 
     /// The reply of a draft goes out: the message that shows it, once nothing is under way any more.
     pub(super) async fn over(&self, outbound: &Outbound) -> Option<i64> {
-        let known = self.inner().entries.get(&outbound.draft_key).cloned();
         let durable = outbound.draft_id.as_ref().and_then(|id| id.parse().ok());
-        let Some(entry) = known else { return durable };
+        if outbound.draft_key.is_empty() {
+            return durable;
+        }
+        // One that is still on its way here is too old.
+        let entry = self.entry(&outbound.draft_key);
         entry.over.cancel();
         let shown = entry.shown.lock().await;
         shown.message.or(durable)
     }
 
-    /// The reply has come to its end.
+    /// The reply has come to its end. What comes late is not shown.
     pub(super) fn forget(&self, key: &str) {
-        self.inner().entries.remove(key);
+        if key.is_empty() {
+            return;
+        }
+        // Also where no draft has come so far: one may be on its way here.
+        self.entry(key);
+        let over = Arc::<Entry>::default();
+        over.over.cancel();
+        self.inner().entries.insert(key.to_owned(), over);
     }
 
     fn has_previews(&self, chat: i64) -> bool {
@@ -132,7 +145,8 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
         return;
     }
     if shown.message.is_none() && shared.drafts.has_previews(to.chat) {
-        let mut body = json!({"draft_id": number(&draft.key), "text": part.text});
+        // Below it people find a button that stops the agent: see `decode`. Older servers know of none.
+        let mut body = json!({"draft_id": number(&draft.key), "text": part.text, "can_stop": true});
         if let Some(members) = body.as_object_mut() {
             members.insert("entities".to_owned(), marks(&part).into());
         }

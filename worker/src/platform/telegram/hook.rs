@@ -1,15 +1,18 @@
 //! Hearing by a webhook: the platform posts each update to us.
 //!
 //! Any 2xx makes the platform forget that update, so it is said only after the update is settled; 503 makes
-//! it come again. Updates of one chat come one after another, so each part of an album is an event of its own
-//! here. Nothing tells a webhook that leads nowhere from users who are silent; so the platform is asked every
+//! it come again. Updates of one chat come one after another, so nothing could be gained by waiting for the rest
+//! of an album: each part is stored as it comes, and says to which album it belongs. Nothing tells a webhook that leads nowhere from users who are silent; so the platform is asked every
 //! half minute whether it still has ours and whether it could deliver.
 
+use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::select;
+use protocol::event::Mention;
 use protocol::worker::{OtherWebhook, Outside, TelegramWebhook};
 use ring::hmac;
 use serde_json::{Value, json};
@@ -45,6 +48,8 @@ const LIMITS: Limits = Limits {
 };
 /// Connections beyond those that the platform was granted: for people who look.
 const SPARE: usize = 8;
+/// Albums that are remembered.
+const ALBUMS: usize = 64;
 /// Before an update that was refused comes again, in seconds.
 const AGAIN: u32 = 1;
 
@@ -77,7 +82,8 @@ pub(super) async fn run(shared: &Shared, webhook: &TelegramWebhook) -> Result<()
     }
     let Some(own) = line.own.clone() else { return Ok(()) };
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret(shared).as_bytes());
-    let door = Door { shared, own, tag: hmac::sign(&key, secret(shared).as_bytes()), key };
+    let tag = hmac::sign(&key, secret(shared).as_bytes());
+    let door = Door { shared, own, tag, key, albums: Mutex::default() };
     let connections = usize::try_from(webhook.connections).unwrap_or(1) + SPARE;
     let serving = listener::serve(port, Limits { connections, ..LIMITS }, &door, &shared.stop);
     let watching = async {
@@ -96,6 +102,25 @@ struct Door<'a> {
     key: hmac::Key,
     /// Of the secret: comparing it takes as long wherever two differ.
     tag: hmac::Tag,
+    /// Albums of late, and whom they address.
+    albums: Mutex<VecDeque<(String, Mention)>>,
+}
+
+impl Door<'_> {
+    /// Whom one part of an album addresses, usually the first, all of it does.
+    fn addressed(&self, album: &str, mention: &mut Mention) {
+        let mut albums = self.albums.lock().unwrap_or_else(PoisonError::into_inner);
+        match albums.iter().find(|(known, _)| known == album) {
+            Some((_, known)) if *mention == Mention::None => *mention = *known,
+            Some(_) => {}
+            None => {
+                if albums.len() >= ALBUMS {
+                    albums.pop_front();
+                }
+                albums.push_back((album.to_owned(), *mention));
+            }
+        }
+    }
 }
 
 impl Site for Door<'_> {
@@ -118,10 +143,14 @@ impl Site for Door<'_> {
             return Answer::plain(400, "this is no update");
         }
         aside(self.shared, &update).await;
-        let event = match update.heard {
+        let mut event = match update.heard {
             Heard::Event(event) | Heard::Malformed(_, Some(event)) => event,
             Heard::Ignored | Heard::Malformed(_, None) => return Answer::plain(200, ""),
         };
+        if let Some(album) = update.album {
+            self.addressed(&album, &mut event.mention);
+            event.album = Some(album);
+        }
         let verdict = self.shared.events.submit(*event, None).await;
         self.shared.report.tell(Note::Progress).await;
         match verdict.await.ok() {

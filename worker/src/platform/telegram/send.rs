@@ -4,7 +4,8 @@
 //! certainly did not leave, or if the platform said no; what left and was never answered ends as unknown,
 //! unless the settings prefer a message twice to one that is missing. A wait is not slept here: the
 //! supervisor keeps the reply meanwhile, and other chats have the room. Only within a reply of several
-//! messages the next one waits here, because what was sent cannot be sent again.
+//! messages the next one waits here, because what was sent cannot be sent again; the supervisor is told, and
+//! gives its room to others.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
-use protocol::event::{Outbound, Outcome};
+use protocol::event::{Outbound, Outcome, Rest};
+use protocol::id::OutboundId;
 use protocol::worker::Unanswered;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -27,8 +29,8 @@ use crate::clock;
 use crate::json::number_of;
 use crate::platform::Note;
 
-/// Replies under way at once.
-const AT_ONCE: usize = 16;
+/// Replies under way at once, with those that wait in the middle. Without these the supervisor sends 16.
+const AT_ONCE: usize = 256;
 /// Signs for pressed buttons under way at once.
 const SIGNS: usize = 8;
 /// For replies under way when the worker is told to stop.
@@ -53,6 +55,8 @@ struct Progress {
     ids: RefCell<Vec<String>>,
     /// A call is under way that must not be made twice.
     calling: Cell<bool>,
+    /// The supervisor knows that it waits in the middle.
+    waits: Cell<bool>,
 }
 
 /// Sends what comes until the worker is told to stop, and reports what became of each.
@@ -61,7 +65,7 @@ pub(super) async fn run(shared: &Shared, mut outbound: mpsc::Receiver<Outbound>)
     let sending = arriving.map(|outbound| one(shared, outbound)).buffer_unordered(AT_ONCE);
     sending.for_each(|()| std::future::ready(())).await;
     while let Ok(outbound) = outbound.try_recv() {
-        report(shared, &outbound, retry("the worker is stopping", None)).await;
+        shared.report.outcome(&outbound, retry("the worker is stopping", None)).await;
     }
 }
 
@@ -86,7 +90,7 @@ async fn one(shared: &Shared, outbound: Outbound) {
     if !matches!(outcome, Outcome::Retry { .. }) {
         shared.drafts.forget(&outbound.draft_key);
     }
-    report(shared, &outbound, outcome).await;
+    shared.report.outcome(&outbound, outcome).await;
 }
 
 async fn too_late(stop: &CancellationToken) {
@@ -98,20 +102,14 @@ fn cut_short(shared: &Shared, progress: &Progress) -> Outcome {
     match (progress.steps.get(), progress.calling.get()) {
         (0, false) => retry("the worker is stopping", None),
         (0, true) => unclear(shared, "the worker stopped before the answer"),
-        (sent, _) => Outcome::Unknown {
-            reason: format!("the worker stopped when {sent} of its messages were sent"),
-        },
+        (sent, _) => {
+            let message_ids = progress.ids.take();
+            let there = message_ids.join(", ");
+            let reason =
+                format!("the worker stopped when {sent} of its messages were sent ({there})");
+            Outcome::Partly { message_ids, rest: Rest::Unknown, reason }
+        }
     }
-}
-
-async fn report(shared: &Shared, outbound: &Outbound, outcome: Outcome) {
-    tracing::debug!(
-        outbound_id = outbound.id.0,
-        attempt = outbound.attempt,
-        sent = matches!(outcome, Outcome::Sent { .. }),
-        "reply"
-    );
-    shared.report.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
 }
 
 async fn send(shared: &Shared, outbound: &Outbound, progress: &Progress) -> Outcome {
@@ -132,7 +130,7 @@ async fn send(shared: &Shared, outbound: &Outbound, progress: &Progress) -> Outc
     let of = steps.len();
     for step in steps {
         let is_aside = step.is_aside();
-        match perform(shared, step, &mut to, progress).await {
+        match perform(shared, step, &mut to, (outbound.id, progress)).await {
             Ok(ids) => progress.ids.borrow_mut().extend(ids),
             // What it only showed may stand there: what it says comes all the same.
             Err(Outcome::Failed { .. } | Outcome::Unknown { .. }) if is_aside => continue,
@@ -159,18 +157,16 @@ async fn sizes(shared: &Shared, outbound: &Outbound) -> Result<Vec<u64>, String>
 
 /// What becomes of the reply if one of its messages came to this.
 fn within(outcome: Outcome, progress: &Progress, of: usize) -> Outcome {
-    let tell = |reason: String| match progress.steps.get() {
-        0 => reason,
-        sent => {
-            let ids = progress.ids.borrow().join(", ");
-            format!("{sent} of {of} messages were sent ({ids}): {reason}")
-        }
+    let sent = progress.steps.get();
+    let (rest, reason) = match outcome {
+        Outcome::Failed { reason } if sent > 0 => (Rest::Failed, reason),
+        Outcome::Unknown { reason } if sent > 0 => (Rest::Unknown, reason),
+        other => return other,
     };
-    match outcome {
-        Outcome::Failed { reason } => Outcome::Failed { reason: tell(reason) },
-        Outcome::Unknown { reason } => Outcome::Unknown { reason: tell(reason) },
-        other @ (Outcome::Sent { .. } | Outcome::Retry { .. }) => other,
-    }
+    let message_ids = progress.ids.take();
+    let reason =
+        format!("{sent} of {of} messages were sent ({}): {reason}", message_ids.join(", "));
+    Outcome::Partly { message_ids, rest, reason }
 }
 
 /// Performs one step; the ids of the messages that it made or changed.
@@ -178,7 +174,7 @@ async fn perform(
     shared: &Shared,
     mut step: Step,
     to: &mut To,
-    progress: &Progress,
+    (id, progress): (OutboundId, &Progress),
 ) -> Result<Vec<String>, Outcome> {
     let is_first = progress.steps.get() == 0;
     loop {
@@ -194,7 +190,7 @@ async fn perform(
             if is_first && wait > SHORT {
                 return Err(retry("it waits for its turn", Some(wait)));
             }
-            tokio::time::sleep(wait).await;
+            pause(shared, progress, id, wait).await;
             continue;
         }
         let changes = step.changes();
@@ -247,12 +243,20 @@ async fn perform(
         drop(turn);
         match again {
             Outcome::Retry { after_ms, .. } if !is_first => {
-                let pause = after_ms.map_or(AGAIN, Duration::from_millis);
-                tokio::time::sleep(pause).await;
+                let span = after_ms.map_or(AGAIN, Duration::from_millis);
+                pause(shared, progress, id, span).await;
             }
             outcome => return Err(outcome),
         }
     }
+}
+
+/// Waits in the middle of a reply.
+async fn pause(shared: &Shared, progress: &Progress, id: OutboundId, span: Duration) {
+    if span > SHORT && !progress.waits.replace(true) {
+        shared.report.tell(Note::Waits(id)).await;
+    }
+    tokio::time::sleep(span).await;
 }
 
 fn named(id: i64) -> Vec<String> {

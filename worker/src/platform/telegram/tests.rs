@@ -1,4 +1,4 @@
-//! The adapter against a simulated Telegram. The test plays the pump: it gives the verdicts.
+//! The adapter against a simulated Telegram.
 
 mod beside;
 mod hearing;
@@ -10,35 +10,21 @@ use std::time::Duration;
 
 use ::tests::telegram::{Entry, Fault, Message, Mood, Observation, Telegram as Sim};
 use protocol::content::{Content, Draft, File, FileKind};
-use protocol::event::{Inbound, InboundKind, Outbound, Outcome};
+use protocol::event::{InboundKind, Outbound, Outcome, Rest};
 use protocol::id::{EventId, OutboundId};
-use protocol::worker::{OtherWebhook, Outside, Ready, Secret, Unanswered, Verdict};
+use protocol::worker::{Network, OtherWebhook, Outside, Secret, Unanswered, Verdict};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::exchange::Exchange;
-use crate::platform::{Ask, Note, Submitted};
+use crate::platform::rig::{LONG, accept, outbound_to, sent};
+use crate::platform::{Ask, Note};
 
 const TOKEN: &str = "77:s3cret";
-const LONG: Duration = Duration::from_secs(20);
 const ANN: i64 = 9;
 /// A tenth of the real pause, so that a test can wait for it.
 const HURRIED: Duration = Duration::from_millis(100);
 
-struct Rig {
-    sim: Sim,
-    events: mpsc::Receiver<Submitted>,
-    notes: mpsc::Receiver<Note>,
-    outbound: mpsc::Sender<Outbound>,
-    ask: mpsc::Sender<Ask>,
-    files: tempfile::TempDir,
-    stop: CancellationToken,
-    ended: oneshot::Receiver<Result<(), Error>>,
-    #[expect(dead_code, reason = "ends the adapter when a test fails")]
-    guard: DropGuard,
-}
+type Rig = crate::platform::rig::Rig<Sim>;
 
 impl Rig {
     async fn sim() -> Sim {
@@ -58,13 +44,8 @@ impl Rig {
         cursor: Option<Cursor>,
         change: impl FnOnce(&mut TelegramSettings),
     ) -> Self {
-        let (submit, events) = mpsc::channel(128);
-        let (note, notes) = mpsc::channel(256);
-        let (outbound, outgoing) = mpsc::channel(64);
-        let (ask, asks) = mpsc::channel(64);
-        let files = tempfile::tempdir().unwrap();
-        let stop = CancellationToken::new();
         let mut settings = TelegramSettings {
+            menu: Vec::new(),
             token: Secret::new(TOKEN),
             base_url: sim.base_url(),
             unanswered: Unanswered::Report,
@@ -73,46 +54,14 @@ impl Rig {
             local_files: None,
         };
         change(&mut settings);
-        let context = Context {
-            events: Events::new(submit),
-            outbound: outgoing,
-            asks,
-            exchange: Exchange::from(protocol::worker::Exchange {
-                dir: files.path().to_owned(),
-                max_bytes: 1 << 20,
-            }),
-            network: protocol::worker::Network::default(),
-            report: Report::new(note),
-            stop: stop.clone(),
-            cursor,
-        };
-        let (end, ended) = oneshot::channel();
-        // A runtime of its own, as in a worker.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let adapter = Telegram { settings, conflict: HURRIED }.run(context);
-            let _ = end.send(runtime.unwrap().block_on(adapter));
-        });
-        let guard = stop.clone().drop_guard();
-        Self { sim, events, notes, outbound, ask, files, stop, ended, guard }
+        let adapter = Telegram { settings, conflict: HURRIED };
+        Self::running(sim, adapter, &Network::default(), cursor)
     }
 
     async fn ready() -> Self {
         let mut rig = Self::on(Self::sim().await, |_| {});
         rig.until_ready().await;
         rig
-    }
-
-    async fn until_ready(&mut self) -> Ready {
-        self.note(|note| match note {
-            Note::Ready(ready) => Some(ready),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn until_up(&mut self) {
-        self.note(|note| (note == Note::Outside(Outside::Up)).then_some(())).await;
     }
 
     async fn until_down(&mut self) -> (String, Option<String>) {
@@ -131,51 +80,18 @@ impl Rig {
         .await
     }
 
-    /// A file in the exchange directory.
-    fn file(&self, kind: FileKind, name: &str, bytes: &[u8]) -> File {
-        std::fs::write(self.files.path().join(name), bytes).unwrap();
-        File { kind, file: name.to_owned(), title: None }
+    async fn show(&self, key: &str, chat: i64, text: &str) {
+        let instance = protocol::id::Instance::new("telegram").unwrap();
+        let lane = protocol::id::Lane { instance, chat_id: chat.to_string(), thread_id: None };
+        let draft = Draft { key: key.into(), lane, reply_to: None, text: text.into() };
+        self.ask(Ask::Draft(Box::new(draft))).await;
     }
 
     /// The message that shows a draft, once it is shown.
     async fn draft(&mut self, key: &str, chat: i64, text: &str) -> Option<String> {
-        let instance = protocol::id::Instance::new("telegram").unwrap();
-        let lane = protocol::id::Lane { instance, chat_id: chat.to_string(), thread_id: None };
-        let draft = Draft { key: key.into(), lane, reply_to: None, text: text.into() };
-        self.ask.send(Ask::Draft(Box::new(draft))).await.expect("the adapter lives");
+        self.show(key, chat, text).await;
         self.note(|note| match note {
             Note::Drafted(of, id) if of == key => Some(id),
-            _ => None,
-        })
-        .await
-    }
-
-    /// The first note that `wanted` makes something of; others are passed over.
-    async fn note<T>(&mut self, wanted: impl Fn(Note) -> Option<T>) -> T {
-        let mut passed = Vec::new();
-        let search = async {
-            loop {
-                let note = self.notes.recv().await.expect("the adapter lives");
-                passed.push(note.clone());
-                if let Some(found) = wanted(note) {
-                    return found;
-                }
-            }
-        };
-        let found = tokio::time::timeout(LONG, search).await;
-        found.unwrap_or_else(|_| panic!("waited {LONG:?} for a note; passed over: {passed:?}"))
-    }
-
-    async fn heard(&mut self) -> Submitted {
-        let next = tokio::time::timeout(LONG, self.events.recv()).await;
-        next.expect("an event in time").expect("the adapter lives")
-    }
-
-    async fn send(&mut self, outbound: Outbound) -> Outcome {
-        let id = outbound.id;
-        self.outbound.send(outbound).await.expect("the adapter lives");
-        self.note(|note| match note {
-            Note::Outcome(of, _, outcome) if of == id => Some(outcome),
             _ => None,
         })
         .await
@@ -193,35 +109,14 @@ impl Rig {
         }
     }
 
-    /// Stops politely, having broken no rule and told no secret.
+    /// Stops politely, having broken no rule.
     async fn end(self) -> Sim {
-        self.stop.cancel();
-        let ended = tokio::time::timeout(LONG, self.ended).await.expect("an end in time");
-        ended.expect("no panic").expect("a polite end");
-        assert!(self.sim.violations().is_empty(), "{:?}", self.sim.violations());
-        self.sim
+        self.stopped(Sim::violations).await
     }
 }
 
 fn outbound(id: u64, change: impl FnOnce(&mut Outbound)) -> Outbound {
-    let mut outbound = Outbound {
-        id: OutboundId(id),
-        key: format!("key-{id}"),
-        chat_id: ANN.to_string(),
-        thread_id: None,
-        reply_to: None,
-        content: Content::text(format!("reply {id}")),
-        attempt: 1,
-        draft_key: String::new(),
-        draft_id: None,
-    };
-    change(&mut outbound);
-    outbound
-}
-
-fn accept(submitted: Submitted) -> Inbound {
-    let _ = submitted.verdict.send(Verdict::Accepted(EventId(1)));
-    submitted.event
+    outbound_to(&ANN.to_string(), id, change)
 }
 
 fn polled(entry: &Entry) -> bool {
@@ -230,13 +125,6 @@ fn polled(entry: &Entry) -> bool {
 
 fn called(entry: &Entry, name: &str) -> bool {
     matches!(&entry.what, Observation::Call { method, .. } if *method == name.to_lowercase())
-}
-
-fn sent(outcome: Outcome) -> Vec<String> {
-    match outcome {
-        Outcome::Sent { message_ids } => message_ids,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn refuse(code: u16, description: &str) -> Fault {

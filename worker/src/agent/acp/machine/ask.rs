@@ -11,7 +11,7 @@ use protocol::worker::Permission;
 
 use super::{
     Act, Action, Content, Delivery, EventId, FromWorker, InboundKind, Instant, Lane, Machine,
-    Number, Reply, Step, Stop, Value, Work, asking, wire,
+    Number, Reply, Step, Stop, Value, Work, wire,
 };
 use crate::agent::acp::wire::Choice;
 
@@ -179,4 +179,23 @@ fn answer(questions: &[Question], text: &str) -> Option<(usize, bool)> {
         "2" | "n" | "no" | "reject" | "deny" => Some((at, false)),
         _ => None,
     }
+}
+
+/// Every open question is answered with no.
+pub(super) fn refuse_questions(work: &mut Work, out: &mut Vec<Action>) {
+    for question in std::mem::take(&mut work.questions) {
+        out.push(question.refuse());
+    }
+    asking(work, out);
+}
+
+pub(super) fn close_questions(work: &mut Work, out: &mut Vec<Action>) {
+    if !work.questions.is_empty() {
+        refuse_questions(work, out);
+    }
+}
+
+fn asking(work: &Work, out: &mut Vec<Action>) {
+    let (event_id, on) = (work.delivery.event_id, !work.questions.is_empty());
+    out.push(Action::Say(FromWorker::Asking { event_id, on }));
 }

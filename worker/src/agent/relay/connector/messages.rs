@@ -1,5 +1,7 @@
 //! What the agent wants said: the answer to an event, other words, or its word that it did not work.
 
+use std::time::Duration;
+
 use protocol::content::Content;
 use protocol::event::Reply;
 use protocol::id::EventId;
@@ -10,7 +12,47 @@ use super::super::wire::{self, Send};
 use super::{Action, Conn, Connector, Ends, PROBE, STOP};
 use crate::clock::Instant;
 
+/// How long a message waits for the event that it may answer. The agent gives up after 30 s.
+const EARLY: Duration = Duration::from_secs(10);
+/// Messages that wait at once.
+const EARLIES: usize = 64;
+
+/// A final message in a thread. In a thread no name tells what it answers, and the event may be on its way to
+/// us again, from a worker before this one. Once an event of that thread has come, no other can.
+#[derive(Debug)]
+pub(super) struct Early {
+    conn: Conn,
+    request: String,
+    platform: String,
+    send: Send,
+    until: Instant,
+}
+
 impl Connector {
+    /// An event has come again: its first copy may be answered already.
+    pub(super) fn answered_early(&mut self, id: EventId, now: Instant, out: &mut Vec<Action>) {
+        let Some(entry) = self.book.entries.get(&id) else { return };
+        let source = &entry.source;
+        let found = self.early.iter().position(|it| {
+            it.platform == source.platform
+                && it.send.chat_id == source.chat_id
+                && it.send.thread_id == source.thread_id
+        });
+        if let Some(at) = found {
+            let Early { conn, request, platform, send, .. } = self.early.remove(at);
+            tracing::info!(event_id = id.0, "its first copy was answered meanwhile");
+            self.pass(conn, request, &platform, &send, now, out);
+        }
+    }
+
+    /// What has waited long enough is no answer.
+    pub(super) fn let_go(&mut self, now: Instant, out: &mut Vec<Action>) {
+        while let Some(at) = self.early.iter().position(|it| it.until <= now) {
+            let Early { conn, request, platform, send, .. } = self.early.remove(at);
+            self.pass(conn, request, &platform, &send, now, out);
+        }
+    }
+
     /// A message of the agent.
     pub(super) fn send(
         &mut self,
@@ -60,6 +102,31 @@ impl Connector {
             out.push(Action::Line(conn, wire::accepted(&request, "answered")));
             return;
         }
+        let may_be_early = event.is_none()
+            && send.is_final
+            && send.thread_id.is_some()
+            && now < self.former_until
+            && !self.book.has_heard(&platform, send)
+            && self.early.len() < EARLIES;
+        if may_be_early {
+            let (send, until) = (send.clone(), now + EARLY);
+            self.early.push(Early { conn, request, platform, send, until });
+            return;
+        }
+        self.pass(conn, request, &platform, send, now, out);
+    }
+
+    /// It goes to the chat, as the answer to an event or as words of its own.
+    fn pass(
+        &mut self,
+        conn: Conn,
+        request: String,
+        platform: &str,
+        send: &Send,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let event = send.is_final.then(|| self.book.answered_by(platform, send)).flatten();
         if send.text.trim().is_empty() || request.is_empty() || request.len() > 100 {
             out.push(Action::Line(conn, wire::failed(&request, "nothing to send")));
             return;
@@ -67,9 +134,9 @@ impl Connector {
         let answer =
             event.and_then(|id| Some((Ends::Event(id), self.book.answer(id, &send.text)?)));
         let words = || {
-            let lane = self.book.lane(&platform, send, &self.rules.platforms)?;
+            let lane = self.book.lane(platform, send, &self.rules.platforms)?;
             let own = (format!("relay:{request}"), Ends::Nothing);
-            let (key, ends) = self.of_a_former_copy(&platform, send, now).unwrap_or(own);
+            let (key, ends) = self.of_a_former_copy(platform, send, now).unwrap_or(own);
             let (reply_to, text) = (send.reply_to.clone(), send.text.clone());
             Some((ends, Reply { key, lane, reply_to, content: Content::text(text) }))
         };

@@ -61,6 +61,7 @@ fn a_direct_message() {
         raw: event.to_string().into_bytes(),
         chat_name: None,
         quote: None,
+        album: None,
     };
     assert_eq!(found, expected);
 }

@@ -35,6 +35,7 @@ async fn a_closed_connection_is_replaced() {
     rig.end().await;
 }
 
+/// F75
 #[tokio::test]
 async fn a_black_hole_is_left() {
     let mut rig = Rig::ready().await;
@@ -108,6 +109,7 @@ async fn hanging_calls_and_handshakes_are_left() {
     rig.end().await;
 }
 
+/// F45
 #[tokio::test]
 async fn an_outage_of_the_platform_passes() {
     let mut rig = Rig::ready().await;
@@ -193,6 +195,7 @@ fn no_setting_shows_its_secret() {
         base_url: "https://x".to_owned(),
         working: String::new(),
         webhook: None,
+        catch_up_h: 24,
     };
     assert!(!format!("{:?}", Feishu::new(settings)).contains("hidden"));
 }
@@ -235,7 +238,7 @@ async fn a_proxy_that_refuses_is_told_of_without_its_password() {
     }
 }
 
-/// The platform splits the events of an app by chance and tells nobody.
+/// F07: the platform splits the events of an app by chance and tells nobody.
 #[tokio::test]
 async fn somebody_who_takes_a_share_of_the_events_is_noticed_until_he_has_left() {
     let mut rig = Rig::ready().await;

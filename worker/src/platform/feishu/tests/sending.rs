@@ -124,6 +124,28 @@ async fn a_long_reply_becomes_several_messages_and_a_repetition_none() {
     rig.end().await;
 }
 
+/// So many parts that one attempt cannot send them all: the next goes on where it ended.
+#[tokio::test]
+async fn a_reply_that_takes_longer_than_an_attempt_may_goes_on_in_the_next() {
+    let mut rig = Rig::ready().await;
+    rig.sim.fault(APP, rest(Route::Send, Trouble::Delay { ms: 400 }), Times::Always);
+    let text = "a line of words\n".repeat(28_000);
+    let mut reply = outbound(1, |it| it.content = Content::text(&text));
+    let ids = loop {
+        match rig.send(reply.clone()).await {
+            Outcome::Retry { .. } => reply.attempt += 1,
+            outcome => break sent(outcome),
+        }
+        assert!(reply.attempt < 10, "it begins anew each time");
+    };
+    assert!(reply.attempt > 1, "one attempt was enough");
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().iter().map(|it| it.message_id.clone()).collect::<Vec<_>>(), ids);
+    // Only what was on its way when an attempt ended is asked for again.
+    let again = sim.count(|it| matches!(it.what, Observation::Deduplicated { .. }));
+    assert!(again < reply.attempt as usize, "{again} in {} attempts", reply.attempt);
+}
+
 fn file(kind: FileKind, file: String) -> File {
     File { kind, file, title: None }
 }
@@ -217,11 +239,43 @@ async fn what_did_not_arrive_is_said_part_by_part() {
         file(FileKind::File, rig.put("3-good.txt", b"x")),
     ];
     let reply = outbound(1, |it| it.content = Content { files, ..Content::text("attached") });
-    let Outcome::Failed { reason } = rig.send(reply).await else { panic!() };
+    let (ids, reason) = partly(rig.send(reply).await);
     assert!(reason.starts_with("2 of 4 parts were sent (om_"), "{reason}");
     assert!(reason.contains("file gone.txt: it is not in the exchange directory"), "{reason}");
     assert!(reason.contains("file empty.txt: it is empty"), "{reason}");
-    assert_eq!(rig.end().await.sent().len(), 2);
+    let there: Vec<_> = rig.end().await.sent().into_iter().map(|it| it.message_id).collect();
+    assert_eq!((ids.len(), ids), (2, there));
+}
+
+fn partly(outcome: Outcome) -> (Vec<String>, String) {
+    let Outcome::Partly { message_ids, rest: Rest::Failed, reason } = outcome else {
+        panic!("{outcome:?}")
+    };
+    (message_ids, reason)
+}
+
+/// Also where it is its words that the platform does not take any more, or an edit that needs more than one message.
+#[tokio::test]
+async fn of_a_reply_in_several_messages_those_that_are_there_are_told() {
+    let mut rig = Rig::ready().await;
+    let first = sent(rig.send(outbound(1, |_| {})).await).remove(0);
+    let long = "a line of words\n".repeat(6000);
+    let hold = rig.sim.fault(APP, rest(Route::Send, Trouble::Hold), Times::Only(1));
+    rig.outbound.send(outbound(2, |it| it.content = Content::text(&long))).await.unwrap();
+    rig.sim.wait_count("the first part", LONG, 1, held).await;
+    let refused = rest(Route::Send, Trouble::Code { status: 400, code: 230_002 });
+    rig.sim.fault(APP, refused, Times::Always);
+    rig.sim.clear(hold);
+    let (ids, reason) = partly(rig.outcome(OutboundId(2)).await);
+    let there = rig.sim.sent();
+    assert!(ids.len() == 1 && ids[0] == there[1].message_id, "{ids:?}");
+    assert!(reason.contains("not tried") && reason.contains("not in this chat"), "{reason}");
+    let act = Act::Edit { message_id: first.clone() };
+    let edit = outbound(3, |it| it.content = Content { act, ..Content::text(&long) });
+    let (ids, reason) = partly(rig.send(edit).await);
+    assert_eq!(ids, [first]);
+    assert!(reason.starts_with("1 of "), "{reason}");
+    rig.end().await;
 }
 
 #[tokio::test]
@@ -235,7 +289,8 @@ async fn an_upload_that_is_cut_is_tried_again_and_nothing_is_sent_twice() {
     rig.sim.configure(|settings| settings.uuid_memory = Duration::ZERO);
     rig.sim.fault(APP, rest(Route::Send, Trouble::Html { status: 502 }), Times::Only(1));
     let again = |attempt| Outbound { attempt, ..reply.clone() };
-    assert!(matches!(rig.send(again(2)).await, Outcome::Retry { .. }));
+    let Outcome::Retry { reason, .. } = rig.send(again(2)).await else { panic!() };
+    assert!(reason.starts_with("1 of 2 parts were sent (om_"), "what remains known: {reason}");
     assert_eq!(sent(rig.send(again(3)).await).len(), 2);
     let sim = rig.end().await;
     assert_eq!(sim.sent().len(), 2);

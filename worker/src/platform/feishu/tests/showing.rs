@@ -156,3 +156,83 @@ async fn an_outage_in_the_middle_is_no_second_message() {
     assert!(!rig.sim.streams(&id));
     assert_eq!(rig.end().await.sent().len(), 1);
 }
+
+/// Files, and cards that an agent made itself, are nothing that a draft could become.
+fn without_words(rig: &Rig, id: u64) -> [Content; 2] {
+    let file =
+        File { kind: FileKind::File, file: rig.put(&format!("{id}-x.txt"), b"x"), title: None };
+    let card =
+        json!({"schema": "2.0", "body": {"elements": [{"tag": "markdown", "content": "own"}]}});
+    [
+        Content { files: vec![file], ..Content::text("") },
+        Content { card: Some(card.to_string()), ..Content::text("") },
+    ]
+}
+
+#[tokio::test]
+async fn a_draft_that_comes_after_its_reply_is_not_shown() {
+    let mut rig = Rig::ready().await;
+    let [file, card] = without_words(&rig, 1);
+    for (id, content) in (1..).zip([Content::text("words"), file, card]) {
+        let key = format!("hermes/{id}");
+        let reply = outbound(id, |it| (it.content, it.draft_key) = (content, key.clone()));
+        sent(rig.send(reply).await);
+        assert_eq!(show(&mut rig, &key, "wor").await, None, "{key}");
+    }
+    let sim = rig.end().await;
+    assert_eq!((sim.sent().len(), sim.count(|it| called(it, "card"))), (3, 0));
+}
+
+#[tokio::test]
+async fn a_reply_that_a_draft_cannot_become_takes_it_away() {
+    let mut rig = Rig::ready().await;
+    for (id, content) in (1..).zip(without_words(&rig, 1)) {
+        let key = format!("hermes/{id}");
+        let draft_id = show(&mut rig, &key, "wor").await;
+        let reply = outbound(id, |it| {
+            (it.content, it.draft_key, it.draft_id) = (content, key.clone(), draft_id.clone());
+        });
+        let ids = sent(rig.send(reply).await);
+        let draft_id = draft_id.unwrap();
+        assert!(!ids.contains(&draft_id));
+        assert_eq!(rig.sim.shown(&draft_id), None);
+    }
+    rig.end().await;
+}
+
+/// The reply waits for what it must know: what people see.
+#[tokio::test]
+async fn a_draft_on_its_way_becomes_the_reply_that_overtakes_it() {
+    for route in [Route::Card, Route::Send] {
+        let mut rig = Rig::ready().await;
+        rig.sim.fault(APP, rest(route, Trouble::Hold), Times::Only(1));
+        rig.ask(Ask::Draft(draft("hermes/k", "I"))).await;
+        rig.sim.wait_count("the draft's request", LONG, 1, held).await;
+        rig.outbound.send(reply(1, None, "I do.")).await.unwrap();
+        // What was sent behind it shows that it has begun.
+        sent(rig.send(outbound(2, |it| it.chat_id = "oc_2".to_owned())).await);
+        rig.sim.clear_faults();
+        let ids = sent(rig.outcome(OutboundId(1)).await);
+        assert_eq!(shown(&rig, &ids[0]), "I do.");
+        assert!(!rig.sim.streams(&ids[0]));
+        assert_eq!(rig.end().await.sent().len(), 2, "one message in each chat");
+    }
+}
+
+#[tokio::test]
+async fn a_draft_that_waits_for_its_pace_is_not_shown_after_the_reply() {
+    let mut rig = Rig::ready().await;
+    rig.sim.grant(APP, "cardkit:card:write", false);
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    rig.ask(Ask::Draft(draft("hermes/k", "I think"))).await;
+    rig.outbound.send(reply(1, Some(&id), "I think so.")).await.unwrap();
+    // In whatever order.
+    let mut ends = 0;
+    while ends < 2 {
+        let end = |note: Note| matches!(note, Note::Outcome(..) | Note::Drafted(..)).then_some(());
+        rig.note(end).await;
+        ends += 1;
+    }
+    assert_eq!(shown(&rig, &id), "I think so.");
+    assert_eq!(rig.end().await.sent().len(), 1);
+}

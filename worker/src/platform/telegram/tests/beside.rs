@@ -111,6 +111,77 @@ async fn a_draft_whose_answer_was_lost_is_not_shown_twice() {
     assert_eq!(sim.sent().len(), 1);
 }
 
+/// Whether the reply was sent or was none that could be.
+#[tokio::test]
+async fn a_draft_that_comes_after_its_reply_is_not_shown() {
+    let mut rig = Rig::ready().await;
+    for without in [false, true] {
+        rig.sim.configure(|it| it.without_drafts = without);
+        for (id, is_good) in [(1, true), (2, false)] {
+            let key = format!("a/{without} {id}");
+            let gone = File { kind: FileKind::File, file: "gone.bin".into(), title: None };
+            let reply = outbound(id, |it| {
+                it.draft_key.clone_from(&key);
+                it.content.files = if is_good { Vec::new() } else { vec![gone] };
+            });
+            let outcome = rig.send_in_turn(reply).await;
+            assert_eq!(matches!(outcome, Outcome::Sent { .. }), is_good, "{outcome:?}");
+            assert_eq!(rig.draft(&key, ANN, "late").await, None);
+        }
+    }
+    let sim = rig.end().await;
+    assert_eq!((drafts(&sim).len(), sim.sent().len()), (0, 2), "the replies, and nothing else");
+}
+
+/// The reply waits for what it must know: what people see.
+#[tokio::test]
+async fn a_draft_on_its_way_becomes_the_reply_that_overtakes_it() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    rig.sim.fault(Some("sendMessage"), Fault::Hold, Some(1));
+    rig.show("a/k", GROUP, "one").await;
+    let held = |it: &Entry| matches!(it.what, Observation::Held { .. });
+    rig.sim.wait_count("the draft's call", LONG, 1, held).await;
+    let reply = outbound(1, |it| {
+        (it.chat_id, it.draft_key) = (GROUP.to_string(), "a/k".into());
+        it.content.text = "one two".into();
+    });
+    rig.outbound.send(reply).await.unwrap();
+    // What was sent behind it shows that it has begun.
+    sent(rig.send(outbound(2, |_| {})).await);
+    rig.sim.clear_faults();
+    let ids = sent(rig.outcome(OutboundId(1)).await);
+    let sim = rig.end().await;
+    let in_group: Vec<_> = sim.sent().into_iter().filter(|it| it.chat_id == GROUP).collect();
+    assert_eq!(in_group.len(), 1, "it is one message");
+    assert_eq!(ids, [in_group[0].message_id.to_string()]);
+    let last = sim.journal().into_iter().rev().find_map(|it| match it.what {
+        Observation::Edited { text, .. } => Some(text),
+        _ => None,
+    });
+    assert_eq!(last.as_deref(), Some("one two"));
+}
+
+/// Nothing is shown between a reply and the draft that waited for its turn.
+#[tokio::test]
+async fn a_draft_that_waits_for_its_turn_makes_way_for_the_reply() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    let to_group = |id| outbound(id, |it| it.chat_id = GROUP.to_string());
+    for id in 1..=4 {
+        sent(rig.send(to_group(id)).await);
+    }
+    // A reply may go at once, and a draft not before all of them have been paid for: in twelve seconds.
+    rig.show("a/k", GROUP, "one").await;
+    rig.fetch(part("nobody")).await.unwrap_err();
+    let mut reply = to_group(5);
+    reply.draft_key = "a/k".into();
+    sent(rig.send(reply).await);
+    let sim = rig.end().await;
+    let said: Vec<_> = sim.sent().into_iter().map(|it| it.text).collect();
+    assert_eq!(said, ["reply 1", "reply 2", "reply 3", "reply 4", "reply 5"]);
+}
+
 /// Drafts keep the pace, fall into no pause, and never make a reply wait.
 #[tokio::test]
 async fn drafts_keep_the_pace_of_their_chat() {

@@ -118,6 +118,37 @@ async fn one_unknown_and_one_malformed_update_harm_no_other() {
 }
 
 #[tokio::test]
+async fn a_batch_of_every_kind_that_is_passed_on_unread_is_confirmed() {
+    let mut rig = Rig::ready().await;
+    let chat = json!({"id": ANN, "type": "private"});
+    let message =
+        json!({"message_id": 3, "date": 10, "chat": chat, "from": {"id": ANN}, "text": "hi"});
+    let kinds = [
+        ("business_connection", json!({"id": "b", "user": {"id": ANN}, "user_chat_id": ANN})),
+        ("business_message", message.clone()),
+        ("edited_business_message", message.clone()),
+        ("deleted_business_messages", json!({"chat": chat, "message_ids": [3]})),
+        ("guest_message", message),
+        // Which says nowhere where it belongs.
+        ("guest_message", json!({"text": "hi"})),
+    ];
+    for (kind, value) in &kinds {
+        rig.sim.push(TOKEN, json!({*kind: value}));
+    }
+    let (last, _) = rig.sim.push_text(TOKEN, ANN, "after");
+    for (n, (kind, _)) in kinds.iter().enumerate() {
+        let event = accept(rig.heard().await);
+        let as_what = if n == 5 { InboundKind::Unreadable } else { InboundKind::Other };
+        assert_eq!(event.kind, as_what, "{kind}");
+        let raw: Value = serde_json::from_slice(&event.raw).unwrap();
+        assert_eq!(raw[*kind], kinds[n].1);
+    }
+    assert_eq!(accept(rig.heard().await).text, "after");
+    rig.sim.wait_confirmed(LONG, last).await;
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn an_album_is_one_event() {
     let mut rig = Rig::ready().await;
     let photo = |n: u32| {

@@ -1,0 +1,84 @@
+//! Keys that blocks of several kinds have: the kind itself, what must be set, secrets; and what a block comes
+//! to once its keys are read.
+
+use protocol::id::Instance;
+use protocol::worker::Secret;
+
+use super::Surroundings;
+use super::block::{Block, Place};
+use super::instance::Trouble;
+use crate::exit::Code;
+
+/// The kind that `kind` names, or the name of the block if it is absent.
+pub(super) fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
+    if let Some(kind) = kinds.iter().find(|(word, _)| *word == name.as_str()) {
+        return block.choice("kind", kinds).or(Some(kind.1));
+    }
+    let named = block.has("kind");
+    let kind = block.choice("kind", kinds);
+    // One that is wrong was told of already.
+    if kind.is_none() && !named {
+        let words: Vec<_> = kinds.iter().map(|(word, _)| *word).collect();
+        block.problem(&format!("kind must be set to one of {}", words.join(", ")));
+    }
+    kind
+}
+
+pub(super) fn required(block: &mut Block, key: &'static str) -> Option<String> {
+    let text = block.string(key).filter(|text| !text.is_empty());
+    if text.is_none() {
+        block.problem(&format!("{key} must be set"));
+    }
+    text
+}
+
+/// A secret that must be there.
+pub(super) fn secret(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    file: &'static str,
+    variable: &'static str,
+) -> Result<Option<Secret>, String> {
+    let before = block.problem_count();
+    let found = optional_secret(block, place, secrets, file, variable)?;
+    if found.is_none() && block.problem_count() == before {
+        block.problem(&format!("{file} or {variable} must be set"));
+    }
+    Ok(found)
+}
+
+/// A secret in a file or in the environment.
+pub(super) fn optional_secret(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    file: &'static str,
+    variable: &'static str,
+) -> Result<Option<Secret>, String> {
+    match (block.path(file, place), block.string(variable)) {
+        (Some(path), None) => secrets.file(&path).map(Some),
+        (None, Some(name)) => secrets.variable(&name).map(Some),
+        (Some(_), Some(_)) => {
+            block.problem(&format!("{file} and {variable} exclude one another"));
+            Ok(None)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Every problem of a block. Where the kind is unknown, so are its keys.
+pub(super) fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
+    let missing = missing.map(|reason| format!("{}{reason}", block.prefix()));
+    if kind_unknown {
+        let problems = block.finish().err().unwrap_or_default();
+        let known: Vec<_> = problems.lines().filter(|line| !line.contains("is no key")).collect();
+        return Some(Trouble::wrong(known.join("\n")));
+    }
+    match (block.finish(), missing) {
+        (Ok(()), None) => None,
+        (Ok(()), Some(reason)) => Some(Trouble { reason, code: Code::NoInput }),
+        (Err(problems), None) => Some(Trouble::wrong(problems)),
+        (Err(problems), Some(reason)) => Some(Trouble::wrong(format!("{problems}\n{reason}"))),
+    }
+}

@@ -1,0 +1,149 @@
+//! The block of a platform: what its adapter needs, who may speak there, and how much may wait.
+
+mod feishu;
+mod telegram;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use protocol::id::Instance;
+use protocol::worker::Network;
+
+use super::Surroundings;
+use super::block::{Block, Place};
+use super::instance::{Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble};
+use super::keys::{finish, kind};
+use super::manners;
+use super::network;
+use crate::policy::access::{Access, Direct, GroupRule, Groups};
+use crate::policy::age::{Ages, Late, Rule};
+
+/// Reads a platform's block.
+pub(super) fn platform(
+    name: Instance,
+    mut block: Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    network: &Network,
+) -> Spec {
+    const KINDS: [(&str, PlatformKind); 3] = [
+        ("local", PlatformKind::Local),
+        ("feishu", PlatformKind::Feishu),
+        ("telegram", PlatformKind::Telegram),
+    ];
+    let kind = kind(&name, &mut block, &KINDS);
+    let agent = block.string("agent");
+    let inbox = inbox(&mut block);
+    let manners = manners::manners(&mut block);
+    let mut missing = None;
+    let network = match kind {
+        // It reaches nothing outside.
+        None | Some(PlatformKind::Local) => Network::default(),
+        Some(_) => network::network(&mut block, place, secrets, network).unwrap_or_else(|reason| {
+            missing = Some(reason);
+            Network::default()
+        }),
+    };
+    let parts = kind.and_then(|kind| match kind {
+        PlatformKind::Local => {
+            let open = Access { direct: Direct::Open, ..Access::default() };
+            Some((PlatformSettings::Local, open))
+        }
+        PlatformKind::Feishu => {
+            let settings = feishu::settings(&mut block, place, secrets, &mut missing);
+            let access = access(&mut block);
+            Some((PlatformSettings::Feishu(settings?), access))
+        }
+        PlatformKind::Telegram => {
+            let settings = telegram::settings(&mut block, place, secrets, &mut missing);
+            let access = access(&mut block);
+            Some((PlatformSettings::Telegram(Box::new(settings?)), access))
+        }
+    });
+    let agent = agent.and_then(|text| match Instance::new(text) {
+        Ok(agent) => Some(agent),
+        Err(e) => {
+            block.problem(&format!("agent: {e}"));
+            None
+        }
+    });
+    let trouble = finish(block, kind.is_none(), missing);
+    let body = match (trouble, parts) {
+        (None, Some((settings, access))) => {
+            let network = Box::new(network);
+            Ok(Body::Platform { settings, access, inbox, agent, manners, network })
+        }
+        (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
+    };
+    Spec { name, kind: Kind::Platform(kind), body }
+}
+
+fn access(block: &mut Block) -> Access {
+    let mut inner = block.table("access");
+    let direct = [
+        ("list", Direct::List),
+        ("pairing", Direct::Pairing),
+        ("open", Direct::Open),
+        ("off", Direct::Off),
+    ];
+    let groups = [
+        ("mention", Groups::Mention),
+        ("all", Groups::All),
+        ("list", Groups::List),
+        ("off", Groups::Off),
+    ];
+    let set =
+        |list: Option<Vec<String>>| list.unwrap_or_default().into_iter().collect::<BTreeSet<_>>();
+    let mut chat = BTreeMap::new();
+    for (id, mut own) in inner.tables("chat") {
+        let rule = GroupRule {
+            groups: own.choice("groups", &groups).unwrap_or_default(),
+            users: set(own.strings("users")),
+        };
+        chat.insert(id, rule);
+        inner.absorb(own);
+    }
+    let access = Access {
+        chat,
+        bots: inner.boolean("bots").unwrap_or(false),
+        at_all: inner.boolean("at_all").unwrap_or(false),
+        direct: inner.choice("direct", &direct).unwrap_or_default(),
+        groups: inner.choice("groups", &groups).unwrap_or_default(),
+        users: set(inner.strings("users")),
+        chats: set(inner.strings("chats")),
+    };
+    block.absorb(inner);
+    access
+}
+
+fn inbox(block: &mut Block) -> Inbox {
+    let mut inner = block.table("inbox");
+    let events = inner.number("max_events", 1..=u32::MAX).map_or(2_000_000, u64::from);
+    let mib = inner.number("max_mib", 1..=u32::MAX).map_or(4096, u64::from);
+    let rule = rule(&mut inner, Rule::default());
+    let mut ages = Ages { rule, ..Ages::default() };
+    for (chat, mut own) in inner.tables("chats") {
+        let chats_rule = self::rule(&mut own, rule);
+        ages.chats.insert(chat, chats_rule);
+        inner.absorb(own);
+    }
+    block.absorb(inner);
+    Inbox { max_events: events, max_bytes: mib << 20, ages }
+}
+
+fn rule(block: &mut Block, otherwise: Rule) -> Rule {
+    let words = [("deliver", Late::Deliver), ("mark", Late::Mark), ("keep", Late::Keep)];
+    let seconds = |n: u32| Duration::from_secs(u64::from(n));
+    Rule {
+        late: block.choice("late", &words).unwrap_or(otherwise.late),
+        after: block.number("late_after_s", 1..=u32::MAX).map_or(otherwise.after, seconds),
+    }
+}
+
+fn base_url(block: &mut Block, default: &str) -> String {
+    let url = block.string("base_url").unwrap_or_else(|| default.to_owned());
+    if !(url.starts_with("https://") || url.starts_with("http://")) {
+        block.problem(&format!("base_url must start with https:// or http://, not {url:?}"));
+    }
+    url.trim_end_matches('/').to_owned()
+}

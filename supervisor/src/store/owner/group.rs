@@ -1,0 +1,211 @@
+//! A group of operations: one transaction, without what cannot be.
+//!
+//! A group in which one operation is impossible is rolled back and performed again without it; so the
+//! usual path needs no savepoints. A full disk refuses what makes the store larger and tries the rest
+//! again: settlements find room in the log, which was grown before.
+
+use std::collections::BTreeMap;
+
+use protocol::step;
+
+use super::Owner;
+use super::fault::Fault;
+use crate::store::answer::{Answer, Done};
+use crate::store::op::{Op, Ticket};
+use crate::store::schema::PAGE_SIZE;
+use crate::store::space;
+use crate::store::tables::Outcome;
+
+impl Owner {
+    /// What there is no room for. Events are refused first: a reply lets an event go.
+    fn without_room(&mut self, ops: &[Op]) -> Result<BTreeMap<usize, Answer>, Fault> {
+        let mut refused = BTreeMap::new();
+        let Some(room) = self.room.as_mut().filter(|_| ops.iter().any(grows)) else {
+            return Ok(refused);
+        };
+        // In its table and in indices, and alone on its last page.
+        let need = |op: &Op| (size(op) + size(op) / 4) as u64 + 2 * u64::from(PAGE_SIZE);
+        let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
+        let growing = || ops.iter().enumerate().filter(|(_, op)| grows(op));
+        if room.has(pages, growing().map(|(_, op)| need(op)).sum()) {
+            return Ok(refused);
+        }
+        let mut sum = 0;
+        for (at, op) in growing() {
+            let more = sum + need(op);
+            let fits =
+                if is_reply(op) { room.has_spare(pages, more) } else { room.has(pages, more) };
+            if fits {
+                sum = more;
+            } else {
+                refused.insert(at, Answer::Full);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Performs a group and commits it, without what cannot be. On a full disk the log is copied into the
+    /// file, for which there is room, and used anew; what still does not fit together is done one by one.
+    pub(super) fn group(&mut self, ops: &[Op]) -> Result<Vec<Done>, Fault> {
+        let mut refused = self.without_room(ops)?;
+        let mut full = false;
+        loop {
+            match self.attempt(ops, &refused) {
+                Ok(mut outcomes) => {
+                    self.tables.committed();
+                    self.look()?;
+                    outcomes.extend(refused.into_iter().map(|(at, a)| (at, Outcome::Answer(a))));
+                    return Ok(self.tell(ops, outcomes));
+                }
+                Err(fault) => {
+                    self.roll_back()?;
+                    match fault {
+                        Fault::Own(at, text) => {
+                            refused.insert(at, Answer::Failed(text));
+                        }
+                        Fault::Full if !full => {
+                            full = true;
+                            self.make_room()?;
+                            for (at, op) in ops.iter().enumerate().filter(|(_, op)| grows(op)) {
+                                if !refused.contains_key(&at) && ticket(op).is_some() {
+                                    refused.insert(at, Answer::Full);
+                                }
+                            }
+                        }
+                        Fault::Full if ops.len() > 1 => {
+                            let mut done = Vec::new();
+                            for op in ops {
+                                done.extend(self.group(std::slice::from_ref(op))?);
+                            }
+                            return Ok(done);
+                        }
+                        Fault::Full => {
+                            let all = ops.iter().enumerate();
+                            let none = all.map(|(at, _)| (at, Outcome::Answer(Answer::Full)));
+                            return Ok(self.tell(ops, none.collect()));
+                        }
+                        Fault::Damaged(_) | Fault::Removed(_) | Fault::Fatal(_) => {
+                            return Err(fault);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether what was committed is at its path. What was promised before somebody took it from there is
+    /// saved by [`Owner::rescue`]; what comes after that is not promised.
+    pub(super) fn look(&self) -> Result<(), Fault> {
+        self.place.missing().map_or(Ok(()), |path| Err(Fault::Removed(path.to_owned())))
+    }
+
+    fn attempt(
+        &mut self,
+        ops: &[Op],
+        refused: &BTreeMap<usize, Answer>,
+    ) -> Result<Vec<(usize, Outcome)>, Fault> {
+        let before = self.tables.db.total_changes();
+        self.execute("BEGIN")?;
+        let mut outcomes = Vec::with_capacity(ops.len());
+        for (at, op) in ops.iter().enumerate() {
+            if !refused.contains_key(&at) {
+                let outcome = self.tables.perform(op).map_err(|e| Fault::of(&e, Some(at)))?;
+                outcomes.push((at, outcome));
+            }
+        }
+        self.tables.flush().map_err(|e| Fault::of(&e, None))?;
+        step::at("store", "commit");
+        self.execute("COMMIT")?;
+        step::at("store", "committed");
+        let files = &mut self.tables.tally.files;
+        files.groups += 1;
+        files.commits += u64::from(self.tables.db.total_changes() != before);
+        Ok(outcomes)
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), Fault> {
+        let run = || self.tables.db.prepare_cached(sql)?.execute([]);
+        run().map(|_| ()).map_err(|e| Fault::of(&e, None))
+    }
+
+    fn roll_back(&mut self) -> Result<(), Fault> {
+        if !self.tables.db.is_autocommit() {
+            self.execute("ROLLBACK")?;
+        }
+        self.tables.rolled_back().map_err(|e| Fault::of(&e, None))
+    }
+
+    /// The answers, in the order of the operations.
+    fn tell(&mut self, ops: &[Op], mut outcomes: Vec<(usize, Outcome)>) -> Vec<Done> {
+        outcomes.sort_by_key(|(at, _)| *at);
+        let mut done = Vec::with_capacity(outcomes.len());
+        for (at, outcome) in outcomes {
+            match (outcome, ops.get(at).and_then(ticket)) {
+                (Outcome::Answer(answer), Some(ticket)) => {
+                    done.push(Done::Answered { ticket, answer });
+                }
+                (Outcome::Continue(op), _) => self.again.push(op),
+                (Outcome::Answer(_), None) | (Outcome::Silent, _) => {}
+            }
+        }
+        done
+    }
+}
+
+/// Bytes of payload, roughly.
+pub(super) fn size(op: &Op) -> usize {
+    match op {
+        Op::Accept { arrival, .. } => arrival.body.len() + 64,
+        Op::AcceptReply { reply, note, .. } => {
+            let note = note.as_ref().map_or(0, |note| note.bytes.len());
+            reply.content.text.len() + note + 256
+        }
+        Op::Remember { note, .. } => note.bytes.len() + 128,
+        _ => 64,
+    }
+}
+
+/// Whether an operation makes the store larger.
+fn grows(op: &Op) -> bool {
+    matches!(op, Op::Accept { .. } | Op::AcceptReply { .. } | Op::Replay { .. })
+}
+
+/// Whether it is a reply that an agent hands in.
+fn is_reply(op: &Op) -> bool {
+    matches!(op, Op::AcceptReply { .. })
+}
+
+fn ticket(op: &Op) -> Option<Ticket> {
+    match op {
+        Op::Accept { ticket, .. }
+        | Op::Heads { ticket, .. }
+        | Op::NextInLane { ticket, .. }
+        | Op::Begin { ticket, .. }
+        | Op::Settle { ticket, .. }
+        | Op::Park { ticket, .. }
+        | Op::ListParked { ticket, .. }
+        | Op::ShowParked { ticket, .. }
+        | Op::Replay { ticket, .. }
+        | Op::Discard { ticket, .. }
+        | Op::AcceptReply { ticket, .. }
+        | Op::ReplyHeads { ticket, .. }
+        | Op::NextReply { ticket, .. }
+        | Op::BeginSend { ticket, .. }
+        | Op::FinishSend { ticket, .. }
+        | Op::Untold { ticket, .. }
+        | Op::Grant { ticket, .. }
+        | Op::Counts { ticket }
+        | Op::Backup { ticket, .. }
+        | Op::Purge { ticket, .. } => Some(*ticket),
+        Op::Refund { .. }
+        | Op::Fail { .. }
+        | Op::Drafted { .. }
+        | Op::Redraft { .. }
+        | Op::Remember { .. }
+        | Op::Renew { .. }
+        | Op::Told { .. }
+        | Op::Pair(_)
+        | Op::SaveCursor { .. }
+        | Op::RecordExit(_) => None,
+    }
+}

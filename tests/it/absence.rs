@@ -1,0 +1,112 @@
+//! What was said while the gateway was away is judged like anything that is heard (F18, F32).
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tests::feishu::{Feishu, Message, SentMessage};
+
+use crate::gateway::{Gateway, PATIENCE, stderr, stdout};
+use crate::socket_agent::Lines;
+
+const APP: &str = "cli_away";
+const HOUR_MS: u128 = 3_600_000;
+
+fn config(feishu: &Feishu, access: &str) -> String {
+    format!(
+        "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ {access} }}\n[platform.feishu.inbox]\nlate_after_s = 3600\n\
+         [platform.feishu.inbox.chats.oc_strict]\nlate = \"keep\"\nlate_after_s = 60\n\
+         [agent.mine]\nkind = \"socket\"\nconcurrency = 1\n",
+        feishu.base_url()
+    )
+}
+
+/// What the gateway remembers: it heard nothing for three hours.
+fn three_hours_pass(gateway: &Gateway) {
+    let script = "import json, sqlite3, sys\n\
+                  db = sqlite3.connect(sys.argv[1])\n\
+                  (body,), = db.execute('SELECT body FROM cursor')\n\
+                  told = json.loads(body)\n\
+                  told['heard_ms'] -= 3 * 3600 * 1000\n\
+                  db.execute('UPDATE cursor SET body = ?', (json.dumps(told).encode(),))\n\
+                  db.commit()\n";
+    let mut python = Command::new("python3");
+    let python = python.args(["-c", script]).arg(gateway.state().join("store.db"));
+    let done = python.stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+}
+
+fn now_ms() -> u128 {
+    let fresh = Message::direct("oc_none", "ou_none").text("").build();
+    fresh["event"]["message"]["create_time"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_caught_up_is_judged_by_who_said_it_and_when() {
+    const MANY: u128 = 30;
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    // Told once, and never again.
+    feishu.configure(|settings| settings.schedule.pauses = Vec::new());
+    let mut gateway = Gateway::new(&config(
+        &feishu,
+        "direct = \"open\", groups = \"all\", chats = [\"oc_team\"]",
+    ));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let ann = |chat: &str| Message::direct(chat, "ou_ann");
+    let bob = || Message::direct("oc_bob", "ou_bob");
+    let team = |user: &str| Message::group("oc_team", user);
+    for message in [ann("oc_ann"), ann("oc_strict"), bob(), team("ou_ann")] {
+        feishu.push_message(APP, message.text("before")).acked_within(PATIENCE).await;
+    }
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+
+    // Bob is a stranger by now.
+    let strict = config(&feishu, "direct = \"pairing\", users = [\"ou_ann\"], groups = \"all\"");
+    std::fs::write(gateway.path("config.toml"), strict).unwrap();
+    three_hours_pass(&gateway);
+    let now = now_ms();
+    feishu.push_message(APP, ann("oc_ann").text("two hours old").created_ms(now - 2 * HOUR_MS));
+    feishu.push_message(APP, ann("oc_ann").text("new").created_ms(now));
+    feishu.push_message(APP, ann("oc_strict").text("stale").created_ms(now - 2 * HOUR_MS));
+    for n in 0..MANY {
+        feishu.push_message(APP, bob().text("psst").created_ms(now - HOUR_MS + n));
+    }
+    feishu.push_message(APP, team("ou_eve").text("and me").created_ms(now - HOUR_MS));
+    feishu.push_message(APP, team("ou_ann").text("to all").created_ms(now));
+    gateway.start();
+
+    let mut agent = Lines::ready(&gateway);
+    let mut heard: Vec<(String, Option<i64>)> = Vec::new();
+    while heard.len() < 3 {
+        let event = agent.event();
+        let text = event["params"]["text"].as_str().unwrap().to_owned();
+        agent.acknowledge(&event);
+        if text != "before" {
+            heard.push((text, event["params"]["late_by_ms"].as_i64()));
+        }
+    }
+    heard.sort();
+    let texts: Vec<_> = heard.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(texts, ["new", "to all", "two hours old"]);
+    assert_eq!((heard[0].1, heard[1].1), (None, None));
+    assert!(heard[2].1 >= Some(7_200_000), "by the platform's own time: {heard:?}");
+    gateway.wait("feishu", "every stranger is denied", |i| {
+        // What Bob said before is in the history as well.
+        i["store"]["denied"] == json!(MANY + 2) && i["store"]["parked"] == 1
+    });
+    let parked = stdout(&gateway.run(&["ctl", "parked", "list"]));
+    assert!(parked.contains("oc_strict") && parked.contains("too late: said 2 h ago"), "{parked}");
+
+    let to_bob = |sent: &SentMessage| sent.receive_id == "oc_bob";
+    let told = feishu.wait_sent(PATIENCE, to_bob).await.text().unwrap();
+    let list = stdout(&gateway.run(&["ctl", "access", "list", "--json"]));
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let codes = list["instances"][0]["codes"].as_array().unwrap();
+    assert_eq!(codes.len(), 1, "one for all that he said: {codes:?}");
+    assert!(told.contains(codes[0]["code"].as_str().unwrap()), "{told}");
+    assert_eq!(feishu.sent().into_iter().filter(to_bob).count(), 1);
+}

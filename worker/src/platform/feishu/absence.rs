@@ -1,0 +1,361 @@
+//! What was said while nobody listened. What is remembered of it is pure, and the instance's cursor.
+//!
+//! The platform tells an event at once, after 15 s, 5 min, 1 h and 6 h, and then never again (F18). So after
+//! an absence beyond the first repetition, the history of the chats that are known is read from the moment
+//! on until which this app surely heard everything, and handed in like events; what comes again
+//! later is known by its message id. Until that is done, the moment does not move, in this life or the
+//! next.
+//!
+//! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message.
+//! A chat in which nothing was ever heard is unknown.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use protocol::event::{ChatType, Inbound, InboundKind};
+use protocol::worker::{Cursor, Verdict};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::answer::Said;
+use super::decode::{Heard, Own, decode};
+use super::order::Place;
+use super::{Shared, encode, fill, receive};
+use crate::clock::{self, Instant};
+use crate::json::{list_of, member, number_of, text_of};
+use crate::platform::Note;
+
+/// Chats whose history is read: those in which something was heard last.
+const CHATS_MAX: usize = 200;
+/// Read at once.
+const AT_ONCE: usize = 4;
+/// The clocks of the platform and of this machine differ, and so does when a message was made and told.
+const MARGIN_MS: i64 = 10_000;
+/// What comes in a chat meanwhile waits for its past, but not so long that it could not be answered in time.
+const IN_ORDER: Duration = Duration::from_millis(1200);
+/// Of one chat: 50 messages each.
+const PAGES: usize = 200;
+/// Before what did not work is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// When to act.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Limits {
+    /// An absence that the platform's first repetition may not outlast.
+    pub(super) least: Duration,
+    /// Between two cursors.
+    pub(super) save: Duration,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+struct State {
+    /// Until then everything was heard, in Unix milliseconds. 0: nothing was ever.
+    heard_ms: i64,
+    /// When the latest frame came.
+    frame_ms: i64,
+    /// The chats, and when something was heard in them.
+    chats: HashMap<String, (ChatType, i64)>,
+    /// Since this moment some is to be read.
+    owed: Option<Owed>,
+    /// The connection works.
+    up: bool,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Owed {
+    since_ms: i64,
+    until: Instant,
+    places: HashMap<String, Place>,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Absence {
+    state: Mutex<State>,
+    due: Notify,
+}
+
+impl Absence {
+    /// As the cursor says.
+    pub(super) fn recall(cursor: Option<&Cursor>) -> Self {
+        let told: Value =
+            cursor.and_then(|it| serde_json::from_slice(&it.0).ok()).unwrap_or_default();
+        let heard_ms = number_of(&told, "heard_ms").unwrap_or_default();
+        let listed = |name: &str, kind: ChatType| {
+            let chats = list_of(&told, name).iter().filter_map(Value::as_str);
+            chats.map(move |chat| (chat.to_owned(), (kind, heard_ms))).collect::<Vec<_>>()
+        };
+        let mut chats: HashMap<_, _> = listed("direct", ChatType::Direct).into_iter().collect();
+        chats.extend(listed("groups", ChatType::Group));
+        let state = State { heard_ms, chats, ..State::default() };
+        Self { state: Mutex::new(state), due: Notify::new() }
+    }
+
+    /// Something was heard in a chat.
+    pub(super) fn spoke(&self, event: &Inbound, now_ms: i64) {
+        if event.kind != InboundKind::Message || event.chat_id.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let known = state.chats.insert(event.chat_id.clone(), (event.chat_type, now_ms));
+        state.changed |= known.is_none();
+        if state.chats.len() > CHATS_MAX {
+            let oldest = state.chats.iter().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map(|(chat, _)| chat.clone());
+            oldest.and_then(|chat| state.chats.remove(&chat));
+        }
+    }
+
+    /// A frame of the platform came: the connection works.
+    pub(super) fn alive(&self, shared: &Shared, now_ms: i64) {
+        let mut state = self.lock();
+        let was_up = std::mem::replace(&mut state.up, true);
+        state.frame_ms = now_ms;
+        let away_ms = now_ms.saturating_sub(state.heard_ms);
+        let least = i64::try_from(shared.limits.absence.least.as_millis()).unwrap_or(i64::MAX);
+        let most = i64::from(shared.api.settings.catch_up_h) * 3_600_000;
+        let owes = !was_up && state.heard_ms > 0 && away_ms >= least && most > 0;
+        if owes && state.owed.is_none() {
+            let since_ms = (state.heard_ms - MARGIN_MS).max(now_ms - most);
+            let place = |chat: &String| Some((chat.clone(), shared.order.place(chat, true)?));
+            let places = state.chats.keys().filter_map(place).collect();
+            state.owed = Some(Owed { since_ms, until: clock::now() + IN_ORDER, places });
+            self.due.notify_one();
+        }
+        if state.owed.is_none() {
+            state.heard_ms = now_ms;
+            state.changed = true;
+        }
+    }
+
+    /// There is no connection any more.
+    pub(super) fn gone(&self) {
+        self.lock().up = false;
+    }
+
+    /// Nothing is owed any more.
+    fn paid(&self) {
+        let mut state = self.lock();
+        state.owed = None;
+        state.heard_ms = state.frame_ms;
+        state.changed = true;
+    }
+
+    /// What is to be remembered, if that is new.
+    fn cursor(&self) -> Option<Cursor> {
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.changed) {
+            return None;
+        }
+        let of = |kind: ChatType| {
+            let chats = state.chats.iter().filter(|(_, (known, _))| *known == kind);
+            chats.map(|(chat, _)| chat.as_str()).collect::<Vec<_>>()
+        };
+        let told = json!({
+            "heard_ms": state.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
+        });
+        Some(Cursor(told.to_string().into_bytes()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the supervisor what to remember, now and then and at the end.
+pub(super) async fn remember(shared: &Shared) {
+    loop {
+        let pause = tokio::time::sleep(shared.limits.absence.save);
+        let stopped = shared.stop.run_until_cancelled(pause).await.is_none();
+        if let Some(cursor) = shared.absence.cursor() {
+            shared.report.tell(Note::Cursor(cursor)).await;
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// Reads what is owed, until the worker is told to stop.
+pub(super) async fn catch_up(shared: &Shared) {
+    loop {
+        shared.absence.due.notified().await;
+        // Mentions cannot be told before.
+        shared.known().await;
+        let (since_ms, until, mut rows) = {
+            let mut state = shared.absence.lock();
+            let Some(owed) = &mut state.owed else { continue };
+            let (since_ms, until) = (owed.since_ms, owed.until);
+            let mut places = std::mem::take(&mut owed.places);
+            let mut chats: Vec<_> = state.chats.iter().collect();
+            chats.sort_by_key(|(_, (_, at))| std::cmp::Reverse(*at));
+            let row = |(chat, (kind, _)): (&String, &(ChatType, i64))| Row {
+                place: places.remove(chat),
+                chat: chat.clone(),
+                kind: *kind,
+                page: String::new(),
+                found: 0,
+            };
+            (since_ms, until, chats.into_iter().map(row).collect::<Vec<_>>())
+        };
+        let chats = rows.len();
+        let (mut found, mut closed) = (0, Vec::new());
+        while !rows.is_empty() {
+            let reading = rows.into_iter().map(|row| read(shared, row, since_ms, until));
+            let read: Vec<_> =
+                futures_util::stream::iter(reading).buffer_unordered(AT_ONCE).collect().await;
+            rows = Vec::new();
+            for end in read {
+                match end {
+                    End::Whole(count) => found += count,
+                    End::Closed(why) => closed.push(why),
+                    End::Again(row) => rows.push(row),
+                }
+            }
+            if !rows.is_empty() {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        tracing::info!(found, chats, "read what was said while nobody listened");
+        if let Some(reason) = closed.first() {
+            let chats = closed.len();
+            tracing::warn!(reason, chats, "what was said there while nobody listened is not told");
+        }
+        shared.absence.paid();
+    }
+}
+
+/// A chat on its way through its history.
+struct Row {
+    chat: String,
+    kind: ChatType,
+    place: Option<Place>,
+    page: String,
+    found: usize,
+}
+
+/// What became of it.
+enum End {
+    /// All is handed in: so many messages.
+    Whole(usize),
+    /// The platform does not tell.
+    Closed(String),
+    /// Not now.
+    Again(Row),
+}
+
+async fn read(shared: &Shared, mut row: Row, since_ms: i64, until: Instant) -> End {
+    if let Some(place) = &mut row.place {
+        // Somebody before may be asking the platform something, too.
+        let turn = tokio::time::timeout_at(until, place.turn()).await;
+        row.place.take_if(|_| turn.is_err());
+    }
+    for _ in 0..PAGES {
+        let call = encode::past(&row.chat, since_ms / 1000, &row.page);
+        let Some(call) = call else { return End::Closed("it has no id of this platform".into()) };
+        let answered = if row.place.is_some() {
+            let reading = tokio::time::timeout_at(until, shared.api.call(&call));
+            let Ok(answered) = reading.await else {
+                row.place = None;
+                continue;
+            };
+            answered
+        } else {
+            shared.api.call(&call).await
+        };
+        match answered.said.clone() {
+            Said::Done => {}
+            Said::Denied(why) | Said::Gone(why) | Said::Never { reason: why, .. } => {
+                return End::Closed(why);
+            }
+            Said::Token | Said::Later { .. } => {
+                row.place = None;
+                return End::Again(row);
+            }
+        }
+        for item in list_of(answered.data(), "items") {
+            row.place.take_if(|_| clock::now() >= until);
+            match hand_in(shared, &row, item).await {
+                Some(Verdict::Refused) | None => {
+                    row.place = None;
+                    return End::Again(row);
+                }
+                Some(Verdict::Accepted(_)) => row.found += 1,
+                Some(Verdict::Duplicate | Verdict::Denied) => {}
+            }
+        }
+        let next = text_of(answered.data(), "page_token");
+        let has_more = member(answered.data(), "has_more").as_bool().unwrap_or(false);
+        if !has_more || next.is_empty() {
+            return End::Whole(row.found);
+        }
+        next.clone_into(&mut row.page);
+    }
+    End::Closed(format!("more was said than {} messages", PAGES * 50))
+}
+
+/// Hands a message in as if its event had come.
+async fn hand_in(shared: &Shared, row: &Row, item: &Value) -> Option<Verdict> {
+    let Some(event) = event(item, row.kind) else { return Some(Verdict::Denied) };
+    let heard = {
+        let own = Own { open_id: shared.bot().map(|bot| bot.open_id) };
+        let memory = shared.memory();
+        decode(event.to_string().as_bytes(), &own, &memory, clock::unix_ms())
+    };
+    let (Heard::Event(mut inbound, lack) | Heard::Unknown(mut inbound, lack)) = heard else {
+        return Some(Verdict::Denied);
+    };
+    if lack.is_some() {
+        fill::fill(shared, &mut inbound, &lack).await;
+    }
+    // As the platform said it.
+    inbound.raw = item.to_string().into_bytes();
+    receive::remember(shared, &inbound);
+    shared.events.submit(*inbound, None).await.await.ok()
+}
+
+/// The event that the platform would have told of a message; `None`: there was none, or not any more.
+fn event(item: &Value, kind: ChatType) -> Option<Value> {
+    let sender = member(item, "sender");
+    let is_gone = member(item, "deleted").as_bool().unwrap_or(false);
+    // Another program is named by its app, which no event does; and we are one as well.
+    if is_gone || text_of(sender, "sender_type") != "user" {
+        return None;
+    }
+    let ids = |holder: &Value| {
+        let name = match text_of(holder, "id_type") {
+            "" => "open_id",
+            name => name,
+        };
+        json!({ name: text_of(holder, "id") })
+    };
+    let mentions = list_of(item, "mentions")
+        .iter()
+        .map(|it| json!({"key": text_of(it, "key"), "id": ids(it), "name": text_of(it, "name")}));
+    let mentions: Vec<_> = mentions.collect();
+    let chat_type = if kind == ChatType::Direct { "p2p" } else { "group" };
+    Some(json!({
+        "schema": "2.0",
+        "header": {"event_type": "im.message.receive_v1", "create_time": text_of(item, "create_time")},
+        "event": {
+            "sender": {"sender_id": ids(sender), "sender_type": "user"},
+            "message": {
+                "message_id": text_of(item, "message_id"),
+                "root_id": text_of(item, "root_id"),
+                "parent_id": text_of(item, "parent_id"),
+                "thread_id": text_of(item, "thread_id"),
+                "create_time": text_of(item, "create_time"),
+                "update_time": text_of(item, "update_time"),
+                "chat_id": text_of(item, "chat_id"),
+                "chat_type": chat_type,
+                "message_type": text_of(item, "msg_type"),
+                "content": text_of(member(item, "body"), "content"),
+                "mentions": mentions,
+            },
+        },
+    }))
+}

@@ -1,0 +1,142 @@
+//! What was said while nobody listened.
+
+use serde_json::Value;
+
+use super::*;
+
+fn listening(sim: Sim, cursor: Option<Cursor>) -> Rig {
+    Rig::built(sim, &Network::default(), cursor, |settings| settings.catch_up_h = 24)
+}
+
+impl Rig {
+    async fn cursor(&mut self, wanted: impl Fn(&Value) -> bool) -> Cursor {
+        self.note(|note| match note {
+            Note::Cursor(cursor) => {
+                let told: Value = serde_json::from_slice(&cursor.0).unwrap();
+                wanted(&told).then_some(cursor)
+            }
+            _ => None,
+        })
+        .await
+    }
+}
+
+/// F18: told while nobody was connected, and never again.
+#[tokio::test]
+async fn what_was_said_meanwhile_is_read_in_order_and_told_once() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    let mut rig = listening(sim, None);
+    rig.until_ready().await;
+    rig.sim.wait_count("bot info", LONG, 1, |entry| called(entry, "bot_info")).await;
+    let mut known = Vec::new();
+    for event in [Message::direct("oc_1", "ou_ann"), Message::group("oc_2", "ou_bob")] {
+        rig.sim.push_message(APP, event.text("before"));
+        known.extend(accept(rig.heard().await).keys);
+    }
+    let cursor =
+        rig.cursor(|told| told["direct"][0] == "oc_1" && told["groups"][0] == "oc_2").await;
+
+    for worker_lives in [true, false] {
+        let mut last = String::new();
+        let said = async |sim: &Sim, last: &mut String| {
+            tokio::time::sleep(HURRIED.absence.least).await;
+            // More than a page of it.
+            let now = u128::try_from(clock::unix_ms()).unwrap();
+            for number in 0..70 {
+                let message = Message::direct("oc_1", "ou_ann").created_ms(now + number);
+                sim.push_message(APP, message.text(&format!("{worker_lives} {number}")));
+            }
+            let to_us = Message::group("oc_2", "ou_bob").text("@_user_1 still there?");
+            sim.push_message(APP, to_us.mention("@_user_1", "ou_bot", "bot"));
+            *last = format!("{worker_lives} 69");
+        };
+        if worker_lives {
+            let status = Fault::DiscoveryStatus { status: 503, body: String::new() };
+            rig.sim.fault(Scope::All, status, Times::Always);
+            rig.sim.drop_connections(Scope::All);
+            rig.until_down().await;
+            said(&rig.sim, &mut last).await;
+            rig.sim.clear_faults();
+        } else {
+            let sim = rig.end().await;
+            said(&sim, &mut last).await;
+            // What it remembers may be older than the end, and what it reads is known then.
+            rig = listening(sim, Some(cursor.clone()));
+        }
+        let mut told: Vec<Inbound> = Vec::new();
+        while !(told.iter().any(|event| event.text == last)
+            && told.iter().any(|event| event.chat_id == "oc_2"))
+        {
+            let submitted = rig.heard().await;
+            let is_known = submitted.event.keys.iter().any(|key| known.contains(key));
+            known.extend(submitted.event.keys.iter().cloned());
+            let verdict = if is_known { Verdict::Duplicate } else { Verdict::Accepted(EventId(1)) };
+            submitted.verdict.send(verdict).unwrap();
+            told.extend((!is_known).then_some(submitted.event));
+        }
+        let (direct, group): (Vec<_>, Vec<_>) =
+            told.into_iter().partition(|event| event.chat_id == "oc_1");
+        let texts: Vec<_> = direct.iter().map(|event| event.text.clone()).collect();
+        let expected: Vec<_> = (0..70).map(|number| format!("{worker_lives} {number}")).collect();
+        assert_eq!(texts, expected);
+        assert!(direct.iter().all(|event| event.chat_type == ChatType::Direct
+            && event.sender.user_id == "ou_ann"
+            && event.message_id.is_some()));
+        let [event] = group.as_slice() else { panic!("{group:?}") };
+        assert_eq!((event.mention, event.text.as_str()), (Mention::Me, "@bot still there?"));
+        assert_eq!(event.chat_type, ChatType::Group);
+    }
+    rig.end().await;
+}
+
+/// Refused for now, or the platform does not answer: what is owed stays owed, also beyond this life.
+#[tokio::test]
+async fn what_is_not_read_yet_stays_owed() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    sim.push_text(APP, "oc_1", "ou_ann", "said to nobody");
+    sim.fault(Scope::All, rest(Route::History, Trouble::Html { status: 502 }), Times::Always);
+    let hour_ago = clock::unix_ms() - 3_600_000;
+    let told = json!({"heard_ms": hour_ago, "direct": ["oc_1"], "groups": []});
+    let cursor = Some(Cursor(told.to_string().into_bytes()));
+    let mut rig = listening(sim, cursor);
+    rig.until_ready().await;
+    rig.sim.wait_count("a try", LONG, 1, |entry| called(entry, "history")).await;
+    let event = rig.sim.push_text(APP, "oc_2", "ou_ann", "life goes on");
+    assert_eq!(accept(rig.heard().await).text, "life goes on");
+    event.acked_within(LONG).await;
+    let later = rig.cursor(|told| told["direct"].as_array().unwrap().len() == 2).await;
+    let told: Value = serde_json::from_slice(&later.0).unwrap();
+    assert_eq!(told["heard_ms"], hour_ago, "not before it is read");
+    let sim = rig.end().await;
+    sim.clear_faults();
+    let mut rig = listening(sim, Some(later));
+    let mut texts = Vec::new();
+    while texts.len() < 2 {
+        texts.push(accept(rig.heard().await).text);
+    }
+    texts.sort();
+    assert_eq!(texts, ["life goes on", "said to nobody"]);
+    rig.cursor(|told| told["heard_ms"].as_i64().unwrap() > hour_ago).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_read_at_a_first_start_or_where_nobody_wants_it() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    sim.push_text(APP, "oc_1", "ou_ann", "before my time");
+    let hour_ago = json!({"heard_ms": clock::unix_ms() - 3_600_000, "direct": ["oc_1"]});
+    let hour_ago = Cursor(hour_ago.to_string().into_bytes());
+    let mut sim = Some(sim);
+    for (cursor, hours) in [(None, 24), (Some(hour_ago), 0)] {
+        let change = |settings: &mut FeishuSettings| settings.catch_up_h = hours;
+        let mut rig = Rig::built(sim.take().unwrap(), &Network::default(), cursor, change);
+        rig.until_ready().await;
+        rig.cursor(|_| true).await;
+        let rest = rig.end().await;
+        assert_eq!(rest.count(|entry| called(entry, "history")), 0);
+        sim = Some(rest);
+    }
+}
