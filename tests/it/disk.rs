@@ -94,6 +94,17 @@ impl Drop for Disk {
     }
 }
 
+async fn all_are_answered(gateway: &Gateway, pushed: Vec<(String, EventHandle)>) {
+    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
+    answer_all(gateway, &all);
+    for (_, event) in pushed {
+        event.acked().await;
+    }
+    gateway.wait("feishu", "nothing waits", |i: &Value| {
+        i["store"]["waiting"] == 0 && i["store"]["replies"] == 0
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
     let feishu = platform().await;
@@ -118,14 +129,7 @@ async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
     assert!(status["store"]["waiting"].as_u64() < Some(300), "{status}");
     assert_eq!(status["phase"], "ready", "{status}");
     // What it holds goes out: settlements find room, and then what was refused does.
-    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
-    answer_all(&gateway, &all);
-    for (_, event) in pushed {
-        event.acked().await;
-    }
-    gateway.wait("feishu", "nothing waits", |i| {
-        i["store"]["waiting"] == 0 && i["store"]["replies"] == 0
-    });
+    all_are_answered(&gateway, pushed).await;
     assert!(is_alive(gateway.pid().into()));
     assert!(gateway.run(&["ctl", "kill"]).status.success());
     gateway.left();
@@ -189,12 +193,7 @@ async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_
         assert!(gateway.log().contains("the store can keep nothing more"), "{}", gateway.log());
     }
     gateway.start();
-    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
-    answer_all(&gateway, &all);
-    for (_, event) in pushed {
-        event.acked().await;
-    }
-    gateway.wait("feishu", "nothing waits", |i: &Value| i["store"]["waiting"] == 0);
+    all_are_answered(&gateway, pushed).await;
 }
 
 /// Messages, until the gateway has left.
@@ -243,12 +242,7 @@ async fn files_that_are_taken_away_under_load_end_the_supervisor_and_nothing_is_
         assert!(state.join("store.db").exists() && !state.join("store.suspect").exists());
     }
     gateway.start();
-    let all: BTreeSet<String> = pushed.iter().map(|(name, _)| name.clone()).collect();
-    answer_all(&gateway, &all);
-    for (_, event) in pushed {
-        event.acked().await;
-    }
-    gateway.wait("feishu", "nothing waits", |i: &Value| i["store"]["waiting"] == 0);
+    all_are_answered(&gateway, pushed).await;
 }
 
 /// As when a disk is unmounted, or its content replaced by a backup: what was accepted stays where it is.

@@ -184,6 +184,9 @@ pub struct ParkedItem {
     pub parked_ms: i64,
     /// Why.
     pub reason: String,
+    /// Of a reply: the platform's messages that show a part of it already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub message_ids: Vec<String>,
     /// What it says; only where one item is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -124,6 +124,7 @@ fn item(parked: Parked) -> ParkedItem {
         received_ms: parked.received_ms,
         parked_ms: parked.parked_ms,
         reason: parked.reason,
+        message_ids: parked.message_ids,
         text: None,
         event: None,
         content: None,

@@ -227,6 +227,8 @@ pub struct Parked {
     pub parked_ms: i64,
     /// Why.
     pub reason: String,
+    /// Of a reply: the messages that show a part of it already.
+    pub message_ids: Vec<String>,
 }
 
 /// What was set aside says.

@@ -44,13 +44,17 @@ pub(super) fn code(state: ReplyState) -> i64 {
 
 const RECEIPT: &str = "SELECT id, key, state, message_ids, reason FROM reply WHERE id = ?1";
 
+/// The platform's messages, as a column lists them.
+pub(super) fn listed(ids: Option<String>) -> Vec<String> {
+    ids.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default()
+}
+
 fn receipt(row: &Row<'_>) -> Result<Receipt> {
-    let ids: Option<String> = row.get(3)?;
     Ok(Receipt {
         id: OutboundId(wire_id(row.get(0)?)),
         key: row.get(1)?,
         state: row.get::<_, State>(2)?.0,
-        message_ids: ids.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default(),
+        message_ids: listed(row.get(3)?),
         reason: row.get(4)?,
     })
 }
@@ -197,16 +201,16 @@ pub(super) fn finish(
     };
     let (agent, instance): (i64, i64) = (agent, instance);
     let open = matches!(state, ReplyState::Waiting | ReplyState::Sending);
-    let listed = |message_ids: &Vec<String>| serde_json::to_string(message_ids).ok();
+    let list = |message_ids: &Vec<String>| serde_json::to_string(message_ids).ok();
     let (next, message_ids, reason) = match end {
         SendEnd::Waiting => (ReplyState::Waiting, None, None),
-        SendEnd::Sent { message_ids } => (ReplyState::Sent, listed(message_ids), None),
+        SendEnd::Sent { message_ids } => (ReplyState::Sent, list(message_ids), None),
         SendEnd::Partly { message_ids, rest, reason } => {
             let state = match rest {
                 Rest::Failed => ReplyState::Failed,
                 Rest::Unknown => ReplyState::Unknown,
             };
-            (state, listed(message_ids), Some(reason))
+            (state, list(message_ids), Some(reason))
         }
         SendEnd::Failed { reason } => (ReplyState::Failed, None, Some(reason)),
         SendEnd::Unknown { reason } => (ReplyState::Unknown, None, Some(reason)),

@@ -16,7 +16,8 @@ use super::{body, inbox, outbox};
 
 const EVENT: &str = "SELECT id, lane, attempts, received_ms, parked_ms, reason FROM parked";
 const REPLY: &str =
-    "SELECT id, instance, chat, thread, state, attempts, created_ms, ended_ms, reason
+    "SELECT id, instance, chat, thread, state, attempts, created_ms, ended_ms, reason,
+      message_ids
     FROM reply INDEXED BY reply_undelivered WHERE state IN (3, 4) AND (text <> '' OR rest IS NOT NULL)";
 
 /// Sets a waiting event aside.
@@ -111,6 +112,7 @@ fn event(row: &Row<'_>, db: &Connection, names: &mut Names) -> Result<Parked> {
         received_ms: row.get(3)?,
         parked_ms: row.get(4)?,
         reason: row.get(5)?,
+        message_ids: Vec::new(),
     })
 }
 
@@ -124,6 +126,7 @@ fn reply(row: &Row<'_>, db: &Connection, names: &mut Names) -> Result<Parked> {
         received_ms: row.get(6)?,
         parked_ms: row.get::<_, Option<i64>>(7)?.unwrap_or_default(),
         reason: row.get::<_, Option<String>>(8)?.unwrap_or_default(),
+        message_ids: outbox::listed(row.get(9)?),
     })
 }
 

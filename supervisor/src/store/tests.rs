@@ -12,7 +12,7 @@ use std::path::Path;
 
 use protocol::content::Content;
 use protocol::event::{
-    ChatType, Inbound, InboundKind, Mention, Receipt, Reply, ReplyState, Sender, SenderKind,
+    ChatType, Inbound, InboundKind, Mention, Receipt, Reply, ReplyState, Rest, Sender, SenderKind,
 };
 use protocol::id::{EventId, Generation, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
@@ -385,7 +385,12 @@ fn a_reply_that_did_not_arrive_waits_for_a_decision() {
         rig.finish(id, end);
         ParkedId::Reply(id)
     };
-    let failed = ended(&mut rig, "a", SendEnd::Failed { reason: "kicked".into() });
+    let begun = SendEnd::Partly {
+        message_ids: vec!["om_1".into()],
+        rest: Rest::Failed,
+        reason: "kicked".into(),
+    };
+    let failed = ended(&mut rig, "a", begun);
     let unknown = ended(&mut rig, "b", SendEnd::Unknown { reason: "no answer".into() });
     ended(&mut rig, "c", SendEnd::Sent { message_ids: vec![] });
     rig.close();
@@ -400,6 +405,7 @@ fn a_reply_that_did_not_arrive_waits_for_a_decision() {
     let told: Vec<_> = found.iter().map(|one| (one.id, one.unknown, one.reason.as_str())).collect();
     assert_eq!(told, [(failed, false, "kicked"), (unknown, true, "no answer")]);
     assert_eq!(found[0].lane.thread_id.as_deref(), Some("thread"));
+    assert_eq!(found[0].message_ids, ["om_1"]);
     assert_eq!(list(&mut rig, Some(failed)).len(), 1);
     assert_eq!(rig.settled_counts()[0].undelivered, 2);
     match rig.ask(|ticket| Op::ShowParked { ticket, id: failed }) {

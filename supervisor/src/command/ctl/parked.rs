@@ -40,8 +40,11 @@ pub(super) async fn run(common: &Common, socket: &Path, what: Parked) -> Result<
             }
             print(&line(&item, clock::unix_ms()));
             print(item.text.as_deref().unwrap_or_default());
-            if let Some(event) = &item.event {
-                print(&serde_json::to_string_pretty(event).unwrap_or_default());
+            for rest in [&item.event, &item.content].into_iter().flatten() {
+                print(&serde_json::to_string_pretty(rest).unwrap_or_default());
+            }
+            if !item.message_ids.is_empty() {
+                print(&format!("a part of it has arrived as {}", item.message_ids.join(", ")));
             }
             Ok(())
         }
