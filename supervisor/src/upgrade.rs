@@ -14,6 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::event::{Abilities, Inbound};
 use protocol::hook::HookEvent;
@@ -124,8 +125,9 @@ pub struct Worker {
     pub outside: Option<Outside>,
     /// What it has confined itself to.
     pub confined: Option<String>,
-    /// Whether it takes replies, and how long its platform recognises a key, in milliseconds.
-    pub takes_replies: Option<Option<u64>>,
+    /// Whether it takes replies.
+    #[serde(default)]
+    pub takes: Takes,
     /// Its agent's promise: for how long, in milliseconds, and how many deliveries at once.
     pub lease: Option<(u64, u32)>,
     /// What its agent works on.
@@ -139,6 +141,41 @@ pub struct Worker {
     /// What handlers of hooks are still to be told, and the last number that was given.
     #[serde(default)]
     pub occasions: Option<(u64, Vec<HookEvent>)>,
+}
+
+/// Whether a worker takes replies. No option of an option: in JSON both of its empty values are `null`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub enum Takes {
+    /// Not now.
+    #[default]
+    None,
+    /// As they come: its platform recognises no keys.
+    Unkeyed,
+    /// Its platform recognises a key for so many milliseconds.
+    Keyed(u64),
+}
+
+impl From<Option<Option<Duration>>> for Takes {
+    fn from(up: Option<Option<Duration>>) -> Self {
+        match up {
+            None => Self::None,
+            Some(None) => Self::Unkeyed,
+            Some(Some(window)) => {
+                Self::Keyed(u64::try_from(window.as_millis()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
+impl Takes {
+    /// What [`outbox::Input::Up`](crate::policy::outbox::Input::Up) is to say; none: nothing.
+    pub fn up(self) -> Option<Option<Duration>> {
+        match self {
+            Self::None => None,
+            Self::Unkeyed => Some(None),
+            Self::Keyed(ms) => Some(Some(Duration::from_millis(ms))),
+        }
+    }
 }
 
 /// An event that an agent works on.
@@ -236,6 +273,15 @@ fn arguments(own: impl Iterator<Item = OsString>, state: RawFd) -> Vec<OsString>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_a_worker_takes_replies_survives() {
+        let window = Some(Some(Duration::from_millis(7)));
+        for up in [None, Some(None), window] {
+            let text = serde_json::to_string(&Takes::from(up)).unwrap();
+            assert_eq!(serde_json::from_str::<Takes>(&text).unwrap().up(), up, "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_goes_on_instead_of_beginning() {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tests::feishu::Feishu;
+use tests::telegram::Telegram;
 
 use crate::gateway::{Gateway, PATIENCE, PROGRAM, stderr, stdout};
 use crate::socket_agent::{Lines, reply};
@@ -252,6 +253,28 @@ async fn workers_of_another_version_are_replaced_one_by_one() {
     let mut agent = Lines::ready(&gateway);
     feishu.push_text(APP, "oc_1", "ou_ann", "hello").acked().await;
     assert_eq!(agent.event()["params"]["text"], "hello");
+}
+
+/// Telegram recognises no keys of replies, unlike Feishu and terminals.
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_still_leave_where_the_platform_knows_no_keys() {
+    let telegram = Telegram::start().await;
+    telegram.add_bot("7700:secret", "test_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.telegram]\ntoken_file = \"token\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\" }}\n[agent.echo]\n",
+        telegram.base_url()
+    ));
+    std::fs::write(gateway.path("token"), "7700:secret\n").unwrap();
+    gateway.start();
+    let pid = gateway.wait_ready("telegram")["pid"].clone();
+    for n in 1..=2 {
+        let told = upgrade(&gateway, &copy(&gateway, &format!("next{n}")));
+        assert!(told.status.success(), "{}{}", stderr(&told), gateway.log());
+        telegram.push_text("7700:secret", 1000, &format!("m{n}"));
+        telegram.wait_sent(PATIENCE, n).await;
+    }
+    assert_eq!(gateway.instance("telegram")["pid"], pid);
 }
 
 #[tokio::test(flavor = "multi_thread")]

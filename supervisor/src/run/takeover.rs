@@ -27,7 +27,7 @@ use crate::process::cgroup::Cgroup;
 use crate::process::spawn::Child;
 use crate::socket::Socket;
 use crate::store::Op;
-use crate::upgrade::{self, AtWork, FORMAT, State, Worker};
+use crate::upgrade::{self, AtWork, FORMAT, State, Takes, Worker};
 
 /// A worker that we cannot speak with: it is to be replaced in its turn.
 #[derive(Debug)]
@@ -83,11 +83,11 @@ impl Gateway {
         };
         let credential = keep_all(&mut slot.credential.iter().flat_map(Credential::held))?;
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let (mut takes_replies, mut lease, mut at_work) = (None, None, Vec::new());
+        let (mut takes, mut lease, mut at_work) = (Takes::None, None, Vec::new());
         let (mut occasions, mut abilities, mut steered) = (None, Abilities::default(), Vec::new());
         match &slot.desk {
             Desk::Platform(desk) => {
-                takes_replies = desk.outbox.up().map(|window| window.map(millis));
+                takes = desk.outbox.up().into();
             }
             Desk::Agent(desk) => {
                 abilities = desk.abilities;
@@ -134,7 +134,7 @@ impl Gateway {
             account: slot.account.clone(),
             outside: slot.outside.clone(),
             confined: slot.confined.clone(),
-            takes_replies,
+            takes,
             lease,
             at_work,
             abilities,
@@ -248,8 +248,7 @@ impl Gateway {
         }
         let who = Who { instance: worker.instance, generation };
         self.upgrade.adopt.push(Adopted { index, who, connection, rest: worker.rest });
-        if let Some(window) = worker.takes_replies {
-            let idempotent = window.map(Duration::from_millis);
+        if let Some(idempotent) = worker.takes.up() {
             self.send(index, outbox::Input::Up { idempotent });
         }
         if let Some((ttl_ms, concurrency)) = worker.lease {
