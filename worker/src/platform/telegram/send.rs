@@ -46,6 +46,9 @@ const CREDENTIALS: Duration = Duration::from_mins(1);
 /// Beyond the time that the platform wants.
 const MARGIN: Duration = Duration::from_millis(300);
 
+/// What the platform says if the message that another one answers is gone.
+const REPLIED_GONE: &str = "message to be replied not found";
+
 /// How far a reply has come.
 #[derive(Default)]
 struct Progress {
@@ -177,6 +180,8 @@ async fn perform(
     (id, progress): (OutboundId, &Progress),
 ) -> Result<Vec<String>, Outcome> {
     let is_first = progress.steps.get() == 0;
+    // What it was amended to would be forgotten on the way to the supervisor and back, and refused anew.
+    let mut is_amended = false;
     loop {
         if is_first && shared.is_away() {
             // What is sent into an outage ends as unknown all too often.
@@ -187,7 +192,7 @@ async fn perform(
         let allowed = shared.pace().ask(to.chat, step.cost(), clock::now());
         if let Err(wait) = allowed {
             drop(turn);
-            if is_first && wait > SHORT {
+            if is_first && !is_amended && wait > SHORT {
                 return Err(retry("it waits for its turn", Some(wait)));
             }
             pause(shared, progress, id, wait).await;
@@ -209,6 +214,9 @@ async fn perform(
                     "the platform wants a pause in a chat"
                 );
                 shared.pace().limited(to.chat, pause, clock::now());
+                if is_amended {
+                    continue;
+                }
                 retry("the platform wants a pause", Some(pause))
             }
             Said::Moved(chat) if chat != to.chat => {
@@ -216,11 +224,18 @@ async fn perform(
                 to.chat = chat;
                 continue;
             }
+            // It was told to do without where it has to.
+            Said::Refused(why) if to.reply.is_some() && why.contains(REPLIED_GONE) => {
+                to.reply = None;
+                is_amended = true;
+                continue;
+            }
             Said::Refused(why) => match step.amend(&why) {
                 Amended::Done => return Ok(changes.map(named).unwrap_or_default()),
                 Amended::Try(other) => {
                     tracing::warn!(reason = why, "refused; trying what loses no words");
                     step = other;
+                    is_amended = true;
                     continue;
                 }
                 Amended::No => {

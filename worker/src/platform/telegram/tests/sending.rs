@@ -159,6 +159,37 @@ async fn refused_styles_cost_no_words() {
     assert_eq!((sim.sent()[0].text.as_str(), sim.sent()[0].entities.len()), ("a", 0));
 }
 
+/// What is tried in its place goes out in a chat that was just spoken in, too.
+#[tokio::test]
+async fn what_loses_no_words_waits_for_its_turn_and_is_not_forgotten() {
+    let mut rig = Rig::ready().await;
+    for id in 1..=2 {
+        sent(rig.send(outbound(id, |_| {})).await);
+    }
+    let no = refuse(400, "Bad Request: can't parse entities: no");
+    rig.sim.fault(Some("sendMessage"), no, Some(1));
+    sent(rig.send(outbound(3, |it| it.content.text = "**a**".into())).await);
+    let sim = rig.end().await;
+    assert_eq!((sim.sent()[2].text.as_str(), sim.sent()[2].entities.len()), ("a", 0));
+    assert_eq!(sim.count(|it| called(it, "sendMessage")), 4);
+}
+
+/// Some servers insist although they are told not to.
+#[tokio::test]
+async fn an_answer_to_what_is_gone_is_sent_without_it_where_the_platform_insists() {
+    let mut rig = Rig::ready().await;
+    let no = refuse(400, "Bad Request: message to be replied not found");
+    rig.sim.fault(Some("sendMessage"), no, Some(1));
+    let answer = outbound(1, |it| {
+        it.reply_to = Some("5".to_owned());
+        it.content.text = "**a**".into();
+    });
+    sent(rig.send(answer).await);
+    let sim = rig.end().await;
+    let first = &sim.sent()[0];
+    assert_eq!((first.text.as_str(), first.entities.len(), first.reply_to), ("a", 1, None));
+}
+
 #[tokio::test]
 async fn a_group_that_became_a_supergroup_is_followed() {
     let mut rig = Rig::ready().await;
