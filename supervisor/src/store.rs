@@ -32,6 +32,7 @@ mod scan;
 mod schema;
 mod seen;
 mod session;
+mod shape;
 mod space;
 mod tables;
 mod tally;

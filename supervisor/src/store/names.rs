@@ -11,6 +11,9 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 /// Conversations held in memory.
 const HELD: usize = 1024;
 
+/// Names in `meta` that hold the names of instances: this and a number.
+pub(super) const INSTANCE: &str = "instance ";
+
 /// How stale the note of the last use may be.
 const USED_STEP_MS: i64 = 24 * 3600 * 1000;
 
@@ -51,6 +54,9 @@ impl Names {
         }
         db.prepare_cached("INSERT INTO instance(name) VALUES(?1)")?.execute([name.as_str()])?;
         let no = db.last_insert_rowid();
+        // Once more elsewhere: without its name nothing that it has heard finds its agent.
+        db.prepare_cached("INSERT OR REPLACE INTO meta VALUES(?1, ?2)")?
+            .execute(params![format!("{INSTANCE}{no}"), name.as_str()])?;
         self.hold_instance(no, name);
         Ok(no)
     }

@@ -5,7 +5,10 @@
 //! payload; its small row, its conversation and its place in a lane can be made anew, and in doubt an
 //! event waits: delivered twice is better than lost.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use protocol::id::Lane;
 use rusqlite::types::Value;
@@ -13,8 +16,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params, params_
 
 use super::answer::Damage;
 use super::body;
-use super::names::Names;
-use super::schema;
+use super::names::{INSTANCE, Names};
+use super::{schema, shape, space};
 
 /// Tables with numbered rows.
 const NUMBERED: &[&str] = &[
@@ -43,7 +46,9 @@ const JUMP: i64 = 1 << 20;
 pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()> {
     let new = schema::make(fresh, now_ms)?;
     new.execute_batch("BEGIN")?;
-    if let Ok(old) = source(&damage.kept_as) {
+    let copy = Copy::of_what_has_a_wrong_head(&damage.kept_as);
+    let readable = copy.as_ref().map_or(damage.kept_as.as_path(), |copy| &copy.path);
+    if let Ok((old, model)) = source(readable) {
         // Random keys and ids of the old store, if they can be read; else the new ones stay.
         for name in ["store_id", "created_ms", "seen_key", "last_event", "last_reply"] {
             let value: Option<Value> = old
@@ -54,8 +59,17 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
                 new.execute("INSERT OR REPLACE INTO meta VALUES(?1, ?2)", params![name, value])?;
             }
         }
+        let named = "INSERT OR IGNORE INTO instance(no, name) VALUES(?1, ?2)";
+        for (no, name) in instances(&old) {
+            new.execute(named, params![no, name])?;
+        }
         for table in NUMBERED {
-            damage.unreadable += numbered(&old, &new, table)?;
+            let names = "SELECT group_concat(name) FROM pragma_table_info(?1)";
+            // An older file has fewer, or not this table at all.
+            let names: Option<String> = model.query_row(names, [table], |row| row.get(0))?;
+            if let Some(names) = names {
+                damage.unreadable += numbered(&old, &new, &Table { name: table, columns: &names })?;
+            }
         }
     } else {
         damage.unreadable += 1;
@@ -72,18 +86,98 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
     new.execute_batch("COMMIT")
 }
 
-fn source(path: &Path) -> Result<Connection> {
+/// The old file, and an empty store of its version.
+fn source(path: &Path) -> Result<(Connection, Connection)> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        // The engine would delete the log of an empty file. The first page may stand in that.
+        if let Some(page) = space::first_page(&log_of(path)) {
+            let _ = std::fs::write(path, page);
+        }
+    }
     let old = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     old.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     old.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     // Lets a file be read that is shorter than it says.
     old.pragma_update(None, "writable_schema", true)?;
     old.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    Ok(old)
+    let model = shape::mended(&old)?;
+    old.pragma_update(None, "writable_schema", true)?;
+    Ok((old, model))
+}
+
+/// What the head of each of our files says (`fileformat2.html`, section 1.3): where, and what.
+const HEAD: [(usize, &[u8]); 5] = [
+    (0, b"SQLite format 3\0"),
+    // Pages of 4 KiB; written with a log, of format 2; nothing kept free in pages; fractions.
+    (16, &[0x10, 0, 2, 2, 0, 64, 32, 32]),
+    // Formats of the schema and of texts.
+    (44, &[0, 0, 0, 4]),
+    (56, &[0, 0, 0, 1]),
+    // Not its length: then the engine looks.
+    (28, &[0, 0, 0, 0]),
+];
+
+/// A copy of a file and its log, with a head that the engine takes; removed when it has been read.
+struct Copy {
+    path: PathBuf,
+    log: PathBuf,
+}
+
+impl Copy {
+    fn of_what_has_a_wrong_head(path: &Path) -> Option<Self> {
+        let mut head = [0; 100];
+        File::open(path).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+        let (length, constant) = HEAD.split_last()?;
+        let is = |(at, right): &(usize, &[u8])| head.get(*at..at + right.len()) == Some(*right);
+        if constant.iter().all(is) {
+            return None;
+        }
+        let copy = path.with_extension("reading");
+        let copy = Self { log: log_of(&copy), path: copy };
+        std::fs::copy(path, &copy.path).ok()?;
+        let _ = std::fs::copy(log_of(path), &copy.log);
+        let file = File::options().write(true).open(&copy.path).ok()?;
+        for (at, right) in constant.iter().chain([length]) {
+            file.write_all_at(right, *at as u64).ok()?;
+        }
+        Some(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// The names of instances, as they stand in `meta`.
+fn instances(old: &Connection) -> Vec<(i64, String)> {
+    let read = || -> Result<Vec<(i64, String)>> {
+        let mut read = old.prepare(
+            "SELECT CAST(substr(name, length(?1) + 1) AS INTEGER), value FROM meta
+             WHERE name GLOB ?1 || '[0-9]*'",
+        )?;
+        read.query_map([INSTANCE], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    read().unwrap_or_default()
+}
+
+/// What is copied.
+struct Table<'a> {
+    name: &'a str,
+    /// The names of its columns, with commas between.
+    columns: &'a str,
 }
 
 /// Copies a table whose rows are numbered. How many times it could not go on.
-fn numbered(old: &Connection, new: &Connection, table: &str) -> Result<u64> {
+fn numbered(old: &Connection, new: &Connection, table: &Table<'_>) -> Result<u64> {
     let mut unreadable = 0;
     let mut from = i64::MIN;
     let mut step = 0;
@@ -130,23 +224,22 @@ enum Way {
 
 /// Copies rows until the end or the first that cannot be read. An error is one of the new file. A damaged
 /// tree may lead in circles: an id out of order ends the run, so that every run ends.
-fn run(old: &Connection, new: &Connection, table: &str, way: Way, from: i64) -> Result<Run> {
+fn run(old: &Connection, new: &Connection, table: &Table<'_>, way: Way, from: i64) -> Result<Run> {
     let which = match way {
         Way::Up => "rowid >= ?1 ORDER BY rowid",
         Way::Down => "rowid <= ?1 ORDER BY rowid DESC",
     };
     let mut last = None;
     let broken = |last| Ok(Run { last, whole: false });
-    let Ok(mut read) = old.prepare(&format!("SELECT rowid, * FROM {table} WHERE {which}")) else {
+    let Table { name, columns } = table;
+    let Ok(mut read) = old.prepare(&format!("SELECT rowid, {columns} FROM {name} WHERE {which}"))
+    else {
         return broken(last);
     };
-    let columns = read.column_count();
-    // By name: an older file has fewer.
-    let names: Vec<_> = read.column_names().skip(1).collect();
-    let names = names.join(", ");
-    let places = vec!["?"; columns - 1].join(", ");
+    let count = read.column_count();
+    let places = vec!["?"; count - 1].join(", ");
     let mut insert =
-        new.prepare(&format!("INSERT OR IGNORE INTO {table}({names}) VALUES({places})"))?;
+        new.prepare(&format!("INSERT OR IGNORE INTO {name}({columns}) VALUES({places})"))?;
     let Ok(mut rows) = read.query([from]) else { return broken(last) };
     loop {
         match rows.next() {
@@ -159,7 +252,7 @@ fn run(old: &Connection, new: &Connection, table: &str, way: Way, from: i64) -> 
                 if !in_order {
                     return broken(last);
                 }
-                let values: Result<Vec<Value>> = (1..columns).map(|at| row.get(at)).collect();
+                let values: Result<Vec<Value>> = (1..count).map(|at| row.get(at)).collect();
                 if let Ok(values) = values {
                     match insert.execute(params_from_iter(values)) {
                         // A row that breaks a rule is no row of ours.

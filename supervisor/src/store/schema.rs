@@ -19,7 +19,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Error, space};
+use super::{Error, shape, space};
 
 /// "hgw1": tells `file` and us whose database it is.
 const APPLICATION_ID: i64 = 0x6867_7731;
@@ -169,6 +169,9 @@ pub(super) fn open(paths: &Paths, now_ms: i64) -> Result<Connection, Refusal> {
         Err(e) => return Err(io(e)),
     }
     if std::fs::metadata(&paths.file).map_err(io)?.len() == 0 {
+        if space::has_frames(&paths.wal) {
+            return Err(Refusal::Damaged("it is empty, and its log is not".into()));
+        }
         // The engine deletes the log of an empty file, so the file comes first.
         let mut db = connect(paths)?;
         migrate(&mut db, paths, now_ms)?;
@@ -209,7 +212,12 @@ fn connect(paths: &Paths) -> Result<Connection, Refusal> {
 pub(super) fn refusal(error: &rusqlite::Error, paths: &Paths) -> Refusal {
     let path = paths.file.clone();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        // The last one: what it finds makes no sense to it, such as a format that does not exist.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+            Refusal::Damaged(error.to_string())
+        }
+        // The engine says so, and the system does not.
+        Some(ErrorCode::ReadOnly) if OpenOptions::new().write(true).open(&path).is_ok() => {
             Refusal::Damaged(error.to_string())
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -225,12 +233,22 @@ fn migrate(db: &mut Connection, paths: &Paths, now_ms: i64) -> Result<(), Refusa
     let known = NEWEST;
     let found = pragma("user_version").map_err(engine)?;
     let application = pragma("application_id").map_err(engine)?;
-    if application != APPLICATION_ID && (application != 0 || found != 0) {
-        return Err(Refusal::Other(Error::Foreign { path: paths.file.clone() }));
-    }
-    if found > known {
-        let path = paths.file.clone();
+    let path = paths.file.clone();
+    if application == APPLICATION_ID && found > known {
         return Err(Refusal::Other(Error::Newer { path, found, known }));
+    }
+    let is_fresh = || Ok(application == 0 && found == 0 && shape::is_empty(db)?);
+    if (application != APPLICATION_ID || found < 1) && !is_fresh().map_err(engine)? {
+        // Everything in it may be ours, and only a number in its head damaged.
+        for version in 1..=known {
+            if shape::is(db, version).map_err(engine)? {
+                return Err(Refusal::Damaged("its head is damaged".into()));
+            }
+        }
+        return Err(Refusal::Other(Error::Foreign { path }));
+    }
+    if found > 0 && !shape::is(db, found).map_err(engine)? {
+        return Err(Refusal::Damaged("its list of tables is damaged".into()));
     }
     let steps = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)).unwrap_or_default();
     if steps.is_empty() {
@@ -254,6 +272,16 @@ fn step(db: &mut Connection, steps: &[&str], fresh: bool, now_ms: i64) -> rusqli
     }
     all.pragma_update(None, "user_version", NEWEST)?;
     all.commit()
+}
+
+/// An empty store of this version, in memory.
+pub(super) fn model(version: i64) -> rusqlite::Result<Connection> {
+    let model = Connection::open_in_memory()?;
+    let steps = usize::try_from(version).ok().and_then(|version| STEPS.get(..version));
+    for step in steps.unwrap_or_default() {
+        model.execute_batch(step)?;
+    }
+    Ok(model)
 }
 
 /// Makes a new file that nobody relies on before it is complete: no journal, no sync.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
+use rusqlite::Connection;
+
 use super::super::schema::PAGE_SIZE;
 use super::*;
 
@@ -71,6 +73,97 @@ fn most_of_a_file_with_a_zeroed_page_is_saved_wherever_the_page_is() {
     }
     assert!(found > pages / 2, "{found} of {pages}");
     assert!(saved_all > 5, "{saved_all} of {found}");
+}
+
+/// One wrong byte in what the file says of itself: the engine reads it as another schema, or not at all.
+#[test]
+fn a_wrong_byte_in_the_list_of_tables_costs_little_and_never_the_start() {
+    let whole = tempfile::tempdir().unwrap();
+    filled(whole.path());
+    let bytes = fs::read(whole.path().join("store.db")).unwrap();
+    let pages = bytes.chunks(PAGE_SIZE as usize).enumerate();
+    let lists = pages.filter(|(at, page)| *at == 0 || page.windows(7).any(|w| w == b"CREATE "));
+    let lists: Vec<usize> = lists.map(|(at, _)| at * PAGE_SIZE as usize).collect();
+    assert!(lists.len() > 1, "{lists:?}");
+    let (mut tried, mut saved_all) = (0, 0);
+    for start in lists {
+        // In the head each byte, behind it some.
+        for at in (0..100).chain((100..PAGE_SIZE as usize).step_by(61)) {
+            if start == 0 && (60..64).contains(&at) {
+                // The version: it may as well be that of a newer program.
+                continue;
+            }
+            let mut damaged = bytes.clone();
+            damaged[start + at] ^= 0x95;
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("store.db"), &damaged).unwrap();
+            let mut rig = Rig::open(dir.path());
+            if let Some(damage) = &rig.opened.damage {
+                assert_eq!(fs::read(&damage.kept_as).unwrap(), damaged, "byte {at} of {start}");
+            }
+            tried += 1;
+            saved_all += usize::from(waiting(&mut rig) == EVENTS);
+            usable(rig);
+        }
+    }
+    assert!(saved_all * 10 > tried * 9, "{saved_all} of {tried}");
+}
+
+#[test]
+fn an_empty_file_beside_its_log_is_read_from_that() {
+    for gone in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::open(dir.path());
+        for n in 0..20 {
+            rig.accept(&event(&format!("{n}"), "chat"));
+        }
+        // As if it had crashed: the log is not copied.
+        let log = fs::read(dir.path().join("store.db-wal")).unwrap();
+        rig.close();
+        fs::write(dir.path().join("store.db-wal"), &log).unwrap();
+        match gone {
+            true => fs::remove_file(dir.path().join("store.db")).unwrap(),
+            false => fs::write(dir.path().join("store.db"), "").unwrap(),
+        }
+        let mut rig = Rig::open(dir.path());
+        let damage = rig.opened.damage.clone().unwrap();
+        assert_eq!((damage.events, waiting(&mut rig)), (20, 20), "{damage:?}");
+        usable(rig);
+    }
+}
+
+#[test]
+fn instances_keep_their_names_when_their_table_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let file = dir.path().join("store.db");
+    let db = Connection::open(&file).unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'instance'";
+    let page: u64 = db.query_row(root, [], |row| row.get(0)).unwrap();
+    drop(db);
+    let zeros = vec![0; PAGE_SIZE as usize];
+    let at = (page - 1) * u64::from(PAGE_SIZE);
+    fs::File::options().write(true).open(&file).unwrap().write_all_at(&zeros, at).unwrap();
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_some());
+    assert_eq!(waiting(&mut rig), EVENTS);
+    let names: Vec<_> = rig.settled_counts().iter().map(|c| c.instance.to_string()).collect();
+    assert!(names.contains(&"feishu".to_owned()), "{names:?}");
+    usable(rig);
+}
+
+#[test]
+fn a_file_of_another_program_is_left_alone_whatever_numbers_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.db");
+    let db = Connection::open(&file).unwrap();
+    db.execute_batch("CREATE TABLE notes(text)").unwrap();
+    drop(db);
+    let before = fs::read(&file).unwrap();
+    let (tell, _answers) = mpsc::channel(4);
+    let refused = Store::open(dir.path(), 1, tell);
+    assert!(matches!(refused, Err(Error::Foreign { .. })), "{refused:?}");
+    assert_eq!(fs::read(&file).unwrap(), before);
 }
 
 #[test]
