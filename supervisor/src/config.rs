@@ -114,9 +114,23 @@ impl Config {
     }
 
     fn read(path: &Path, secrets: &dyn Surroundings) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::ConfigMissing { path: path.to_owned(), source })?;
-        Self::parse(&text, Some(path), secrets)
+        let path = path.to_owned();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(Error::ConfigMissing { path, source }),
+        };
+        let wrong = |message: String| Error::Config { path: path.clone(), message };
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            wrong(format!("it is no text in UTF-8 (byte {}): save it as such", at + 1))
+        })?;
+        let config = Self::parse(&text, Some(&path), secrets)?;
+        if config.instances.is_empty() {
+            let why = "it has no [platform.…] and no [agent.…], so there is nothing to serve; without any \
+                       file the built-in default is used";
+            return Err(wrong(why.into()));
+        }
+        Ok(config)
     }
 
     /// Checks `text`, which stands in `source`.

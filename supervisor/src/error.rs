@@ -79,6 +79,8 @@ pub enum Error {
     Held {
         /// The directory.
         state_dir: PathBuf,
+        /// The configuration that was named: another start without it would serve another one.
+        config: Option<PathBuf>,
         /// Who it is.
         holder: String,
     },
@@ -153,8 +155,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Usage { hint, .. } => hint.clone(),
-            Self::ConfigMissing { .. } => {
+            Self::ConfigMissing { source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
                 "name an existing file with --config, or leave it out for the built-in default".into()
+            }
+            Self::ConfigMissing { .. } => {
+                "make it a file that this user may read, or name another one with --config".into()
             }
             Self::Config { .. } => "mend the file at that place; nothing was started".into(),
             Self::Blocks { code: Code::NoInput, .. } => {
@@ -168,13 +175,19 @@ impl Error {
             {
                 "run as the owner of that path, or name another one with --state-dir".into()
             }
+            Self::Create { source, .. }
+                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                "move what lies there out of the way".into()
+            }
             Self::Create { .. } => "name another directory with --state-dir".into(),
             Self::PathTooLong { .. } => {
                 "name a shorter directory with runtime_dir in [gateway], or with --state-dir".into()
             }
-            Self::Held { state_dir, .. } => {
-                let dir = state_dir.display();
-                format!("`hermes-gw supervise --replace --state-dir {dir}` would replace it")
+            Self::Held { state_dir, config, .. } => {
+                let config = config.as_ref().map(|path| format!(" --config {}", path.display()));
+                let (config, dir) = (config.unwrap_or_default(), state_dir.display());
+                format!("`hermes-gw supervise --replace{config} --state-dir {dir}` would replace it")
             }
             Self::Unreachable { .. } => {
                 "start one with `hermes-gw supervise`; a hung one ends by `hermes-gw ctl kill --force`"

@@ -150,9 +150,20 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Says in the file at `path` that this process, which held it, leaves: where it could not begin to serve.
+pub fn give_up(path: &Path, left: Left) {
+    let Ok(mut lock) = Lock::take(path) else { return };
+    let ours = |holder: Holder| holder.left.is_none() && holder.identity.pid == std::process::id();
+    if lock.says().is_some_and(ours) {
+        let _ = lock.sign_off(left);
+    }
+}
+
 /// What the file at `path` says, if it says anything.
 pub fn holder(path: &Path) -> Option<Holder> {
-    read(&File::open(path).ok()?)
+    // Whatever lies there: to wait for the other end of a pipe helps nobody.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    read(&OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?)
 }
 
 fn read(file: &File) -> Option<Holder> {

@@ -45,6 +45,24 @@ fn a_configuration_file_that_is_missing() {
     insta::assert_snapshot!("no_config", told(&gateway, &["supervise"]));
 }
 
+#[test]
+fn a_configuration_file_that_says_nothing_or_is_no_text() {
+    insta::assert_snapshot!("empty_config", checked("# all of it gone\n"));
+    let gateway = Gateway::new(GOOD);
+    let path = gateway.path("config.toml");
+    let wide: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(&path, [&[0xff, 0xfe], &wide[..]].concat()).unwrap();
+    insta::assert_snapshot!("utf_16", told(&gateway, &["check"]));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    insta::assert_snapshot!("config_is_a_directory", told(&gateway, &["check"]));
+    let long = "x".repeat(100);
+    insta::assert_snapshot!(
+        "long_listen",
+        checked(&format!("[platform.local]\n[agent.a]\nkind = \"socket\"\nlisten = \"/{long}\"\n"))
+    );
+}
+
 /// F58
 #[test]
 fn one_wrong_block_holds_its_instance_and_nobody_else() {
@@ -87,6 +105,9 @@ fn a_state_directory_that_cannot_be_one() {
     std::fs::write(gateway.state().join("gw.sock"), "mine").unwrap();
     insta::assert_snapshot!("socket_is_a_file", told(&gateway, &["supervise", "-q"]));
     assert_eq!(std::fs::read(gateway.state().join("gw.sock")).unwrap(), b"mine", "it is kept");
+    // It did not crash.
+    let status = gateway.run(&["ctl", "status"]);
+    assert!(stderr(&status).contains("it left at"), "{}", stderr(&status));
 }
 
 #[test]

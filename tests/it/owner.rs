@@ -22,7 +22,14 @@ fn a_second_supervisor_is_refused_and_told_by_whom() {
     let told = stderr(&second);
     assert!(told.contains(&format!("pid {}", gateway.pid())), "{told}");
     assert!(told.contains("started 20") && told.contains("version 0.1.0"), "{told}");
-    assert!(told.contains("hint: `hermes-gw supervise --replace --state-dir"), "{told}");
+    // Without the configuration, another one would be served in its place.
+    let config = gateway.path("config.toml");
+    let (config, state) = (config.display(), gateway.state());
+    let hint = format!(
+        "hint: `hermes-gw supervise --replace --config {config} --state-dir {}`",
+        state.display()
+    );
+    assert!(told.contains(&hint), "{told}");
     assert_eq!(std::fs::metadata(gateway.socket()).unwrap().ino(), inode, "its socket stays");
     gateway.wait_ready("local");
 }

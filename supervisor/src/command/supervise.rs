@@ -1,7 +1,7 @@
 //! `hermes-gw supervise`: configuration → directories → lock → store → socket → children.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use supervisor::dirs;
 use supervisor::error::Error;
 use supervisor::identity::{self, Identity};
 use supervisor::journal::Journal;
-use supervisor::lock::{self, Holder, Lock, Refused};
+use supervisor::lock::{self, Holder, Left, Lock, Refused};
 use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
 use supervisor::process::limits::{self, Limits};
 use supervisor::process::signals::{Asked, Signals, Wish};
 use supervisor::process::spawn::{UsersMask, close_mask};
 use supervisor::run::{self, Parts, Reader};
-use supervisor::store::Store;
+use supervisor::store::{Done, Opened, Store};
 use supervisor::upgrade::{self, State};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
                 let held = upgrade::take(state.lock).map_err(os("keep the lock"))?;
                 Some(Lock::resumed(held))
             }
-            None => take(&paths, options, &mut manager, &mut signals).await?,
+            None => take(common, &paths, options, &mut manager, &mut signals).await?,
         };
         let Some(mut lock) = taken else { return Ok(()) };
         dirs::make(&paths.runtime_dir)?;
@@ -93,47 +93,48 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             left: None,
         };
         lock.sign(&holder).map_err(create)?;
-        let journal = Journal::open(&paths.state_dir).map_err(os("start the journal's thread"))?;
-        // A store that was damaged is mended before we serve, however long that takes.
-        manager.extend(OPEN);
-        let (tell, answers) = mpsc::channel(ANSWERS);
-        let speaks = |state: &&State| state.protocol == protocol::hello::VERSION;
-        let workers = former.as_ref().filter(speaks).into_iter().flat_map(|state| &state.workers);
-        let with_agents: Vec<_> =
-            workers.flat_map(|worker| &worker.at_work).map(|event| EventId(event.id)).collect();
-        match &former {
-            None => Store::try_out(&paths.state_dir)?,
-            Some(State { store_files: Some(files), .. }) => Store::find(&paths.state_dir, *files)?,
-            Some(State { store_files: None, .. }) => {}
-        }
-        let store = Store::resume(&paths.state_dir, clock::unix_ms(), &with_agents, tell)?;
-        let released = CancellationToken::new();
-        if options.leash {
-            watch_leash(released.clone())?;
-        }
-        let build = build();
-        let reader = Reader(Arc::new({
-            let common = common.clone();
-            move || reload(&common)
-        }));
-        let parts = Parts {
-            paths,
-            config,
-            reader,
-            lock,
-            store,
-            answers,
-            journal,
-            manager,
-            signals,
-            mask,
-            limits,
-            build,
-            started_ms,
-            released,
-            former,
+        let signed = paths.lock();
+        let serve = async {
+            let journal =
+                Journal::open(&paths.state_dir).map_err(os("start the journal's thread"))?;
+            // A store that was damaged is mended before we serve, however long that takes.
+            manager.extend(OPEN);
+            let (tell, answers) = mpsc::channel(ANSWERS);
+            let store = open(&paths.state_dir, former.as_ref(), tell)?;
+            let released = CancellationToken::new();
+            if options.leash {
+                watch_leash(released.clone())?;
+            }
+            let build = build();
+            let reader = Reader(Arc::new({
+                let common = common.clone();
+                move || reload(&common)
+            }));
+            let parts = Parts {
+                paths,
+                config,
+                reader,
+                lock,
+                store,
+                answers,
+                journal,
+                manager,
+                signals,
+                mask,
+                limits,
+                build,
+                started_ms,
+                released,
+                former,
+            };
+            run::run(parts).await
         };
-        run::run(parts).await
+        let served = serve.await;
+        if let Err(e) = &served {
+            let left = Left { at_ms: clock::unix_ms(), error: Some(e.to_string()) };
+            lock::give_up(&signed, left);
+        }
+        served
     })
 }
 
@@ -145,9 +146,28 @@ fn reload(common: &Common) -> Result<Config, Error> {
     Ok(config)
 }
 
+/// The store, which agents may hold events of.
+fn open(
+    dir: &Path,
+    former: Option<&State>,
+    tell: mpsc::Sender<Vec<Done>>,
+) -> Result<(Store, Opened), Error> {
+    let speaks = |state: &&State| state.protocol == protocol::hello::VERSION;
+    let workers = former.filter(speaks).into_iter().flat_map(|state| &state.workers);
+    let with_agents: Vec<_> =
+        workers.flat_map(|worker| &worker.at_work).map(|event| EventId(event.id)).collect();
+    match former {
+        None => Store::try_out(dir)?,
+        Some(State { store_files: Some(files), .. }) => Store::find(dir, *files)?,
+        Some(State { store_files: None, .. }) => {}
+    }
+    Ok(Store::resume(dir, clock::unix_ms(), &with_agents, tell)?)
+}
+
 /// Takes the lock. Refused at once if somebody holds it, unless told to wait or to replace. `None`:
 /// told to leave meanwhile.
 async fn take(
+    common: &Common,
     paths: &Paths,
     options: Supervise,
     manager: &mut Manager,
@@ -168,7 +188,10 @@ async fn take(
         let alive = holder.as_ref().is_none_or(|holder| identity::is_alive(&holder.identity));
         let held = || {
             let holder = holder.as_ref().map_or_else(|| "(unknown)".into(), ToString::to_string);
-            Error::Held { state_dir: paths.state_dir.clone(), holder }
+            let absolute =
+                |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let config = common.config.as_ref().map(absolute);
+            Error::Held { state_dir: paths.state_dir.clone(), config, holder }
         };
         if options.replace {
             let who = holder.as_ref().map(|holder| holder.identity.clone());

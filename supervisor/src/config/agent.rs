@@ -14,6 +14,7 @@ use super::block::{Block, Place};
 use super::instance::{Body, Kind, Spec, Trouble};
 use super::keys::{finish, kind, optional_secret, required, secret};
 use super::manners;
+use crate::paths::SOCKET_PATH_MAX;
 use crate::policy::delivery;
 
 /// The agent endpoints there are.
@@ -112,6 +113,12 @@ pub(super) fn agent(
         AgentKind::Echo => Some(AgentSettings::Echo),
         AgentKind::Socket => {
             let listen = block.path("listen", place);
+            if listen.as_ref().is_some_and(|path| path.as_os_str().len() >= SOCKET_PATH_MAX) {
+                block.problem(&format!(
+                    "listen is too long for a socket: at most {} bytes",
+                    SOCKET_PATH_MAX - 1
+                ));
+            }
             Some(AgentSettings::Socket { listen, concurrency: concurrency(&mut block) })
         }
         AgentKind::Exec => Some(exec(&mut block, place, secrets, &mut missing)),

@@ -121,9 +121,9 @@ fn an_empty_file_beside_its_log_is_read_from_that() {
         let log = fs::read(dir.path().join("store.db-wal")).unwrap();
         rig.close();
         fs::write(dir.path().join("store.db-wal"), &log).unwrap();
-        match gone {
-            true => fs::remove_file(dir.path().join("store.db")).unwrap(),
-            false => fs::write(dir.path().join("store.db"), "").unwrap(),
+        fs::write(dir.path().join("store.db"), "").unwrap();
+        if gone {
+            fs::remove_file(dir.path().join("store.db")).unwrap();
         }
         let mut rig = Rig::open(dir.path());
         let damage = rig.opened.damage.clone().unwrap();
