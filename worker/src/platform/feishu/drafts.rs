@@ -43,8 +43,9 @@ const NO_CARDS: Duration = Duration::from_mins(10);
 /// Of a draft, in bytes. What comes after is shown by the reply.
 const SHOWN_MAX: usize = 20_000;
 /// So long after its first draft a run may meet what another run of this worker has begun: the platform knows
-/// that message by its `uuid` and gives it instead of a new one, with another card than the one just made.
-const YOUNG: Duration = Duration::from_mins(10);
+/// that message by its `uuid` for an hour and gives it instead of a new one, with another card than the one
+/// just made.
+const YOUNG: Duration = Duration::from_mins(61);
 /// Says that there is more to come.
 const MORE: &str = " …";
 
@@ -61,13 +62,15 @@ pub(super) struct Drafts {
 struct Shown {
     way: Way,
     message_id: Option<String>,
+    /// Its message was asked for: without an answer it may be there all the same, with the card of then.
+    asked: bool,
     /// Its reply is there: what is still on its way is too old.
     over: bool,
     changed: Instant,
     edits: u32,
 }
 
-/// What shows it.
+/// What shows it. A message without a way is one of which the platform has not told yet what it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Way {
     Nothing,
@@ -108,9 +111,7 @@ impl Drafts {
         if known.len() >= MOST {
             return None;
         }
-        let shown =
-            Shown { way: Way::Nothing, message_id: None, over: false, changed: now, edits: 0 };
-        let shown = Arc::new(AsyncMutex::new(shown));
+        let shown = Arc::new(AsyncMutex::new(Shown::new(now)));
         known.insert(key.to_owned(), shown.clone());
         Some(shown)
     }
@@ -160,6 +161,14 @@ pub(super) async fn show(shared: &Shared, draft: &Draft) -> Option<String> {
     if shown.over {
         return None;
     }
+    if shown.way == Way::Nothing
+        && let Some(message_id) = &shown.message_id
+    {
+        match way_of(shared, message_id).await {
+            Ok(way) => shown.way = way,
+            Err(_) => return shown.message_id.clone(),
+        }
+    }
     match shown.way.clone() {
         Way::Nothing => begin(shared, draft, &words, &mut shown).await,
         Way::Card { id, since, streams, sequence } => {
@@ -205,6 +214,7 @@ async fn begin(shared: &Shared, draft: &Draft, words: &str, shown: &mut Shown) {
     let detour = made.is_none().then_some(Form::Post);
     let name = Name { key: &key, index: 0, detour };
     let mut call = encode::send(name, &draft.lane.chat_id, to, &message);
+    let again = std::mem::replace(&mut shown.asked, true);
     let mut answered = shared.api.call(&call).await;
     if matches!(answered.said, Said::Gone(_)) && matches!(to, To::Message { .. }) {
         to = To::Chat { instead: true };
@@ -220,17 +230,27 @@ async fn begin(shared: &Shared, draft: &Draft, words: &str, shown: &mut Shown) {
     let thread = draft.lane.thread_id.as_deref();
     shared.memory().sent(&message_id, &draft.lane.chat_id, thread, message.kind, words);
     let young = now.duration_since(*shared.drafts.first.get_or_init(|| now)) < YOUNG;
-    let made = match made {
-        Some(id) if young => {
-            Some(shared.api.call(&encode::card_of(&message_id)).await.id("card_id").unwrap_or(id))
-        }
-        made => made,
-    };
-    shown.message_id = Some(message_id);
     shown.way = match made {
+        // What is written to another card than the one in the message, nobody sees.
+        Some(_) if again || young => way_of(shared, &message_id).await.unwrap_or(Way::Nothing),
         Some(id) => Way::Card { id, since: now, streams: true, sequence: 0 },
         None => Way::Message,
     };
+    shown.message_id = Some(message_id);
+}
+
+/// What a message of ours is, as the platform says; the error: it does not say now.
+async fn way_of(shared: &Shared, message_id: &str) -> Result<Way, Said> {
+    let answered = shared.api.call(&encode::card_of(message_id)).await;
+    match answered.said {
+        Said::Done => Ok(match answered.id("card_id") {
+            Some(id) => Way::Card { id, since: clock::now(), streams: true, sequence: 0 },
+            None => Way::Message,
+        }),
+        Said::Later { .. } if answered.absent => Ok(Way::Message),
+        said @ (Said::Later { .. } | Said::Token) => Err(said),
+        Said::Never { .. } | Said::Gone(_) | Said::Denied(_) => Ok(Way::Message),
+    }
 }
 
 async fn grow(
@@ -271,8 +291,7 @@ pub(super) async fn finish(
         "" => None,
         key => shared.drafts.entry(key, clock::now()),
     };
-    let mut own =
-        Shown { way: Way::Nothing, message_id: None, over: true, changed: clock::now(), edits: 0 };
+    let mut own = Shown::new(clock::now());
     let mut held = match &shown {
         Some(shown) => Some(shown.lock().await),
         None => None,
@@ -283,17 +302,11 @@ pub(super) async fn finish(
         return Finish::Nothing;
     };
     if shown.way == Way::Nothing {
-        // Another run of this worker has shown it.
-        let answered = shared.api.call(&encode::card_of(&message_id)).await;
-        shown.way = match answered.said {
-            Said::Done => match answered.id("card_id") {
-                Some(id) => Way::Card { id, since: clock::now(), streams: true, sequence: 0 },
-                None => Way::Message,
-            },
-            Said::Later { .. } if answered.absent => Way::Message,
-            said @ (Said::Later { .. } | Said::Token) => return Finish::Later(said),
-            Said::Never { .. } | Said::Gone(_) | Said::Denied(_) => Way::Message,
-        };
+        // Another run of this worker has shown it, or this one could not find out.
+        match way_of(shared, &message_id).await {
+            Ok(way) => shown.way = way,
+            Err(said) => return Finish::Later(said),
+        }
     }
     shown.message_id = Some(message_id.clone());
     let said = match shown.way.clone() {
@@ -387,6 +400,17 @@ async fn end_message(
 }
 
 impl Shown {
+    fn new(now: Instant) -> Self {
+        Self {
+            way: Way::Nothing,
+            message_id: None,
+            asked: false,
+            over: false,
+            changed: now,
+            edits: 0,
+        }
+    }
+
     /// When it may be changed again.
     fn due(&self) -> Instant {
         let pause = match &self.way {

@@ -236,3 +236,42 @@ async fn a_draft_that_waits_for_its_pace_is_not_shown_after_the_reply() {
     assert_eq!(shown(&rig, &id), "I think so.");
     assert_eq!(rig.end().await.sent().len(), 1);
 }
+
+/// A repeated request for the draft's message brings the old message, and the old card with it.
+#[tokio::test]
+async fn the_reply_is_written_to_the_card_that_people_see() {
+    let convert = |trouble| rest(Route::CardConvert, trouble);
+    let reset = Trouble::RateLimit { reset_s: 1, status: 429 };
+    for trouble in [Trouble::Html { status: 502 }, reset, Trouble::LostRequest] {
+        // Another run of this worker has begun it.
+        let mut rig = Rig::ready().await;
+        let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+        let mut rig = Rig::on(rig.end().await);
+        rig.until_ready().await;
+        rig.sim.fault(APP, convert(trouble.clone()), Times::Only(1));
+        assert_eq!(show(&mut rig, "hermes/k", "I do").await.as_deref(), Some(&*id));
+        let mut outcome = rig.send(reply(1, Some(&id), "I do.")).await;
+        while matches!(outcome, Outcome::Retry { .. }) {
+            outcome = rig.send(reply(1, Some(&id), "I do.")).await;
+        }
+        assert_eq!(sent(outcome), [&*id]);
+        assert_eq!(shown(&rig, &id), "I do.", "{trouble:?}");
+        assert!(!rig.sim.streams(&id));
+        assert_eq!(rig.end().await.sent().len(), 1);
+    }
+}
+
+/// Where the platform does not say which card it is, the reply is a message of its own.
+#[tokio::test]
+async fn a_card_that_may_not_be_asked_for_makes_way_for_the_reply() {
+    let mut rig = Rig::ready().await;
+    let denied = Trouble::Code { status: 400, code: 99_991_672 };
+    rig.sim.fault(APP, rest(Route::CardConvert, denied), Times::Always);
+    rig.sim.fault(APP, rest(Route::Send, Trouble::LostAnswer), Times::Only(1));
+    assert_eq!(show(&mut rig, "hermes/k", "I").await, None, "the answer is lost");
+    let id = show(&mut rig, "hermes/k", "I do").await.unwrap();
+    assert_eq!(shown(&rig, &id), "I", "what was made first");
+    let ids = sent(rig.send(reply(1, Some(&id), "I do.")).await);
+    assert_eq!((rig.sim.shown(&id), shown(&rig, &ids[0])), (None, "I do.".to_owned()));
+    rig.end().await;
+}
