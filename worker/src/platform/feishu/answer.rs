@@ -93,7 +93,8 @@ pub(super) fn judge(status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
 
 fn said(status: u16, reset: Option<&str>, body: &Value) -> Said {
     let after_ms = reset.and_then(|seconds| seconds.trim().parse::<u64>().ok());
-    let after_ms = after_ms.map(|seconds| seconds.saturating_mul(1000));
+    // Whole seconds: none of them left is still some part of one.
+    let after_ms = after_ms.map(|seconds| seconds.max(1).saturating_mul(1000));
     let Some(code) = number_of(body, "code") else {
         let reason = format!("the platform answers HTTP {status}");
         return Said::Later { reason, after_ms, pause: status == 429 };
@@ -241,6 +242,17 @@ mod tests {
             assert_eq!(said(400, body), Said::Denied(expected.to_owned()));
         }
         assert!(matches!(said(400, hostile), Said::Denied(_)));
+    }
+
+    /// F37: the header counts whole seconds, so a zero is still some part of one.
+    #[test]
+    fn a_throttle_of_no_time_at_all_is_one_of_a_second() {
+        for (status, code, reset) in [(429, 99_991_400, "0"), (400, 230_020, "0"), (429, 1, " 0 ")]
+        {
+            let body = format!(r#"{{"code":{code}}}"#);
+            let found = judge(status, Some(reset), body.as_bytes()).said;
+            assert!(matches!(found, Said::Later { after_ms: Some(1000), .. }), "{found:?}");
+        }
     }
 
     proptest! {
