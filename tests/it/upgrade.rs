@@ -352,3 +352,35 @@ async fn without_its_files_it_does_not_become_another_program_with_nothing() {
     gateway.wait_ready("feishu");
     assert_eq!(Lines::ready(&gateway).event()["params"]["text"], "accepted");
 }
+
+/// Whoever asks at the very moment has its connection ended, and asks again; what changes something is not
+/// asked twice.
+#[test]
+fn a_question_that_an_upgrade_cuts_off_is_asked_again() {
+    let gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
+    std::fs::create_dir(gateway.state()).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(gateway.state().join("gw.sock")).unwrap();
+    let server = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for answers in [false, true, false] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+            std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+            heard.push(serde_json::from_str::<Value>(&line).unwrap()["method"].clone());
+            if answers {
+                let list = json!({ "schema": 1, "items": [], "more": false });
+                let answer = json!({ "id": 1, "result": list }).to_string() + "\n";
+                std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+            }
+        }
+        heard
+    });
+    let list = gateway.run(&["ctl", "parked", "list"]);
+    assert!(list.status.success(), "{}", stderr(&list));
+    assert_eq!(stdout(&list).trim(), "nothing is set aside");
+    let reload = gateway.run(&["ctl", "reload"]);
+    assert_eq!(reload.status.code(), Some(69), "{}", stderr(&reload));
+    assert!(stderr(&reload).contains("ask for its status"), "{}", stderr(&reload));
+    assert_eq!(server.join().unwrap(), ["parked.list", "parked.list", "reload"]);
+}

@@ -91,12 +91,24 @@ impl Client {
         request: &Request,
         within: Duration,
     ) -> Result<T, Error> {
-        self.say(request).await?;
-        let gone = |why: &str| Error::Unreachable { socket: self.path.clone(), why: why.into() };
-        let line = match tokio::time::timeout(within, self.reader.next()).await {
-            Err(_) => return Err(hung(&self.path)),
-            Ok(Some(Ok(line))) => line,
-            Ok(_) => return Err(gone("it left without an answer")),
+        let path = self.path.clone();
+        let gone = |why: &str| Error::Unreachable { socket: path.clone(), why: why.into() };
+        // One that becomes another program meanwhile ends all connections. What changes something may have
+        // been done.
+        let mut again = request.only_looks();
+        let line = loop {
+            self.say(request).await?;
+            match tokio::time::timeout(within, self.reader.next()).await {
+                Err(_) => return Err(hung(&self.path)),
+                Ok(Some(Ok(line))) => break line,
+                Ok(_) if again => *self = Self::dial(&path).await?,
+                Ok(_) => {
+                    return Err(gone(
+                        "it ended the connection before it answered; ask for its status",
+                    ));
+                }
+            }
+            again = false;
         };
         let answer: Answer = serde_json::from_str(&line).map_err(|e| gone(&e.to_string()))?;
         match (answer.result, answer.error) {
