@@ -72,8 +72,8 @@ pub(super) struct Api {
 /// What to ask the queue for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ask {
-    /// Everything below may be forgotten. Without it nothing is.
-    pub(super) confirm: Option<i64>,
+    /// Everything below may be forgotten.
+    pub(super) offset: i64,
     /// How long the platform may wait for something to say.
     pub(super) hold: Duration,
     /// How long the way there and back may take besides.
@@ -154,7 +154,7 @@ impl Api {
     /// Asks the queue of updates.
     pub(super) async fn updates(&self, ask: Ask) -> Fetched {
         let body = json!({
-            "offset": ask.confirm.unwrap_or(0), "timeout": ask.hold.as_secs(), "limit": 100,
+            "offset": ask.offset, "timeout": ask.hold.as_secs(), "limit": 100,
             "allowed_updates": KINDS,
         });
         let within = Within {

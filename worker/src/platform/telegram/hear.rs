@@ -51,29 +51,34 @@ struct Ear<'a> {
     line: Line<'a>,
     /// Everything below is settled, and the platform may not know it yet.
     confirm: Option<i64>,
+    /// The offset that confirms nothing: 0, or 1, as no update has a lower number. An offset that the platform
+    /// was asked from just now, by us or by the life before, is held back.
+    nothing: i64,
     /// An album that was left in the queue.
     growing: Option<(i64, usize)>,
 }
 
 impl<'a> Ear<'a> {
     fn new(shared: &'a Shared) -> Self {
-        Self { shared, line: Line::new(shared), confirm: None, growing: None }
+        Self { shared, line: Line::new(shared), confirm: None, nothing: 1, growing: None }
     }
 
     async fn poll(&mut self) -> Result<Duration, Error> {
         let began = clock::now();
-        // The first one returns at once, so that we know that we are heard.
-        let hold = if self.line.is_ready() { HOLD } else { Duration::ZERO };
+        // The first one returns at once, so that we know that we are heard; or is held back like the others.
+        let is_first = !self.line.is_ready();
+        let hold = if is_first { Duration::ZERO } else { HOLD };
         let ask = Ask {
-            confirm: self.confirm,
+            offset: self.confirm.unwrap_or(self.nothing),
             hold,
-            patience: self.line.patience(began),
+            patience: HOLD.saturating_sub(hold) + self.line.patience(began),
             anew: self.line.was_lost(),
         };
+        self.nothing = if is_first { 1 - self.nothing } else { 0 };
         match self.shared.api.updates(ask).await {
             Fetched::Updates(updates) => {
                 let now = clock::now();
-                let waited = updates.is_empty().then_some(hold);
+                let waited = (updates.is_empty() && !is_first).then_some(hold);
                 let took = waited.map(|hold| now.duration_since(began).saturating_sub(hold));
                 self.line.answered(took);
                 self.line.works(now).await;

@@ -39,11 +39,54 @@ async fn an_offset_is_sent_once_and_only_to_confirm() {
     let confirmed = rig.sim.count(polled);
     rig.sim.wait_count("two more polls", LONG, confirmed + 2, polled).await;
     let sim = rig.end().await;
+    assert_eq!(confirming(&sim), [update + 1]);
+}
+
+/// The offsets that polls were made with, but for those below which nothing is.
+fn confirming(sim: &Sim) -> Vec<i64> {
     let offsets = sim.journal().into_iter().filter_map(|entry| match entry.what {
-        Observation::Poll { offset, .. } if offset != 0 => Some(offset),
+        Observation::Poll { offset, .. } if offset > 1 => Some(offset),
         _ => None,
     });
-    assert_eq!(offsets.collect::<Vec<_>>(), [update + 1]);
+    offsets.collect()
+}
+
+/// The times that the platform was asked to wait, as it understood them.
+fn holds(sim: &Sim) -> Vec<u64> {
+    let holds = sim.journal().into_iter().filter_map(|entry| match entry.what {
+        Observation::Poll { timeout, .. } => Some(timeout),
+        _ => None,
+    });
+    holds.collect()
+}
+
+/// The platform holds an offset back that it was asked from just now.
+#[tokio::test]
+async fn a_life_right_after_another_is_heard_at_once() {
+    let rig = Rig::ready().await;
+    rig.sim.wait_count("a poll that waits", LONG, 2, polled).await;
+    let before = rig.sim.count(polled);
+    let mut rig = Rig::on(rig.end().await, |_| {});
+    rig.until_ready().await;
+    assert_eq!(holds(&rig.end().await)[before], 0);
+}
+
+#[tokio::test]
+async fn a_first_poll_that_is_held_back_is_waited_for_and_is_no_outage() {
+    let sim = Rig::sim().await;
+    // Another life that came no further than this.
+    let http = crate::http::Http::new(&sim.base_url()).unwrap();
+    let url = format!("{}/bot{TOKEN}/getUpdates?offset=1", sim.base_url());
+    http.client().get(url).send().await.unwrap();
+    let mut rig = Rig::on(sim, |_| {});
+    let down = rig.note(|note| match note {
+        Note::Ready(_) => Some(false),
+        Note::Outside(Outside::Down { .. }) => Some(true),
+        _ => None,
+    });
+    assert!(!down.await, "it is said to be down");
+    rig.sim.wait_count("a poll after it", LONG, 3, polled).await;
+    assert_eq!(holds(&rig.end().await)[..3], [0, 3, 3], "it was given up");
 }
 
 #[tokio::test]
@@ -67,33 +110,25 @@ async fn what_is_refused_comes_again_and_what_is_settled_does_not() {
     let mut rig = Rig::ready().await;
     let ids: Vec<_> = (0..3).map(|n| rig.sim.push_text(TOKEN, ANN, &format!("m{n}")).0).collect();
     let mut texts = Vec::new();
-    while texts.last().is_none_or(|last| last != "m1") {
-        let submitted = rig.heard().await;
-        texts.push(submitted.event.text.clone());
-        let verdict = if submitted.event.text == "m1" {
-            Verdict::Refused
-        } else {
-            Verdict::Accepted(EventId(1))
-        };
-        let _ = submitted.verdict.send(verdict);
-    }
-    rig.sim.wait_confirmed(LONG, ids[0]).await;
-    loop {
-        let submitted = rig.heard().await;
-        let text = submitted.event.text.clone();
-        assert_ne!(text, "m0", "it was settled");
-        accept(submitted);
-        if rig.sim.pending(TOKEN) == 0 || text == "m2" && texts.contains(&"m1".to_owned()) {
-            texts.push(text);
-            if texts.iter().filter(|text| *text == "m1").count() > 1 {
-                break;
-            }
-        } else {
+    {
+        let mut confirmed = std::pin::pin!(rig.sim.wait_confirmed(LONG, ids[2]));
+        // In whatever pieces they come.
+        loop {
+            let submitted = tokio::select! {
+                () = &mut confirmed => break,
+                submitted = rig.events.recv() => submitted.unwrap(),
+            };
+            let text = submitted.event.text.clone();
+            let is_refused = text == "m1" && !texts.contains(&text);
+            let verdict = if is_refused { Verdict::Refused } else { Verdict::Accepted(EventId(1)) };
+            let _ = submitted.verdict.send(verdict);
             texts.push(text);
         }
     }
-    rig.sim.wait_confirmed(LONG, ids[1]).await;
-    rig.end().await;
+    let times = |wanted: &str| texts.iter().filter(|text| *text == wanted).count();
+    assert_eq!((times("m0"), times("m1")), (1, 2), "{texts:?}");
+    let sim = rig.end().await;
+    assert!(confirming(&sim).contains(&ids[1]), "all below what was refused is settled");
 }
 
 #[tokio::test]
