@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tests::feishu::{Feishu, Observation};
-use tests::openai::{Answer, Server, delta, finish};
+use tests::openai::{Answer, Away, Server, delta, finish};
 
 use crate::gateway::{Gateway, PATIENCE};
 use crate::terminal::Terminal;
@@ -89,7 +89,6 @@ async fn a_busy_server_shuts_the_gate_and_costs_no_attempt() {
     let (server, gateway, mut terminal) = world("max_attempts = 1").await;
     let mut events = gateway.events();
     server.script([
-        Answer::Whole(500, "", "{\"error\":\"out of order\"}".into()),
         Answer::Whole(200, "", "<html>a proxy's page".into()),
         Answer::Whole(429, "retry-after: 0.2\r\n", "{\"error\":\"slow down\"}".into()),
         Answer::Whole(503, "retry-after: 0.1\r\n", "{\"error\":\"loading\"}".into()),
@@ -98,8 +97,55 @@ async fn a_busy_server_shuts_the_gate_and_costs_no_attempt() {
     events.wait(|event| event["event"] == "gate" && event["now"] == "shut");
     assert_eq!(terminal.shown(), "You said: hello");
     acknowledged(&gateway, 1);
-    assert_eq!(server.asked().len(), 5);
+    assert_eq!(server.asked().len(), 4);
     assert_eq!(gateway.instance("local")["store"]["parked"], 0);
+}
+
+/// F20: what accepts connections for a server that is away is that server, away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_behind_a_proxy_is_waited_for() {
+    let (server, gateway, mut terminal) = world("max_attempts = 1").await;
+    server.away(Away::All);
+    terminal.typed("t1", "one");
+    terminal.typed("t2", "two");
+    gateway.wait("model", "away", |i| i["gate"]["open"] == false && i["outside"] == "down");
+    server.away(Away::Nothing);
+    for expected in ["You said: one", "You said: two"] {
+        assert_eq!(terminal.shown(), expected);
+    }
+    assert_eq!(gateway.instance("local")["store"]["parked"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_fails_several_conversations_costs_none_of_them_an_event() {
+    let (server, gateway, mut terminal) = world("max_attempts = 2\nconcurrency = 2").await;
+    let mut other = Terminal::join_as(&gateway, "office", "bob");
+    let mut events = gateway.events();
+    server.away(Away::Turns);
+    terminal.typed("t1", "one");
+    other.typed("t2", "two");
+    events.wait(|event| event["event"] == "gate" && event["now"] == "shut");
+    server.away(Away::Nothing);
+    assert_eq!((terminal.shown(), other.shown()), ("You said: one".into(), "You said: two".into()));
+    assert_eq!(gateway.instance("local")["store"]["parked"], 0);
+}
+
+/// F22: nobody else waits for it, and it does not come for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_always_fails_is_set_aside_and_holds_nobody_up() {
+    let (server, gateway, mut terminal) = world("max_attempts = 2").await;
+    let mut other = Terminal::join_as(&gateway, "office", "bob");
+    server.always("poison", Answer::Whole(500, "", "{\"error\":\"a template\"}".into()));
+    terminal.typed("t1", "poison");
+    server.wait_asked(1).await;
+    other.typed("t2", "good");
+    assert_eq!(other.shown(), "You said: good");
+    assert_eq!(server.asked().len(), 2, "the first answer's conversation alone waits");
+    terminal.typed("t3", "next");
+    assert_eq!(terminal.shown(), "You said: next");
+    gateway.wait("local", "set aside", |i| i["store"]["parked"] == 1);
+    let poison = server.asked().iter().filter(|asked| asked.texts() == ["poison"]).count();
+    assert_eq!(poison, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

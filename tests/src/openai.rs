@@ -59,11 +59,28 @@ pub enum Answer {
     Silent(Vec<String>),
     /// The same, and then comments until the client closes.
     KeptAlive(Vec<String>),
+    /// No byte: the connection is closed.
+    Nothing,
+}
+
+/// What is closed without a byte, once it has been read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Away {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Requests for turns.
+    Turns,
+    /// Every request, as a proxy does whose server is away.
+    All,
 }
 
 #[derive(Debug, Default)]
 struct State {
     script: VecDeque<Answer>,
+    /// Answered so whenever it is asked.
+    always: Vec<(String, Answer)>,
+    away: Away,
     asked: Vec<Asked>,
     health: u16,
     abandoned: u32,
@@ -163,6 +180,16 @@ impl Server {
         self.state().script.extend(answers);
     }
 
+    /// How this question is answered each time.
+    pub fn always(&self, question: &str, answer: Answer) {
+        self.state().always.push((question.to_owned(), answer));
+    }
+
+    /// What is closed without a byte from now on.
+    pub fn away(&self, away: Away) {
+        self.state().away = away;
+    }
+
     /// The status of looks at its health.
     pub fn health(&self, status: u16) {
         self.state().health = status;
@@ -206,6 +233,9 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, grown: &Notify) -> io::R
     let asked = read(&mut stream).await?;
     let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
     if !asked.path.ends_with("/chat/completions") {
+        if lock().away == Away::All {
+            return Ok(());
+        }
         let health = lock().health;
         return whole(stream.get_mut(), health, "", "{}").await;
     }
@@ -215,7 +245,15 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, grown: &Notify) -> io::R
         state.asked.push(asked);
         state.turns += 1;
         state.most_turns = state.most_turns.max(state.turns);
-        (state.script.pop_front().unwrap_or(Answer::Usual), state.pace)
+        let said = texts.last();
+        let always = state.always.iter().find(|(question, _)| Some(question) == said);
+        let always = always.map(|(_, answer)| answer.clone());
+        let answer = match (state.away, always) {
+            (Away::Turns | Away::All, _) => Answer::Nothing,
+            (Away::Nothing, Some(answer)) => answer,
+            (Away::Nothing, None) => state.script.pop_front().unwrap_or(Answer::Usual),
+        };
+        (answer, state.pace)
     };
     grown.notify_waiters();
     tokio::time::sleep(pace).await;
@@ -227,6 +265,7 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, grown: &Notify) -> io::R
         Answer::Whole(status, headers, body) => {
             return whole(stream.get_mut(), status, headers, &body).await;
         }
+        Answer::Nothing => {}
         Answer::Usual => {
             chunks(&mut stream, &usual(), true).await?;
             lock().words.push((clock::now(), clock::now()));

@@ -5,6 +5,7 @@
 //! it where the server did not take it, with one where the turn died. What the server says about itself
 //! (429, 503, a wrong key) shuts the gate for all, not for one event.
 
+mod blame;
 mod health;
 mod history;
 mod images;
@@ -27,11 +28,12 @@ use protocol::worker::{Broken, FromWorker, Memory, OpenAiSettings, Outside, Read
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::blame::{Blame, Culprit};
 use self::health::{Health, Shut};
 use self::history::History;
 use self::pictures::Picture;
 use self::request::{Client, Outcome, Watch};
-use self::status::Failure;
+use self::status::{Doubt, Failure};
 use self::turn::Answer;
 use super::{Agent, Context, ToAgent};
 use crate::Error;
@@ -86,6 +88,7 @@ struct Desk {
     broken: Broken,
     concurrency: u32,
     health: Health,
+    blame: Blame,
     held: BTreeMap<EventId, CancellationToken>,
     work: Work,
 }
@@ -103,6 +106,7 @@ impl Agent for OpenAi {
             broken,
             concurrency,
             health: Health::new(clock::now()),
+            blame: Blame::default(),
             held: BTreeMap::new(),
             work: Work::new(),
         };
@@ -242,7 +246,7 @@ impl Desk {
         let event_id = ask.delivery.event_id;
         let frame = match outcome {
             Outcome::Answer(answer) => {
-                self.health.worked();
+                self.worked();
                 return self.reply(&ask, answer, None, context);
             }
             Outcome::Stopped(so_far) if so_far.is_empty() => {
@@ -258,7 +262,7 @@ impl Desk {
             }
             Outcome::Nothing(why) => {
                 tracing::warn!(event_id = event_id.0, why, "a turn without an answer");
-                self.health.worked();
+                self.worked();
                 FromWorker::Ack { event_id }
             }
             Outcome::Failed(Failure::TooLong(_), _) if !ask.is_shortened && ask.history.halve() => {
@@ -291,10 +295,10 @@ impl Desk {
                 self.shut(Shut { reason, wish, remedy: None }, event_id, context).await
             }
             Outcome::Failed(Failure::Setup(reason), _) => {
-                let remedy =
-                    "check base_url, model and key of this agent, and the server".to_owned();
-                self.shut(Shut { reason, wish: None, remedy: Some(remedy) }, event_id, context)
-                    .await
+                self.shut(Shut::by_settings(reason), event_id, context).await
+            }
+            Outcome::Failed(Failure::Unclear(doubt, reason), _) => {
+                self.doubted(&ask.delivery, doubt, reason, context).await
             }
         };
         self.held.remove(&event_id);
@@ -338,6 +342,41 @@ impl Desk {
             epoch: ask.delivery.session.epoch,
             bytes: ask.history.note(ask.delivery.event_id.0, &question, answer),
         })
+    }
+
+    fn worked(&mut self) {
+        self.health.worked();
+        self.blame.worked();
+    }
+
+    /// A turn failed, and nobody says whose fault it is.
+    async fn doubted(
+        &mut self,
+        delivery: &Delivery,
+        doubt: Doubt,
+        reason: String,
+        context: &Context,
+    ) -> FromWorker {
+        let event_id = delivery.event_id;
+        let shut = match doubt {
+            Doubt::Denied => Shut::by_settings(reason.clone()),
+            Doubt::Failed | Doubt::Away => {
+                Shut { reason: reason.clone(), wish: None, remedy: None }
+            }
+        };
+        let counted = |reason: String, pause: Duration| {
+            tracing::warn!(event_id = event_id.0, reason, "a turn failed");
+            let after_ms = u64::try_from(pause.as_millis()).ok();
+            FromWorker::Nack { event_id, reason, after_ms }
+        };
+        match self.blame.failed(doubt, &delivery.lane, delivery.attempt) {
+            Culprit::Question(pause) => counted(reason, pause),
+            Culprit::Server => self.shut(shut, event_id, context).await,
+            Culprit::Both => {
+                self.shut(shut, event_id, context).await;
+                counted(reason, Duration::ZERO)
+            }
+        }
     }
 
     /// The server takes nothing now. The event waits as long as the server, and no mark stays on it.
@@ -386,8 +425,8 @@ async fn put(picture: Picture, exchange: &Exchange, content: &mut Content) {
 fn may_be_blind(failure: &Failure) -> bool {
     match failure {
         Failure::Never(_) | Failure::TooLong(_) => true,
-        Failure::Busy(reason, _) => reason.starts_with("HTTP 500"),
-        Failure::Setup(_) | Failure::Broken(_) => false,
+        Failure::Unclear(Doubt::Failed, reason) => reason.starts_with("HTTP 500"),
+        Failure::Unclear(..) | Failure::Busy(..) | Failure::Setup(_) | Failure::Broken(_) => false,
     }
 }
 

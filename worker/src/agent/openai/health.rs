@@ -30,6 +30,12 @@ pub(super) struct Shut {
 }
 
 impl Shut {
+    /// Because of what a person has set.
+    pub(super) fn by_settings(reason: String) -> Self {
+        let remedy = "check base_url, model and key of this agent, and the server".to_owned();
+        Self { reason, wish: None, remedy: Some(remedy) }
+    }
+
     /// The same for `ctl status`.
     pub(super) fn outside(&self) -> Outside {
         Outside::Down { reason: self.reason.clone(), remedy: self.remedy.clone() }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::Shut;
 use super::sse::{Read, Sse};
-use super::status::{self, Failure};
+use super::status::{self, Doubt, Failure};
 use super::turn::{Answer, End, Sign, Turn, error_of};
 use crate::Error;
 use crate::agent::Say;
@@ -119,7 +119,10 @@ impl Client {
         let limit = Duration::from_secs(u64::from(self.settings.turn_limit_s));
         let (stop, mut turn) = (watch.stop.clone(), Turn::default());
         let ended = tokio::select! {
-            outcome = self.asked(delivery, messages, watch, &mut turn) => Some(outcome),
+            outcome = async {
+                let outcome = self.asked(delivery, messages, watch, &mut turn).await;
+                self.seen(outcome).await
+            } => Some(outcome),
             () = stop.cancelled() => None,
             () = tokio::time::sleep(limit) => {
                 Some(broken(format!("the turn was not over after {} s", limit.as_secs())))
@@ -130,6 +133,16 @@ impl Client {
             Some(Outcome::Failed(failure, _)) => Outcome::Failed(failure, turn.so_far().to_owned()),
             Some(outcome) => outcome,
         }
+    }
+
+    /// Looks whether the server is there, where that says whose fault a failure is.
+    async fn seen(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Failed(Failure::Unclear(doubt, reason), _) = outcome else { return outcome };
+        failed(match self.look().await {
+            Ok(()) => Failure::Unclear(doubt, reason),
+            Err(Shut { reason, remedy: Some(_), .. }) => Failure::Setup(reason),
+            Err(Shut { reason, .. }) => Failure::Unclear(Doubt::Away, reason),
+        })
     }
 
     async fn asked(
@@ -161,7 +174,10 @@ impl Client {
             Ok(Err(NoAnswer { unsent: true, why })) => {
                 return failed(Failure::Busy(format!("reach the server: {why}"), None));
             }
-            Ok(Err(NoAnswer { unsent: false, why })) => return broken(why),
+            // So does what accepts connections for a server that is away.
+            Ok(Err(NoAnswer { unsent: false, why })) => {
+                return failed(Failure::Unclear(Doubt::Failed, why));
+            }
             Ok(Ok(stream)) => stream,
         };
         if !(200..300).contains(&stream.status()) {

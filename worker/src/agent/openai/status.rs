@@ -18,6 +18,19 @@ pub(super) enum Failure {
     Busy(String, Option<Duration>),
     /// The turn died half way.
     Broken(String),
+    /// It may be the server's fault or the question's: see `blame`.
+    Unclear(Doubt, String),
+}
+
+/// What is known of a failure that may be the server's fault or the question's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Doubt {
+    /// No answer but a status, or none at all, from a server that is there.
+    Failed,
+    /// No such model, no right to it, or not for this question.
+    Denied,
+    /// The server was gone behind it.
+    Away,
 }
 
 /// Judges a status that is no success; `error` is what the body says.
@@ -31,11 +44,14 @@ pub(super) fn judge(
         Some(error) => format!("HTTP {status}: {error}"),
         None => format!("HTTP {status}"),
     };
+    let wish = retry_after.and_then(|text| pause(text, now));
     match status {
-        401 | 403 | 404 | 405 => Failure::Setup(told),
-        408 | 409 | 425 | 429 | 500..=599 => {
-            Failure::Busy(told, retry_after.and_then(|text| pause(text, now)))
-        }
+        401 => Failure::Setup(told),
+        403..=405 => Failure::Unclear(Doubt::Denied, told),
+        // 529: one that is overloaded says so.
+        408 | 409 | 425 | 429 | 503 | 529 => Failure::Busy(told, wish),
+        500..=599 if wish.is_some() => Failure::Busy(told, wish),
+        500..=599 => Failure::Unclear(Doubt::Failed, told),
         _ if is_too_long(&told) => Failure::TooLong(told),
         _ => Failure::Never(told),
     }
@@ -74,9 +90,19 @@ mod tests {
         assert_eq!(judged(503, Some("Sun, 06 Nov 1994 08:49:00 GMT")), busy(503, Some(0)));
         assert_eq!(judged(429, Some("99999")), busy(429, Some(600)));
         for nonsense in [None, Some("soon"), Some("-1"), Some("NaN"), Some("")] {
-            assert_eq!(judged(500, nonsense), busy(500, None), "{nonsense:?}");
+            assert_eq!(judged(503, nonsense), busy(503, None), "{nonsense:?}");
         }
         assert_eq!(judged(401, None), Failure::Setup("HTTP 401".into()));
+        assert_eq!(judged(500, Some("7")), busy(500, Some(7)));
+        for (status, doubt) in [
+            (500, Doubt::Failed),
+            (502, Doubt::Failed),
+            (524, Doubt::Failed),
+            (403, Doubt::Denied),
+            (404, Doubt::Denied),
+        ] {
+            assert_eq!(judged(status, None), Failure::Unclear(doubt, format!("HTTP {status}")));
+        }
         assert_eq!(judged(422, None), Failure::Never("HTTP 422".into()));
         assert_eq!(judged(302, None), Failure::Never("HTTP 302".into()));
         let long = judge(400, Some("maximum context length is 4096".into()), None, now);
