@@ -11,7 +11,9 @@ mod trial;
 mod upgrade;
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use protocol::control::{Refusal, SCHEMA};
 use protocol::hello::BuildId;
 use protocol::secret;
 use supervisor::config::{Config, System};
@@ -29,16 +31,35 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
             *path = absolute;
         }
     }
+    let done = perform(&common, command);
+    if let (Err(e), true) = (&done, common.json && !HAS_TOLD.load(Ordering::Relaxed)) {
+        let (message, hint) = (secret::cleaned(e.to_string()), e.hint());
+        print_json(&Failed { schema: SCHEMA, error: Refusal { code: e.code(), message, hint } });
+    }
+    done
+}
+
+/// One object is printed, and no second one when what it tells of is a failure.
+static HAS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// A command that failed, for programs.
+#[derive(serde::Serialize)]
+struct Failed {
+    schema: u32,
+    error: Refusal,
+}
+
+fn perform(common: &Common, command: Command) -> Result<(), Error> {
     match command {
-        Command::Supervise(options) => supervise::run(&common, options),
-        Command::Try(chat) => trial::run(&common, &chat),
-        Command::Chat(chat) => chat::run(&common, &chat),
-        Command::Check => check::run(&common),
+        Command::Supervise(options) => supervise::run(common, options),
+        Command::Try(chat) => trial::run(common, &chat),
+        Command::Chat(chat) => chat::run(common, &chat),
+        Command::Check => check::run(common),
         Command::AgentTest { command } => agent_test::run(&command),
-        Command::Hooks(what) => hooks::run(&common, &what),
-        Command::Ctl(ctl) => ctl::run(&common, ctl),
+        Command::Hooks(what) => hooks::run(common, &what),
+        Command::Ctl(ctl) => ctl::run(common, ctl),
         Command::UpgradeCheck => {
-            upgrade::check(&common);
+            upgrade::check(common);
             Ok(())
         }
         Command::Worker { .. } => Ok(worker::run(build(), init_log)?),
@@ -161,6 +182,7 @@ pub(crate) fn complain(text: &str) {
 
 fn print_json<T: serde::Serialize>(value: &T) {
     if let Ok(text) = serde_json::to_string_pretty(value) {
+        HAS_TOLD.store(true, Ordering::Relaxed);
         print(&text);
     }
 }
