@@ -146,6 +146,7 @@ fn every_library_has_its_place() {
         ("pulldown_cmark", |path| {
             [
                 "worker/src/text.rs",
+                "worker/src/urls.rs",
                 "worker/src/platform/feishu/compose.rs",
                 "worker/src/platform/telegram/markup.rs",
             ]

@@ -26,6 +26,7 @@ pub mod session;
 pub mod socket;
 pub mod text;
 pub mod unacked;
+pub mod urls;
 
 use std::time::Duration;
 

@@ -4,13 +4,15 @@
 //! it. So words get the plainest form that shows what they contain. A form that the platform refuses
 //! gives way to the next plainer one: words arrive, if less beautifully.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use protocol::content::{Button, Content, File, Press};
-use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value, json};
 
 use crate::text;
+use crate::urls::shielded;
 
 /// Of a part, in bytes of a request's body. The platform takes 150 KB of text; people read less at a time.
 const TEXT_MAX: usize = 30_000;
@@ -94,7 +96,7 @@ impl Form {
         let options =
             Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
         let mut form = Self::Text;
-        for event in Parser::new_ext(markdown, options) {
+        for event in Parser::new_ext(&shielded(markdown, options), options) {
             let Event::Start(tag) = event else {
                 if matches!(event, Event::Code(_) | Event::Rule) {
                     form = Self::Post;
@@ -161,6 +163,7 @@ pub(super) fn say(text: &str, form: Form, buttons: &[Vec<Button>]) -> Message {
 }
 
 fn post(text: &str) -> Value {
+    let text = without_pictures(text);
     json!({"zh_cn": {"title": "", "content": [[{"tag": "md", "text": text}]]}})
 }
 
@@ -185,7 +188,38 @@ pub(super) fn card(text: &str, buttons: &[Vec<Button>], growing: bool) -> Value 
 /// What the element that shows words says.
 pub(super) fn card_markdown(text: &str) -> String {
     // A card writes a mention in another way than a text does.
-    text.replace("<at user_id=", "<at id=")
+    without_pictures(text).replace("<at user_id=", "<at id=")
+}
+
+/// The same, with links in the place of pictures of the web: the platform shows those that it keeps itself, and
+/// refuses the others with all around them.
+fn without_pictures(markdown: &str) -> Cow<'_, str> {
+    if !markdown.contains("![") {
+        return Cow::Borrowed(markdown);
+    }
+    let mut text = String::with_capacity(markdown.len());
+    let (mut at, mut links) = (0, 0u32);
+    for (event, range) in Parser::new_ext(markdown, Options::ENABLE_TABLES).into_offset_iter() {
+        match event {
+            Event::Start(Tag::Link { .. }) => links += 1,
+            Event::End(TagEnd::Link) => links = links.saturating_sub(1),
+            Event::Start(Tag::Image { dest_url, .. }) if dest_url.contains("://") => {
+                let source = markdown.get(range.clone()).unwrap_or_default();
+                let words = source.strip_prefix("![").and_then(|rest| rest.split_once(']'));
+                let Some((words, _)) = words.filter(|_| range.start >= at) else { continue };
+                text.push_str(markdown.get(at..range.start).unwrap_or_default());
+                text.push_str(match words.trim() {
+                    "" => &dest_url,
+                    words if links > 0 => words,
+                    _ => source.trim_start_matches('!'),
+                });
+                at = range.end;
+            }
+            _ => {}
+        }
+    }
+    text.push_str(markdown.get(at..).unwrap_or_default());
+    Cow::Owned(text)
 }
 
 fn buttons_json(buttons: &[Vec<Button>]) -> Value {
@@ -303,6 +337,7 @@ mod tests {
         let cases = [
             ("hello, 2 * 3 * 4 = 24", Form::Text),
             ("snake_case_name and a@b.c, https://x.y", Form::Text),
+            ("https://x.y/__init__.py", Form::Text),
             ("    indented\n\n    as well", Form::Text),
             ("a **b** c", Form::Post),
             ("`x`", Form::Post),
@@ -339,6 +374,20 @@ mod tests {
         let behavior = |index: usize| columns[index]["elements"][0]["behaviors"][0].clone();
         assert_eq!(behavior(0), json!({"type": "callback", "value": {"data": "d"}}));
         assert_eq!(behavior(1), json!({"type": "open_url", "default_url": "https://x"}));
+    }
+
+    #[test]
+    fn a_picture_of_the_web_becomes_a_link() {
+        for (markdown, expected) in [
+            ("a ![b](https://x.y/b.png) c", "a [b](https://x.y/b.png) c"),
+            ("![](https://x.y/b.png)", "https://x.y/b.png"),
+            ("[![b](https://x.y/b.png)](https://x.y)", "[b](https://x.y)"),
+            ("![b][1]\n\n[1]: https://x.y", "[b][1]\n\n[1]: https://x.y"),
+            ("![b](img_v3_key) `![c](https://x.y)`", "![b](img_v3_key) `![c](https://x.y)`"),
+        ] {
+            assert_eq!(card_markdown(markdown), expected);
+            assert_eq!(post(markdown)["zh_cn"]["content"][0][0]["text"], expected);
+        }
     }
 
     #[test]

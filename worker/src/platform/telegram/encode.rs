@@ -53,10 +53,12 @@ pub(super) fn parts(markdown: &str) -> Vec<Marked> {
     let mut parts = Vec::new();
     let mut start = 0;
     while let Some(rest) = whole.text.get(start..).filter(|rest| !rest.is_empty()) {
-        let end = match units(rest) {
-            fits if fits <= TEXT_MAX => rest.len(),
-            _ => text::cut(rest, TEXT_MAX, &char::len_utf16),
-        };
+        // No more styles than a message may have: the first too many is in the next one.
+        let room =
+            crowd(&whole, start).and_then(|end| rest.get(..end - start)).map_or(TEXT_MAX, units);
+        let room = room.min(TEXT_MAX);
+        let end =
+            if units(rest) <= room { rest.len() } else { text::cut(rest, room, &char::len_utf16) };
         let part = rest.get(..end).unwrap_or(rest);
         // The platform trims as well, and would count on.
         let from = start + part.len() - part.trim_start().len();
@@ -69,6 +71,13 @@ pub(super) fn parts(markdown: &str) -> Vec<Marked> {
     parts
 }
 
+/// Where the first style begins that a message which begins at `start` has no room for.
+fn crowd(whole: &Marked, start: usize) -> Option<usize> {
+    let inside = whole.spans.iter().filter(|span| span.range.end > start);
+    // Ordered by where they begin. No more than one of each look is open anywhere.
+    inside.map(|span| span.range.start).nth(SPANS_MAX).filter(|at| *at > start)
+}
+
 fn clip(whole: &Marked, from: usize, to: usize) -> Marked {
     let inside = whole.spans.iter().filter_map(|span| {
         let range = span.range.start.max(from)..span.range.end.min(to);
@@ -76,7 +85,7 @@ fn clip(whole: &Marked, from: usize, to: usize) -> Marked {
         (!range.is_empty()).then(|| Span { style, range: range.start - from..range.end - from })
     });
     let text = whole.text.get(from..to).unwrap_or_default().to_owned();
-    Marked { text, spans: inside.take(SPANS_MAX).collect() }
+    Marked { text, spans: inside.collect() }
 }
 
 /// Whether a caption of at most `most` units can hold it.
@@ -241,12 +250,98 @@ mod tests {
     }
 
     #[test]
+    fn no_message_has_more_styles_than_the_platform_takes() {
+        let list = |items: std::ops::Range<u32>| {
+            items.fold(String::new(), |list, i| {
+                list + &format!("- **{i}** [t](https://e.com/{i})\n")
+            })
+        };
+        let text = parts(&list(0..60));
+        assert_eq!(text.iter().map(|part| part.spans.len()).sum::<usize>(), 120);
+        assert!(text.len() == 2 && text.iter().all(|part| part.spans.len() <= SPANS_MAX));
+        assert_eq!(text[1].text.lines().next(), Some("• 50 t"), "cut between lines");
+        assert_eq!(parts(&list(0..50)).len(), 1);
+    }
+
+    /// Text with addresses in it, each in a shape of its own.
+    fn addressed() -> impl Strategy<Value = (String, Vec<String>)> {
+        let shape = prop::sample::select(vec![
+            "{}",
+            "{} ",
+            "**{}** ",
+            "_{}_, ",
+            "~~{}~~",
+            "*see {}* ",
+            "({})",
+            "**{}",
+            "[t]({}) ",
+            "**[b]({})** ",
+            "[`c`]({}) ",
+            "[]({})",
+            "![]({}) ",
+            "![alt]({}) ",
+            "<{}>",
+            "`{}`",
+            "[![a]({})](https://o.p) ",
+            "\n- {}\n",
+            "\n- **n** [t]({})\n",
+            "\n> [q]({})\n",
+            "\n# [h]({})\n",
+            "\n\n| a | b |\n|---|---|\n| **x** | [t]({}) |\n| {} | |\n\n",
+            "\n\n[r#]: {}\n\n",
+            "\n```\n{}\n```\n",
+            " *",
+            " _a",
+            "** ",
+            "~",
+            "words ",
+            "中文",
+        ]);
+        let path = prop::sample::select(vec![
+            "__init__.py",
+            "_next_/s",
+            "a*b*c",
+            "~me~/x",
+            "a_b?c_d=e_f&g=1",
+            "a_(b)_/c",
+            "日_x_/y",
+            "",
+        ]);
+        let host = prop::sample::select(vec!["https://h.x", "http://localhost:80", "HTTPS://H.X"]);
+        prop::collection::vec((shape, host, path), 1..200).prop_map(|pieces| {
+            let mut text = String::new();
+            let mut addresses = Vec::new();
+            for (number, (shape, host, path)) in pieces.into_iter().enumerate() {
+                let address = format!("{host}/{number}/{path}");
+                text.push_str(
+                    &shape.replace("{}", &address).replace("[r#", &format!("[r{number}")),
+                );
+                text.push_str(if shape.contains("{}") { " " } else { "" });
+                addresses.extend(shape.contains("{}").then_some(address));
+            }
+            (text, addresses)
+        })
+    }
+
+    #[test]
     fn blank_replies_have_no_parts() {
         assert!(parts("").is_empty() && parts(" \n\t ").is_empty());
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_address_arrives((markdown, addresses) in addressed()) {
+            let parts = parts(&markdown);
+            let whole: String = parts.iter().map(|part| part.text.as_str()).collect();
+            let marks: Vec<_> = parts.iter().map(marks).collect();
+            prop_assert!(marks.iter().all(|marks| marks.len() <= SPANS_MAX));
+            for address in addresses {
+                let leads = marks.iter().flatten().any(|mark| mark["url"] == address.as_str());
+                prop_assert!(leads || whole.contains(&address), "{address} in {whole}");
+            }
+        }
 
         #[test]
         fn places_lie_in_their_part(

@@ -11,6 +11,8 @@ use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use crate::urls::shielded;
+
 /// A text and its styles.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Marked {
@@ -52,7 +54,8 @@ pub(super) enum Style {
 pub(super) fn marked(markdown: &str) -> Marked {
     let options =
         Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
-    let parser = Parser::new_ext(markdown, options);
+    let shielded = shielded(markdown, options);
+    let parser = Parser::new_ext(&shielded, options);
     let definitions: Vec<_> = parser
         .reference_definitions()
         .iter()
@@ -81,8 +84,14 @@ pub(super) fn marked(markdown: &str) -> Marked {
 /// What ends with the next end of its sort.
 enum Open {
     Span(Style, usize),
-    /// An address that cannot be a link is written behind its words.
-    Address(String),
+    /// Its words begin there. What the platform cannot show as a link is written behind them.
+    Link {
+        address: String,
+        start: usize,
+        shown: bool,
+    },
+    /// Looks like what it is in.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -139,10 +148,17 @@ impl Writer {
             }
             Tag::CodeBlock(kind) => {
                 self.gap(1);
-                self.open(Style::Pre(match kind {
-                    CodeBlockKind::Fenced(info) => language(&info),
-                    CodeBlockKind::Indented => String::new(),
-                }));
+                let info = match kind {
+                    CodeBlockKind::Fenced(info) => info,
+                    CodeBlockKind::Indented => "".into(),
+                };
+                // Code that somebody began on the line of the fence itself.
+                let is_code = info.contains("://");
+                self.open(Style::Pre(if is_code { String::new() } else { language(&info) }));
+                if is_code {
+                    self.push(&info);
+                    self.push("\n");
+                }
             }
             Tag::List(first) => {
                 self.gap(1);
@@ -238,15 +254,26 @@ impl Writer {
         self.push(&head);
     }
 
-    /// The platform takes links to the web, and to itself.
+    /// Of nested links the platform shows one, and none in a table, which is drawn.
     fn link(&mut self, address: &str) {
         self.linked.insert(address.to_owned());
-        let web = ["http://", "https://", "tg://", "mailto:"];
-        if web.iter().any(|scheme| address.starts_with(scheme)) {
-            self.open(Style::Link(address.to_owned()));
-        } else {
-            self.open.push(Open::Address(address.to_owned()));
+        if self.table.is_none() {
+            self.settle();
         }
+        let shown = self.table.is_none() && !self.is_in_link() && is_taken(address);
+        let start = self.target().len();
+        let address = address.strip_prefix("mailto:").unwrap_or(address).to_owned();
+        self.open.push(Open::Link { address, start, shown });
+    }
+
+    fn is_in_link(&self) -> bool {
+        self.open.iter().any(|open| matches!(open, Open::Link { shown: true, .. }))
+    }
+
+    /// What is written to.
+    fn target(&mut self) -> &mut String {
+        let cell = self.table.as_mut().and_then(|rows| rows.last_mut()?.last_mut());
+        cell.unwrap_or(&mut self.done.text)
     }
 
     /// At least so many line ends come before what comes next.
@@ -273,6 +300,13 @@ impl Writer {
     }
 
     fn open(&mut self, style: Style) {
+        // A style in itself shows nothing more, and costs one of those that a message may have. Of code in a
+        // link the platform shows only the code.
+        let is_open = |open: &Open| matches!(open, Open::Span(outer, _) if *outer == style);
+        if self.open.iter().any(is_open) || style == Style::Code && self.is_in_link() {
+            self.open.push(Open::Nothing);
+            return;
+        }
         if self.table.is_none() {
             self.settle();
         }
@@ -285,11 +319,35 @@ impl Writer {
                 let range = start..self.done.text.len();
                 self.done.spans.push(Span { style, range });
             }
-            Some(Open::Address(address)) if !address.is_empty() => {
-                self.push(&format!(" ({address})"));
+            Some(Open::Link { address, start, shown }) => {
+                let range = start..self.target().len();
+                let words = self.target().get(range.clone()).unwrap_or_default().trim();
+                if words.is_empty() {
+                    self.push(&address);
+                } else if shown {
+                    self.done.spans.push(Span { style: Style::Link(address), range });
+                } else if !words.contains(&address) {
+                    self.push(&format!(" ({address})"));
+                }
             }
-            Some(Open::Address(_)) | None => {}
+            Some(Open::Nothing) | None => {}
         }
+    }
+}
+
+/// Whether the platform takes links to it: to itself, and to the web where the host has a dot. Others it
+/// drops without a word.
+fn is_taken(address: &str) -> bool {
+    if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return false;
+    }
+    let Some((scheme, rest)) = address.split_once("://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" | "https" => host.contains('.') || host.starts_with('['),
+        "tg" => true,
+        _ => false,
     }
 }
 

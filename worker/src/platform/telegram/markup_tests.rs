@@ -17,7 +17,7 @@ fn plain(markdown: &str) -> String {
 
 #[test]
 fn styles_become_places() {
-    let (text, spans) = read("a **b _c_** ~~d~~ `e*` [f](https://g) 😀 **h**");
+    let (text, spans) = read("a **b _c_** ~~d~~ `e*` [f](https://g.h) 😀 **h**");
     assert_eq!(text, "a b c d e* f 😀 h");
     let s = |text: &str| text.to_owned();
     let expected = [
@@ -25,7 +25,7 @@ fn styles_become_places() {
         (Style::Italic, s("c")),
         (Style::Strike, s("d")),
         (Style::Code, s("e*")),
-        (Style::Link(s("https://g")), s("f")),
+        (Style::Link(s("https://g.h")), s("f")),
         (Style::Bold, s("h")),
     ];
     assert_eq!(spans, expected);
@@ -59,8 +59,15 @@ fn no_words_are_lost() {
         ("a < b && c > d", "a < b && c > d"),
         ("<b>x</b>", "<b>x</b>"),
         ("[1]: https://source", "[1]: https://source"),
-        ("see [1]\n\n[1]: https://source", "see 1"),
+        ("see [1]\n\n[1]: https://source.org", "see 1"),
         ("[file](./a.txt)", "file (./a.txt)"),
+        ("[a](http://localhost/b) <c@d.e>", "a (http://localhost/b) c@d.e"),
+        ("[write](mailto:c@d.e)", "write (c@d.e)"),
+        ("![](https://a.b/q.png) see [](https://x.y)", "https://a.b/q.png see https://x.y"),
+        ("https://x.y/__init__.py", "https://x.y/__init__.py"),
+        ("| a |\n|---|\n| [b](https://x.y/1) |", "a\nb (https://x.y/1)"),
+        ("| <https://x.y/1> |\n|---|\n| ![](https://x.y) |", "https://x.y/1\nhttps://x.y"),
+        ("```curl https://x.y/z\n```", "curl https://x.y/z"),
         ("**open", "**open"),
         ("```\nopen", "open"),
         ("\\*plain\\*", "*plain*"),
@@ -71,6 +78,23 @@ fn no_words_are_lost() {
     ] {
         assert_eq!(plain(markdown), text, "{markdown:?}");
     }
+}
+
+#[test]
+fn of_nested_looks_each_is_shown_once() {
+    let (text, spans) =
+        read("[![a](https://x.y/a.png)](https://x.y/b) [`c`](https://x.y/c) # **d**\n\n# **e**");
+    assert_eq!(text, "a (https://x.y/a.png) c # d\n\ne");
+    let shown: Vec<_> =
+        spans.iter().map(|(style, words)| (style.clone(), words.as_str())).collect();
+    let link = |address: &str| Style::Link(address.to_owned());
+    let expected = [
+        (link("https://x.y/b"), "a (https://x.y/a.png)"),
+        (link("https://x.y/c"), "c"),
+        (Style::Bold, "d"),
+        (Style::Bold, "e"),
+    ];
+    assert_eq!(shown, expected);
 }
 
 proptest! {

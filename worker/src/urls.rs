@@ -1,0 +1,150 @@
+//! Addresses that stand in a text as they are.
+//!
+//! Markdown knows them only between angle brackets. Else a pair of `_` or `*` in one is emphasis and vanishes,
+//! and the address leads nowhere. People who write one mean every letter of it.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use pulldown_cmark::{Event, Options, Parser, Tag};
+
+/// The same Markdown, in which the marks of such addresses are nothing but letters. A mark at the end of one
+/// stays what it is where it ends what began before the address, as in `**https://x.y**`.
+pub fn shielded(markdown: &str, options: Options) -> Cow<'_, str> {
+    let found = addresses(markdown);
+    if found.iter().all(|range| !markdown.get(range.clone()).unwrap_or_default().contains(is_mark))
+    {
+        return Cow::Borrowed(markdown);
+    }
+    // What shows or leads as it is written, and where emphasis is.
+    let mut exact: Vec<Range<usize>> = Vec::new();
+    let mut emphasis: Vec<Range<usize>> = Vec::new();
+    for (event, range) in Parser::new_ext(markdown, options).into_offset_iter() {
+        match event {
+            Event::Start(Tag::Emphasis | Tag::Strong | Tag::Strikethrough) => emphasis.push(range),
+            Event::Start(Tag::CodeBlock(_) | Tag::Link { .. } | Tag::Image { .. })
+            | Event::Code(_)
+            | Event::Html(_)
+            | Event::InlineHtml(_) => exact.push(range),
+            _ => {}
+        }
+    }
+    exact.sort_by_key(|range| range.start);
+    let mut shielded = String::with_capacity(markdown.len() + 16);
+    let mut at = 0;
+    for address in &found {
+        let next = exact.partition_point(|range| range.end <= address.start);
+        if exact.get(next).is_some_and(|range| range.start < address.end) {
+            continue;
+        }
+        let text = markdown.get(address.clone()).unwrap_or_default();
+        let last = address.start + text.trim_end_matches(is_trailing).len();
+        let ends = |place: usize| {
+            place >= last
+                && emphasis.iter().any(|range| {
+                    let within = found.partition_point(|it| it.end <= range.start);
+                    let begins_outside = found.get(within).is_none_or(|it| range.start < it.start);
+                    begins_outside && place < range.end && place + 2 >= range.end
+                })
+        };
+        let mut escaped = false;
+        for (offset, c) in text.char_indices() {
+            let place = address.start + offset;
+            if is_mark(c) && !escaped && !ends(place) {
+                shielded.push_str(markdown.get(at..place).unwrap_or_default());
+                shielded.push('\\');
+                at = place;
+            }
+            escaped = c == '\\' && !escaped;
+        }
+    }
+    shielded.push_str(markdown.get(at..).unwrap_or_default());
+    Cow::Owned(shielded)
+}
+
+fn is_mark(c: char) -> bool {
+    matches!(c, '_' | '*' | '~')
+}
+
+/// What ends a sentence or a style rather than belongs to an address.
+fn is_trailing(c: char) -> bool {
+    is_mark(c) || matches!(c, '.' | ',' | ':' | ';' | '!' | '?' | '\'' | ')' | ']' | '}')
+}
+
+/// Where such addresses are, in order.
+fn addresses(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (at, _) in text.match_indices("://") {
+        let before = text.get(..at).unwrap_or_default();
+        let scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        let start = before.trim_end_matches(scheme).len();
+        if start == at || found.last().is_some_and(|last| start < last.end) {
+            continue;
+        }
+        let rest = text.get(at..).unwrap_or_default();
+        let mut mark = false;
+        let length = rest.find(|c: char| {
+            let ends = match c {
+                '<' | '>' | '"' | '`' | '|' => true,
+                c if c.is_ascii() => !c.is_ascii_graphic(),
+                // Where words stand without spaces, a style ends directly before the next one.
+                c => mark || !c.is_alphanumeric(),
+            };
+            mark = is_mark(c);
+            ends
+        });
+        found.push(start..at + length.unwrap_or(rest.len()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shield(markdown: &str) -> String {
+        shielded(markdown, Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES).into_owned()
+    }
+
+    #[test]
+    fn marks_within_an_address_are_letters() {
+        for (markdown, expected) in [
+            ("https://x.y/__init__.py", r"https://x.y/\_\_init\_\_.py"),
+            ("a https://x.y/_next_/s b", r"a https://x.y/\_next\_/s b"),
+            (r"https://x.y/a\_b_c", r"https://x.y/a\_b\_c"),
+            ("https://x.y/_, https://x.y/_,", r"https://x.y/\_, https://x.y/\_,"),
+            ("https://x.y/日_a_/b", r"https://x.y/日\_a\_/b"),
+            ("ftp://x.y/~a~b", r"ftp://x.y/\~a\~b"),
+        ] {
+            assert_eq!(shield(markdown), expected);
+        }
+    }
+
+    #[test]
+    fn styles_around_an_address_stay() {
+        for markdown in [
+            "**https://x.y/a**",
+            "*see https://x.y/a*, and _https://x.y_.",
+            "**看https://x.y/a**然后**b**",
+            "(**https://x.y/a**)",
+            "~~https://x.y/a~~ b",
+        ] {
+            assert_eq!(shield(markdown), markdown);
+        }
+        assert_eq!(shield("**https://x.y/_a_/b**"), r"**https://x.y/\_a\_/b**");
+    }
+
+    #[test]
+    fn what_shows_as_it_is_written_is_left_alone() {
+        for markdown in [
+            "`https://x.y/_a_`",
+            "```\nhttps://x.y/_a_\n```",
+            "[t](https://x.y/_a_)",
+            "<https://x.y/_a_>",
+            "<a href=\"https://x.y/_a_\">",
+            "no _address_ at all: //x/_a_",
+        ] {
+            assert_eq!(shield(markdown), markdown);
+        }
+    }
+}
