@@ -157,6 +157,9 @@ pub enum FromWorker {
         event: Box<Inbound>,
         /// The resume point that includes this event, committed with it.
         cursor: Option<Cursor>,
+        /// The id that its chat had before the platform gave it another. What people have decided about that one
+        /// holds.
+        former: Option<String>,
     },
     /// What became of one attempt to send.
     Outcome {
@@ -296,6 +299,14 @@ pub enum FromWorker {
     Waits {
         /// The reply.
         id: OutboundId,
+    },
+    /// A resume point that goes with no event, and that must be durable before the platform is acknowledged: the
+    /// verdict is [`Verdict::Duplicate`] when it is.
+    Keep {
+        /// The worker's own number for it, among those of events.
+        seq: Seq,
+        /// The resume point.
+        cursor: Cursor,
     },
 }
 

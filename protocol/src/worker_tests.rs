@@ -293,7 +293,7 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Outside(Outside::Up),
         FromWorker::Outside(down),
         FromWorker::Heartbeat(beat),
-        FromWorker::Inbound { seq: Seq(1), event: Box::new(event()), cursor: None },
+        FromWorker::Inbound { seq: Seq(1), event: Box::new(event()), cursor: None, former: None },
         outcome(Outcome::Sent { message_ids: vec!["om_2".into()] }),
         outcome(Outcome::Failed { reason: "no".into() }),
         outcome(Outcome::Unknown { reason: "lost".into() }),
@@ -316,6 +316,7 @@ fn from_worker() -> Vec<FromWorker> {
             seq: Seq(2),
             event: Box::new(Inbound { kind: InboundKind::Other, ..event() }),
             cursor: None,
+            former: None,
         },
         FromWorker::SetAside { event_id: EventId(1), reason: "silence".into() },
         FromWorker::Defer { event_id: EventId(1), after_ms: 9 },
@@ -335,6 +336,7 @@ fn from_worker() -> Vec<FromWorker> {
             seq: Seq(3),
             event: Box::new(Inbound { kind: InboundKind::Recall, ..event() }),
             cursor: None,
+            former: Some("oc_0".into()),
         },
         FromWorker::Can(Abilities { interrupt: true, steer: false }),
         FromWorker::Asking { event_id: EventId(1), on: true },
@@ -342,6 +344,7 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Outside(Outside::Conflict { reason: "two".into(), remedy: "one".into() }),
         FromWorker::Ordered { ticket: 1, result: Ok("done".into()) },
         FromWorker::Cursor(Cursor(vec![1])),
+        FromWorker::Keep { seq: Seq(1), cursor: Cursor(vec![1]) },
     ]
 }
 

@@ -29,6 +29,7 @@ mod leash;
 mod limits;
 mod line;
 mod links;
+mod moved;
 mod openai_agent;
 mod owner;
 mod parked;

@@ -68,20 +68,34 @@ pub enum Ask {
 pub struct Submitted {
     /// What happened.
     pub event: Inbound,
+    /// The id that its chat had before.
+    pub former: Option<String>,
     /// The resume point that includes it.
     pub cursor: Option<Cursor>,
     /// Where the verdict goes.
     pub verdict: oneshot::Sender<Verdict>,
 }
 
+/// A resume point that must be durable before the platform is acknowledged.
+#[derive(Debug)]
+pub struct Kept {
+    /// The resume point.
+    pub cursor: Cursor,
+    /// Where the verdict goes.
+    pub verdict: oneshot::Sender<Verdict>,
+}
+
 /// Takes events.
 #[derive(Clone, Debug)]
-pub struct Events(mpsc::Sender<Submitted>);
+pub struct Events {
+    events: mpsc::Sender<Submitted>,
+    kept: mpsc::Sender<Kept>,
+}
 
 impl Events {
-    /// Wraps the pump's end.
-    pub fn new(sender: mpsc::Sender<Submitted>) -> Self {
-        Self(sender)
+    /// Wraps the pump's ends.
+    pub fn new(events: mpsc::Sender<Submitted>, kept: mpsc::Sender<Kept>) -> Self {
+        Self { events, kept }
     }
 
     /// Hands `event` in. Waits while too many are on their way. The result resolves to the verdict,
@@ -92,10 +106,27 @@ impl Events {
         event: Inbound,
         cursor: Option<Cursor>,
     ) -> oneshot::Receiver<Verdict> {
+        self.submit_moved(event, None, cursor).await
+    }
+
+    /// The same from a chat that had another id before.
+    pub async fn submit_moved(
+        &self,
+        event: Inbound,
+        former: Option<String>,
+        cursor: Option<Cursor>,
+    ) -> oneshot::Receiver<Verdict> {
         let (verdict, answer) = oneshot::channel();
         // A closed pump drops the sender, which the caller sees as a missing verdict.
-        let _ = self.0.send(Submitted { event, cursor, verdict }).await;
+        let _ = self.events.send(Submitted { event, former, cursor, verdict }).await;
         answer
+    }
+
+    /// Hands in a resume point; whether it is durable.
+    pub async fn keep(&self, cursor: Cursor) -> bool {
+        let (verdict, answer) = oneshot::channel();
+        let _ = self.kept.send(Kept { cursor, verdict }).await;
+        matches!(answer.await, Ok(Verdict::Duplicate))
     }
 }
 
@@ -140,6 +171,11 @@ impl Report {
     /// Tells. Waits while the pump is behind; a pump that ended takes notes no more.
     pub async fn tell(&self, note: Note) {
         let _ = self.0.send(note).await;
+    }
+
+    /// Tells what is not worth waiting for: a pump that is behind does not hear it.
+    pub fn hint(&self, note: Note) {
+        let _ = self.0.try_send(note);
     }
 
     /// Tells what became of this attempt at a reply.

@@ -57,6 +57,7 @@ type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 /// The pump's ends of the adapter's channels. Both roles have all of them; an adapter uses its own.
 struct Ports {
     events: mpsc::Receiver<platform::Submitted>,
+    kept: mpsc::Receiver<platform::Kept>,
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
     replies: mpsc::Receiver<agent::Submitted>,
@@ -71,6 +72,7 @@ struct Ports {
 
 type Unused = (
     mpsc::Sender<platform::Submitted>,
+    mpsc::Sender<platform::Kept>,
     mpsc::Sender<Note>,
     agent::Replies,
     agent::Files,
@@ -112,6 +114,7 @@ where
 
 fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
     let (event, events) = mpsc::channel(UP);
+    let (keep, kept) = mpsc::channel(UP);
     let (note, notes) = mpsc::channel(UP);
     let (outbound, outgoing) = mpsc::channel(DOWN);
     let (reply, replies) = mpsc::channel(UP);
@@ -122,7 +125,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
     let (say, said) = mpsc::channel(UP);
     let (incoming, arriving) = mpsc::channel(DOWN);
     let for_platform = platform::Context {
-        events: platform::Events::new(event.clone()),
+        events: platform::Events::new(event.clone(), keep.clone()),
         outbound: outgoing,
         asks,
         exchange: exchange.clone(),
@@ -155,10 +158,11 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Hooks(settings) => Box::pin(Hooks::new(settings).run(for_service)),
     };
     let (reply, wish) = (agent::Replies::new(reply), agent::Files::new(wish));
-    let unused = (event, note, reply, wish, agent::Say::new(say));
+    let unused = (event, keep, note, reply, wish, agent::Say::new(say));
     let occasions = occasion;
     let ports = Ports {
         events,
+        kept,
         notes,
         outbound,
         replies,
@@ -215,6 +219,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 Some(submitted) = self.ports.events.recv(), if self.events.has_credit() => {
                     self.submit_event(submitted)?;
                 }
+                Some(kept) = self.ports.kept.recv(), if self.events.has_credit() => self.keep(kept)?,
                 Some(submitted) = self.ports.replies.recv(), if self.replies.has_credit() => {
                     self.submit_reply(submitted)?;
                 }
@@ -365,12 +370,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
     }
 
     fn submit_event(&mut self, submitted: platform::Submitted) -> Result<(), Error> {
-        let platform::Submitted { mut event, cursor, verdict } = submitted;
+        let platform::Submitted { mut event, former, cursor, verdict } = submitted;
         event.raw = scrub_raw(event.raw);
         let event = fit(event)?;
         let bytes = frame::size(&event)?;
         let seq = self.events.sent(bytes, verdict);
-        self.say(&FromWorker::Inbound { seq, event: Box::new(event), cursor })
+        self.say(&FromWorker::Inbound { seq, event: Box::new(event), cursor, former })
+    }
+
+    fn keep(&mut self, kept: platform::Kept) -> Result<(), Error> {
+        let platform::Kept { cursor, verdict } = kept;
+        let seq = self.events.sent(cursor.0.len(), verdict);
+        self.say(&FromWorker::Keep { seq, cursor })
     }
 
     /// What was said before the reply goes before it: a draft that came after would be shown for ever.

@@ -195,7 +195,7 @@ impl Load {
         let seq = Seq(self.seq);
         let event = Box::new(self.random.event(now_ms()));
         under_way.insert(seq, Instant::now());
-        self.sender.feed(&FromWorker::Inbound { seq, event, cursor: None }).unwrap();
+        self.sender.feed(&FromWorker::Inbound { seq, event, cursor: None, former: None }).unwrap();
     }
 }
 

@@ -111,8 +111,15 @@ pub enum Denial {
 }
 
 impl Access {
-    /// Decides about `event`; `Ok` lets it in.
-    pub fn admit(&self, grants: &Grants, event: &Inbound) -> Result<(), Denial> {
+    /// Decides about `event`; `Ok` lets it in. `former` is the id that its chat had before: what is said of that
+    /// one holds, unless something is said of the new one.
+    pub fn admit(
+        &self,
+        grants: &Grants,
+        event: &Inbound,
+        former: Option<&str>,
+    ) -> Result<(), Denial> {
+        let ids = || [Some(event.chat_id.as_str()), former].into_iter().flatten();
         if event.kind == InboundKind::Unreadable {
             return Ok(());
         }
@@ -125,7 +132,7 @@ impl Access {
         if !is_heard || user.is_empty() {
             return Err(Denial::NotAPerson);
         }
-        let decided = (grants.users.get(user), grants.chats.get(&event.chat_id));
+        let decided = (grants.users.get(user), ids().find_map(|id| grants.chats.get(id)));
         if decided.0 == Some(&false) || decided.1 == Some(&false) {
             return Err(Denial::Refused);
         }
@@ -139,13 +146,13 @@ impl Access {
                 Direct::List => Err(Denial::Stranger),
             };
         }
-        let own = self.chat.get(&event.chat_id);
+        let own = ids().find_map(|id| self.chat.get(id));
         let groups = own.map_or(self.groups, |rule| rule.groups);
         if groups == Groups::Off {
             return Err(Denial::Off);
         }
         let known = known || own.is_some_and(|rule| rule.users.contains(user));
-        let listed = self.chats.contains(&event.chat_id) || decided.1 == Some(&true);
+        let listed = ids().any(|id| self.chats.contains(id)) || decided.1 == Some(&true);
         let open = groups != Groups::List && (listed || self.direct == Direct::Open);
         if !known && !open {
             return Err(Denial::Stranger);

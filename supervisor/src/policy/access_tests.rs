@@ -85,7 +85,7 @@ fn without_a_list_a_pairing_or_open_nobody_is_heard() {
                 for kind in KINDS {
                     for mention in MENTIONS {
                         let event = event(chat_type, user, kind, mention);
-                        let heard = access.admit(&grants, &event).is_ok();
+                        let heard = access.admit(&grants, &event, None).is_ok();
                         admitted += u32::from(heard);
                         let is_group = chat_type != ChatType::Direct;
                         let rule = access.chat.get("chat").filter(|_| is_group);
@@ -115,9 +115,9 @@ fn without_a_list_a_pairing_or_open_nobody_is_heard() {
 fn what_nobody_could_read_is_kept() {
     let mut event = event(ChatType::Direct, "", SenderKind::System, Mention::None);
     let access = Access::default();
-    assert_eq!(access.admit(&Grants::default(), &event), Err(Denial::NotAPerson));
+    assert_eq!(access.admit(&Grants::default(), &event, None), Err(Denial::NotAPerson));
     event.kind = InboundKind::Unreadable;
-    assert_eq!(access.admit(&Grants::default(), &event), Ok(()));
+    assert_eq!(access.admit(&Grants::default(), &event, None), Ok(()));
 }
 
 /// F86.
@@ -126,16 +126,16 @@ fn groups_want_a_mention_unless_told_otherwise() {
     let mut access = Access { users: set(&["ann"]), ..Access::default() };
     let said = |mention| event(ChatType::Group, "ann", SenderKind::User, mention);
     let none = Grants::default();
-    assert_eq!(access.admit(&none, &said(Mention::None)), Err(Denial::NotAddressed));
-    assert_eq!(access.admit(&none, &said(Mention::Other)), Err(Denial::NotAddressed));
-    assert_eq!(access.admit(&none, &said(Mention::All)), Err(Denial::NotAddressed));
-    assert_eq!(access.admit(&none, &said(Mention::Me)), Ok(()));
+    assert_eq!(access.admit(&none, &said(Mention::None), None), Err(Denial::NotAddressed));
+    assert_eq!(access.admit(&none, &said(Mention::Other), None), Err(Denial::NotAddressed));
+    assert_eq!(access.admit(&none, &said(Mention::All), None), Err(Denial::NotAddressed));
+    assert_eq!(access.admit(&none, &said(Mention::Me), None), Ok(()));
     access.at_all = true;
-    assert_eq!(access.admit(&none, &said(Mention::All)), Ok(()));
+    assert_eq!(access.admit(&none, &said(Mention::All), None), Ok(()));
     access.groups = Groups::All;
-    assert_eq!(access.admit(&none, &said(Mention::None)), Ok(()));
+    assert_eq!(access.admit(&none, &said(Mention::None), None), Ok(()));
     access.groups = Groups::Off;
-    assert_eq!(access.admit(&none, &said(Mention::Me)), Err(Denial::Off));
+    assert_eq!(access.admit(&none, &said(Mention::Me), None), Err(Denial::Off));
 }
 
 #[test]
@@ -150,11 +150,40 @@ fn a_group_may_have_rules_of_its_own() {
         access.admit(
             &Grants::default(),
             &event(ChatType::Group, user, SenderKind::User, Mention::None),
+            None,
         )
     };
     assert_eq!((said("ann"), said("bob"), said("cy")), (Ok(()), Ok(()), Err(Denial::Stranger)));
     let direct = event(ChatType::Direct, "bob", SenderKind::User, Mention::None);
-    assert_eq!(access.admit(&Grants::default(), &direct), Err(Denial::Stranger), "only there");
+    assert_eq!(
+        access.admit(&Grants::default(), &direct, None),
+        Err(Denial::Stranger),
+        "only there"
+    );
+}
+
+#[test]
+fn what_is_said_of_a_chat_holds_under_its_new_id() {
+    let event = event(ChatType::Group, "bob", SenderKind::User, Mention::Me);
+    let listed = Access { chats: set(&["old"]), ..Access::default() };
+    let rule = GroupRule { groups: Groups::Mention, users: set(&["bob"]) };
+    let ruled = Access { chat: [("old".to_owned(), rule)].into(), ..Access::default() };
+    let grants = |decisions: &[(&str, bool)]| Grants {
+        chats: decisions.iter().map(|(chat, allowed)| ((*chat).to_owned(), *allowed)).collect(),
+        ..Grants::default()
+    };
+    let strict = Access::default();
+    for (access, grants, expected) in [
+        (&listed, grants(&[]), Ok(())),
+        (&ruled, grants(&[]), Ok(())),
+        (&strict, grants(&[("old", true)]), Ok(())),
+        (&strict, grants(&[]), Err(Denial::Stranger)),
+        (&listed, grants(&[("old", false)]), Err(Denial::Refused)),
+        (&listed, grants(&[("old", false), ("chat", true)]), Ok(())),
+        (&listed, grants(&[("old", true), ("chat", false)]), Err(Denial::Refused)),
+    ] {
+        assert_eq!(access.admit(&grants, &event, Some("old")), expected, "{access:?} {grants:?}");
+    }
 }
 
 /// One row for each setting, one column for each message, as README shows it.
@@ -171,9 +200,11 @@ fn table() -> String {
         ("`groups = \"list\"`", Groups::List),
         ("`groups = \"off\"`", Groups::Off),
     ];
-    let heard = |access: &Access, chat, user, mention| match access
-        .admit(&Grants::default(), &event(chat, user, SenderKind::User, mention))
-    {
+    let heard = |access: &Access, chat, user, mention| match access.admit(
+        &Grants::default(),
+        &event(chat, user, SenderKind::User, mention),
+        None,
+    ) {
         Ok(()) => "heard",
         Err(Denial::Unpaired) => "a code, once",
         Err(_) => "silence",

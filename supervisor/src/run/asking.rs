@@ -91,6 +91,7 @@ impl Gateway {
             Pending::Grant { grant, .. } => Op::Grant { ticket, grant: grant.clone() },
             Pending::Accept { .. }
             | Pending::AcceptReply { .. }
+            | Pending::Keep { .. }
             | Pending::OwnReply
             | Pending::HooksReply { .. } => return,
         };
@@ -107,6 +108,7 @@ impl Gateway {
             Pending::AcceptReply { slot, generation, seq } => {
                 self.reply_accepted(slot, generation, seq, answer);
             }
+            Pending::Keep { slot, generation, seq } => self.kept(slot, generation, seq, &answer),
             Pending::OwnReply => self.own_reply_accepted(answer),
             Pending::HooksReply { wait, reply } => self.hooks_reply_accepted(wait, reply, answer),
             Pending::Grant { slot, grant, subject, reply } => {

@@ -26,8 +26,8 @@ pub(super) const GATEWAY: &str = "gateway";
 
 impl PlatformDesk {
     /// Whether `event` comes in.
-    pub(super) fn judge(&mut self, event: &Inbound) -> Result<(), Denial> {
-        self.access.admit(&self.grants, event)?;
+    pub(super) fn judge(&mut self, event: &Inbound, former: Option<&str>) -> Result<(), Denial> {
+        self.access.admit(&self.grants, event, former)?;
         match event.sender.kind {
             SenderKind::Bot if !self.loops.program(&event.chat_id, clock::now()) => {
                 Err(Denial::Loop)

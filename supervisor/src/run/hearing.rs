@@ -30,9 +30,10 @@ impl Gateway {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let newest = slot.life.generation() == from.generation;
         match frame {
-            FromWorker::Inbound { seq, event, cursor } => {
-                self.inbound(index, from.generation, seq, &event, cursor);
+            FromWorker::Inbound { seq, event, cursor, former } => {
+                self.inbound(index, from.generation, seq, &event, cursor, former.as_deref());
             }
+            FromWorker::Keep { seq, cursor } => self.keep(index, from.generation, seq, cursor),
             FromWorker::Waits { id } => self.send(index, outbox::Input::Waits(id.0)),
             FromWorker::Outcome { id, attempt, outcome } => {
                 self.outcome(index, id, attempt, outcome);
@@ -146,7 +147,7 @@ impl Gateway {
         if slot.life.generation() == generation {
             slot.cursor = Some(cursor.clone());
             let instance = slot.name.clone();
-            self.store.submit(Op::SaveCursor { instance, cursor });
+            self.store.submit(Op::SaveCursor { ticket: None, instance, cursor });
         }
     }
 

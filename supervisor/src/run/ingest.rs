@@ -27,24 +27,20 @@ impl Gateway {
         seq: Seq,
         event: &Inbound,
         cursor: Option<Cursor>,
+        former: Option<&str>,
     ) {
+        if !self.has_credit(index, generation) {
+            return;
+        }
         let Some(slot) = self.slots.get_mut(index) else { return };
         let instance = slot.name.clone();
         let Desk::Platform(desk) = &mut slot.desk else { return };
-        if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
-            link.unanswered += 1;
-            if link.unanswered > WINDOW {
-                tracing::error!(%instance, "a worker sent more events than its window; link cut");
-                link.handle.cut();
-                return;
-            }
-        }
         if event.keys.is_empty() {
             tracing::error!(%instance, "an event without a key; refused");
             self.verdict(index, generation, seq, Verdict::Refused);
             return;
         }
-        if let Err(denial) = desk.judge(event) {
+        if let Err(denial) = desk.judge(event, former) {
             desk.denied += 1;
             let user = event.sender.user_id.as_str();
             if desk.is_news(user, denial) {
@@ -70,6 +66,44 @@ impl Gateway {
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, arrived });
         self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms, quota });
+    }
+
+    /// Counts what is to have a verdict. A worker that sends more than it may is cut off.
+    fn has_credit(&mut self, index: usize, generation: Generation) -> bool {
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
+            link.unanswered += 1;
+            if link.unanswered > WINDOW {
+                let instance = &slot.name;
+                tracing::error!(%instance, "a worker sent more events than its window; link cut");
+                link.handle.cut();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A resume point that the platform's acknowledgement waits for.
+    pub(super) fn keep(&mut self, index: usize, generation: Generation, seq: Seq, cursor: Cursor) {
+        if !self.has_credit(index, generation) {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.life.generation() != generation {
+            self.verdict(index, generation, seq, Verdict::Refused);
+            return;
+        }
+        slot.cursor = Some(cursor.clone());
+        let (ticket, instance) = (self.tickets.name(), slot.name.clone());
+        self.tickets.hold(ticket, Pending::Keep { slot: index, generation, seq });
+        self.store.submit(Op::SaveCursor { ticket: Some(ticket), instance, cursor });
+    }
+
+    /// The store has it, or not.
+    pub(super) fn kept(&mut self, index: usize, generation: Generation, seq: Seq, answer: &Answer) {
+        let is_durable = matches!(answer, Answer::Kept);
+        let verdict = if is_durable { Verdict::Duplicate } else { Verdict::Refused };
+        self.verdict(index, generation, seq, verdict);
     }
 
     fn arrived(

@@ -55,6 +55,12 @@ pub(super) enum Pending {
         generation: Generation,
         seq: Seq,
     },
+    /// A resume point that goes with no event.
+    Keep {
+        slot: usize,
+        generation: Generation,
+        seq: Seq,
+    },
     Heads {
         slot: usize,
         after: EventId,
@@ -147,6 +153,7 @@ impl Pending {
         match self {
             Self::Accept { slot, .. }
             | Self::AcceptReply { slot, .. }
+            | Self::Keep { slot, .. }
             | Self::Heads { slot, .. }
             | Self::Next { slot, .. }
             | Self::Begin { slot, .. }

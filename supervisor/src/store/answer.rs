@@ -90,6 +90,8 @@ pub enum Answer {
     Unsendable(OutboundId),
     /// The decision is durable.
     Granted,
+    /// The resume point is durable.
+    Kept,
     /// Receipts, in the order of ids.
     Untold(Vec<Receipt>),
     /// The state of a reply is durable.

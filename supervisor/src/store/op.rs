@@ -248,8 +248,10 @@ pub enum Op {
     },
     /// Keeps a code that a stranger is told; it takes the place of the one before.
     Pair(Pair),
-    /// Keeps a resume point that comes without an event.
+    /// Keeps a resume point that comes without an event: `Answer::Kept`, if somebody waits for it.
     SaveCursor {
+        /// For the answer.
+        ticket: Option<Ticket>,
         /// Whose.
         instance: Instance,
         /// The resume point.

@@ -173,10 +173,10 @@ impl Tables {
                 access::pair(self, pair)?;
                 return Ok(Outcome::Silent);
             }
-            Op::SaveCursor { instance, cursor } => {
+            Op::SaveCursor { instance, cursor, .. } => {
                 let no = self.names.instance_made(&self.db, instance)?;
                 self.save_cursor(no, cursor);
-                return Ok(Outcome::Silent);
+                Answer::Kept
             }
             Op::RecordExit(exit) => {
                 self.record_exit(exit)?;

@@ -279,7 +279,13 @@ fn the_cursor_is_kept_with_the_event_and_with_a_repetition() {
     let mut rig = Rig::open(dir.path());
     rig.offer(&event("1", "chat"), Some(Cursor(vec![1])));
     rig.offer(&event("1", "chat"), Some(Cursor(vec![2])));
-    rig.store.submit(Op::SaveCursor { instance: instance("telegram"), cursor: Cursor(vec![7]) });
+    let telegram = instance("telegram");
+    let kept = rig.ask(|ticket| Op::SaveCursor {
+        ticket: Some(ticket),
+        instance: telegram,
+        cursor: Cursor(vec![7]),
+    });
+    assert!(matches!(kept, Answer::Kept), "{kept:?}");
     rig.close();
     let rig = Rig::open(dir.path());
     let expected =

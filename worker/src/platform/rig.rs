@@ -10,7 +10,7 @@ use protocol::worker::{Cursor, Network, Outside, Ready, Verdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Ask, Context, Events, Note, Platform, Report, Submitted};
+use super::{Ask, Context, Events, Kept, Note, Platform, Report, Submitted};
 use crate::Error;
 use crate::exchange::Exchange;
 
@@ -20,6 +20,7 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 pub(super) struct Rig<S> {
     pub(super) sim: S,
     pub(super) events: mpsc::Receiver<Submitted>,
+    pub(super) kept: mpsc::Receiver<Kept>,
     pub(super) notes: mpsc::Receiver<Note>,
     pub(super) outbound: mpsc::Sender<Outbound>,
     pub(super) ask: mpsc::Sender<Ask>,
@@ -39,13 +40,14 @@ impl<S> Rig<S> {
         cursor: Option<Cursor>,
     ) -> Self {
         let (submit, events) = mpsc::channel(128);
+        let (keep, kept) = mpsc::channel(8);
         let (note, notes) = mpsc::channel(256);
         let (outbound, outgoing) = mpsc::channel(64);
         let (ask, asks) = mpsc::channel(64);
         let files = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let context = Context {
-            events: Events::new(submit),
+            events: Events::new(submit, keep),
             outbound: outgoing,
             asks,
             exchange: Exchange::from(protocol::worker::Exchange {
@@ -64,7 +66,7 @@ impl<S> Rig<S> {
             let _ = end.send(runtime.unwrap().block_on(adapter.run(context)));
         });
         let guard = stop.clone().drop_guard();
-        Self { sim, events, notes, outbound, ask, files, stop, ended, guard }
+        Self { sim, events, kept, notes, outbound, ask, files, stop, ended, guard }
     }
 
     pub(super) async fn until_ready(&mut self) -> Ready {

@@ -18,6 +18,7 @@ mod hook;
 mod intake;
 mod line;
 mod markup;
+mod memory;
 mod orders;
 mod pace;
 mod patience;
@@ -30,20 +31,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::worker::{Cursor, TelegramSettings};
+use protocol::event::Inbound;
+use protocol::worker::TelegramSettings;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::drafts::Drafts;
+use self::memory::Memory;
 use self::pace::Pace;
 use crate::Error;
 use crate::clock::{self, Instant};
 use crate::exchange::Exchange;
 use crate::platform::{Context, Events, Note, Platform, Report};
 
-/// Groups that moved and are remembered.
-const MOVED_MAX: usize = 256;
 /// Chats whose turns are remembered.
 const TURNS: usize = 1024;
 /// Pressed buttons that wait for a sign.
@@ -79,7 +80,6 @@ impl Platform for Telegram {
             report: context.report,
             stop: context.stop.child_token(),
             pace: Mutex::new(Pace::new(clock::now())),
-            moved: Mutex::default(),
             pressed: press,
             conflict: self.conflict,
             away: Mutex::default(),
@@ -87,7 +87,7 @@ impl Platform for Telegram {
             drafts: Drafts::default(),
             turns: Mutex::default(),
             doubt: Notify::new(),
-            hooked: Mutex::new(recall(context.cursor.as_ref())),
+            memory: Mutex::new(Memory::read(context.cursor.as_ref())),
         };
         let webhook = shared.api.settings().webhook.clone();
         let hearing = async {
@@ -114,8 +114,6 @@ struct Shared {
     report: Report,
     stop: CancellationToken,
     pace: Mutex<Pace>,
-    /// Groups that go on under another id.
-    moved: Mutex<HashMap<i64, i64>>,
     pressed: mpsc::Sender<String>,
     conflict: Duration,
     /// Since when polls fail.
@@ -126,13 +124,7 @@ struct Shared {
     turns: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<()>>>>,
     /// A reply had no answer: somebody may want to look whether the platform is there.
     doubt: Notify,
-    /// The webhook that we have set ourselves, now or in an earlier life.
-    hooked: Mutex<Option<String>>,
-}
-
-/// The webhook that we once set.
-fn recall(cursor: Option<&Cursor>) -> Option<String> {
-    cursor.and_then(|cursor| String::from_utf8(cursor.0.clone()).ok()).filter(|url| !url.is_empty())
+    memory: Mutex<Memory>,
 }
 
 impl Shared {
@@ -164,36 +156,53 @@ impl Shared {
 
     /// The webhook that is ours.
     fn remembered(&self) -> Option<String> {
-        self.hooked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.memory().webhook.clone()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers it beyond this life.
     async fn remember(&self, url: Option<&str>) {
         let url = url.map(str::to_owned);
-        {
-            let mut hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
-            if *hooked == url {
+        let cursor = {
+            let mut memory = self.memory();
+            if memory.webhook == url {
                 return;
             }
-            hooked.clone_from(&url);
-        }
-        let cursor = Cursor(url.unwrap_or_default().into_bytes());
+            memory.webhook = url;
+            memory.cursor()
+        };
         self.report.tell(Note::Cursor(cursor)).await;
     }
 
-    /// A group goes on under another id. Forgetting it costs one refused call.
+    /// A group goes on under another id, a refused call says. Should it be forgotten, the next one says it again.
     fn moved(&self, from: i64, to: i64) {
-        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        if moved.len() >= MOVED_MAX {
-            moved.clear();
-        }
-        moved.insert(from, to);
+        let mut memory = self.memory();
+        memory.moved(from, to);
+        self.report.hint(Note::Cursor(memory.cursor()));
+    }
+
+    /// The same, said only once: whether it is remembered for ever.
+    async fn keep_moved(&self, from: i64, to: i64) -> bool {
+        let cursor = {
+            let mut memory = self.memory();
+            memory.moved(from, to);
+            memory.cursor()
+        };
+        self.events.keep(cursor).await
     }
 
     /// Under which id a chat goes on.
     fn now_at(&self, chat: i64) -> i64 {
-        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        moved.get(&chat).copied().unwrap_or(chat)
+        self.memory().now_at(chat)
+    }
+
+    /// The id that the chat of `event` had before.
+    fn former(&self, event: &Inbound) -> Option<String> {
+        let chat = event.chat_id.parse().ok()?;
+        self.memory().former(chat).map(|id| id.to_string())
     }
 }
 

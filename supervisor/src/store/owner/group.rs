@@ -205,7 +205,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Renew { .. }
         | Op::Told { .. }
         | Op::Pair(_)
-        | Op::SaveCursor { .. }
         | Op::RecordExit(_) => None,
+        Op::SaveCursor { ticket, .. } => *ticket,
     }
 }

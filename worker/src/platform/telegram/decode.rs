@@ -69,8 +69,11 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
         "message" | "channel_post" => {
             understood.album =
                 Some(text_of(value, "media_group_id").to_owned()).filter(|album| !album.is_empty());
-            let from = number_of(member(value, "chat"), "id");
-            understood.moved = from.zip(number_of(value, "migrate_to_chat_id"));
+            let here = number_of(member(value, "chat"), "id");
+            // Told in both chats, each time.
+            understood.moved = here
+                .zip(number_of(value, "migrate_to_chat_id"))
+                .or_else(|| number_of(value, "migrate_from_chat_id").zip(here));
             message(value, own, InboundKind::Message)
         }
         "edited_message" | "edited_channel_post" => message(value, own, InboundKind::Edit),

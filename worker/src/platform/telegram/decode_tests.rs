@@ -160,6 +160,8 @@ fn unknown_kinds_are_kept_as_they_came() {
 fn a_group_that_moves_says_where() {
     let update = understood(said(json!({"text": null, "migrate_to_chat_id": -1001})));
     assert_eq!((update.moved, update.heard), (Some((-100, -1001)), Heard::Ignored));
+    let update = understood(said(json!({"text": null, "migrate_from_chat_id": -1})));
+    assert_eq!((update.moved, update.heard), (Some((-1, -100)), Heard::Ignored));
 }
 
 #[test]

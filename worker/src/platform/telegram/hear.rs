@@ -14,7 +14,7 @@ use super::Shared;
 use super::api::Ask;
 use super::batch::{Fetched, Group, understand};
 use super::decode::Heard;
-use super::intake::{aside, is_settled};
+use super::intake::{aside, is_settled, submit};
 use super::line::Line;
 use crate::Error;
 use crate::clock;
@@ -93,12 +93,17 @@ impl<'a> Ear<'a> {
         let Some(own) = &self.line.own else { return Duration::ZERO };
         let batch = understand(updates, self.growing, own, clock::unix_ms());
         let mut waiting = Vec::new();
-        for group in batch.groups {
+        let mut forgotten = None;
+        'all: for group in batch.groups {
             for update in &group.updates {
-                aside(self.shared, update).await;
+                if !aside(self.shared, update).await {
+                    // From here on it comes again.
+                    forgotten = Some(group.first);
+                    break 'all;
+                }
             }
             if let Some(event) = group.event() {
-                let verdict = self.shared.events.submit(event, None).await;
+                let verdict = submit(self.shared, event).await;
                 waiting.push((group, verdict));
             }
         }
@@ -114,7 +119,7 @@ impl<'a> Ear<'a> {
         }
         self.growing = batch.growing;
         let next = batch.last.map(|last| last.saturating_add(1));
-        let (confirm, pause) = match (unsettled, batch.growing) {
+        let (confirm, pause) = match (unsettled.or(forgotten), batch.growing) {
             (Some(first), _) => (first, REFUSED),
             (None, Some((first, _))) => (Some(first), ALBUM),
             // Without any id there is nothing to confirm it by.
@@ -129,7 +134,7 @@ impl<'a> Ear<'a> {
     async fn singly(&self, group: &Group) -> bool {
         for update in &group.updates {
             if let Heard::Event(event) = &update.heard {
-                let verdict = self.shared.events.submit(event.as_ref().clone(), None).await;
+                let verdict = submit(self.shared, event.as_ref().clone()).await;
                 if !is_settled(verdict.await.ok()) {
                     return false;
                 }

@@ -21,7 +21,7 @@ use super::Shared;
 use super::answer::Said;
 use super::api::KINDS;
 use super::decode::{Heard, Own, decode};
-use super::intake::{aside, is_settled};
+use super::intake::{aside, is_settled, submit};
 use super::line::Line;
 use super::orders::host;
 use crate::Error;
@@ -142,7 +142,9 @@ impl Site for Door<'_> {
             self.shared.report.tell(Note::Malformed).await;
             return Answer::plain(400, "this is no update");
         }
-        aside(self.shared, &update).await;
+        if !aside(self.shared, &update).await {
+            return Answer::later(AGAIN);
+        }
         let mut event = match update.heard {
             Heard::Event(event) | Heard::Malformed(_, Some(event)) => event,
             Heard::Ignored | Heard::Malformed(_, None) => return Answer::plain(200, ""),
@@ -151,7 +153,7 @@ impl Site for Door<'_> {
             self.addressed(&album, &mut event.mention);
             event.album = Some(album);
         }
-        let verdict = self.shared.events.submit(*event, None).await;
+        let verdict = submit(self.shared, *event).await;
         self.shared.report.tell(Note::Progress).await;
         match verdict.await.ok() {
             verdict if is_settled(verdict) => Answer::plain(200, ""),

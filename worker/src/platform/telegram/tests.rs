@@ -12,7 +12,7 @@ use ::tests::telegram::{Entry, Fault, Message, Mood, Observation, Telegram as Si
 use protocol::content::{Content, Draft, File, FileKind};
 use protocol::event::{InboundKind, Outbound, Outcome, Rest};
 use protocol::id::{EventId, OutboundId};
-use protocol::worker::{Network, OtherWebhook, Outside, Secret, Unanswered, Verdict};
+use protocol::worker::{Cursor, Network, OtherWebhook, Outside, Secret, Unanswered, Verdict};
 use serde_json::{Value, json};
 
 use super::*;

@@ -393,3 +393,29 @@ async fn a_token_that_is_good_for_nothing_ends_the_worker() {
     rig.sim.revoke(TOKEN);
     assert_eq!(rig.ended.await.unwrap().unwrap_err().exit_code(), 77);
 }
+
+/// The platform tells it once.
+#[tokio::test]
+async fn where_a_group_has_gone_is_durable_before_it_is_confirmed() {
+    let mut rig = Rig::ready().await;
+    let moved = Message::group(-5, ANN).with("migrate_to_chat_id", -1005);
+    let (update, _) = rig.sim.push_message(TOKEN, moved);
+    let kept = rig.kept.recv().await.unwrap();
+    let polls = rig.sim.count(polled);
+    kept.verdict.send(Verdict::Refused).unwrap();
+    let again = rig.kept.recv().await.unwrap();
+    assert!(rig.sim.count(polled) > polls && rig.sim.pending(TOKEN) == 1, "it came again");
+    let cursor = again.cursor;
+    again.verdict.send(Verdict::Duplicate).unwrap();
+    rig.sim.wait_confirmed(LONG, update).await;
+    let sim = rig.end().await;
+    sim.push_message(TOKEN, Message::group(-1005, ANN).text("here"));
+    let mut rig = Rig::going_on(sim, Some(cursor), |_| {});
+    let submitted = rig.heard().await;
+    assert_eq!(
+        (submitted.former.as_deref(), submitted.event.chat_id.as_str()),
+        (Some("-5"), "-1005")
+    );
+    accept(submitted);
+    rig.end().await;
+}

@@ -208,3 +208,21 @@ async fn a_port_that_is_taken_ends_the_worker_with_its_name() {
     assert_eq!(error.exit_code(), 71);
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn where_a_group_has_gone_is_durable_before_it_is_acknowledged() {
+    let addr = free().await;
+    let mut rig = Rig::on(Rig::sim().await, hooked(addr));
+    rig.until_ready().await;
+    let moved = Message::group(-1005, ANN).with("migrate_from_chat_id", -5);
+    let (update, _) = rig.sim.push_message(TOKEN, moved);
+    rig.kept.recv().await.unwrap().verdict.send(Verdict::Refused).unwrap();
+    rig.kept.recv().await.unwrap().verdict.send(Verdict::Duplicate).unwrap();
+    rig.sim.wait_confirmed(LONG, update).await;
+    assert_eq!(posted(&rig.sim, update), [Some(503), Some(200)]);
+    rig.sim.push_message(TOKEN, Message::group(-1005, ANN).text("here"));
+    let submitted = rig.heard().await;
+    assert_eq!(submitted.former.as_deref(), Some("-5"));
+    accept(submitted);
+    rig.end().await;
+}
