@@ -371,6 +371,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     fn submit_event(&mut self, submitted: platform::Submitted) -> Result<(), Error> {
         let platform::Submitted { mut event, former, cursor, verdict } = submitted;
+        // A cursor that was told before must not take the place of this one.
+        while cursor.is_some()
+            && let Ok(note) = self.ports.notes.try_recv()
+        {
+            self.note(note)?;
+        }
         event.raw = scrub_raw(event.raw);
         let event = fit(event)?;
         let bytes = frame::size(&event)?;

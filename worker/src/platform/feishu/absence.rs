@@ -56,8 +56,7 @@ struct State {
     heard_ms: i64,
     /// When the latest frame came.
     frame_ms: i64,
-    /// The chats, and when something was heard in them.
-    chats: HashMap<String, (ChatType, i64)>,
+    chats: HashMap<String, Chat>,
     /// Since this moment some is to be read.
     owed: Option<Owed>,
     /// The connection works.
@@ -65,11 +64,33 @@ struct State {
     changed: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Chat {
+    kind: ChatType,
+    /// When something was heard in it.
+    at_ms: i64,
+    /// The supervisor has kept a cursor that names it, with an event.
+    kept: bool,
+}
+
 #[derive(Debug)]
 struct Owed {
     since_ms: i64,
     until: Instant,
     places: HashMap<String, Place>,
+}
+
+impl State {
+    fn cursor(&self) -> Cursor {
+        let of = |kind: ChatType| {
+            let chats = self.chats.iter().filter(|(_, chat)| chat.kind == kind);
+            chats.map(|(id, _)| id.as_str()).collect::<Vec<_>>()
+        };
+        let told = json!({
+            "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
+        });
+        Cursor(told.to_string().into_bytes())
+    }
 }
 
 /// All of it.
@@ -87,7 +108,8 @@ impl Absence {
         let heard_ms = number_of(&told, "heard_ms").unwrap_or_default();
         let listed = |name: &str, kind: ChatType| {
             let chats = list_of(&told, name).iter().filter_map(Value::as_str);
-            chats.map(move |chat| (chat.to_owned(), (kind, heard_ms))).collect::<Vec<_>>()
+            let chat = Chat { kind, at_ms: heard_ms, kept: true };
+            chats.map(move |id| (id.to_owned(), chat)).collect::<Vec<_>>()
         };
         let mut chats: HashMap<_, _> = listed("direct", ChatType::Direct).into_iter().collect();
         chats.extend(listed("groups", ChatType::Group));
@@ -101,10 +123,13 @@ impl Absence {
             return;
         }
         let mut state = self.lock();
-        let known = state.chats.insert(event.chat_id.clone(), (event.chat_type, now_ms));
-        state.changed |= known.is_none();
+        let known = state.chats.get(&event.chat_id);
+        let (is_new, kept) = (known.is_none(), known.is_some_and(|chat| chat.kept));
+        let chat = Chat { kind: event.chat_type, at_ms: now_ms, kept };
+        state.chats.insert(event.chat_id.clone(), chat);
+        state.changed |= is_new;
         if state.chats.len() > CHATS_MAX {
-            let oldest = state.chats.iter().min_by_key(|(_, (_, at))| *at);
+            let oldest = state.chats.iter().min_by_key(|(_, chat)| chat.at_ms);
             let oldest = oldest.map(|(chat, _)| chat.clone());
             oldest.and_then(|chat| state.chats.remove(&chat));
         }
@@ -148,17 +173,22 @@ impl Absence {
     /// What is to be remembered, if that is new.
     fn cursor(&self) -> Option<Cursor> {
         let mut state = self.lock();
-        if !std::mem::take(&mut state.changed) {
-            return None;
+        std::mem::take(&mut state.changed).then(|| state.cursor())
+    }
+
+    /// What is to be remembered with an event: that its chat is known, unless that is kept already. Whatever
+    /// ends us a moment later, what is said in it then is asked for.
+    pub(super) fn with_event(&self, chat_id: &str) -> Option<Cursor> {
+        let state = self.lock();
+        let is_new = state.chats.get(chat_id).is_some_and(|chat| !chat.kept);
+        (is_new && state.heard_ms > 0).then(|| state.cursor())
+    }
+
+    /// An event of this chat was kept, and the cursor with it.
+    pub(super) fn kept(&self, chat_id: &str) {
+        if let Some(chat) = self.lock().chats.get_mut(chat_id) {
+            chat.kept = true;
         }
-        let of = |kind: ChatType| {
-            let chats = state.chats.iter().filter(|(_, (known, _))| *known == kind);
-            chats.map(|(chat, _)| chat.as_str()).collect::<Vec<_>>()
-        };
-        let told = json!({
-            "heard_ms": state.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
-        });
-        Some(Cursor(told.to_string().into_bytes()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -192,11 +222,11 @@ pub(super) async fn catch_up(shared: &Shared) {
             let (since_ms, until) = (owed.since_ms, owed.until);
             let mut places = std::mem::take(&mut owed.places);
             let mut chats: Vec<_> = state.chats.iter().collect();
-            chats.sort_by_key(|(_, (_, at))| std::cmp::Reverse(*at));
-            let row = |(chat, (kind, _)): (&String, &(ChatType, i64))| Row {
-                place: places.remove(chat),
-                chat: chat.clone(),
-                kind: *kind,
+            chats.sort_by_key(|(_, chat)| std::cmp::Reverse(chat.at_ms));
+            let row = |(id, chat): (&String, &Chat)| Row {
+                place: places.remove(id),
+                chat: id.clone(),
+                kind: chat.kind,
                 page: String::new(),
                 found: 0,
             };

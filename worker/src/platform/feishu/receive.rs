@@ -41,11 +41,18 @@ pub(super) enum Handed {
     /// It may be answered.
     Settled(Reply),
     /// The pump has it.
-    Waiting(oneshot::Receiver<Verdict>, Reply),
+    Waiting(Submission, Reply),
     /// It has to wait for what the platform still has to tell, without holding up other chats.
     Lacking(Box<Inbound>, Lack, Option<Place>, Reply),
     /// The pump did not take it in time.
     Late,
+}
+
+/// An event that the pump has.
+pub(super) struct Submission {
+    verdict: oneshot::Receiver<Verdict>,
+    /// Its chat, if it is the first of which this is remembered.
+    begins: Option<String>,
 }
 
 /// What goes back with the answer.
@@ -113,7 +120,13 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
     if lack.is_some() || place.is_some() {
         return Handed::Lacking(inbound, lack, place, reply);
     }
-    Handed::Waiting(shared.events.submit(*inbound, None).await, reply)
+    Handed::Waiting(submit(shared, *inbound).await, reply)
+}
+
+async fn submit(shared: &Shared, inbound: Inbound) -> Submission {
+    let cursor = shared.absence.with_event(&inbound.chat_id);
+    let begins = cursor.is_some().then(|| inbound.chat_id.clone());
+    Submission { verdict: shared.events.submit(inbound, cursor).await, begins }
 }
 
 /// Keeps what helps with later events.
@@ -131,10 +144,10 @@ pub(super) fn remember(shared: &Shared, inbound: &Inbound) {
 
 /// What goes back if the event need not come again.
 pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
-    let (verdict, reply) = match handed {
+    let (submission, reply) = match handed {
         Handed::Settled(reply) => return Some(reply),
         Handed::Late => return None,
-        Handed::Waiting(verdict, reply) => (verdict, reply),
+        Handed::Waiting(submission, reply) => (submission, reply),
         Handed::Lacking(mut inbound, lack, place, reply) => {
             if lack.own {
                 shared.known().await;
@@ -154,13 +167,19 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
                 shared.report.tell(Note::Ignored).await;
                 return Some(reply);
             }
-            let verdict = shared.events.submit(*inbound, None).await;
+            let submission = submit(shared, *inbound).await;
             drop(place);
-            (verdict, reply)
+            (submission, reply)
         }
     };
-    match verdict.await {
-        Ok(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => Some(reply),
+    match submission.verdict.await {
+        Ok(Verdict::Accepted(_) | Verdict::Duplicate) => {
+            if let Some(chat) = submission.begins {
+                shared.absence.kept(&chat);
+            }
+            Some(reply)
+        }
+        Ok(Verdict::Denied) => Some(reply),
         // No verdict: the worker ends.
         Ok(Verdict::Refused) | Err(_) => None,
     }

@@ -140,3 +140,31 @@ async fn nothing_is_read_at_a_first_start_or_where_nobody_wants_it() {
         sim = Some(rest);
     }
 }
+
+/// Whatever ends the worker just then: with the first event of a chat it is kept that the chat is to be asked.
+#[tokio::test]
+async fn a_chat_is_remembered_with_its_first_event() {
+    let mut rig = listening(Rig::sim().await, None);
+    rig.until_ready().await;
+    let names = |cursor: Option<Cursor>| {
+        let told: Value = serde_json::from_slice(&cursor.expect("a cursor").0).unwrap();
+        assert!(told["heard_ms"].as_i64().unwrap() > 0);
+        told["direct"].as_array().unwrap().len()
+    };
+    for chat in 1..=2 {
+        let event = rig.sim.push_text(APP, &format!("oc_{chat}"), "ou_ann", "refused at first");
+        let submitted = rig.heard().await;
+        assert_eq!(names(submitted.cursor.clone()), chat);
+        submitted.verdict.send(Verdict::Refused).unwrap();
+        let submitted = rig.heard().await;
+        assert_eq!(names(submitted.cursor.clone()), chat);
+        accept(submitted);
+        event.acked_within(LONG).await;
+    }
+    let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "known by now");
+    let submitted = rig.heard().await;
+    assert_eq!(submitted.cursor, None);
+    accept(submitted);
+    event.acked_within(LONG).await;
+    rig.end().await;
+}
