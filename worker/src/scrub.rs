@@ -42,10 +42,9 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
 
 /// A platform's own JSON without our secrets: some platforms prove themselves by a token within it.
 pub(crate) fn scrub_raw(raw: Vec<u8>) -> Vec<u8> {
-    let cleaned = std::str::from_utf8(&raw).ok().map(without_known);
-    match cleaned {
-        Some(Cow::Owned(cleaned)) => cleaned.into_bytes(),
-        Some(Cow::Borrowed(_)) | None => raw,
+    match without_known(&String::from_utf8_lossy(&raw)) {
+        Cow::Owned(cleaned) => cleaned.into_bytes(),
+        Cow::Borrowed(_) => raw,
     }
 }
 
@@ -63,6 +62,8 @@ mod tests {
         let secret = Secret::new("verifies-the-platform");
         let raw = format!("{{\"header\":{{\"token\":\"{}\"}}}}", secret.expose());
         assert_eq!(scrub_raw(raw.into_bytes()), br#"{"header":{"token":"***"}}"#);
+        let broken = [secret.expose().as_bytes(), b"\xff"].concat();
+        assert_eq!(scrub_raw(broken), "***\u{fffd}".as_bytes());
         let strange = b"{\"text\":\"token=abcdefgh1234 sk-abcdefghijklmnop0123\"}".to_vec();
         assert_eq!(scrub_raw(strange.clone()), strange, "what users say is theirs");
         assert_eq!(scrub_raw(vec![0xff, 0]), [0xff, 0]);

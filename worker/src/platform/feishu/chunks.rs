@@ -4,7 +4,9 @@
 //! about them is checked, and what is kept is bounded in number, size and age: a lost part costs a
 //! repetition by the platform, never memory. An event that was put together is remembered for a moment,
 //! so that a repeated last part does not make it a second one; not for longer, because a repetition of
-//! the whole event after 15 s may well come under the same id and must be heard.
+//! the whole event after 15 s may well come under the same id and must be heard. Such a repetition may be cut
+//! elsewhere than what is left of a delivery that broke off: the newest of each part counts, and what is no event
+//! when put together is not final.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -24,6 +26,8 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) enum Part {
     /// It was the last one missing: the whole payload.
     Whole(Vec<u8>),
+    /// None is missing, and yet it is no event: parts of two deliveries, or something that nobody can read.
+    Doubtful(Vec<u8>),
     /// More are missing.
     Kept,
     /// It belongs to an event that was complete a moment ago.
@@ -33,8 +37,9 @@ pub(super) enum Part {
 }
 
 /// The incomplete events of one connection.
-#[derive(Default)]
 pub(super) struct Chunks {
+    /// Whether bytes can be an event.
+    reads: fn(&[u8]) -> bool,
     open: HashMap<String, Open>,
     bytes: usize,
     done: VecDeque<(Instant, String)>,
@@ -48,6 +53,11 @@ struct Open {
 }
 
 impl Chunks {
+    /// None yet.
+    pub(super) fn new(reads: fn(&[u8]) -> bool) -> Self {
+        Self { reads, open: HashMap::new(), bytes: 0, done: VecDeque::new() }
+    }
+
     /// Takes part `seq` of `sum` of event `id`. The headers are as they came; absent ones mean a whole
     /// event.
     pub(super) fn on(
@@ -110,21 +120,29 @@ impl Chunks {
             latest: now,
         });
         open.latest = now;
-        if let Some(place @ None) = open.parts.get_mut(seq) {
-            open.bytes += payload.len();
-            open.missing -= 1;
-            self.bytes += payload.len();
-            *place = Some(payload);
+        let Some(place) = open.parts.get_mut(seq) else { return Part::Kept };
+        if place.as_ref() == Some(&payload) {
+            return Part::Kept;
         }
+        let added = payload.len();
+        let before = place.replace(payload);
+        let replaced = before.as_ref().map_or(0, Vec::len);
+        open.missing -= usize::from(before.is_none());
+        open.bytes = open.bytes + added - replaced;
+        self.bytes = self.bytes + added - replaced;
         if open.missing > 0 {
             return Part::Kept;
+        }
+        let whole = open.parts.iter().flatten().flatten().copied().collect::<Vec<u8>>();
+        if !(self.reads)(&whole) {
+            return Part::Doubtful(whole);
         }
         if self.done.len() == DONE_MAX {
             self.done.pop_front();
         }
         self.done.push_back((now, id.to_owned()));
-        let whole = self.drop_open(id);
-        Part::Whole(whole.into_iter().flatten().flatten().collect())
+        self.drop_open(id);
+        Part::Whole(whole)
     }
 
     /// Drops those that have waited longest until `bytes` more for `id` are bearable.
@@ -139,10 +157,10 @@ impl Chunks {
         }
     }
 
-    fn drop_open(&mut self, id: &str) -> Vec<Option<Vec<u8>>> {
-        let Some(open) = self.open.remove(id) else { return Vec::new() };
-        self.bytes -= open.bytes;
-        open.parts
+    fn drop_open(&mut self, id: &str) {
+        if let Some(open) = self.open.remove(id) {
+            self.bytes -= open.bytes;
+        }
     }
 }
 
@@ -167,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_whole_event_passes_whatever_is_missing() {
-        let mut chunks = Chunks::default();
+        let mut chunks = Chunks::new(|_| true);
         let whole = Part::Whole(b"x".to_vec());
         assert_eq!(chunks.on(None, None, None, b"x".to_vec(), clock::now()), whole);
         assert_eq!(put(&mut chunks, "a", 1, 0, b"x", clock::now()), whole);
@@ -176,7 +194,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let mut chunks = Chunks::default();
+        let mut chunks = Chunks::new(|_| true);
         let now = clock::now();
         for (sum, seq) in [(0, 0), (2, 2), (2, 7), (PARTS_MAX + 1, 0), (1, 1)] {
             assert!(matches!(put(&mut chunks, "a", sum, seq, b"", now), Part::Refused(_)));
@@ -193,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_repeated_last_part_is_not_a_second_event() {
-        let mut chunks = Chunks::default();
+        let mut chunks = Chunks::new(|_| true);
         let now = clock::now();
         put(&mut chunks, "a", 2, 1, b"y", now);
         assert_eq!(put(&mut chunks, "a", 2, 0, b"x", now), Part::Whole(b"xy".to_vec()));
@@ -203,9 +221,24 @@ mod tests {
         assert_eq!(put(&mut chunks, "a", 2, 1, b"y", later), Part::Whole(b"xy".to_vec()));
     }
 
+    /// A delivery broke off, and its repetition under the same id is cut elsewhere.
+    #[test]
+    fn a_repetition_that_is_cut_elsewhere_is_whole() {
+        let mut chunks = Chunks::new(|whole| whole == b"abcdef");
+        let now = clock::now();
+        put(&mut chunks, "a", 3, 2, b"bcdef", now);
+        put(&mut chunks, "a", 3, 1, b"x", now);
+        assert_eq!(put(&mut chunks, "a", 3, 0, b"ab", now), Part::Doubtful(b"abxbcdef".to_vec()));
+        assert_eq!(put(&mut chunks, "a", 3, 0, b"ab", now), Part::Kept, "nothing new");
+        let doubtful = put(&mut chunks, "a", 3, 1, b"cd", now);
+        assert_eq!(doubtful, Part::Doubtful(b"abcdbcdef".to_vec()));
+        assert_eq!(put(&mut chunks, "a", 3, 2, b"ef", now), Part::Whole(b"abcdef".to_vec()));
+        assert_eq!((chunks.open.len(), chunks.bytes), (0, 0));
+    }
+
     #[test]
     fn parts_live_from_the_latest_one() {
-        let mut chunks = Chunks::default();
+        let mut chunks = Chunks::new(|_| true);
         let start = clock::now();
         let step = Duration::from_secs(12);
         put(&mut chunks, "a", 3, 0, b"x", start);
@@ -226,7 +259,7 @@ mod tests {
 
     #[test]
     fn number_and_size_are_bounded() {
-        let mut chunks = Chunks::default();
+        let mut chunks = Chunks::new(|_| true);
         let start = clock::now();
         for i in 0..200u32 {
             let now = start + Duration::from_millis(u64::from(i));
@@ -258,7 +291,7 @@ mod tests {
             let mut sequence: Vec<_> = (0..parts.len()).collect();
             sequence.rotate_left(order.index(parts.len()));
             sequence.reverse();
-            let mut chunks = Chunks::default();
+            let mut chunks = Chunks::new(|_| true);
             let now = clock::now();
             let mut found = Vec::new();
             for seq in sequence {
@@ -277,7 +310,7 @@ mod tests {
             (prop::option::of("[ab]?"), prop::option::of("[0-3x-]{0,2}"), prop::option::of("[0-3x-]{0,2}"), 0usize..40),
             0..60,
         )) {
-            let mut chunks = Chunks::default();
+            let mut chunks = Chunks::new(|_| true);
             let mut now = clock::now();
             for (id, sum, seq, size) in inputs {
                 now += Duration::from_secs(size as u64 / 4);

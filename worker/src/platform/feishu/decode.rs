@@ -10,11 +10,13 @@ mod notices;
 mod old;
 
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
+use protocol::id::hex;
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::content::{self, ALL, Mentioned};
 use super::memory::Memory;
-use crate::json::{list_of, member, text_of};
+use crate::json::{lenient, list_of, member, text_of};
 
 /// Larger ones are not handed on as they came.
 const RAW_MAX: usize = 256 * 1024;
@@ -37,7 +39,7 @@ pub(super) enum Heard {
     Unknown(Box<Inbound>, Lack),
     /// Well-formed and of no use here.
     Ignored,
-    /// Not to be understood now or later.
+    /// Not to be understood now or later: see [`unreadable`].
     Malformed(&'static str),
 }
 
@@ -65,7 +67,7 @@ impl Lack {
 
 /// Reads an event. `now_ms` stands in for a missing time.
 pub(super) fn decode(payload: &[u8], own: &Own, memory: &Memory, now_ms: i64) -> Heard {
-    let Ok(event) = serde_json::from_slice::<Value>(payload) else {
+    let Some(event) = lenient(payload) else {
         return Heard::Malformed("the payload is no JSON");
     };
     if !event.is_object() {
@@ -77,6 +79,26 @@ pub(super) fn decode(payload: &[u8], own: &Own, memory: &Memory, now_ms: i64) ->
         return reading.current(text_of(header, "event_type"));
     }
     reading.old()
+}
+
+/// What remains of an event that is malformed: its bytes, for a person.
+pub(super) fn unreadable(payload: &[u8], now_ms: i64) -> Inbound {
+    let event = &lenient(payload).unwrap_or_default();
+    let (own, memory) = (&Own::default(), &Memory::default());
+    let reading = Reading { event, payload, own, memory, now_ms };
+    let mut keys = reading.event_keys();
+    if keys.is_empty() {
+        // A repetition has the same bytes.
+        let hash = digest(&SHA256, payload);
+        keys.push(format!("raw:{}", hex(hash.as_ref().get(..16).unwrap_or_default())));
+    }
+    let kept = reading.inbound(InboundKind::Unreadable, keys, String::new());
+    Inbound { raw: payload.to_vec(), ..kept }
+}
+
+/// Whether a payload can be an event.
+pub(super) fn reads(payload: &[u8]) -> bool {
+    lenient(payload).is_some_and(|event| event.is_object())
 }
 
 /// An event that is being read, and what helps to understand it.
@@ -127,9 +149,17 @@ impl Reading<'_> {
             // What the bot itself says must not come back to it, or it would talk to itself for ever.
             return Heard::Ignored;
         }
-        let inner = inner(message);
+        let (words, inner) = inner(message);
         let mentions = mentions(message);
-        let content = content::render(text_of(message, "message_type"), &inner, &mentions);
+        let message_type = text_of(message, "message_type");
+        let mut content = content::render(message_type, &inner, &mentions);
+        let is_in_form = match message_type {
+            "text" => member(&inner, "text").is_string(),
+            _ => inner.is_object(),
+        };
+        if !is_in_form && content.text.is_empty() && content.parts.is_empty() {
+            content.text = words;
+        }
         let reply_to = id(message, "parent_id");
         let chat_type = match text_of(message, "chat_type") {
             "p2p" => ChatType::Direct,
@@ -149,7 +179,7 @@ impl Reading<'_> {
         if answered.is_none() && !is_root && kind == InboundKind::Message {
             lack.quote.clone_from(&reply_to);
         }
-        if text_of(message, "message_type") == "merge_forward" {
+        if message_type == "merge_forward" {
             lack.forwarded.clone_from(&message_id);
         }
         let origin_ms = milliseconds(message, "create_time");
@@ -258,9 +288,13 @@ fn mentions_all(inner: &Value) -> bool {
     }
 }
 
-/// The content is JSON in a string; one that is not counts as empty.
-fn inner(message: &Value) -> Value {
-    serde_json::from_str(text_of(message, "content")).unwrap_or_default()
+/// The content is JSON in a string: as it came, and what is in it.
+fn inner(message: &Value) -> (String, Value) {
+    match member(message, "content") {
+        Value::Null => (String::new(), Value::Null),
+        Value::String(words) => (words.clone(), lenient(words.as_bytes()).unwrap_or_default()),
+        other => (other.to_string(), other.clone()),
+    }
 }
 
 fn id(holder: &Value, name: &str) -> Option<String> {

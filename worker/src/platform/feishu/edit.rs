@@ -12,7 +12,7 @@ use super::compose::{self, Form, Message, Step};
 use super::encode::{self, Name, To};
 use super::send::{is_of_form, later};
 use crate::clock;
-use crate::json::{list_of, member, text_of};
+use crate::json::{lenient, list_of, member, text_of};
 
 /// Makes the message what `outbound` says.
 pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str) -> Outcome {
@@ -161,6 +161,6 @@ fn told(said: Said, message_id: &str) -> Outcome {
 pub(super) fn items(data: &Value) -> impl Iterator<Item = (&str, Value)> {
     list_of(data, "items").iter().map(|item| {
         let inner = text_of(member(item, "body"), "content");
-        (text_of(item, "msg_type"), serde_json::from_str(inner).unwrap_or_default())
+        (text_of(item, "msg_type"), lenient(inner.as_bytes()).unwrap_or_default())
     })
 }

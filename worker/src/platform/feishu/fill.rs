@@ -14,7 +14,7 @@ use super::decode::Lack;
 use super::edit::items;
 use super::encode;
 use crate::clock;
-use crate::json::{list_of, member, text_of};
+use crate::json::{lenient, list_of, member, text_of};
 
 /// For all questions about one event. The platform waits 3 s for its answer.
 const LIMIT: Duration = Duration::from_millis(1200);
@@ -80,8 +80,7 @@ fn is_own(shared: &Shared, item: &Value) -> bool {
 }
 
 fn inner(item: &Value) -> Value {
-    let content = text_of(member(item, "body"), "content");
-    serde_json::from_str(content).unwrap_or_default()
+    lenient(text_of(member(item, "body"), "content").as_bytes()).unwrap_or_default()
 }
 
 async fn message(shared: &Shared, id: &str, until: clock::Instant) -> Option<Value> {

@@ -3,7 +3,7 @@
 //! The answer says that we have the event and need not be told again, so it goes out only after a verdict
 //! that says so, and in time: the platform judges a late one as none, and an early one is a lie. Without
 //! an answer it repeats the event after 15 s, 5 min, 1 h and 6 h. What will never be of use is answered
-//! at once, or it would come back four times as well.
+//! at once, or it would come back four times as well. What cannot be understood is kept for a person first.
 //!
 //! Handing in is a step of its own, because events are handed in one by one in the order of their
 //! arrival, while each waits for its verdict alone.
@@ -15,7 +15,7 @@ use protocol::worker::Verdict;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::decode::{Heard, Lack, Own, decode};
+use super::decode::{Heard, Lack, Own, decode, unreadable};
 use super::frame::Frame;
 use super::order::Place;
 use super::{Shared, fill};
@@ -34,6 +34,8 @@ pub(super) struct Arrival {
     pub(super) payload: Vec<u8>,
     /// When it was complete.
     pub(super) at: Instant,
+    /// Its parts may not belong together: it is kept, and the platform is to repeat it.
+    pub(super) doubtful: bool,
 }
 
 /// How far an event has come by being handed in.
@@ -79,6 +81,9 @@ pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) ->
     });
     let took = clock::now().duration_since(arrival.at).as_millis();
     let data = settled? == Reply::Empty;
+    if arrival.doubtful {
+        return None;
+    }
     Some(arrival.frame.into_answer(took, data.then_some(b"{}")))
 }
 
@@ -108,7 +113,10 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
             let bytes = payload.len();
             tracing::warn!(reason = why, trace, bytes, "an event cannot be understood");
             shared.report.tell(Note::Malformed).await;
-            return Handed::Settled(Reply::Bare);
+            if payload.is_empty() {
+                return Handed::Settled(Reply::Bare);
+            }
+            (Box::new(unreadable(payload, clock::unix_ms())), Lack::default())
         }
     };
     let is_pressed = inbound.kind == InboundKind::Button && inbound.message_id.is_some();
@@ -161,6 +169,10 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
             let mut place = place;
             if let Some(place) = &mut place {
                 place.turn().await;
+            }
+            if inbound.chat_id.is_empty() && inbound.kind == InboundKind::Button {
+                // Somebody waits for what it does, but nobody can say where.
+                inbound.kind = InboundKind::Unreadable;
             }
             if inbound.chat_id.is_empty() && inbound.kind != InboundKind::Unreadable {
                 // Nobody can say where it belongs.

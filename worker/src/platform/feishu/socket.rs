@@ -72,7 +72,7 @@ pub(super) async fn serve(
         arrived: connection.arrived,
         counted: 0,
         live: Live::new(shared.limits.live, endpoint.ping, now),
-        chunks: Chunks::default(),
+        chunks: Chunks::new(super::decode::reads),
         told: None,
     };
     talk.ping();
@@ -226,7 +226,12 @@ impl Talk {
                     now,
                 );
                 match part {
-                    Part::Whole(payload) => Heard::Event(Arrival { frame, payload, at: now }),
+                    Part::Whole(payload) => {
+                        Heard::Event(Arrival { frame, payload, at: now, doubtful: false })
+                    }
+                    Part::Doubtful(payload) => {
+                        Heard::Event(Arrival { frame, payload, at: now, doubtful: true })
+                    }
                     Part::Kept | Part::Repeated => Heard::Frame,
                     Part::Refused(why) => {
                         tracing::warn!(why, "a part of an event is dropped");

@@ -38,7 +38,7 @@ impl Reading<'_> {
         }
     }
 
-    fn event_keys(&self) -> Vec<String> {
+    pub(super) fn event_keys(&self) -> Vec<String> {
         let header = member(self.event, "header");
         let found = id(header, "event_id").or_else(|| id(self.event, "uuid"));
         found.map(|id| format!("event:{id}")).into_iter().collect()

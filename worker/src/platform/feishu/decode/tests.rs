@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::json::parse;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -294,6 +295,56 @@ fn what_is_unknown_is_kept_raw() {
         assert_eq!((found.kind, found.keys.len()), (InboundKind::Unreadable, 1));
         assert_eq!(found.raw, nowhere.to_string().into_bytes());
     }
+}
+
+/// What it says is told as it came where it has not the form that it should have.
+#[test]
+fn no_words_get_lost() {
+    let said = |kind: &str, content: Value| {
+        let mut event = Message::direct("oc_1", "ou_a").text("").build();
+        event["event"]["message"]["message_type"] = json!(kind);
+        event["event"]["message"]["content"] = content;
+        whole(&event).text
+    };
+    for (content, text) in [
+        ("plain words", "plain words"),
+        (r#"{"text":"Hi \ud83d there"}"#, "Hi \u{fffd} there"),
+        ("{\"text\":\"a\nb\"}", "a\nb"),
+        (r#"{"text":"big","n":1e999}"#, "big"),
+        (r#"{"text":5}"#, r#"{"text":5}"#),
+        (r#"{"text":"x"} junk"#, r#"{"text":"x"} junk"#),
+        (r#"{"text":""}"#, ""),
+        ("", ""),
+    ] {
+        assert_eq!(said("text", json!(content)), text, "{content}");
+    }
+    let deep = "[".repeat(500) + &"]".repeat(500);
+    assert_eq!(said("post", json!(deep)), deep);
+    assert_eq!(said("image", json!("?")), "[image]");
+    assert_eq!(said("text", json!({"text": "no string"})), "no string");
+}
+
+#[test]
+fn an_event_that_is_barely_json_is_heard() {
+    let mut event = Message::group("oc_1", "ou_a").mention("@_user_1", "ou_z", "HALF").build();
+    event["header"]["tenant_key"] = json!("HUGE");
+    let text = event.to_string().replace("HALF", r"Ann \ud83d").replace("\"HUGE\"", "1e999");
+    for bytes in [text.clone().into_bytes(), [b"\xef\xbb\xbf", text.as_bytes(), b"\0"].concat()] {
+        let Heard::Event(found, _) = decode(&bytes, &own(), &memory(), NOW) else { panic!() };
+        assert_eq!((found.chat_id.as_str(), found.raw), ("oc_1", bytes));
+    }
+}
+
+#[test]
+fn what_remains_of_what_is_malformed_is_all_of_it() {
+    let known = event("im.message.receive_v1", &json!({})).to_string().into_bytes();
+    let key = format!("event:{}", parse(&known)["header"]["event_id"].as_str().unwrap());
+    assert_eq!(unreadable(&known, NOW).keys, [key]);
+    let bytes = b"{\"header\":\xff".repeat(40_000);
+    let kept = unreadable(&bytes, NOW);
+    assert_eq!((kept.kind, &kept.raw), (InboundKind::Unreadable, &bytes));
+    assert_eq!(unreadable(&bytes, NOW + 1).keys, kept.keys, "a repetition is one");
+    assert_ne!(unreadable(b"{", NOW).keys, kept.keys);
 }
 
 #[test]

@@ -107,9 +107,6 @@ async fn what_is_of_no_use_is_answered_at_once_and_counted() {
         event.acked_within(LONG).await;
         rig.note(|note| (note == Note::Ignored).then_some(())).await;
     }
-    let event = rig.sim.push_event(APP, event("im.message.receive_v1", &json!({})));
-    event.acked_within(LONG).await;
-    rig.note(|note| (note == Note::Malformed).then_some(())).await;
     for nonsense in [&b"\xff\xff"[..], b""] {
         rig.sim.send_bytes(APP, nonsense);
         rig.note(|note| (note == Note::Malformed).then_some(())).await;
@@ -180,6 +177,57 @@ async fn what_is_unknown_is_kept_raw_and_counted() {
         event.acked_within(LONG).await;
         rig.note(|note| (note == Note::Ignored).then_some(())).await;
     }
+    rig.end().await;
+}
+
+/// What cannot be understood is kept raw, and answered only then.
+#[tokio::test]
+async fn what_is_malformed_is_kept_for_a_person() {
+    let mut rig = Rig::ready().await;
+    let mut nowhere = Message::direct("oc_1", "ou_ann").text("where?").build();
+    nowhere["event"]["message"]["chat_id"] = json!(null);
+    let mut pressed = card_action("oc_1", "om_1", "ou_ann", &json!("yes"));
+    pressed["event"]["context"] = json!({});
+    let headless = json!({"uuid": "u-1", "event": {"type": "message"}});
+    let empty = event("im.message.receive_v1", &json!({}));
+    for malformed in [nowhere, pressed, headless, empty] {
+        let event = rig.sim.push_event(APP, malformed);
+        let submitted = rig.heard().await;
+        assert!(!event.is_acked());
+        let found = accept(submitted);
+        assert_eq!(found.kind, InboundKind::Unreadable);
+        assert_eq!(found.raw, event.event().to_string().into_bytes());
+        event.acked_within(LONG).await;
+        rig.note(|note| (note == Note::Malformed).then_some(())).await;
+    }
+    // A button whose message the platform does not tell about.
+    let mut lost = card_action("oc_1", "om_gone", "ou_ann", &json!("yes"));
+    lost["event"]["context"] = json!({"open_message_id": "om_gone"});
+    let event = rig.sim.push_event(APP, lost);
+    assert_eq!(accept(rig.heard().await).kind, InboundKind::Unreadable);
+    event.acked_within(LONG).await;
+    rig.end().await;
+}
+
+/// Parts that make no event are kept, but the platform is to say it again.
+#[tokio::test]
+async fn what_was_put_together_and_is_no_event_is_not_answered() {
+    let mut rig = Rig::ready().await;
+    for (seq, payload) in [("0", "{\"a\":"), ("1", "oops")] {
+        let frame = ::tests::feishu::frame::Frame {
+            method: ::tests::feishu::frame::DATA,
+            payload: Some(payload.as_bytes().to_vec()),
+            ..Default::default()
+        };
+        let frame = frame.with("type", "event").with("message_id", "m-1");
+        rig.sim.send_frame(APP, &frame.with("sum", "2").with("seq", seq));
+    }
+    let found = accept(rig.heard().await);
+    assert_eq!((found.kind, &*found.raw), (InboundKind::Unreadable, &b"{\"a\":oops"[..]));
+    // An answer to it would have been one to an event that nobody knows, which the platform minds.
+    let next = rig.sim.push_text(APP, "oc_1", "ou_ann", "next");
+    accept(rig.heard().await);
+    next.acked_within(LONG).await;
     rig.end().await;
 }
 
