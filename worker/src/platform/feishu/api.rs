@@ -18,7 +18,7 @@ use super::health::Health;
 use super::token::{NoToken, Tokens};
 use crate::clock::{self, Instant};
 use crate::http::{Answer, Http, Stream, Within};
-use crate::json::{brief, member, text_of};
+use crate::json::{brief, member, number_of, text_of};
 
 const BOT_INFO: &str = "/open-apis/bot/v3/info";
 const RESET: &str = "x-ogw-ratelimit-reset";
@@ -180,7 +180,10 @@ impl Api {
             };
             let answer = match self.http.call_within(request, within).await {
                 Ok(answer) => answer,
-                Err(lost) => return Answered::bare(Said::later(lost.why)),
+                Err(lost) => {
+                    self.health.unanswered(api, &lost.why);
+                    return Answered::bare(Said::later(lost.why));
+                }
             };
             let Answer { status, headers, body } = answer;
             let reset = headers.get(RESET).and_then(|value| value.to_str().ok());
@@ -191,6 +194,10 @@ impl Api {
             self.tokens.drop_refused(&token);
             refused = answered;
         }
+        // Also the one that was fetched a moment ago.
+        let words = brief(text_of(&refused.body, "msg"));
+        let code = number_of(&refused.body, "code").unwrap_or_default();
+        self.health.refused(&format!("the platform refuses its own tokens: {code} {words}"));
         refused
     }
 
@@ -202,9 +209,13 @@ impl Api {
             return Err(Said::Later { reason, after_ms: Some(millis(left) + 1), pause: false });
         }
         self.tokens.get(&self.http, &self.settings).await.map_err(|why| match why {
-            NoToken::Outage(reason) => Said::later(reason),
+            NoToken::Outage(reason) => {
+                self.health.unanswered(api, &reason);
+                Said::later(reason)
+            }
             // The reply is not to blame, and a person may mend it.
             NoToken::Refused(reason) => {
+                self.health.refused(&reason);
                 Said::Later { reason, after_ms: Some(millis(REFUSED_PAUSE)), pause: false }
             }
         })
@@ -212,6 +223,12 @@ impl Api {
 
     fn judged(&self, api: &'static str, status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
         let mut answered = judge(status, reset, body);
+        match (number_of(&answered.body, "code"), &answered.said) {
+            (_, Said::Token) => {}
+            (Some(_), _) => self.health.answered(api),
+            (None, Said::Later { reason, .. }) => self.health.unanswered(api, reason),
+            (None, _) => {}
+        }
         match &answered.said {
             Said::Done => self.health.granted(api),
             Said::Denied(reason) => self.health.denied(api, reason),

@@ -14,6 +14,9 @@ use crate::http::Http;
 use crate::json::{brief, member, number_of, parse, text_of};
 use crate::session::Loss;
 
+/// What to do about refused credentials.
+pub(super) const CREDENTIALS: &str = "check app_id and the app's secret in the developer console, and that a version of the app is published";
+
 const PATH: &str = "/callback/ws/endpoint";
 
 /// Why there is no connection.
@@ -47,10 +50,7 @@ impl Failure {
         match code {
             1 | 1_000_040_343 => Self::outage(reason),
             1_000_040_344 => Self::refused(reason, "set app_id and the app's secret"),
-            1_000_040_345 => Self::refused(
-                reason,
-                "check app_id and the app's secret in the developer console, and that a version of the app is published",
-            ),
+            1_000_040_345 => Self::refused(reason, CREDENTIALS),
             1_000_040_350 => Self {
                 conflict: true,
                 ..Self::refused(

@@ -1,7 +1,8 @@
 //! What the supervisor is told of the connection, and of what works less than it should.
 //!
-//! A connection that is up may still be of limited use: the app lacks a scope, or somebody else takes a
-//! share of the events. That is told beside the connection, and taken back when it is over.
+//! A connection that is up may still be of limited use: tokens are refused, the app lacks a scope, somebody else
+//! takes a share of the events, or what stands in between answers in the platform's place. That is told beside the
+//! connection, and taken back when it is over.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,12 +10,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use protocol::worker::Outside;
 use tokio::sync::Notify;
 
+use super::discovery::CREDENTIALS;
 use crate::clock;
 
 const GRANT: &str = "grant it in the developer console under Permissions & Scopes, publish a version \
                      of the app, and have it approved";
 
 const RIVAL: &str = "end it, or give it an app of its own; if it cannot be found, reset the app's secret in the developer console";
+
+const BETWEEN: &str = "check base_url, the platform's status page, and proxies on the way to it";
+
+/// Calls in a row without an answer of the platform itself, until that is told.
+const SILENT: u32 = 3;
 
 /// Parts of the API without which replies or files are not what they should be.
 const NEEDED: [&str; 8] = ["send", "reply", "edit", "patch", "recall", "image", "file", "resource"];
@@ -24,7 +31,11 @@ struct State {
     /// Since when, in Unix milliseconds.
     up: Option<i64>,
     rival: Option<String>,
+    /// Why tokens are refused.
+    refused: Option<String>,
     denied: BTreeMap<&'static str, String>,
+    /// Calls in a row that the platform itself did not answer, and what came instead.
+    silent: BTreeMap<&'static str, (u32, String)>,
 }
 
 /// What is known.
@@ -42,6 +53,7 @@ impl Health {
         state.up = up.then(clock::unix_ms);
         if !up {
             state.rival = None;
+            state.silent.clear();
         }
     }
 
@@ -71,6 +83,40 @@ impl Health {
         }
     }
 
+    /// The platform gives no token, or refuses those that it gave.
+    pub(super) fn refused(&self, reason: &str) {
+        let known = self.lock().refused.replace(reason.to_owned());
+        if known.as_deref() != Some(reason) {
+            tracing::warn!(reason, "replies have to wait");
+            self.changed.notify_one();
+        }
+    }
+
+    /// A call had no answer of the platform itself.
+    pub(super) fn unanswered(&self, api: &'static str, reason: &str) {
+        if !NEEDED.contains(&api) {
+            return;
+        }
+        let mut state = self.lock();
+        let (count, why) = state.silent.entry(api).or_default();
+        *count = count.saturating_add(1);
+        reason.clone_into(why);
+        if *count == SILENT {
+            tracing::warn!(reason, api, "the platform does not answer");
+            self.changed.notify_one();
+        }
+    }
+
+    /// The platform itself answered, and took the token.
+    pub(super) fn answered(&self, api: &'static str) {
+        let mut state = self.lock();
+        let was_refused = state.refused.take().is_some();
+        let was_silent = state.silent.remove(api).is_some_and(|(count, _)| count >= SILENT);
+        if was_refused || was_silent {
+            self.changed.notify_one();
+        }
+    }
+
     /// It may.
     pub(super) fn granted(&self, api: &'static str) {
         if self.lock().denied.remove(api).is_some() {
@@ -82,11 +128,17 @@ impl Health {
     pub(super) fn outside(&self) -> Option<Outside> {
         let state = self.lock();
         state.up?;
-        Some(if let Some(reason) = &state.rival {
+        let silent = state.silent.values().find(|(count, _)| *count >= SILENT);
+        Some(if let Some(reason) = &state.refused {
+            Outside::Limited { reason: reason.clone(), remedy: Some(CREDENTIALS.to_owned()) }
+        } else if let Some(reason) = &state.rival {
             let reason = format!("conflict: {reason}");
             Outside::Limited { reason, remedy: Some(RIVAL.to_owned()) }
         } else if let Some(reason) = state.denied.values().next() {
             Outside::Limited { reason: reason.clone(), remedy: Some(GRANT.to_owned()) }
+        } else if let Some((_, why)) = silent {
+            let reason = format!("replies do not get through: {why}");
+            Outside::Limited { reason, remedy: Some(BETWEEN.to_owned()) }
         } else {
             Outside::Up
         })
@@ -117,6 +169,18 @@ mod tests {
         assert_eq!(reason, "conflict: r");
         health.rival(None);
         health.granted("send");
+        assert_eq!(health.outside(), Some(Outside::Up));
+        for count in 1..=SILENT {
+            assert_eq!(health.outside(), Some(Outside::Up), "{count}");
+            health.unanswered("send", "HTTP 502");
+        }
+        health.refused("10015");
+        let Some(Outside::Limited { reason, .. }) = health.outside() else { panic!() };
+        assert_eq!(reason, "10015");
+        health.answered("reply");
+        let Some(Outside::Limited { reason, .. }) = health.outside() else { panic!() };
+        assert!(reason.contains("HTTP 502"));
+        health.answered("send");
         assert_eq!(health.outside(), Some(Outside::Up));
         health.connected(false);
         assert_eq!(health.outside(), None);

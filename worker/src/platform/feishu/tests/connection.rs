@@ -292,3 +292,38 @@ async fn somebody_who_takes_a_share_of_the_events_is_noticed_until_he_has_left()
     rival.abort();
     rig.end().await;
 }
+
+/// The connection lives on, but replies cannot leave: a person is told, until it is over.
+#[tokio::test]
+async fn what_keeps_replies_back_is_told_until_it_is_over() {
+    let mut rig = Rig::ready().await;
+    let mut id = 0;
+    let mut reply = || {
+        id += 1;
+        outbound(id, |_| {})
+    };
+    for (route, trouble, replies, told, hint) in [
+        (Route::Token, Trouble::Code { status: 200, code: 10_015 }, 1, "10015", "secret"),
+        (Route::Send, Trouble::Code { status: 400, code: 99_991_663 }, 1, "99991663", "secret"),
+        (Route::Send, Trouble::Html { status: 404 }, 3, "HTTP 404", "base_url"),
+        (Route::Send, Trouble::Html { status: 200 }, 3, "HTTP 200", "base_url"),
+        (Route::Token, Trouble::Html { status: 200 }, 3, "token", "base_url"),
+    ] {
+        rig.sim.fault(APP, rest(route, trouble), Times::Always);
+        rig.sim.revoke_tokens(APP);
+        for _ in 0..replies {
+            rig.outbound.send(reply()).await.unwrap();
+        }
+        let (reason, remedy) = rig
+            .note(|note| match note {
+                Note::Outside(Outside::Limited { reason, remedy }) => Some((reason, remedy)),
+                _ => None,
+            })
+            .await;
+        assert!(reason.contains(told) && remedy.unwrap().contains(hint), "{told}: {reason}");
+        rig.sim.clear_faults();
+        rig.outbound.send(reply()).await.unwrap();
+        rig.until_up().await;
+    }
+    rig.end().await;
+}
