@@ -119,6 +119,11 @@ impl Platform for Feishu {
             None => None,
         };
         let http = Http::over(&settings.base_url, &context.network)?;
+        let absence = Absence::recall(context.cursor.as_ref());
+        let mut memory = Memory::default();
+        for (user, chat) in absence.people() {
+            memory.speaks(&user, &chat);
+        }
         let shared = Shared {
             limits: self.limits,
             api: Api::new(http, settings),
@@ -127,13 +132,13 @@ impl Platform for Feishu {
             report: context.report,
             stop: context.stop,
             bot: watch::Sender::new(None),
-            memory: Mutex::default(),
+            memory: Mutex::new(memory),
             order: Order::default(),
             quiet: Mutex::default(),
             drafts: Drafts::default(),
             unfinished: Unfinished::default(),
             working: Working::default(),
-            absence: Absence::recall(context.cursor.as_ref()),
+            absence,
         };
         let hearing = async {
             match hook.zip(listener) {

@@ -64,9 +64,11 @@ struct State {
     changed: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Chat {
     kind: ChatType,
+    /// Who speaks with the bot in it, if it is direct.
+    with: Option<String>,
     /// When something was heard in it.
     at_ms: i64,
     /// The supervisor has kept a cursor that names it, with an event.
@@ -86,8 +88,10 @@ impl State {
             let chats = self.chats.iter().filter(|(_, chat)| chat.kind == kind);
             chats.map(|(id, _)| id.as_str()).collect::<Vec<_>>()
         };
+        let with = self.chats.iter().filter_map(|(id, chat)| Some((id, chat.with.as_ref()?)));
         let told = json!({
             "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
+            "with": with.collect::<HashMap<_, _>>(),
         });
         Cursor(told.to_string().into_bytes())
     }
@@ -108,13 +112,27 @@ impl Absence {
         let heard_ms = number_of(&told, "heard_ms").unwrap_or_default();
         let listed = |name: &str, kind: ChatType| {
             let chats = list_of(&told, name).iter().filter_map(Value::as_str);
-            let chat = Chat { kind, at_ms: heard_ms, kept: true };
-            chats.map(move |id| (id.to_owned(), chat)).collect::<Vec<_>>()
+            let with = |id| Some(text_of(member(&told, "with"), id).to_owned());
+            let chat = |id| Chat {
+                kind,
+                with: with(id).filter(|user| !user.is_empty()),
+                at_ms: heard_ms,
+                kept: true,
+            };
+            chats.map(|id| (id.to_owned(), chat(id))).collect::<Vec<_>>()
         };
         let mut chats: HashMap<_, _> = listed("direct", ChatType::Direct).into_iter().collect();
         chats.extend(listed("groups", ChatType::Group));
         let state = State { heard_ms, chats, ..State::default() };
         Self { state: Mutex::new(state), due: Notify::new() }
+    }
+
+    /// Who speaks with the bot, and in which chat.
+    pub(super) fn people(&self) -> Vec<(String, String)> {
+        let state = self.lock();
+        let people =
+            state.chats.iter().filter_map(|(id, chat)| Some((chat.with.clone()?, id.clone())));
+        people.collect()
     }
 
     /// Something was heard in a chat.
@@ -125,7 +143,11 @@ impl Absence {
         let mut state = self.lock();
         let known = state.chats.get(&event.chat_id);
         let (is_new, kept) = (known.is_none(), known.is_some_and(|chat| chat.kept));
-        let chat = Chat { kind: event.chat_type, at_ms: now_ms, kept };
+        let with = match event.direct_user() {
+            Some(user) => Some(user.to_owned()),
+            None => known.and_then(|chat| chat.with.clone()),
+        };
+        let chat = Chat { kind: event.chat_type, with, at_ms: now_ms, kept };
         state.chats.insert(event.chat_id.clone(), chat);
         state.changed |= is_new;
         if state.chats.len() > CHATS_MAX {
@@ -181,7 +203,7 @@ impl Absence {
     pub(super) fn with_event(&self, chat_id: &str) -> Option<Cursor> {
         let state = self.lock();
         let is_new = state.chats.get(chat_id).is_some_and(|chat| !chat.kept);
-        (is_new && state.heard_ms > 0).then(|| state.cursor())
+        is_new.then(|| state.cursor())
     }
 
     /// An event of this chat was kept, and the cursor with it.

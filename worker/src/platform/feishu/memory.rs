@@ -131,8 +131,19 @@ impl Memory {
         self.messages.put(id, known);
     }
 
-    /// A message was heard.
+    /// This person speaks with the bot in this chat.
+    pub(super) fn speaks(&mut self, open_id: &str, chat_id: &str) {
+        // Where the chat is not known, a person stands in for it.
+        if open_id.starts_with("ou_") && chat_id != open_id {
+            self.direct.put(open_id, chat_id.to_owned());
+        }
+    }
+
+    /// A message was heard, or something else.
     pub(super) fn heard(&mut self, event: &Inbound) {
+        if event.chat_type == ChatType::Direct {
+            self.speaks(&event.sender.user_id, &event.chat_id);
+        }
         let Some(id) = &event.message_id else { return };
         if event.kind != InboundKind::Message {
             return;
@@ -142,9 +153,6 @@ impl Memory {
             self.latest_direct = Some(event.chat_id.clone());
         }
         self.chats.put(&event.chat_id, event.chat_type);
-        if event.chat_type == ChatType::Direct && event.sender.user_id.starts_with("ou_") {
-            self.direct.put(&event.sender.user_id, event.chat_id.clone());
-        }
         if let Some(thread) = &event.thread_id {
             self.threads.put(thread, id.clone());
         }

@@ -1,5 +1,6 @@
 //! What was said while nobody listened.
 
+use ::tests::feishu::chat_entered;
 use serde_json::Value;
 
 use super::*;
@@ -166,5 +167,26 @@ async fn a_chat_is_remembered_with_its_first_event() {
     assert_eq!(submitted.cursor, None);
     accept(submitted);
     event.acked_within(LONG).await;
+    rig.end().await;
+}
+
+/// A menu's event names only who pressed it: the next life knows in which chat that is.
+#[tokio::test]
+async fn a_menu_is_in_the_chat_of_before() {
+    let mut rig = Rig::ready().await;
+    rig.sim.push_text(APP, "oc_1", "ou_ann", "hello");
+    let submitted = rig.heard().await;
+    let cursor = submitted.cursor.clone();
+    accept(submitted);
+    rig.sim.push_event(APP, chat_entered("oc_2", "ou_bob"));
+    accept(rig.heard().await);
+    rig.sim.push_event(APP, menu("ou_bob", "help"));
+    assert_eq!(accept(rig.heard().await).chat_id, "oc_2");
+    let mut rig = Rig::built(rig.end().await, &Network::default(), cursor, |_| {});
+    rig.until_ready().await;
+    for (user, chat) in [("ou_ann", "oc_1"), ("ou_cy", "ou_cy")] {
+        rig.sim.push_event(APP, menu(user, "help"));
+        assert_eq!(accept(rig.heard().await).chat_id, chat);
+    }
     rig.end().await;
 }
