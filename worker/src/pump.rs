@@ -427,7 +427,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             }
             Note::Malformed => {
                 self.malformed += 1;
-                return Ok(());
+                return self.beat();
             }
             Note::Ready(ready) => {
                 self.progress = Some(clock::now());

@@ -25,12 +25,12 @@ impl Queue {
         Self { tail: id, updates: VecDeque::new() }
     }
 
-    /// Adds an update; its id.
+    /// Adds an update; its id, which it gets unless it has one that is none.
     pub(crate) fn push(&mut self, mut update: Value) -> i64 {
         let id = self.tail;
         self.tail += 1;
         if let Some(members) = update.as_object_mut() {
-            members.insert("update_id".to_owned(), id.into());
+            members.entry("update_id").or_insert(id.into());
         }
         self.updates.push_back((id, update));
         id

@@ -113,7 +113,7 @@ fn read(shared: &Shared, bot: &mut Bot, offset: i64, limit: usize) -> Vec<Value>
     if !forgotten.is_empty() {
         shared.journal.note(&bot.username, Observation::Confirmed { ids: forgotten });
     }
-    let ids: Vec<_> = found.iter().filter_map(|it| it.get("update_id")?.as_i64()).collect();
+    let ids: Vec<_> = bot.queue.all().take(found.len()).map(|(id, _)| id).collect();
     if let Some(last) = ids.last() {
         bot.handed = *last;
         shared.journal.note(&bot.username, Observation::Handed { ids });

@@ -31,7 +31,9 @@ struct Answer {
 
 /// The updates of a good answer.
 pub(super) fn read(body: &[u8]) -> Option<Vec<Box<RawValue>>> {
+    // One letter that is none must not spoil all the others.
     serde_json::from_slice(body)
+        .or_else(|_| serde_json::from_str(&String::from_utf8_lossy(body)))
         .ok()
         .filter(|answer: &Answer| answer.ok)
         .map(|answer| answer.result)
@@ -50,8 +52,8 @@ impl Group {
     /// Its event, where it has one.
     pub(super) fn event(&self) -> Option<Inbound> {
         let mut events = self.updates.iter().filter_map(|update| match &update.heard {
-            Heard::Event(event) | Heard::Malformed(_, Some(event)) => Some(event.as_ref()),
-            Heard::Ignored | Heard::Malformed(_, None) => None,
+            Heard::Event(event) | Heard::Malformed(_, event) => Some(event.as_ref()),
+            Heard::Ignored => None,
         });
         let mut whole = events.next()?.clone();
         for event in events {
@@ -77,21 +79,24 @@ pub(super) struct Batch {
     /// An album at the end that may still grow: its first id and how many there are. It stays in the
     /// queue.
     pub(super) growing: Option<(i64, usize)>,
-    /// The highest id of what is to be handed in.
-    pub(super) last: Option<i64>,
+    /// Everything below is to be handed in, or nobody can say.
+    pub(super) next: Option<i64>,
+    /// The end of that is no id of an update: see [`ends`].
+    pub(super) is_guess: bool,
 }
 
 /// Understands an answer. `seen` is the album that was left in the queue last time: if it is no larger
-/// now, it is complete.
+/// now, it is complete. Everything below `edge` is confirmed.
 pub(super) fn understand(
     updates: &[Box<RawValue>],
     seen: Option<(i64, usize)>,
+    edge: Option<i64>,
     own: &Own,
     now_ms: i64,
 ) -> Batch {
     let mut groups: Vec<Group> = Vec::new();
     for raw in updates {
-        let update = decode(raw.get(), own, now_ms);
+        let update = decode(raw.get().as_bytes(), own, now_ms);
         match groups.last_mut() {
             Some(group) if belongs(group, &update) => group.updates.push(update),
             _ => groups.push(Group { first: update.id, updates: vec![update] }),
@@ -105,8 +110,18 @@ pub(super) fn understand(
     if growing.is_some() {
         groups.pop();
     }
-    let last = groups.iter().flat_map(|group| &group.updates).filter_map(|it| it.id).max();
-    Batch { groups, growing, last }
+    let ids: Vec<_> = groups.iter().flat_map(|group| &group.updates).map(|it| it.id).collect();
+    let is_guess = ids.last().is_some_and(Option::is_none);
+    Batch { groups, growing, next: ends(&ids, edge), is_guess }
+}
+
+/// Below which everything is among `ids`. Ids rise from one update to the next, so one that cannot be read is at least
+/// one more than that before it: an offset of one more can delete nothing behind it. Should it delete too little, the
+/// next one goes further.
+fn ends(ids: &[Option<i64>], edge: Option<i64>) -> Option<i64> {
+    let before = edge.map(|edge| edge.saturating_sub(1));
+    let last = ids.iter().fold(before, |at, id| id.or(at.map(|at| at.saturating_add(1))));
+    last.filter(|_| !ids.is_empty()).map(|last| last.saturating_add(1))
 }
 
 fn belongs(group: &Group, update: &Update) -> bool {
@@ -150,34 +165,57 @@ mod tests {
             "nonsense",
             text(4),
         ]));
-        let batch = understand(&list, None, &own(), 0);
+        let batch = understand(&list, None, None, &own(), 0);
         let heard: Vec<_> = batch.groups.iter().map(|group| group.event().is_some()).collect();
         assert_eq!(
             heard,
-            [true, true, true, false, true],
-            "kept as they came, but for the one without id"
+            [true, true, true, true, true],
+            "those that nobody understands as they came"
         );
-        assert_eq!((batch.last, batch.growing), (Some(4), None));
+        assert_eq!((batch.next, batch.growing), (Some(5), None));
+    }
+
+    #[test]
+    fn ids_that_cannot_be_read_are_passed_without_deleting_more() {
+        let (a, b) = (Some(5), Some(9));
+        for (ids, edge, next) in [
+            (vec![], Some(4), None),
+            (vec![a, b], None, Some(10)),
+            (vec![None, a], None, Some(6)),
+            (vec![a, None, None], None, Some(8)),
+            (vec![None, None], Some(4), Some(6)),
+            (vec![None], None, None),
+            (vec![Some(i64::MAX), None], None, Some(i64::MAX)),
+        ] {
+            assert_eq!(ends(&ids, edge), next, "{ids:?} {edge:?}");
+        }
     }
 
     #[test]
     fn an_album_is_one_event_when_it_has_stopped_growing() {
         let first = updates(json!([photo(1, "a"), photo(2, "b"), photo(3, "b")]));
-        let batch = understand(&first, None, &own(), 0);
-        assert_eq!((batch.last, batch.growing), (Some(1), Some((2, 2))));
+        let batch = understand(&first, None, None, &own(), 0);
+        assert_eq!((batch.next, batch.growing), (Some(2), Some((2, 2))));
         let second = updates(json!([photo(2, "b"), photo(3, "b"), photo(4, "b")]));
-        let batch = understand(&second, batch.growing, &own(), 0);
+        let batch = understand(&second, batch.growing, None, &own(), 0);
         assert_eq!((batch.groups.len(), batch.growing), (0, Some((2, 3))));
-        let batch = understand(&second, batch.growing, &own(), 0);
+        let batch = understand(&second, batch.growing, None, &own(), 0);
         let album = batch.groups[0].event().unwrap();
-        assert_eq!((batch.last, album.parts.len(), album.keys.len()), (Some(4), 3, 6));
+        assert_eq!((batch.next, album.parts.len(), album.keys.len()), (Some(5), 3, 6));
         assert_eq!(album.text, "[photo] c2\n[photo] c3\n[photo] c4");
     }
 
     #[test]
     fn a_full_album_waits_for_nothing() {
         let list: Vec<_> = (1..=10).map(|id| photo(id, "a")).collect();
-        assert_eq!(understand(&updates(list.into()), None, &own(), 0).growing, None);
+        assert_eq!(understand(&updates(list.into()), None, None, &own(), 0).growing, None);
+    }
+
+    #[test]
+    fn a_letter_that_is_none_spoils_no_other_update() {
+        let body = b"{\"ok\":true,\"result\":[{\"update_id\":1,\"x\":\"\xff\"},{\"update_id\":2}]}";
+        let updates = read(body).unwrap();
+        assert_eq!(understand(&updates, None, None, &own(), 0).next, Some(3));
     }
 
     #[test]

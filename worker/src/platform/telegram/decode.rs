@@ -6,6 +6,8 @@
 //! anonymous administrator) is known by that chat's id.
 
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::content::{Content, content, mention};
@@ -27,8 +29,8 @@ pub(super) enum Heard {
     Event(Box<Inbound>),
     /// Nothing; it is well-formed.
     Ignored,
-    /// Nobody knows; if it has an id it can be kept as it came.
-    Malformed(&'static str, Option<Box<Inbound>>),
+    /// Nobody knows; it is kept as it came.
+    Malformed(&'static str, Box<Inbound>),
 }
 
 /// An update.
@@ -47,20 +49,21 @@ pub(super) struct Update {
 }
 
 /// Understands an update. It never fails: what cannot be understood says so.
-pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
-    let update = parse(raw.as_bytes());
-    let mut understood = Update {
-        id: number_of(&update, "update_id"),
-        heard: Heard::Malformed("it is no object", None),
+pub(super) fn decode(raw: &[u8], own: &Own, now_ms: i64) -> Update {
+    let update = parse(raw);
+    let id = id(raw);
+    let kept = || Box::new(unreadable(id, raw, now_ms));
+    let malformed = |why| Update {
+        id,
+        heard: Heard::Malformed(why, kept()),
         album: None,
         button: None,
         moved: None,
     };
-    let Some(members) = update.as_object() else { return understood };
-    let Some(id) = understood.id else {
-        understood.heard = Heard::Malformed("it has no id", None);
-        return understood;
-    };
+    let Some(members) = update.as_object() else { return malformed("it is no JSON object") };
+    let Some(id) = id else { return malformed("it has no id") };
+    let mut understood =
+        Update { id: Some(id), heard: Heard::Ignored, album: None, button: None, moved: None };
     let (kind, value) = members
         .iter()
         .find(|(name, _)| *name != "update_id")
@@ -94,16 +97,34 @@ pub(super) fn decode(raw: &str, own: &Own, now_ms: i64) -> Update {
                 event.sender.kind = SenderKind::Own;
             }
             event.keys.insert(0, format!("update:{id}"));
-            raw.as_bytes().clone_into(&mut event.raw);
+            raw.clone_into(&mut event.raw);
             if event.origin_ms == 0 {
                 event.origin_ms = now_ms;
             }
             Heard::Event(Box::new(event))
         }
         Ok(None) => Heard::Ignored,
-        Err(why) => Heard::Malformed(why, Some(Box::new(unreadable(id, raw, now_ms)))),
+        Err(why) => Heard::Malformed(why, kept()),
     };
     understood
+}
+
+/// The id, also where nothing else can be read, or where it is between quotes: by it the platform is told that it may
+/// forget.
+fn id(raw: &[u8]) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        update_id: &'a RawValue,
+    }
+    let head: Head<'_> = serde_json::from_slice(raw).ok()?;
+    head.update_id.get().trim_matches('"').parse().ok()
+}
+
+/// Tells contents apart.
+fn digest(content: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, content);
+    protocol::id::hex(digest.as_ref().get(..16).unwrap_or_default())
 }
 
 type Decoded = Result<Option<Inbound>, &'static str>;
@@ -124,7 +145,11 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         | InboundKind::Stop => (kind, number_of(message, "date").unwrap_or_default()),
     };
     event.keys = vec![match kind {
-        InboundKind::Edit => format!("edit:{chat}:{message_id}:{date}"),
+        // A message may be edited twice within a second.
+        InboundKind::Edit => {
+            let version = digest(message.to_string().as_bytes());
+            format!("edit:{chat}:{message_id}:{date}:{version}")
+        }
         _ => format!("message:{chat}:{message_id}"),
     }];
     event.origin_ms = date.saturating_mul(1000);
@@ -220,10 +245,11 @@ fn other(value: &Value) -> Decoded {
 }
 
 /// What remains of an update that nobody understands.
-fn unreadable(id: i64, raw: &str, now_ms: i64) -> Inbound {
+fn unreadable(id: Option<i64>, raw: &[u8], now_ms: i64) -> Inbound {
+    let key = id.map_or_else(|| format!("raw:{}", digest(raw)), |id| format!("update:{id}"));
     Inbound {
         kind: InboundKind::Unreadable,
-        keys: vec![format!("update:{id}")],
+        keys: vec![key],
         origin_ms: now_ms,
         chat_id: String::new(),
         chat_type: ChatType::Direct,
@@ -234,7 +260,7 @@ fn unreadable(id: i64, raw: &str, now_ms: i64) -> Inbound {
         mention: Mention::None,
         text: String::new(),
         parts: Vec::new(),
-        raw: raw.as_bytes().to_vec(),
+        raw: raw.to_vec(),
         chat_name: None,
         quote: None,
         album: None,

@@ -11,7 +11,7 @@ fn own() -> Own {
 
 #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
 fn understood(update: Value) -> Update {
-    decode(&update.to_string(), &own(), 5)
+    decode(update.to_string().as_bytes(), &own(), 5)
 }
 
 fn event(update: Value) -> Inbound {
@@ -78,13 +78,16 @@ fn whoever_speaks_for_a_chat_is_that_chat() {
 
 #[test]
 fn an_edit_is_another_event_each_time() {
-    let edit = |date: i64| {
-        let mut update = said(json!({"edit_date": date, "text": "ho"}));
+    let edited = |date: i64, text: &str| {
+        let mut update = said(json!({"edit_date": date, "text": text}));
         let message = update.as_object_mut().unwrap().remove("message").unwrap();
         event(json!({"update_id": 1, "edited_message": message}))
     };
+    let edit = |date| edited(date, "ho");
     assert_eq!((edit(11).kind, edit(11).text.as_str()), (InboundKind::Edit, "ho"));
     assert_ne!(edit(11).keys[1], edit(12).keys[1]);
+    assert_ne!(edit(11).keys[1], edited(11, "hu").keys[1], "within one second");
+    assert_eq!(edit(11).keys, edit(11).keys);
 }
 
 #[test]
@@ -178,10 +181,33 @@ fn what_is_no_update_says_so() {
     ] {
         let heard = understood(update.clone()).heard;
         let Heard::Malformed(_, kept) = heard else { panic!("{update} {heard:?}") };
-        assert_eq!(kept.is_some(), update.get("update_id").is_some(), "{update}");
-        let raw = kept.map(|event| event.raw);
-        assert!(raw.is_none_or(|raw| raw == update.to_string().into_bytes()));
+        assert_eq!(kept.raw, update.to_string().into_bytes());
     }
+}
+
+/// Whatever the platform sends can be kept, and confirmed where it has an id.
+#[test]
+fn what_cannot_be_read_keeps_its_id_and_its_bytes() {
+    let deep = format!(r#"{{"message":{}{},"update_id":3}}"#, "[".repeat(150), "]".repeat(150));
+    for (raw, id, key) in [
+        (br#"{"update_id":3,"message":{"text":"\ud800"}}"#.as_slice(), Some(3), "update:3"),
+        (b"{\"update_id\":3,\"message\":{\"text\":\"\xff\"}}", Some(3), "update:3"),
+        (deep.as_bytes(), Some(3), "update:3"),
+        (br#"{"update_id":{},"message":{}}"#, None, "raw:"),
+        (b"\xff", None, "raw:"),
+    ] {
+        let update = decode(raw, &own(), 5);
+        assert_eq!(update.id, id);
+        let Heard::Malformed(_, kept) = update.heard else { panic!("{update:?}") };
+        assert_eq!((kept.kind, kept.raw.as_slice()), (InboundKind::Unreadable, raw));
+        assert!(kept.keys.len() == 1 && kept.keys[0].starts_with(key), "{:?}", kept.keys);
+    }
+    let Heard::Malformed(_, other) = decode(b"x", &own(), 5).heard else { panic!() };
+    let Heard::Malformed(_, again) = decode(b"x", &own(), 6).heard else { panic!() };
+    assert_eq!(other.keys, again.keys, "what comes again is known");
+    let quoted = said(json!({})).to_string().replace(":1,", ":\"1\",").replace(":1}", ":\"1\"}");
+    let update = decode(quoted.as_bytes(), &own(), 5);
+    assert!(update.id == Some(1) && matches!(update.heard, Heard::Event(_)), "{update:?}");
 }
 
 proptest! {
@@ -192,6 +218,6 @@ proptest! {
         value in "null|1|-1|\"x\"|\\[\\]|\\[\\{\\}\\]|\\{\\}|1e99|9007199254740993",
     ) {
         let update = format!(r#"{{"update_id":1,"{name}":{{"message_id":1,"chat":{{"id":1}},"{member}":{value}}}}}"#);
-        decode(&update, &own(), 0);
+        decode(update.as_bytes(), &own(), 0);
     }
 }

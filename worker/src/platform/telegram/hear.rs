@@ -51,6 +51,8 @@ struct Ear<'a> {
     line: Line<'a>,
     /// Everything below is settled, and the platform may not know it yet.
     confirm: Option<i64>,
+    /// Everything below is confirmed.
+    edge: Option<i64>,
     /// The offset that confirms nothing: 0, or 1, as no update has a lower number. An offset that the platform
     /// was asked from just now, by us or by the life before, is held back.
     nothing: i64,
@@ -60,7 +62,14 @@ struct Ear<'a> {
 
 impl<'a> Ear<'a> {
     fn new(shared: &'a Shared) -> Self {
-        Self { shared, line: Line::new(shared), confirm: None, nothing: 1, growing: None }
+        Self {
+            shared,
+            line: Line::new(shared),
+            confirm: None,
+            edge: None,
+            nothing: 1,
+            growing: None,
+        }
     }
 
     async fn poll(&mut self) -> Result<Duration, Error> {
@@ -77,6 +86,7 @@ impl<'a> Ear<'a> {
         self.nothing = if is_first { 1 - self.nothing } else { 0 };
         match self.shared.api.updates(ask).await {
             Fetched::Updates(updates) => {
+                self.edge = self.confirm.or(self.edge);
                 let now = clock::now();
                 let waited = (updates.is_empty() && !is_first).then_some(hold);
                 let took = waited.map(|hold| now.duration_since(began).saturating_sub(hold));
@@ -91,7 +101,7 @@ impl<'a> Ear<'a> {
     /// Hands updates in, waits for their verdicts, and decides what may be confirmed.
     async fn take(&mut self, updates: &[Box<RawValue>]) -> Duration {
         let Some(own) = &self.line.own else { return Duration::ZERO };
-        let batch = understand(updates, self.growing, own, clock::unix_ms());
+        let batch = understand(updates, self.growing, self.edge, own, clock::unix_ms());
         let mut waiting = Vec::new();
         let mut forgotten = None;
         'all: for group in batch.groups {
@@ -118,13 +128,11 @@ impl<'a> Ear<'a> {
             }
         }
         self.growing = batch.growing;
-        let next = batch.last.map(|last| last.saturating_add(1));
         let (confirm, pause) = match (unsettled.or(forgotten), batch.growing) {
             (Some(first), _) => (first, REFUSED),
             (None, Some((first, _))) => (Some(first), ALBUM),
-            // Without any id there is nothing to confirm it by.
-            (None, None) if next.is_none() && !updates.is_empty() => (None, REFUSED),
-            (None, None) => (next, Duration::ZERO),
+            (None, None) if batch.is_guess => (batch.next, REFUSED),
+            (None, None) => (batch.next, Duration::ZERO),
         };
         self.confirm = confirm.filter(|id| *id > 0);
         pause

@@ -134,20 +134,16 @@ impl Site for Door<'_> {
     }
 
     async fn answer(&self, _: Head, body: Bytes) -> Answer {
-        let update = match std::str::from_utf8(&body) {
-            Ok(text) => decode(text, &self.own, clock::unix_ms()),
-            Err(_) => return Answer::plain(400, "this is no update"),
-        };
-        if update.id.is_none() {
-            self.shared.report.tell(Note::Malformed).await;
+        if body.is_empty() {
             return Answer::plain(400, "this is no update");
         }
+        let update = decode(&body, &self.own, clock::unix_ms());
         if !aside(self.shared, &update).await {
             return Answer::later(AGAIN);
         }
         let mut event = match update.heard {
-            Heard::Event(event) | Heard::Malformed(_, Some(event)) => event,
-            Heard::Ignored | Heard::Malformed(_, None) => return Answer::plain(200, ""),
+            Heard::Event(event) | Heard::Malformed(_, event) => event,
+            Heard::Ignored => return Answer::plain(200, ""),
         };
         if let Some(album) = update.album {
             self.addressed(&album, &mut event.mention);

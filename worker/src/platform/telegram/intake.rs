@@ -14,7 +14,11 @@ pub(super) async fn aside(shared: &Shared, update: &Update) -> bool {
         Heard::Event(_) => {}
         Heard::Ignored => shared.report.tell(Note::Ignored).await,
         Heard::Malformed(why, _) => {
-            tracing::warn!(reason = why, id = update.id, "an update cannot be understood");
+            tracing::warn!(
+                reason = why,
+                id = update.id,
+                "an update cannot be understood; it is kept, see `hermes-gw ctl parked`"
+            );
             shared.report.tell(Note::Malformed).await;
         }
     }

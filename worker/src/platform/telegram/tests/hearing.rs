@@ -419,3 +419,37 @@ async fn where_a_group_has_gone_is_durable_before_it_is_confirmed() {
     accept(submitted);
     rig.end().await;
 }
+
+/// One that cannot be told from others is kept once, and neither stops nor repeats what comes after it.
+#[tokio::test]
+async fn updates_whose_id_cannot_be_read_are_kept_and_left_behind() {
+    let mut rig = Rig::ready().await;
+    let (update, _) = rig.sim.push_text(TOKEN, ANN, "before");
+    accept(rig.heard().await);
+    rig.sim.wait_confirmed(LONG, update).await;
+    for n in 0..3 {
+        rig.sim.push(TOKEN, json!({"update_id": {}, "x": n}));
+    }
+    let last = update + 3;
+    // They come again until they are left behind, and are known then.
+    let mut kept = std::collections::BTreeSet::new();
+    while rig.sim.pending(TOKEN) > 0 {
+        tokio::select! {
+            Some(submitted) = rig.events.recv() => {
+                assert_eq!(submitted.event.kind, InboundKind::Unreadable);
+                let is_new = kept.insert(submitted.event.keys.clone());
+                let verdict = if is_new { Verdict::Accepted(EventId(1)) } else { Verdict::Duplicate };
+                let _ = submitted.verdict.send(verdict);
+            }
+            () = rig.sim.wait_confirmed(LONG, last) => {}
+        }
+    }
+    assert_eq!(kept.len(), 3);
+    let deep = (0..150).fold(json!(1), |inner, _| json!([inner]));
+    let deep = rig.sim.push(TOKEN, json!({ "message": deep }));
+    let kept = accept(rig.heard().await);
+    assert_eq!((kept.kind, kept.keys), (InboundKind::Unreadable, vec![format!("update:{deep}")]));
+    rig.sim.wait_confirmed(LONG, deep).await;
+    rig.note(|note| (note == Note::Malformed).then_some(())).await;
+    rig.end().await;
+}

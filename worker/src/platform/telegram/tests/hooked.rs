@@ -226,3 +226,16 @@ async fn where_a_group_has_gone_is_durable_before_it_is_acknowledged() {
     accept(submitted);
     rig.end().await;
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_kept_and_acknowledged() {
+    let addr = free().await;
+    let mut rig = Rig::on(Rig::sim().await, hooked(addr));
+    rig.until_ready().await;
+    for odd in [json!({"update_id": {}, "x": 1}), json!({"message": "x"}), json!("nonsense")] {
+        let update = rig.sim.push(TOKEN, odd);
+        assert_eq!(accept(rig.heard().await).kind, InboundKind::Unreadable);
+        rig.sim.wait_confirmed(LONG, update).await;
+    }
+    rig.end().await;
+}
