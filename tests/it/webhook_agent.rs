@@ -26,16 +26,16 @@ impl Posted {
 }
 
 /// Answers one post after the other as its script says, then with 204.
-fn receiver(script: &[&'static str]) -> (String, mpsc::Receiver<Posted>) {
+fn receiver(script: &[&str]) -> (String, mpsc::Receiver<Posted>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?token=hidden", listener.local_addr().unwrap());
     let (tell, posted) = mpsc::channel();
-    let mut script: VecDeque<_> = script.iter().copied().collect();
+    let mut script: VecDeque<_> = script.iter().map(|&answer| answer.to_owned()).collect();
     // Ends when the test no longer listens, or with its process.
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
-            let answer = script.pop_front().unwrap_or("204 No Content\r\n\r\n");
-            if tell.send(serve(stream, answer)).is_err() {
+            let answer = script.pop_front().unwrap_or("204 No Content\r\n\r\n".to_owned());
+            if tell.send(serve(stream, &answer)).is_err() {
                 return;
             }
         }
@@ -59,7 +59,8 @@ fn serve(stream: TcpStream, answer: &str) -> Posted {
     let length = headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse();
     let mut body = vec![0; length.unwrap()];
     stream.read_exact(&mut body).unwrap();
-    write!(stream.get_mut(), "HTTP/1.1 {answer}").unwrap();
+    // It may be too long for whoever reads it.
+    let _ = write!(stream.get_mut(), "HTTP/1.1 {answer}");
     Posted { headers, body: serde_json::from_slice(&body).unwrap() }
 }
 
@@ -90,6 +91,37 @@ fn an_event_is_posted_and_the_answer_replies() {
     assert_ne!(second.header("webhook-id"), first.header("webhook-id"));
     gateway.wait("flow", "settled", |i| i["gate"]["acknowledged"] == 2);
     assert!(!gateway.status().unwrap().to_string().contains("hidden"), "a URL can be a secret");
+}
+
+fn whole(body: &str) -> String {
+    format!("200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn an_answer_that_is_no_reply_is_told_and_its_event_is_taken() {
+    let long = "x".repeat(900_000);
+    let more = "x".repeat(5_000_000);
+    let script = [
+        whole(&format!("{{\"text\":\"{long}\"}}")),
+        whole("{\"text\":\"pong"),
+        whole("ok"),
+        whole(&format!("{{\"text\":\"{more}\"}}")),
+    ];
+    let (url, posted) = receiver(&script.each_ref().map(String::as_str));
+    let gateway = gateway(&url);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("t1", "long");
+    assert_eq!(terminal.shown().len(), long.len());
+    terminal.typed("t2", "broken");
+    gateway.wait("flow", "told", |i| {
+        i["outside"] == "limited" && i["reason"].as_str().is_some_and(|it| it.contains("JSON"))
+    });
+    terminal.typed("t3", "a word");
+    gateway.wait("flow", "right again", |i| i["outside"] == "up");
+    terminal.typed("t4", "too long");
+    gateway.wait("local", "set aside", |i| i["store"]["parked"] == 1);
+    assert_eq!(gateway.instance("flow")["gate"]["acknowledged"], 3);
+    assert_eq!(posted.try_iter().count(), 4, "each once");
 }
 
 #[test]

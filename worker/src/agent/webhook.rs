@@ -20,7 +20,7 @@ use protocol::event::{Delivery, Reply};
 use protocol::id::EventId;
 use protocol::worker::{FromWorker, Outside, Ready, ReplyVerdict, WebhookSettings};
 
-use self::call::{Client, Outcome};
+use self::call::{Client, Outcome, Said};
 use self::door::Door;
 use self::sign::Signer;
 use super::{Agent, Context, Replies, ToAgent};
@@ -93,6 +93,7 @@ impl Agent for Webhook {
         let mut renewal = tokio::time::interval(RENEW);
         let mut held = Vec::new();
         let mut is_gone = false;
+        let mut is_garbled = false;
         let mut work: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -115,14 +116,28 @@ impl Agent for Webhook {
                         work.push(post(client.clone(), context.replies.clone(), delivery).boxed());
                     }
                 }
-                Some(Done { event_id, frame, gone }) = work.next() => {
+                Some(Done { event_id, frame, news }) = work.next() => {
                     held.retain(|id| *id != event_id);
-                    if let Some(reason) = gone {
-                        is_gone = true;
-                        let remedy = Some("give this agent another url, then restart it".to_owned());
-                        let lease = FromWorker::Lease { ttl_ms: 0, concurrency };
-                        context.say.say(lease).await;
-                        context.say.say(FromWorker::Outside(Outside::Down { reason, remedy })).await;
+                    let outside = match news {
+                        News::None => None,
+                        News::Gone(reason) => {
+                            is_gone = true;
+                            let lease = FromWorker::Lease { ttl_ms: 0, concurrency };
+                            context.say.say(lease).await;
+                            let remedy = "give this agent another url, then restart it".to_owned();
+                            Some(Outside::Down { reason, remedy: Some(remedy) })
+                        }
+                        News::Garbled(why) => {
+                            is_garbled = true;
+                            let reason = format!("an answer of the receiver is no reply: {why}");
+                            let remedy = "let it answer {\"text\": \"…\"}, or nothing".to_owned();
+                            Some(Outside::Limited { reason, remedy: Some(remedy) })
+                        }
+                        News::Sound if is_gone => None,
+                        News::Sound => std::mem::take(&mut is_garbled).then_some(Outside::Up),
+                    };
+                    if let Some(outside) = outside {
+                        context.say.say(FromWorker::Outside(outside)).await;
                     }
                     context.say.say(frame).await;
                 }
@@ -134,17 +149,35 @@ impl Agent for Webhook {
 struct Done {
     event_id: EventId,
     frame: FromWorker,
-    /// The receiver wants no events any more.
-    gone: Option<String>,
+    news: News,
+}
+
+/// What an attempt says of the receiver.
+enum News {
+    None,
+    /// It answers as it should.
+    Sound,
+    /// What it answers to events that it takes cannot be read.
+    Garbled(&'static str),
+    /// It wants no events any more.
+    Gone(String),
 }
 
 async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done {
     let event_id = delivery.event_id;
     let (attempt, lane) = (delivery.attempt, delivery.lane.clone());
     let reply_to = delivery.event.message_id.clone();
-    let (frame, gone) = match client.post(*delivery).await {
-        Outcome::Taken(None) => (FromWorker::Ack { event_id }, None),
-        Outcome::Taken(Some(text)) => {
+    let (frame, news) = match client.post(*delivery).await {
+        Outcome::Taken(Said::Nothing) => (FromWorker::Ack { event_id }, News::Sound),
+        Outcome::Taken(Said::Garbled(why)) => {
+            tracing::warn!(event_id = event_id.0, why, "taken, but the answer is no reply");
+            (FromWorker::Ack { event_id }, News::Garbled(why))
+        }
+        // The receiver has it, and a person should know what was to be said.
+        Outcome::Taken(Said::TooLarge(reason)) => {
+            (FromWorker::SetAside { event_id, reason }, News::Sound)
+        }
+        Outcome::Taken(Said::Reply(text)) => {
             let key = format!("webhook:{event_id}");
             let reply = Reply { key, lane, reply_to, content: Content::text(text) };
             let frame = match replies.submit(reply).await {
@@ -154,11 +187,11 @@ async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done
                     FromWorker::Defer { event_id, after_ms: 1000 }
                 }
             };
-            (frame, None)
+            (frame, News::Sound)
         }
         Outcome::Gone(reason) => {
             // Whenever the gate opens again.
-            (FromWorker::Defer { event_id, after_ms: 0 }, Some(reason))
+            (FromWorker::Defer { event_id, after_ms: 0 }, News::Gone(reason))
         }
         Outcome::Failed { reason, wish } => {
             let step = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -172,8 +205,8 @@ async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done
                 "not taken"
             );
             let after_ms = u64::try_from(pause.as_millis()).ok();
-            (FromWorker::Nack { event_id, reason, after_ms }, None)
+            (FromWorker::Nack { event_id, reason, after_ms }, News::None)
         }
     };
-    Done { event_id, frame, gone }
+    Done { event_id, frame, news }
 }

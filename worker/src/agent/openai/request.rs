@@ -92,7 +92,7 @@ impl Client {
             Memory::Ours => format!("{base}/models"),
             Memory::Hermes => format!("{}/health/detailed", base.trim_end_matches("/v1")),
         };
-        let request = self.request(self.http.client().get(url)).timeout(LOOK);
+        let request = self.request(self.http.fresh().get(url)).timeout(LOOK);
         let shut = |reason: String, remedy: Option<&str>| {
             let remedy = remedy.map(str::to_owned);
             Err(Shut { reason, wish: None, remedy })

@@ -11,20 +11,33 @@ use crate::Error;
 use crate::clock;
 use crate::http::{Http, Stream};
 
-/// A reply in the body of an answer.
-const BODY_MAX: usize = 512 * 1024;
+/// The body of an answer: more than any reply, however it is escaped.
+const BODY_MAX: usize = 4 * 1024 * 1024;
 /// The longest wish that is granted.
 const WISH_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
-    /// The receiver has it, and perhaps replies.
-    Taken(Option<String>),
+    /// The receiver has it, and says this to it.
+    Taken(Said),
     /// The receiver wants nothing any more.
     Gone(String),
     /// The receiver does not have it, as far as anybody knows.
     Failed { reason: String, wish: Option<Duration> },
+}
+
+/// What the body of an answer says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    /// A reply.
+    Reply(String),
+    /// Nothing.
+    Nothing,
+    /// Perhaps a reply, but nobody can read it: why.
+    Garbled(&'static str),
+    /// More than a reply may have.
+    TooLarge(String),
 }
 
 /// Posts events.
@@ -62,8 +75,12 @@ impl Client {
         let status = answer.status();
         let wish = answer.header("retry-after").and_then(wish);
         match status {
-            200..=299 => match answer.rest(BODY_MAX).await {
-                Ok(body) => Outcome::Taken(reply(&body)),
+            200..=299 => match answer.rest(BODY_MAX + 1).await {
+                Ok(body) if body.len() > BODY_MAX => {
+                    let why = format!("the answer has more than {BODY_MAX} bytes");
+                    Outcome::Taken(Said::TooLarge(why))
+                }
+                Ok(body) => Outcome::Taken(said(&body)),
                 // Its reply is lost, and it knows the event when it comes again.
                 Err(reason) => Outcome::Failed { reason, wish: None },
             },
@@ -91,11 +108,20 @@ fn body(delivery: Delivery) -> Value {
     })
 }
 
-/// The reply in an answer: `{"text": "…"}`. Any other body is none.
-fn reply(body: &[u8]) -> Option<String> {
-    let value: Value = serde_json::from_slice(body).ok()?;
-    let text = value.get("text")?.as_str()?;
-    (!text.trim().is_empty()).then(|| text.to_owned())
+/// The reply in an answer: `{"text": "…"}`. Other JSON is none, nor is a word like `ok`.
+fn said(body: &[u8]) -> Said {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return match body.trim_ascii_start().first() {
+            Some(b'{' | b'[' | b'"') => Said::Garbled("its JSON is broken"),
+            Some(b'<') => Said::Garbled("it is a page, as a proxy would answer"),
+            Some(_) | None => Said::Nothing,
+        };
+    };
+    match value.get("text") {
+        Some(Value::String(text)) if !text.trim().is_empty() => Said::Reply(text.clone()),
+        Some(Value::String(_) | Value::Null) | None => Said::Nothing,
+        Some(_) => Said::Garbled("its text is no string"),
+    }
 }
 
 /// `Retry-After`: seconds, or a date.
@@ -115,9 +141,12 @@ mod tests {
 
     #[test]
     fn a_reply_is_a_text_and_nothing_else_is() {
-        assert_eq!(reply(br#"{"text":"hi","more":1}"#).as_deref(), Some("hi"));
-        for none in ["", "ok", "{}", "[]", r#"{"text":""}"#, r#"{"text":7}"#, "<html>"] {
-            assert_eq!(reply(none.as_bytes()), None, "{none}");
+        assert_eq!(said(br#"{"text":"hi","more":1}"#), Said::Reply("hi".into()));
+        for none in ["", "ok", "{}", "[]", "null", r#"{"text":""}"#, r#"{"text":null}"#] {
+            assert_eq!(said(none.as_bytes()), Said::Nothing, "{none}");
+        }
+        for garbled in [r#"{"text":7}"#, r#"{"text":"hi""#, " <html>", "[", "\"hi"] {
+            assert!(matches!(said(garbled.as_bytes()), Said::Garbled(_)), "{garbled}");
         }
         assert_eq!(wish("7"), Some(Duration::from_secs(7)));
         assert_eq!((wish("soon"), wish("-1")), (None, None));
