@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The longest line, in bytes, without its end.
+/// The longest line from a terminal, in bytes, without its end.
 pub const LINE_MAX: usize = 512 * 1024;
+/// The longest line to a terminal: a reply of full length, however it is escaped.
+pub const REPLY_LINE_MAX: usize = 8 * 1024 * 1024;
 
 /// From the terminal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -16,6 +18,14 @@ pub enum FromTerminal {
         chat: String,
         /// Who types.
         user: String,
+        /// It confirms what it has shown. One that does not has shown what was written to it.
+        #[serde(default)]
+        confirms: bool,
+    },
+    /// A message is shown.
+    Shown {
+        /// Its id.
+        message_id: String,
     },
     /// Something was typed.
     Say {

@@ -170,9 +170,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 /// Prints data. A reader that went away has had enough.
 fn print(text: &str) {
+    let _ = printed(text);
+}
+
+/// The same. Whether somebody reads it.
+fn printed(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
-    let _ = out.flush();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
+    written.and_then(|()| out.flush()).is_ok()
 }
 
 /// Prints talk.

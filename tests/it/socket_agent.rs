@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -91,9 +92,13 @@ impl Lines {
 
 /// A terminal that has joined a conversation.
 pub(crate) fn terminal(gateway: &Gateway, chat: &str) -> Lines {
+    joined(gateway, &json!({ "type": "join", "chat": chat, "user": "ann" }))
+}
+
+fn joined(gateway: &Gateway, join: &Value) -> Lines {
     gateway.wait_ready("local");
     let mut terminal = Lines::dial(&gateway.state().join("chat-local.sock"));
-    terminal.say(&json!({ "type": "join", "chat": chat, "user": "ann" }));
+    terminal.say(join);
     assert_eq!(terminal.hear()["type"], "joined");
     terminal
 }
@@ -109,6 +114,59 @@ pub(crate) fn reply(delivery: &Value, key: &str, text: &str) -> Value {
         "key": key, "instance": event["instance"], "chat_id": event["chat_id"],
         "thread_id": event["thread_id"], "reply_to": event["message_id"], "text": text,
     })
+}
+
+#[test]
+fn a_reply_has_arrived_when_a_terminal_says_that_it_is_shown() {
+    let gateway = Gateway::running(CONFIG);
+    let mut agent = Lines::ready(&gateway);
+    let join = json!({ "type": "join", "chat": "home", "user": "ann", "confirms": true });
+    let mut first = joined(&gateway, &join);
+    typed(&mut first, "m1");
+    let delivery = agent.event();
+    agent.call("message.send", &reply(&delivery, "k", "hello"));
+    agent.acknowledge(&delivery);
+    let written = first.until(|line| line["type"] == "message");
+    drop(first);
+    let mut second = joined(&gateway, &join);
+    assert_eq!(second.until(|line| line["type"] == "message"), written, "nobody has seen it");
+    assert_eq!(gateway.instance("local")["store"]["replies"], 1);
+    second.say(&json!({ "type": "shown", "message_id": written["message_id"] }));
+    let receipt = agent.until(|line| line["method"] == "message.receipt");
+    assert_eq!(receipt["params"]["state"], "sent");
+}
+
+#[test]
+fn a_terminal_shows_a_reply_of_full_length_and_fails_what_it_cannot_show() {
+    let gateway = Gateway::running(CONFIG);
+    let mut agent = Lines::ready(&gateway);
+    let mut chat = gateway.command();
+    chat.arg("chat").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut chat = chat.spawn().unwrap();
+    chat.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let delivery = agent.event();
+    let with = |key: &str, member: &str, value: Value| {
+        let mut reply = reply(&delivery, key, "text");
+        reply[member] = value;
+        reply
+    };
+    for (key, member, value) in [
+        ("card", "card", json!({ "a": 1 })),
+        ("file", "files", json!([{ "kind": "image", "file": "none.png" }])),
+        ("edit", "edit", json!("om_1")),
+    ] {
+        agent.call("message.send", &with(key, member, value));
+        let receipt = agent.until(|line| line["method"] == "message.receipt");
+        assert_eq!(
+            (&receipt["params"]["key"], &receipt["params"]["state"]),
+            (&key.into(), &"failed".into())
+        );
+    }
+    let long = "x".repeat(900_000);
+    agent.call("message.send", &reply(&delivery, "long", &long));
+    agent.acknowledge(&delivery);
+    let shown = chat.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(shown.stdout).unwrap(), format!("{long}\n"));
 }
 
 #[test]

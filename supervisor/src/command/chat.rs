@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::id::Instance;
-use protocol::local::{FromTerminal, LINE_MAX, ToTerminal};
+use protocol::local::{FromTerminal, LINE_MAX, REPLY_LINE_MAX, ToTerminal};
 use supervisor::error::Error;
 use supervisor::socket::Stream;
 use supervisor::{clock, socket};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
-use super::{complain, locate, print, runtime};
+use super::{complain, locate, printed, runtime};
 use crate::args::{Chat, Common};
 
 const REDIAL: Duration = Duration::from_millis(200);
@@ -50,7 +50,8 @@ pub(super) async fn converse(
             Ok(line) => line,
             Err(why) => return Err(talk.gone(path, &why)),
         };
-        line.say(&FromTerminal::Join { chat: talk.chat.clone(), user: talk.user.clone() }).await;
+        let (chat, user) = (talk.chat.clone(), talk.user.clone());
+        line.say(&FromTerminal::Join { chat, user, confirms: true }).await;
         for (id, text) in &talk.unsaid {
             line.say(&FromTerminal::Say { id: id.clone(), text: text.clone() }).await;
         }
@@ -76,7 +77,12 @@ pub(super) async fn converse(
                     }
                 },
                 heard = line.hear() => match heard {
-                    Some(heard) => talk.hear(heard),
+                    Some(heard) => {
+                        // Only now it has arrived.
+                        if let Some(message_id) = talk.hear(heard) {
+                            line.say(&FromTerminal::Shown { message_id }).await;
+                        }
+                    }
                     None => break,
                 },
                 () = tokio::time::sleep_until(due.into()) => {}
@@ -143,7 +149,8 @@ impl Talk {
         Ok(id)
     }
 
-    fn hear(&mut self, line: ToTerminal) {
+    /// Shows what came. The id of a message that is shown.
+    fn hear(&mut self, line: ToTerminal) -> Option<String> {
         match line {
             ToTerminal::Joined => {}
             ToTerminal::Accepted { id } => drop(self.unsaid.remove(&id)),
@@ -158,17 +165,19 @@ impl Talk {
                     self.unanswered.remove(&id);
                     self.unsaid.remove(&id);
                 }
-                if self.shown.insert(message_id) {
-                    if self.interactive {
-                        print(&format!("\r< {text}"));
-                    } else {
-                        print(&text);
+                if !self.shown.contains(&message_id) {
+                    let begin = if self.interactive { "\r< " } else { "" };
+                    if !printed(&format!("{begin}{text}")) {
+                        return None;
                     }
+                    self.shown.insert(message_id.clone());
                 }
                 self.last = Some(clock::now());
                 self.prompt();
+                return Some(message_id);
             }
         }
+        None
     }
 
     fn prompt(&self) {
@@ -241,7 +250,7 @@ async fn connect(path: &Path, deadline: Instant) -> Result<Line, String> {
         match socket::dial(path).await {
             Ok(stream) => {
                 let (receive, send) = tokio::io::split(stream);
-                let codec = LinesCodec::new_with_max_length(LINE_MAX);
+                let codec = LinesCodec::new_with_max_length(REPLY_LINE_MAX);
                 return Ok(Line {
                     reader: FramedRead::new(receive, codec),
                     writer: FramedWrite::new(send, LinesCodec::new()),

@@ -49,7 +49,7 @@ impl Terminal {
 
     /// What is said from now on belongs to this conversation.
     pub(super) fn switch(&mut self, chat: &str) -> io::Result<()> {
-        self.put(&FromTerminal::Join { chat: chat.into(), user: "bench".into() })?;
+        self.put(&FromTerminal::Join { chat: chat.into(), user: "bench".into(), confirms: false })?;
         self.write()?;
         while self.read()? != ToTerminal::Joined {}
         Ok(())

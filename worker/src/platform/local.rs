@@ -1,9 +1,10 @@
 //! Platform `local`: the terminal of the user who runs us, through a socket of this worker.
 //!
-//! A conversation has a name and may be shown in several terminals, or in none: then what the agent
-//! says waits here for the next terminal that joins, and the outbox keeps it should we die meanwhile.
+//! A conversation has a name and may be shown in several terminals, or in none. What the agent says waits
+//! here until a terminal says that it is shown, and the outbox keeps it should we die meanwhile.
 //! The socket's mode and the peer's uid are the access rule.
 
+mod replies;
 mod terminal;
 
 use std::collections::HashMap;
@@ -11,7 +12,6 @@ use std::path::PathBuf;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use protocol::content::Act;
 use protocol::event::{
     ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind,
 };
@@ -19,6 +19,7 @@ use protocol::local::{FromTerminal, ToTerminal};
 use protocol::worker::{LocalSettings, Ready, Verdict};
 use tokio::sync::mpsc;
 
+use self::replies::{Replies, message};
 use self::terminal::Terminal;
 use super::{Context, Note, Platform};
 use crate::socket::Door;
@@ -45,6 +46,7 @@ pub(super) enum Heard {
 
 struct Shown {
     chat: Option<(String, String)>,
+    confirms: bool,
     screen: mpsc::Sender<ToTerminal>,
 }
 
@@ -66,7 +68,7 @@ impl Platform for Local {
         context.report.tell(Note::Ready(ready)).await;
         let (tell, mut heard) = mpsc::channel(64);
         let mut terminals: HashMap<u64, Shown> = HashMap::new();
-        let mut waiting: HashMap<String, Vec<Outbound>> = HashMap::new();
+        let mut replies = Replies::default();
         let mut verdicts = FuturesUnordered::new();
         let mut tasks = FuturesUnordered::new();
         let mut next = 0_u64;
@@ -77,19 +79,26 @@ impl Platform for Local {
                     let (halves, _) = accepted?;
                     next += 1;
                     let (screen, lines) = mpsc::channel(SCREEN);
-                    terminals.insert(next, Shown { chat: None, screen });
+                    terminals.insert(next, Shown { chat: None, confirms: false, screen });
                     tasks.push(Terminal::new(next, halves, lines, tell.clone()).run());
                 }
                 Some(()) = tasks.next() => {}
                 Some((number, what)) = heard.recv() => match what {
                     Heard::Gone => drop(terminals.remove(&number)),
-                    Heard::Line(FromTerminal::Join { chat, user }) => {
+                    Heard::Line(FromTerminal::Join { chat, user, confirms }) => {
                         let Some(shown) = terminals.get_mut(&number) else { continue };
                         let _ = shown.screen.try_send(ToTerminal::Joined);
-                        shown.chat = Some((chat.clone(), user));
-                        for outbound in waiting.remove(&chat).unwrap_or_default() {
-                            show(outbound, &terminals, &mut waiting, &context).await;
+                        (shown.chat, shown.confirms) = (Some((chat.clone(), user)), confirms);
+                        let mut arrived = Vec::new();
+                        for message in replies.of(&chat).filter_map(|it| message(it).ok()) {
+                            arrived.extend(shown.show(message));
                         }
+                        for message_id in arrived {
+                            arrive(&message_id, &mut replies, &context).await;
+                        }
+                    }
+                    Heard::Line(FromTerminal::Shown { message_id }) => {
+                        arrive(&message_id, &mut replies, &context).await;
                     }
                     Heard::Line(FromTerminal::Say { id, text }) => {
                         context.report.tell(Note::Progress).await;
@@ -115,42 +124,66 @@ impl Platform for Local {
                     }
                 }
                 Some(outbound) = context.outbound.recv() => {
-                    show(outbound, &terminals, &mut waiting, &context).await;
+                    show(outbound, &terminals, &mut replies, &context).await;
                 }
             }
         }
     }
 }
 
-/// Shows a reply in every terminal of its conversation, or keeps it for the next one.
+impl Shown {
+    /// Shows a message. Its id, if it is shown for all that we shall ever know.
+    fn show(&self, message: ToTerminal) -> Option<String> {
+        let ToTerminal::Message { message_id, .. } = &message else { return None };
+        let message_id = message_id.clone();
+        let is_written = self.screen.try_send(message).is_ok();
+        (is_written && !self.confirms).then_some(message_id)
+    }
+}
+
+/// Shows a reply in every terminal of its conversation, and keeps it until one has shown it.
 async fn show(
     outbound: Outbound,
     terminals: &HashMap<u64, Shown>,
-    waiting: &mut HashMap<String, Vec<Outbound>>,
+    replies: &mut Replies,
     context: &Context,
 ) {
-    if let Act::Recall { .. } | Act::React { .. } = outbound.content.act {
-        let reason = "a terminal takes nothing back and has no reactions".to_owned();
-        let failed = Note::Outcome(outbound.id, outbound.attempt, Outcome::Failed { reason });
-        return context.report.tell(failed).await;
-    }
-    let message = ToTerminal::Message {
-        message_id: outbound.id.to_string(),
-        reply_to: outbound.reply_to.clone(),
-        text: outbound.content.text.clone(),
+    let message = match lost(&outbound, context).await {
+        Some(reason) => Err(reason),
+        None => message(&outbound),
     };
-    let mut shown = false;
-    for terminal in terminals.values() {
-        if terminal.chat.as_ref().is_some_and(|(chat, _)| *chat == outbound.chat_id) {
-            shown |= terminal.screen.try_send(message.clone()).is_ok();
+    let message = match message {
+        Ok(message) => message,
+        Err(reason) => {
+            let failed = Note::Outcome(outbound.id, outbound.attempt, Outcome::Failed { reason });
+            return context.report.tell(failed).await;
+        }
+    };
+    let there = terminals.values().filter(|terminal| {
+        terminal.chat.as_ref().is_some_and(|(chat, _)| *chat == outbound.chat_id)
+    });
+    let arrived: Vec<_> = there.filter_map(|terminal| terminal.show(message.clone())).collect();
+    replies.add(outbound);
+    for message_id in arrived {
+        arrive(&message_id, replies, context).await;
+    }
+}
+
+/// Why a file of a reply is none.
+async fn lost(outbound: &Outbound, context: &Context) -> Option<String> {
+    for file in &outbound.content.files {
+        if let Err(why) = context.exchange.open(&file.file).await {
+            return Some(format!("open a file of it: {why}"));
         }
     }
-    if shown {
-        let message_ids = vec![outbound.id.to_string()];
-        let outcome = Outcome::Sent { message_ids };
+    None
+}
+
+/// A reply is shown somewhere.
+async fn arrive(message_id: &str, replies: &mut Replies, context: &Context) {
+    if let Some(outbound) = replies.shown(message_id) {
+        let outcome = Outcome::Sent { message_ids: vec![message_id.to_owned()] };
         context.report.tell(Note::Outcome(outbound.id, outbound.attempt, outcome)).await;
-    } else {
-        waiting.entry(outbound.chat_id.clone()).or_default().push(outbound);
     }
 }
 
