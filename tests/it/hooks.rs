@@ -149,15 +149,13 @@ fn told(gateway: &Gateway, expected: &Told) {
         assert!(one["session_id"].as_str().is_some_and(|s| s.contains(expected.chat)), "{one}");
         assert!(one["reply_token"].is_string() && one["socket"].is_string(), "{one}");
         assert_eq!(one["schema"], 1);
+        assert_eq!(one["chat_type"], expected.chat_type, "{one}");
         if kind == "message:sent" {
             assert_eq!(one["message"], "the answer");
             assert!(one["message_ids"].as_array().is_some_and(|ids| !ids.is_empty()), "{one}");
             continue;
         }
-        assert_eq!(
-            (&one["chat_type"], &one["user_id"]),
-            (&json!(expected.chat_type), &json!(expected.user))
-        );
+        assert_eq!(one["user_id"], expected.user);
         assert_eq!(one["message_id"], json!(expected.message), "{one}");
         assert!(one["event_id"].is_string(), "{one}");
         if kind != "message:received" {
@@ -367,6 +365,15 @@ fn what_would_run_is_shown_and_can_be_tried() {
         "{}",
         stdout(&failed)
     );
+    assert_eq!(failed.status.code(), Some(69));
+    let leaves = "import subprocess\n\
+        def handle(event, context):\n    \
+            child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n    \
+            open('left', 'w').write(str(child.pid))\n";
+    std::fs::write(dir.join("handler.py"), leaves).unwrap();
+    assert!(gateway.run(&["hooks", "test", "agent:start"]).status.success());
+    let left = std::fs::read_to_string(dir.join("left")).unwrap().parse().unwrap();
+    assert!(!crate::gateway::is_alive(left), "nothing is left of it");
     std::fs::write(dir.join("HOOK.yaml"), "name: listen\n").unwrap();
     let wrong = gateway.run(&["hooks", "list"]);
     assert_eq!(wrong.status.code(), Some(78));

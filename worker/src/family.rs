@@ -14,8 +14,26 @@ const LOOKS: usize = 50;
 
 /// Kills everything that this process has started, until nothing is left.
 pub(crate) fn end() {
+    let mark = std::env::var(MARK).ok().map(|mark| format!("{MARK}={mark}"));
+    end_of(std::process::id(), mark.as_deref());
+}
+
+/// Of a process that is no worker: from now on it is the parent of what breaks away from what it starts, so
+/// that [`end_all`] finds it.
+pub fn adopt() {
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Kills what a process that [adopts](adopt) has started.
+pub fn end_all() {
+    end();
+}
+
+/// Kills the descendants of `root`, which is this process or its child, and whatever has `mark`, a
+/// variable and its value, in its environment.
+pub(crate) fn end_of(root: u32, mark: Option<&str>) {
     for _ in 0..LOOKS {
-        let found = members();
+        let found = members(root, mark);
         if found.is_empty() {
             return;
         }
@@ -37,9 +55,8 @@ struct Stat {
 }
 
 /// Those that are alive, with the times they started at.
-fn members() -> Vec<(u32, u64)> {
+fn members(root: u32, mark: Option<&str>) -> Vec<(u32, u64)> {
     let own = std::process::id();
-    let mark = std::env::var(MARK).ok().map(|mark| format!("{MARK}={mark}"));
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let all: HashMap<u32, Stat> = numbers.filter_map(|pid| Some((pid, stat(pid)?))).collect();
@@ -48,7 +65,7 @@ fn members() -> Vec<(u32, u64)> {
         // A chain of parents is finite, unless it changes while it is read.
         for _ in 0..all.len() {
             match all.get(&at) {
-                Some(stat) if stat.parent == own => return true,
+                Some(stat) if stat.parent == root => return true,
                 Some(stat) => at = stat.parent,
                 None => return false,
             }
@@ -56,7 +73,7 @@ fn members() -> Vec<(u32, u64)> {
         false
     };
     let is_marked = |pid: u32| {
-        let Some(mark) = &mark else { return false };
+        let Some(mark) = mark else { return false };
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
     };
@@ -83,7 +100,8 @@ mod tests {
     #[test]
     fn a_child_is_a_member_until_it_is_dead() {
         let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        let found = |pid: u32| members().iter().any(|(member, _)| *member == pid);
+        let found =
+            |pid: u32| members(std::process::id(), None).iter().any(|(member, _)| *member == pid);
         assert!(found(child.id()));
         assert!(!found(std::process::id()) && !found(1));
         child.kill().unwrap();

@@ -10,7 +10,7 @@ pub mod clock;
 mod confine;
 pub mod error;
 pub mod exchange;
-mod family;
+pub mod family;
 pub mod http;
 mod json;
 pub mod listener;

@@ -13,6 +13,7 @@ use protocol::rpc::{
 };
 use serde_json::{Value, json};
 use supervisor::Error;
+use worker::family;
 
 use super::print;
 
@@ -24,9 +25,11 @@ const GRACE: Duration = Duration::from_millis(800);
 const LINES_MAX: usize = 1000;
 
 pub(super) fn run(command: &[String]) -> Result<(), Error> {
+    family::adopt();
     let mut kit = Kit::start(command)?;
     kit.play();
     kit.end();
+    family::end_all();
     match kit.wrong {
         0 => Ok(()),
         wrong => Err(Error::Nonconforming { wrong }),

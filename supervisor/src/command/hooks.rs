@@ -8,6 +8,7 @@ use serde::Serialize;
 use supervisor::config::{Body, Config};
 use supervisor::exit::Code;
 use supervisor::{Error, clock};
+use worker::family;
 use worker::service::hooks;
 
 use super::{load, print, print_json, runtime};
@@ -75,7 +76,9 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
         }
         Hooks::Test { event } => {
             let tested = sample(event, &config);
+            family::adopt();
             let results = runtime()?.block_on(hooks::tell_once(settings, tested));
+            family::end_all();
             let results = results.into_iter().map(|(hook, result)| Outcome {
                 hook,
                 result: if result.is_ok() { "told" } else { "failed" },
@@ -93,7 +96,7 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
                 }
             }
             let failed = tested.results.iter().any(|one| one.result == "failed");
-            if failed { Err(Error::Unfulfilled(Code::Software)) } else { Ok(()) }
+            if failed { Err(Error::Unfulfilled(Code::Unavailable)) } else { Ok(()) }
         }
     }
 }

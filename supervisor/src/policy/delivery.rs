@@ -158,7 +158,12 @@ pub enum Action {
     /// An attempt that was begun does not count; the event is not at the agent.
     Refund(u64),
     /// An attempt that was begun counts; the event is not at the agent.
-    Failed(u64),
+    Failed {
+        /// The event.
+        id: u64,
+        /// Why.
+        reason: String,
+    },
     /// The event is acknowledged: remove it durably.
     Settle(u64),
     /// Set the event aside, payload intact.
@@ -480,7 +485,7 @@ impl Delivery {
         let own = self.settings.retry_first.saturating_mul(1 << doublings);
         let delay = after.unwrap_or(own.min(self.settings.retry_cap));
         self.lanes.delay(id, now + delay);
-        out.push(Action::Failed(id));
+        out.push(Action::Failed { id, reason: why.to_owned() });
     }
 
     fn settle(&mut self, id: u64, out: &mut Vec<Action>) {

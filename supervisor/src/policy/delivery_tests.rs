@@ -30,6 +30,10 @@ fn leased(now: Instant, counted: u32) -> Delivery {
     delivery
 }
 
+fn failed(id: u64, reason: &str) -> Action {
+    Action::Failed { id, reason: reason.to_owned() }
+}
+
 #[test]
 fn a_shut_gate_keeps_events_and_opening_it_lets_them_go_in_order() {
     let now = start();
@@ -159,7 +163,7 @@ fn a_nack_counts_waits_and_comes_again() {
     let now = start();
     let mut delivery = leased(now, 2);
     let nack = Input::Nack { id: 1, reason: "busy".into(), after: None };
-    assert_eq!(delivery.on(nack, now), [Action::Failed(1)]);
+    assert_eq!(delivery.on(nack, now), [failed(1, "refused by the agent: busy")]);
     assert!(delivery.on(Input::Tick, now + Duration::from_millis(1999)).is_empty());
     let due = now + Duration::from_secs(2);
     assert_eq!(delivery.deadline(), Some(due));
@@ -175,7 +179,7 @@ fn a_silent_agent_loses_its_lease_and_progress_renews_it() {
     assert!(delivery.on(Input::Progress(1), half).is_empty());
     assert!(delivery.on(Input::Tick, now + Settings::default().lease).is_empty());
     let over = half + Settings::default().lease;
-    assert_eq!(delivery.on(Input::Tick, over), [Action::Failed(1)]);
+    assert_eq!(delivery.on(Input::Tick, over), [failed(1, "the agent fell silent about it")]);
     assert_eq!(delivery.on(Input::Ack(1), over), [Action::Settle(1)], "a late answer is an answer");
 }
 
@@ -218,7 +222,10 @@ fn pausing_costs_no_attempt_and_being_lost_does() {
     assert_eq!(delivery.on(Input::Lease { ttl: TTL, concurrency: 1 }, now), [Action::Begin(1)]);
 
     let mut delivery = leased(now, 1);
-    assert_eq!(delivery.on(Input::Paused(Pause::Lost), now), [Action::Failed(1)]);
+    assert_eq!(
+        delivery.on(Input::Paused(Pause::Lost), now),
+        [failed(1, "the agent was lost with it")]
+    );
     assert!(!delivery.is_open(now));
 }
 
@@ -321,7 +328,7 @@ proptest! {
                         out.retain(|o| *o != id);
                         continue;
                     }
-                    Action::Failed(id) => {
+                    Action::Failed { id, .. } => {
                         out.retain(|o| *o != id);
                         continue;
                     }

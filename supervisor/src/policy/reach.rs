@@ -1,10 +1,11 @@
 //! Which messages a handler of hooks may touch: it may change and take back what handlers have said in its
 //! chat, and react to what it was told about there. Ids of messages are global on some platforms, so the token
-//! of a chat alone would reach into others.
+//! of a chat alone would reach into others. And what kind of chat it is, which replies do not say.
 
 use std::collections::{HashMap, VecDeque};
 
 use protocol::content::Act;
+use protocol::event::ChatType;
 
 /// Messages that are remembered in each chat, and chats.
 const MESSAGES: usize = 64;
@@ -16,8 +17,15 @@ type Chat = (String, String);
 /// What is within reach. As short-lived as the tokens.
 #[derive(Debug, Default)]
 pub struct Reach {
-    chats: HashMap<Chat, VecDeque<(String, Origin)>>,
+    chats: HashMap<Chat, Known>,
     order: VecDeque<Chat>,
+}
+
+/// What is known of a chat.
+#[derive(Debug, Default)]
+struct Known {
+    kind: Option<ChatType>,
+    messages: VecDeque<(String, Origin)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,12 +47,21 @@ impl Reach {
         self.note(instance, chat, message_id, Origin::Said);
     }
 
+    /// The kind of a chat: what an occasion there says of it, or what another one has said.
+    pub fn kind(&mut self, instance: &str, chat: &str, said: Option<ChatType>) -> Option<ChatType> {
+        let Some(known) = self.chats.get_mut(&(instance.to_owned(), chat.to_owned())) else {
+            return said;
+        };
+        known.kind = said.or(known.kind);
+        known.kind
+    }
+
     /// Everything that is within reach, oldest first: instance, chat, message, and whether handlers have said it
     /// themselves.
     pub fn rest(&self) -> Vec<(String, String, String, bool)> {
         let chats = self.order.iter().filter_map(|chat| Some((chat, self.chats.get(chat)?)));
-        let each = chats.flat_map(|((instance, chat), messages)| {
-            messages.iter().map(move |(message, origin)| {
+        let each = chats.flat_map(|((instance, chat), known)| {
+            known.messages.iter().map(move |(message, origin)| {
                 let is_said = *origin == Origin::Said;
                 (instance.clone(), chat.clone(), message.clone(), is_said)
             })
@@ -63,9 +80,9 @@ impl Reach {
     /// Whether a handler with the token of this chat may do this there.
     pub fn allows(&self, instance: &str, chat: &str, act: &Act) -> bool {
         let known = |id: &str, origins: &[Origin]| {
-            let messages = self.chats.get(&(instance.to_owned(), chat.to_owned()));
-            messages.is_some_and(|messages| {
-                messages.iter().any(|(known, origin)| known == id && origins.contains(origin))
+            let chat = self.chats.get(&(instance.to_owned(), chat.to_owned()));
+            chat.is_some_and(|chat| {
+                chat.messages.iter().any(|(known, origin)| known == id && origins.contains(origin))
             })
         };
         match act {
@@ -87,7 +104,7 @@ impl Reach {
             }
             self.order.push_back(chat.clone());
         }
-        let messages = self.chats.entry(chat).or_default();
+        let messages = &mut self.chats.entry(chat).or_default().messages;
         if messages.iter().any(|(known, from)| known == message_id && *from == origin) {
             return;
         }
@@ -138,6 +155,16 @@ mod tests {
         assert!(next.allows("feishu", "oc_1", &edit("om_ours")));
         assert!(!next.allows("feishu", "oc_1", &edit("om_user")));
         assert!(next.allows("feishu", "oc_1", &react("om_user")));
+    }
+
+    #[test]
+    fn the_kind_of_a_chat_is_known_from_what_was_told_there() {
+        let mut reach = Reach::default();
+        assert_eq!(reach.kind("feishu", "oc_1", None), None);
+        reach.told("feishu", "oc_1", "om_user");
+        assert_eq!(reach.kind("feishu", "oc_1", Some(ChatType::Group)), Some(ChatType::Group));
+        assert_eq!(reach.kind("feishu", "oc_1", None), Some(ChatType::Group));
+        assert_eq!(reach.kind("lark", "oc_1", None), None);
     }
 
     #[test]

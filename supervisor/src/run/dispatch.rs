@@ -40,7 +40,9 @@ impl Gateway {
     ) {
         match &action {
             Action::Refund(id) => self.not_at_work(index, *id, "deferred", None),
-            Action::Failed(id) => self.not_at_work(index, *id, "failed", None),
+            Action::Failed { id, reason } => {
+                self.not_at_work(index, *id, "failed", Some(reason));
+            }
             Action::Settle(id) => {
                 if let Some(Desk::Agent(desk)) = self.desk(index) {
                     desk.unfinished.ended(*id);
@@ -82,7 +84,7 @@ impl Gateway {
                 }
             }
             Action::Refund(id) => self.store.submit(Op::Refund { id: EventId(id) }),
-            Action::Failed(id) => self.store.submit(Op::Fail { id: EventId(id) }),
+            Action::Failed { id, .. } => self.store.submit(Op::Fail { id: EventId(id) }),
             Action::Settle(id) => {
                 let also = self.joined(index, id);
                 self.ask(Pending::Settle { slot: index, id: EventId(id), also });

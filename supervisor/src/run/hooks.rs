@@ -70,6 +70,9 @@ impl Gateway {
         {
             self.reach.told(instance, chat, message);
         }
+        if let (Some(instance), Some(chat)) = (&event.instance, &event.chat_id) {
+            event.chat_type = self.reach.kind(instance, chat, event.chat_type);
+        }
         let Some(index) = self.hooks() else { return };
         let Some(Desk::Hooks(desk)) = self.desk(index) else { return };
         if let Some(gone) = desk.backlog.offer(Box::new(event)) {

@@ -1,8 +1,9 @@
 //! A program that is started for each occasion, with the occasion as one JSON object on its standard
-//! input. It and everything in its process group end with its time.
+//! input. It and everything that it has started end with its time, and its process group with it.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use protocol::hook::HookEvent;
@@ -11,6 +12,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use super::tail;
+use crate::family;
+
+/// In the environment of a handler and of what it starts: which handler that was.
+const MARK: &str = "HERMES_GW_HOOK";
+static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// What to start.
 #[derive(Debug)]
@@ -24,14 +30,18 @@ pub(super) struct Program {
 /// then its number cannot be a stranger's.
 pub(super) struct Group {
     pub(super) child: Child,
+    mark: String,
 }
 
 impl Group {
     /// Starts `command` as the leader of a group of its own.
     pub(super) fn start(mut command: Command) -> Result<Self, String> {
         command.process_group(0).kill_on_drop(true);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}.{number}.{}", std::process::id(), crate::clock::unix_ms());
+        command.env(MARK, &mark);
         let child = command.spawn().map_err(|e| format!("start it: {e}"))?;
-        Ok(Self { child })
+        Ok(Self { child, mark: format!("{MARK}={mark}") })
     }
 
     /// Waits for the leader's end, and ends the others.
@@ -49,6 +59,17 @@ impl Group {
     /// Its number, as long as it is not reaped.
     fn leader(&self) -> Option<Pid> {
         self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    }
+
+    /// Ends it and everything that it has started, also what has left its group.
+    pub(super) async fn end(&self) {
+        if let Some(leader) = self.child.id() {
+            let mark = self.mark.clone();
+            // It reads the whole of `/proc`.
+            let end = move || family::end_of(leader, Some(&mark));
+            let _ = tokio::task::spawn_blocking(end).await;
+        }
+        self.kill();
     }
 
     fn kill(&self) {
@@ -95,7 +116,10 @@ impl Program {
             (said, status)
         };
         match tokio::time::timeout(self.limit, talk).await {
-            Err(_) => Err(format!("it took more than {} s and was killed", self.limit.as_secs())),
+            Err(_) => {
+                group.end().await;
+                Err(format!("it took more than {} s and was killed", self.limit.as_secs()))
+            }
             Ok((_, Ok(status))) if status.success() => Ok(()),
             Ok((said, Ok(status))) => Err(match tail::last_line(&said) {
                 line if line.is_empty() => status.to_string(),
@@ -141,10 +165,17 @@ mod tests {
         let event = HookEvent::new("agent:start", 1);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pids");
-        let script = format!("sleep 600 & echo $! >> {0}; echo $$ >> {0}; wait", file.display());
+        // One stays, one breaks away, one breaks away from somebody who ends.
+        let script = format!(
+            "sleep 600 & echo $! >> {0}; setsid sh -c 'echo $$ >> {0}; sleep 600' & \
+             (setsid sh -c 'echo $$ >> {0}; exec sleep 600' &) ; echo $$ >> {0}; wait",
+            file.display()
+        );
         let killed = shell(&script, Duration::from_secs(2)).tell(&event).await;
         assert!(killed.is_err_and(|why| why.contains("killed")));
-        for pid in std::fs::read_to_string(&file).unwrap().lines() {
+        let pids = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(pids.lines().count(), 4);
+        for pid in pids.lines() {
             let pid: u32 = pid.parse().unwrap();
             // Dead, or not yet reaped by whoever adopted it.
             let gone = || {

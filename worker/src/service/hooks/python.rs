@@ -184,7 +184,7 @@ async fn listen(
     }
     // Whoever waits hears that there is no answer.
     *lock(&calls) = None;
-    drop(group);
+    group.end().await;
 }
 
 async fn answer(output: &mut BufReader<ChildStdout>) -> Option<Answer> {
