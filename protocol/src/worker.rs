@@ -320,7 +320,7 @@ pub struct Ready {
     pub idempotent_ms: Option<u64>,
 }
 
-/// The outer connection of a worker.
+/// The outer connection of a worker. In a remedy, `INSTANCE` stands for the name that the worker has and does not know.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Outside {
     /// It works.

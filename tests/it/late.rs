@@ -34,7 +34,9 @@ async fn over_quota_is_refused_and_comes_again_when_there_is_room() {
         events[n].acked_within(PATIENCE).await;
     }
     events.push(push(3));
-    gateway.wait("feishu", "refused", |i| i["store"]["refused"].as_u64() > Some(0));
+    let told = gateway.wait("feishu", "refused", |i| i["store"]["refused"].as_u64() > Some(0));
+    assert!(told["reason"].as_str().unwrap().contains("as many wait as may wait"), "{told}");
+    assert!(told["remedy"].as_str().unwrap().contains("inbox.max_events"), "{told}");
     let again = feishu.replay(&events[0]);
     again.acked_within(PATIENCE).await;
     assert!(!events[3].is_acked(), "what is not kept is not acknowledged");
@@ -47,6 +49,7 @@ async fn over_quota_is_refused_and_comes_again_when_there_is_room() {
     }
     let ack = events[3].acked_within(PATIENCE).await;
     assert!(ack.attempt > 1);
+    assert!(gateway.instance("feishu")["reason"].is_null());
 }
 
 fn said(chat: &str, text: &str, at_ms: i64) -> Value {

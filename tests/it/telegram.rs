@@ -203,7 +203,10 @@ async fn a_webhook_of_another_program_is_told_until_it_is_gone() {
     let gateway = gateway(&telegram, TOKEN, ECHO);
     let told = gateway.wait("telegram", "a conflict", |i| i["outside"] == "conflict");
     assert!(told["reason"].as_str().unwrap().contains("other.example.org"), "{told}");
-    assert!(told["remedy"].as_str().unwrap().contains("ctl telegram delete-webhook"), "{told}");
+    assert!(
+        told["remedy"].as_str().unwrap().contains("ctl telegram delete-webhook telegram`"),
+        "{told}"
+    );
     assert_eq!(told["connected"], false);
     let shown = stdout(&gateway.run(&["ctl", "status"]));
     assert!(shown.contains("  conflict  "), "{shown}");

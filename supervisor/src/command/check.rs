@@ -173,7 +173,10 @@ fn routed(manners: &Manners) -> String {
 fn hears(access: &supervisor::policy::access::Access) -> String {
     use supervisor::policy::access::{Direct, Groups};
     let direct = match access.direct {
-        Direct::Open => "everybody may speak".to_owned(),
+        Direct::Open if matches!(access.groups, Groups::Mention | Groups::All) => {
+            "everybody may speak, in every group, too".to_owned()
+        }
+        Direct::Open => "everybody may speak directly".to_owned(),
         Direct::Off => "direct chats are off".to_owned(),
         Direct::Pairing => format!("{} users may speak, strangers get a code", access.users.len()),
         Direct::List if access.users.is_empty() && access.chats.is_empty() => {

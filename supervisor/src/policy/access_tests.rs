@@ -219,20 +219,22 @@ fn table() -> String {
     lines.push(String::new());
     lines.push(
         "| group | listed user to the bot | listed user to nobody | stranger to the bot, listed group | \
-         stranger to the bot, other group |"
+         stranger to the bot, other group | the same with `direct = \"open\"` |"
             .into(),
     );
-    lines.push("|---|---|---|---|---|".into());
+    lines.push("|---|---|---|---|---|---|".into());
     for (title, groups) in groups {
         let access = Access { groups, users: set(&["ann"]), ..Access::default() };
         let listed = Access { chats: set(&["chat"]), ..access.clone() };
+        let open = Access { direct: Direct::Open, ..access.clone() };
         let cell = |access, user, mention| heard(access, ChatType::Group, user, mention);
         lines.push(format!(
-            "| {title} | {} | {} | {} | {} |",
+            "| {title} | {} | {} | {} | {} | {} |",
             cell(&access, "ann", Mention::Me),
             cell(&access, "ann", Mention::None),
             cell(&listed, "bob", Mention::Me),
             cell(&access, "bob", Mention::Me),
+            cell(&open, "bob", Mention::Me),
         ));
     }
     lines.join("\n")

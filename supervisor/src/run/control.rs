@@ -10,7 +10,7 @@ use protocol::id::Generation;
 use protocol::worker::Outside;
 
 use super::Gateway;
-use super::slot::{Desk, Slot};
+use super::slot::{Desk, Refusing, Slot};
 use super::tickets::Pending;
 use super::within::{self, Command};
 use crate::clock;
@@ -413,8 +413,26 @@ impl Slot {
             (_, Some(Outside::Conflict { reason, remedy })) => {
                 (Some(reason.clone()), Some(remedy.clone()))
             }
-            _ => (None, None),
+            _ => self.refusing().unzip(),
         }
+    }
+
+    /// Why events are refused, and what helps.
+    fn refusing(&self) -> Option<(String, String)> {
+        let Desk::Platform(desk) = &self.desk else { return None };
+        let (why, remedy) = match desk.refusing? {
+            Refusing::Full => (
+                "as many wait as may wait",
+                "look after the agent, or raise inbox.max_events or inbox.max_mib",
+            ),
+            Refusing::Unstored => {
+                ("they cannot be stored", "make room on the disk; the log says more")
+            }
+        };
+        Some((
+            format!("new events are refused for now, and the platform repeats them: {why}"),
+            remedy.into(),
+        ))
     }
 
     fn status(&self, counts: &[Count], now: Instant) -> InstanceStatus {

@@ -21,6 +21,8 @@ use crate::store::Op;
 
 /// A worker whose link is over is on its way out, or must be helped.
 const LINKLESS: Duration = Duration::from_secs(3);
+/// Stands in the commands that a worker tells a person for its own name, which it does not know.
+const OWN_NAME: &str = "INSTANCE";
 
 impl Gateway {
     /// A worker says something. What concerns its life counts only from the newest generation; what
@@ -128,8 +130,14 @@ impl Gateway {
     }
 
     /// The state of a worker's outer connection, or the words for it, changed.
-    fn outside(&mut self, index: usize, outside: Outside) {
+    fn outside(&mut self, index: usize, mut outside: Outside) {
         let Some(slot) = self.slots.get_mut(index) else { return };
+        if let Outside::Down { remedy: Some(remedy), .. }
+        | Outside::Limited { remedy: Some(remedy), .. }
+        | Outside::Conflict { remedy, .. } = &mut outside
+        {
+            *remedy = remedy.replace(OWN_NAME, slot.name.as_str());
+        }
         let was = slot.outside.replace(outside);
         let is_news = match (&was, &slot.outside) {
             (Some(was), Some(now)) => !is_same_trouble(was, now),

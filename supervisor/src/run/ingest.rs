@@ -6,7 +6,7 @@ use protocol::id::{Generation, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
 
 use super::Gateway;
-use super::slot::{Desk, PlatformDesk};
+use super::slot::{Desk, PlatformDesk, Refusing};
 use super::tickets::{Arrived, Pending};
 use super::welcome::WINDOW;
 use crate::clock;
@@ -47,7 +47,8 @@ impl Gateway {
                 let chat = event.chat_id.as_str();
                 tracing::warn!(
                     %instance, user, chat, ?denial,
-                    "denied; let senders in with `hermes-gw ctl access allow`, or in this platform's access table"
+                    "denied; let senders in with `hermes-gw ctl access allow {instance} USER`, or in this platform's \
+                     access table"
                 );
             }
             if denial == Denial::Unpaired {
@@ -159,6 +160,7 @@ impl Gateway {
         match answer {
             Answer::Accepted(id) => {
                 desk.accepted += 1;
+                desk.refusing = None;
                 self.verdict(index, generation, seq, Verdict::Accepted(id));
                 if let Some(mut occasion) = arrived.occasion.take() {
                     occasion.event_id = Some(id.to_string());
@@ -172,6 +174,7 @@ impl Gateway {
             }
             Answer::OverQuota => {
                 desk.refused += 1;
+                desk.refusing = Some(Refusing::Full);
                 if desk.refused.is_power_of_two() {
                     tracing::error!(
                         instance = %slot.name, refused = desk.refused,
@@ -183,6 +186,7 @@ impl Gateway {
             }
             other => {
                 desk.refused += 1;
+                desk.refusing = Some(Refusing::Unstored);
                 if desk.refused.is_power_of_two() {
                     tracing::error!(
                         instance = %slot.name, answer = ?other, refused = desk.refused,

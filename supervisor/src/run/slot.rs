@@ -126,6 +126,15 @@ pub(super) enum Desk {
     Broken(Trouble),
 }
 
+/// Why events are refused for now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusing {
+    /// As many wait as may wait.
+    Full,
+    /// They cannot be stored.
+    Unstored,
+}
+
 /// A platform's side.
 #[derive(Debug)]
 pub(super) struct PlatformDesk {
@@ -149,6 +158,8 @@ pub(super) struct PlatformDesk {
     pub(super) duplicates: u64,
     pub(super) denied: u64,
     pub(super) refused: u64,
+    /// Why the latest one was refused, until one is accepted.
+    pub(super) refusing: Option<Refusing>,
     pub(super) strangers: VecDeque<(String, Denial)>,
     pub(super) sent: u64,
     pub(super) failed: u64,
@@ -277,7 +288,7 @@ impl Slot {
                 new.last_inbound_ms = old.last_inbound_ms;
                 (new.accepted, new.duplicates, new.denied) =
                     (old.accepted, old.duplicates, old.denied);
-                new.refused = old.refused;
+                (new.refused, new.refusing) = (old.refused, old.refusing);
                 (new.grants, new.pairing) = (old.grants.clone(), old.pairing.clone());
                 (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);
             }
@@ -399,6 +410,7 @@ impl Desk {
                     duplicates: 0,
                     denied: 0,
                     refused: 0,
+                    refusing: None,
                     strangers: VecDeque::new(),
                     sent: 0,
                     failed: 0,

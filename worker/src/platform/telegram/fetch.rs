@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::answer::Said;
+use super::units::amount;
 use crate::exchange::{Making, Refused};
 use crate::http::Stream;
 use crate::json::{number_of, text_of};
@@ -140,7 +141,7 @@ impl From<Refused> for Trouble {
 }
 
 fn too_big(size: Option<u64>) -> String {
-    let size = size.map_or_else(String::new, |size| format!(" of {} MB", size.div_ceil(1 << 20)));
+    let size = size.map_or_else(String::new, |size| format!(" of {}", amount(size)));
     format!(
         "the file{size} is too large: Telegram lets bots download 20 MB; a Bot API server of your own \
          (base_url), started with --local, has no such limit"

@@ -109,6 +109,9 @@ impl<'a> Line<'a> {
     /// What a poll took besides waiting, if anybody can tell.
     pub(super) fn answered(&mut self, took: Option<Duration>) {
         self.patience.answered(took);
+        if took.is_some() {
+            self.rivalry.was_alone();
+        }
     }
 
     /// The receiving side has proven itself.
@@ -202,10 +205,12 @@ impl<'a> Line<'a> {
             }
             Said::Away(reason) => {
                 self.patience.lost();
+                self.rivalry.lost();
                 Ok(self.lost(Loss::Outage, reason, now).await)
             }
             Said::Unclear(reason) => {
                 self.patience.lost();
+                self.rivalry.lost();
                 self.pages += 1;
                 // The line works, only what is at its other end does not: that passes sooner.
                 let pause = self.lost(Loss::Outage, reason, now).await;
@@ -258,8 +263,8 @@ impl<'a> Line<'a> {
                 ),
                 Rival::Webhook => (
                     format!("a webhook reads the updates of this bot ({})", host(&url)),
-                    "end the program behind it, then `hermes-gw ctl telegram delete-webhook`; or set \
-                     other_webhook = \"remove\"",
+                    "end the program behind it, then `hermes-gw ctl telegram delete-webhook INSTANCE`; or \
+                     set other_webhook = \"remove\"",
                 ),
             };
             self.tell_conflict(&reason, remedy).await;

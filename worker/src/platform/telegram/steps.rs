@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::encode::{CAPTION_MAX, To, cut, fits, marks, parts};
 use super::markup::Marked;
+use super::units::amount;
 
 /// Files of one album.
 const ALBUM_MAX: usize = 10;
@@ -217,9 +218,9 @@ fn files(content: &Content, sizes: &[u64], public: bool) -> Result<Vec<File>, St
         }
         if public && *size > UPLOAD_MAX {
             return Err(format!(
-                "the file {title:?} has {} MB; Telegram takes 50 MB from bots, and 2000 MB only where \
+                "the file {title:?} has {}; Telegram takes 50 MB from bots, and 2000 MB only where \
                  base_url is a Bot API server of your own",
-                size.div_ceil(1 << 20)
+                amount(*size)
             ));
         }
         let large = file.kind == FileKind::Image && *size > PHOTO_MAX;

@@ -1,4 +1,5 @@
-//! Places in a text: the platform counts units of UTF-16, we count bytes of UTF-8. Pure.
+//! Places in a text: the platform counts units of UTF-16, we count bytes of UTF-8; and sizes of files as people
+//! read them. Pure.
 
 use std::ops::Range;
 
@@ -26,6 +27,15 @@ pub(super) fn bytes(text: &str, offset: usize, length: usize) -> Option<Range<us
     (at == end).then_some(start?..text.len())
 }
 
+/// How large a file is, for people.
+pub(super) fn amount(bytes: u64) -> String {
+    let units = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, word)) => format!("{} {word}", bytes.div_ceil(unit)),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -43,6 +53,12 @@ mod tests {
         for (offset, length) in [(3, 1), (2, 1), (5, 1), (0, 6), (usize::MAX, 2), (6, 0)] {
             assert_eq!(bytes(text, offset, length), None, "{offset} {length}");
         }
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        let told = [0, 5, 1024, 5000, 1 << 20, (50 << 20) + 1, 3 << 30].map(amount);
+        assert_eq!(told, ["0 bytes", "5 bytes", "1 KB", "5 KB", "1 MB", "51 MB", "3 GB"]);
     }
 
     proptest! {
