@@ -116,6 +116,14 @@ impl HookEvent {
         }
     }
 
+    /// Whether `pattern` means something that happens here, or inside a Hermes Agent.
+    pub fn can_happen(pattern: &str) -> bool {
+        let kinds = KINDS.iter().map(|(kind, _)| *kind);
+        kinds.chain(["agent:step"]).any(|kind| Self::new(kind, 0).matches(pattern))
+            || pattern.starts_with("command:")
+            || pattern.starts_with("session:")
+    }
+
     /// Whether `pattern` means it: its kind, all of a family (`agent:*`), or all (`*`).
     pub fn matches(&self, pattern: &str) -> bool {
         match pattern.strip_suffix('*') {
@@ -138,6 +146,16 @@ pub struct Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistyped_name_means_nothing() {
+        for pattern in ["*", "agent:*", "message:sent", "session:*", "agent:step", "command:new"] {
+            assert!(HookEvent::can_happen(pattern), "{pattern}");
+        }
+        for pattern in ["mesage:received", "agent", "agents:*", "", "message:"] {
+            assert!(!HookEvent::can_happen(pattern), "{pattern}");
+        }
+    }
 
     #[test]
     fn patterns_mean_a_kind_a_family_or_all() {

@@ -381,6 +381,26 @@ fn what_would_run_is_shown_and_can_be_tried() {
 }
 
 #[test]
+fn a_mistyped_occasion_and_a_program_that_is_not_there_are_shown() {
+    let command = |events: &str, program: &str| {
+        format!("[[hooks.command]]\nevents = [\"{events}\"]\ncommand = [\"{program}\"]\n")
+    };
+    let gateway = Gateway::new(&format!(
+        "[platform.local]\n[agent.echo]\n{}{}{}",
+        command("message:*", "true"),
+        command("mesage:received", "true"),
+        command("*", "/no/such")
+    ));
+    let list = gateway.run(&["hooks", "list"]);
+    assert_eq!(
+        stdout(&list),
+        "true: message:*\ntrue: WRONG: nothing is called \"mesage:received\"\n\
+         /no/such: WRONG: there is no program \"/no/such\"\n"
+    );
+    assert_eq!(list.status.code(), Some(78));
+}
+
+#[test]
 fn the_table_of_the_documentation_is_whole() {
     let text = std::fs::read_to_string(root().join("docs/hooks.md")).unwrap();
     for (kind, when) in protocol::hook::KINDS {

@@ -130,6 +130,16 @@ async fn a_server_that_fails_several_conversations_costs_none_of_them_an_event()
     assert_eq!(gateway.instance("local")["store"]["parked"], 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_says_nothing_is_told_in_the_chat() {
+    let (server, gateway, mut terminal) = world("").await;
+    server.script([Answer::Stream(vec![finish("content_filter")])]);
+    terminal.typed("t1", "hello");
+    assert_eq!(terminal.shown(), "(no answer: it said nothing (content_filter))");
+    acknowledged(&gateway, 1);
+    assert_eq!(server.asked().len(), 1);
+}
+
 /// F22: nobody else waits for it, and it does not come for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_always_fails_is_set_aside_and_holds_nobody_up() {

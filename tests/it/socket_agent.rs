@@ -225,6 +225,10 @@ fn what_an_agent_says_wrong_is_told_and_costs_nothing() {
     assert_eq!(agent.fault("message.send", &send(&"k".repeat(201), "local")), -32602);
     agent.say(&json!({ "jsonrpc": "2.0", "id": 77, "result": {} }));
     assert_eq!(agent.hear()["error"]["code"], -32600, "an answer to no request");
+    for (line, code) in [("{", -32700), ("5", -32600), ("null", -32600), ("[{}]", -32600)] {
+        agent.raw(line);
+        assert_eq!(agent.hear()["error"]["code"], code, "{line}");
+    }
     assert_eq!(agent.call("ready", &json!({ "lease_ms": 5 }))["lease_ms"], 1000, "within bounds");
 }
 

@@ -263,7 +263,9 @@ impl Desk {
             Outcome::Nothing(why) => {
                 tracing::warn!(event_id = event_id.0, why, "a turn without an answer");
                 self.worked();
-                FromWorker::Ack { event_id }
+                // Whoever asked would wait for ever.
+                let mark = format!("no answer: {why}");
+                return self.reply(&ask, only(String::new()), Some(&mark), context);
             }
             Outcome::Failed(Failure::TooLong(_), _) if !ask.is_shortened && ask.history.halve() => {
                 ask.is_shortened = true;
@@ -313,7 +315,7 @@ impl Desk {
         said.push_str(&"\n[picture]".repeat(pictures.len()));
         let note = self.note(ask, said.trim());
         let text = match mark {
-            Some(mark) => format!("{text}\n\n({mark})"),
+            Some(mark) => format!("{text}\n\n({mark})").trim_start().to_owned(),
             None => text,
         };
         let mut reply = Reply {

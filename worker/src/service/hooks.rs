@@ -64,10 +64,13 @@ struct Open {
 /// What would run, for people: names, events, and what is wrong with it.
 pub fn describe(settings: &HooksSettings) -> Vec<(String, Vec<String>, Option<String>)> {
     let about = |handler: Handler| {
+        let mistyped = handler.events.iter().find(|pattern| !HookEvent::can_happen(pattern));
         let broken = match handler.way {
             Way::Broken(why) => Some(why),
-            Way::Program(_) | Way::Python(_) => None,
+            Way::Program(program) => program.problem(),
+            Way::Python(_) => None,
         };
+        let broken = broken.or_else(|| mistyped.map(|name| format!("nothing is called {name:?}")));
         (handler.name, handler.events, broken)
     };
     handlers(settings).into_iter().map(about).collect()

@@ -3,12 +3,14 @@
 
 use bytes::{BufMut, BytesMut};
 use futures_util::StreamExt;
-use protocol::rpc::{Fault, LINE_MAX, Line};
+use protocol::rpc::{Fault, INVALID_REQUEST, LINE_MAX, Line, PARSE_ERROR};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 const UNREAD_MAX: usize = 16 * 1024 * 1024;
+/// For last words.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// One agent's connection.
 pub(in crate::agent) struct Connection<R, W> {
@@ -21,8 +23,8 @@ pub(in crate::agent) struct Connection<R, W> {
 pub(super) enum Read {
     /// A line of JSON.
     Line(Line),
-    /// A line that is none.
-    NotJson(String),
+    /// A line that is none: what is wrong with it, as a code and for people.
+    Wrong(i32, String),
     /// The end, and why.
     End(String),
 }
@@ -41,12 +43,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     None => Read::End("it closed its end".into()),
                     Some(Ok(line)) => match serde_json::from_str(&line) {
                         Ok(line) => Read::Line(line),
-                        Err(e) => Read::NotJson(e.to_string()),
+                        Err(e) => Read::Wrong(wrong(&line), e.to_string()),
                     },
                     Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
                         Read::End(format!("it sent a line of more than {LINE_MAX} bytes"))
                     }
-                    Some(Err(LinesCodecError::Io(e))) => Read::End(e.to_string()),
+                    Some(Err(LinesCodecError::Io(e))) => {
+                        if e.kind() == std::io::ErrorKind::InvalidData {
+                            self.fault(&serde_json::Value::Null, PARSE_ERROR, "it is no UTF-8");
+                            let _ = tokio::time::timeout(MOMENT, self.finish()).await;
+                        }
+                        Read::End(e.to_string())
+                    }
                 },
                 written = self.writer.write_buf(&mut self.unread), if !self.unread.is_empty() => {
                     if let Err(e) = written {
@@ -96,5 +104,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     fn put(&mut self, line: &serde_json::Value) {
         self.unread.put_slice(line.to_string().as_bytes());
         self.unread.put_u8(b'\n');
+    }
+}
+
+/// What is wrong with a line that cannot be read: JSON that is no request, or no JSON.
+fn wrong(line: &str) -> i32 {
+    match serde_json::from_str::<serde::de::IgnoredAny>(line) {
+        Ok(_) => INVALID_REQUEST,
+        Err(_) => PARSE_ERROR,
     }
 }

@@ -14,8 +14,7 @@ use protocol::event::{Abilities, Pause, Reply};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::rpc::{
     self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS,
-    Leased, Line, METHOD_NOT_FOUND, Message, NO_FILE, NOT_INITIALIZED, PARSE_ERROR, PROTOCOL,
-    TAKEN,
+    Leased, Line, METHOD_NOT_FOUND, Message, NO_FILE, NOT_INITIALIZED, PROTOCOL, TAKEN,
 };
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
@@ -127,8 +126,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     self.heard = clock::now();
                     match read {
                         Read::Line(line) => self.hear(line, context).await,
-                        Read::NotJson(why) => {
-                            self.connection.fault(&Value::Null, PARSE_ERROR, why);
+                        Read::Wrong(code, why) => {
+                            self.connection.fault(&Value::Null, code, why);
                         }
                         Read::End(why) => {
                             self.settle_turns(context).await;
