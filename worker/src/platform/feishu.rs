@@ -114,10 +114,6 @@ impl Platform for Feishu {
         let base_url = http::base_url(&self.settings.base_url)?;
         let settings = FeishuSettings { base_url, ..self.settings };
         let hook = settings.webhook.clone();
-        let listener = match &hook {
-            Some(hook) => Some(webhook::bind(hook).await?),
-            None => None,
-        };
         let http = Http::over(&settings.base_url, &context.network)?;
         let absence = Absence::recall(context.cursor.as_ref());
         let mut memory = Memory::default();
@@ -141,8 +137,8 @@ impl Platform for Feishu {
             absence,
         };
         let hearing = async {
-            match hook.zip(listener) {
-                Some((hook, listener)) => webhook::hear(&shared, &hook, listener).await,
+            match &hook {
+                Some(hook) => webhook::hear(&shared, hook).await,
                 None => hear(&shared).await,
             }
         };

@@ -9,11 +9,15 @@
 //! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message.
 //! A chat in which nothing was ever heard is unknown.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
 use protocol::event::{ChatType, Inbound, InboundKind};
 use protocol::worker::{Cursor, Verdict};
 use serde_json::{Value, json};
@@ -23,18 +27,21 @@ use super::answer::Said;
 use super::decode::{Heard, Own, decode};
 use super::order::Place;
 use super::{Shared, encode, fill, receive};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::json::{list_of, member, number_of, text_of};
 use crate::platform::Note;
 
 /// Chats whose history is read: those in which something was heard last.
 const CHATS_MAX: usize = 200;
-/// Read at once.
-const AT_ONCE: usize = 4;
+/// Read at once. The platform takes 50 such calls a second of an app.
+const AT_ONCE: usize = 8;
 /// The clocks of the platform and of this machine differ, and so does when a message was made and told.
 const MARGIN_MS: i64 = 10_000;
-/// What comes in a chat meanwhile waits for its past, but not so long that it could not be answered in time.
-const IN_ORDER: Duration = Duration::from_millis(1200);
+/// What comes in a chat meanwhile waits for its past, which is read first then, but not so long that it could not
+/// be answered in time.
+const IN_ORDER: Duration = Duration::from_millis(1600);
+/// How often it is seen whether somebody has waited for so long.
+const LOOK: Duration = Duration::from_millis(100);
 /// Of one chat: 50 messages each.
 const PAGES: usize = 200;
 /// Before what did not work is tried again.
@@ -78,7 +85,6 @@ struct Chat {
 #[derive(Debug)]
 struct Owed {
     since_ms: i64,
-    until: Instant,
     places: HashMap<String, Place>,
 }
 
@@ -170,7 +176,7 @@ impl Absence {
             let since_ms = (state.heard_ms - MARGIN_MS).max(now_ms - most);
             let place = |chat: &String| Some((chat.clone(), shared.order.place(chat, true)?));
             let places = state.chats.keys().filter_map(place).collect();
-            state.owed = Some(Owed { since_ms, until: clock::now() + IN_ORDER, places });
+            state.owed = Some(Owed { since_ms, places });
             self.due.notify_one();
         }
         if state.owed.is_none() {
@@ -237,11 +243,16 @@ pub(super) async fn catch_up(shared: &Shared) {
     loop {
         shared.absence.due.notified().await;
         // Mentions cannot be told before.
-        shared.known().await;
-        let (since_ms, until, mut rows) = {
+        if tokio::time::timeout(IN_ORDER, shared.known()).await.is_err() {
+            if let Some(owed) = &mut shared.absence.lock().owed {
+                owed.places.clear();
+            }
+            shared.known().await;
+        }
+        let (since_ms, mut rows) = {
             let mut state = shared.absence.lock();
             let Some(owed) = &mut state.owed else { continue };
-            let (since_ms, until) = (owed.since_ms, owed.until);
+            let since_ms = owed.since_ms;
             let mut places = std::mem::take(&mut owed.places);
             let mut chats: Vec<_> = state.chats.iter().collect();
             chats.sort_by_key(|(_, chat)| std::cmp::Reverse(chat.at_ms));
@@ -252,15 +263,22 @@ pub(super) async fn catch_up(shared: &Shared) {
                 page: String::new(),
                 found: 0,
             };
-            (since_ms, until, chats.into_iter().map(row).collect::<Vec<_>>())
+            (since_ms, chats.into_iter().map(row).collect::<Vec<_>>())
         };
         let chats = rows.len();
         let (mut found, mut closed) = (0, Vec::new());
         while !rows.is_empty() {
-            let reading = rows.into_iter().map(|row| read(shared, row, since_ms, until));
-            let read: Vec<_> =
-                futures_util::stream::iter(reading).buffer_unordered(AT_ONCE).collect().await;
-            rows = Vec::new();
+            let waiting = RefCell::new(std::mem::take(&mut rows));
+            let next = || {
+                let row = most_urgent(&mut waiting.borrow_mut())?;
+                Some(read(shared, row, since_ms))
+            };
+            let reading = futures_util::stream::iter(std::iter::from_fn(next));
+            let reading = reading.buffer_unordered(AT_ONCE).collect::<Vec<_>>();
+            let read = match select(pin!(reading), pin!(let_go(&waiting))).await {
+                Either::Left((read, _)) => read,
+                Either::Right((never, _)) => match never {},
+            };
             for end in read {
                 match end {
                     End::Whole(count) => found += count,
@@ -300,25 +318,49 @@ enum End {
     Again(Row),
 }
 
-async fn read(shared: &Shared, mut row: Row, since_ms: i64, until: Instant) -> End {
-    if let Some(place) = &mut row.place {
+/// Whose past is not even being read yet is let go before it is too late for him.
+async fn let_go(waiting: &RefCell<Vec<Row>>) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for row in waiting.borrow_mut().iter_mut() {
+            row.place.take_if(|place| place.is_overdue(IN_ORDER));
+        }
+    }
+}
+
+/// The next chat to read: one in which somebody waits for its past, else the first.
+fn most_urgent(rows: &mut Vec<Row>) -> Option<Row> {
+    let awaited = |row: &Row| row.place.as_ref().and_then(Place::awaited);
+    let longest = rows.iter().enumerate().filter_map(|(index, row)| Some((awaited(row)?, index)));
+    let index = longest.min().map_or(0, |(_, index)| index);
+    (!rows.is_empty()).then(|| rows.remove(index))
+}
+
+impl Row {
+    /// Does `work`. Who waits behind it meanwhile is let go before it is too late for him.
+    async fn hold<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let Some(place) = &self.place else { return work.await };
+        match select(pin!(work), pin!(place.overdue(IN_ORDER))).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), work)) => {
+                self.place = None;
+                work.await
+            }
+        }
+    }
+}
+
+async fn read(shared: &Shared, mut row: Row, since_ms: i64) -> End {
+    if let Some(mut place) = row.place.take() {
         // Somebody before may be asking the platform something, too.
-        let turn = tokio::time::timeout_at(until, place.turn()).await;
-        row.place.take_if(|_| turn.is_err());
+        let turn = place.before();
+        row.place = Some(place);
+        row.hold(turn).await;
     }
     for _ in 0..PAGES {
         let call = encode::past(&row.chat, since_ms / 1000, &row.page);
         let Some(call) = call else { return End::Closed("it has no id of this platform".into()) };
-        let answered = if row.place.is_some() {
-            let reading = tokio::time::timeout_at(until, shared.api.call(&call));
-            let Ok(answered) = reading.await else {
-                row.place = None;
-                continue;
-            };
-            answered
-        } else {
-            shared.api.call(&call).await
-        };
+        let answered = row.hold(shared.api.call(&call)).await;
         match answered.said.clone() {
             Said::Done => {}
             Said::Denied(why) | Said::Gone(why) | Said::Never { reason: why, .. } => {
@@ -330,8 +372,8 @@ async fn read(shared: &Shared, mut row: Row, since_ms: i64, until: Instant) -> E
             }
         }
         for item in list_of(answered.data(), "items") {
-            row.place.take_if(|_| clock::now() >= until);
-            match hand_in(shared, &row, item).await {
+            let kind = row.kind;
+            match row.hold(hand_in(shared, kind, item)).await {
                 Some(Verdict::Refused) | None => {
                     row.place = None;
                     return End::Again(row);
@@ -351,8 +393,8 @@ async fn read(shared: &Shared, mut row: Row, since_ms: i64, until: Instant) -> E
 }
 
 /// Hands a message in as if its event had come.
-async fn hand_in(shared: &Shared, row: &Row, item: &Value) -> Option<Verdict> {
-    let Some(event) = event(item, row.kind) else { return Some(Verdict::Denied) };
+async fn hand_in(shared: &Shared, kind: ChatType, item: &Value) -> Option<Verdict> {
+    let Some(event) = event(item, kind) else { return Some(Verdict::Denied) };
     let heard = {
         let own = Own { open_id: shared.bot().map(|bot| bot.open_id) };
         let memory = shared.memory();

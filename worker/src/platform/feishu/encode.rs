@@ -124,11 +124,11 @@ pub(super) fn message(message_id: &str) -> Option<Call> {
     Some(Call::get("message", format!("{MESSAGES}/{}", plain(message_id)?)))
 }
 
-/// The call that lists the latest messages of a chat, from this second on.
-pub(super) fn history(chat_id: &str, since_s: i64) -> Option<Call> {
+/// The call that lists the latest messages of a chat within these seconds.
+pub(super) fn history(chat_id: &str, since_s: i64, until_s: i64) -> Option<Call> {
     let chat = plain(chat_id)?;
     let query = format!(
-        "container_id_type=chat&container_id={chat}&start_time={since_s}&sort_type=ByCreateTimeDesc&page_size=20"
+        "container_id_type=chat&container_id={chat}&start_time={since_s}&end_time={until_s}&sort_type=ByCreateTimeDesc&page_size=50"
     );
     Some(Call::get("history", format!("{MESSAGES}?{query}")))
 }

@@ -88,7 +88,8 @@ pub(super) async fn watch(shared: &Shared) {
             continue;
         };
         let settled = i64::try_from(shared.limits.rival.settled.as_millis()).unwrap_or(i64::MAX);
-        let until_ms = clock::unix_ms() - settled;
+        // The platform counts in seconds.
+        let until_ms = (clock::unix_ms() - settled) / 1000 * 1000 - 1;
         // What was said while the connection was being opened may have gone anywhere.
         let from_ms = looked.get(&chat).copied().unwrap_or(0).max(since_ms + settled);
         if let Some((heard, missed)) = look(shared, &chat, from_ms, until_ms).await {
@@ -103,7 +104,7 @@ pub(super) async fn watch(shared: &Shared) {
 
 /// How many messages of people in `chat`, within that time, were heard here, and how many were not.
 async fn look(shared: &Shared, chat: &str, from_ms: i64, until_ms: i64) -> Option<(u32, u32)> {
-    let answered = shared.api.call(&encode::history(chat, from_ms / 1000)?).await;
+    let answered = shared.api.call(&encode::history(chat, from_ms / 1000, until_ms / 1000)?).await;
     if answered.said != Said::Done {
         if matches!(answered.said, Said::Denied(_) | Said::Never { .. } | Said::Gone(_)) {
             shared.be_quiet("history", NO_LISTS);

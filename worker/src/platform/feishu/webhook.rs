@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::worker::{FeishuWebhook, Ready, Secret};
+use protocol::worker::{FeishuWebhook, Outside, Ready, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::{timeout, timeout_at};
@@ -17,7 +17,6 @@ use tokio::time::{timeout, timeout_at};
 use super::receive::{self, Handed, Reply};
 use super::seal::{Seal, same};
 use super::{IDEMPOTENT_MS, Shared};
-use crate::Error;
 use crate::clock;
 use crate::json::{lenient, member, parse, text_of};
 use crate::listener::{self, Answer, Head, Limits, Site};
@@ -38,17 +37,34 @@ const ANSWER: Duration = Duration::from_millis(2600);
 const WINDOW: i64 = 300;
 /// How often it is told that the listener lives. The platform gives no sign of its own.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// Between two attempts at the port.
+const AGAIN: Duration = Duration::from_secs(2);
+const TAKEN: &str = "end what listens there, or change `listen` in [platform.feishu.webhook]";
 const TIMESTAMP: &str = "x-lark-request-timestamp";
 const NONCE: &str = "x-lark-request-nonce";
 const SIGNATURE: &str = "x-lark-signature";
 
-/// Takes the port.
-pub(super) async fn bind(hook: &FeishuWebhook) -> Result<TcpListener, Error> {
-    listener::bind(hook.listen).await
+/// Takes the port, as soon as it is free; replies do not wait for that. None: the worker is told to stop.
+async fn bind(shared: &Shared, hook: &FeishuWebhook) -> Option<TcpListener> {
+    let mut told = String::new();
+    loop {
+        let reason = match listener::bind(hook.listen).await {
+            Ok(listener) => return Some(listener),
+            Err(e) => e.to_string(),
+        };
+        if reason != told {
+            tracing::warn!(reason, "not listening");
+            told.clone_from(&reason);
+            let outside = Outside::Down { reason, remedy: Some(TAKEN.to_owned()) };
+            shared.report.tell(Note::Outside(outside)).await;
+        }
+        shared.stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await?;
+    }
 }
 
 /// Hears until the worker is told to stop.
-pub(super) async fn hear(shared: &Shared, hook: &FeishuWebhook, listener: TcpListener) {
+pub(super) async fn hear(shared: &Shared, hook: &FeishuWebhook) {
+    let Some(listener) = bind(shared, hook).await else { return };
     let account = shared.account();
     let account = match listener.local_addr() {
         Ok(addr) => format!("{account}, listening on {}", shown(addr, &hook.path)),

@@ -1,5 +1,7 @@
 //! What was said while nobody listened.
 
+use std::collections::HashMap;
+
 use ::tests::feishu::chat_entered;
 use serde_json::Value;
 
@@ -189,4 +191,73 @@ async fn a_menu_is_in_the_chat_of_before() {
         assert_eq!(accept(rig.heard().await).chat_id, chat);
     }
     rig.end().await;
+}
+
+/// However many chats there are, what comes in one waits for its past, and that is read first.
+#[tokio::test]
+async fn nobody_overtakes_what_was_said_meanwhile() {
+    const CHATS: usize = 120;
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    let chats: Vec<_> = (0..CHATS).map(|number| format!("oc_{number}")).collect();
+    for chat in &chats {
+        sim.push_text(APP, chat, "ou_ann", "past");
+    }
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": chats, "groups": []});
+    let slow = Trouble::Delay { ms: 100 };
+    sim.fault(Scope::All, rest(Route::History, slow), Times::Always);
+    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
+    rig.until_ready().await;
+    rig.sim.wait_count("it is being read", LONG, 1, |entry| called(entry, "history")).await;
+    // The last ones that would be read otherwise, whichever they are, are among these.
+    let live: Vec<_> = chats
+        .iter()
+        .step_by(5)
+        .map(|chat| rig.sim.push_text(APP, chat, "ou_ann", "live"))
+        .collect();
+    let mut heard: HashMap<String, Vec<String>> = HashMap::new();
+    while heard.values().map(Vec::len).sum::<usize>() < CHATS + live.len() {
+        let event = accept(rig.heard().await);
+        // What comes live is in the history as well; the supervisor knows it by its keys.
+        let texts = heard.entry(event.chat_id).or_default();
+        if !texts.contains(&event.text) {
+            texts.push(event.text);
+        }
+    }
+    for chat in chats.iter().step_by(5) {
+        assert_eq!(heard[chat], ["past", "live"], "{chat}");
+    }
+    for event in live {
+        assert_eq!(event.acked_within(LONG).await.attempt, 1);
+    }
+    rig.end().await;
+}
+
+/// A history that does not come keeps nothing back for good.
+#[tokio::test]
+async fn what_comes_does_not_wait_for_ever_for_its_past() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    let chats: Vec<_> = (0..20).map(|number| format!("oc_{number}")).collect();
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": chats, "groups": []});
+    let told = Cursor(told.to_string().into_bytes());
+    let mut sim = Some(sim);
+    // Nor does it wait until the bot knows itself.
+    for route in [Route::History, Route::BotInfo] {
+        let used = sim.take().unwrap();
+        used.fault(Scope::All, rest(route, Trouble::Hang), Times::Always);
+        let mut rig = listening(used, Some(told.clone()));
+        rig.until_ready().await;
+        let live: Vec<_> =
+            chats.iter().map(|chat| rig.sim.push_text(APP, chat, "ou_ann", "live")).collect();
+        for _ in &live {
+            assert_eq!(accept(rig.heard().await).text, "live");
+        }
+        for event in live {
+            event.acked_within(LONG).await;
+        }
+        let rest = rig.end().await;
+        rest.clear_faults();
+        sim = Some(rest);
+    }
 }

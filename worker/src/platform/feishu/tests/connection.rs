@@ -254,7 +254,8 @@ async fn somebody_who_takes_a_share_of_the_events_is_noticed_until_he_has_left()
             }
         }
     });
-    let mut pushing = tokio::time::interval(Duration::from_millis(40));
+    // So many that the latest page of the chat holds none that is old enough.
+    let mut pushing = tokio::time::interval(Duration::from_millis(10));
     let mut limited = None;
     let search = async {
         while limited.is_none() {

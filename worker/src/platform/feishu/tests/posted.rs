@@ -126,3 +126,22 @@ async fn whoever_knows_no_secret_is_not_heard() {
     );
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_of_and_taken_when_it_is_free() {
+    let (ours, theirs) = hook(None, "token");
+    let taken = std::net::TcpListener::bind(ours.listen).unwrap();
+    let mut rig = Rig::with(Rig::sim().await, &Network::default(), Some(ours));
+    let (reason, remedy) = rig.until_down().await;
+    assert!(reason.contains("listen on 127.0.0.1:"), "{reason}");
+    assert!(remedy.unwrap().contains("`listen`"));
+    sent(rig.send(outbound(1, |_| {})).await);
+    drop(taken);
+    rig.until_ready().await;
+    let request = theirs.request(text("hello"));
+    let (answer, ()) = tokio::join!(theirs.post(&request), async {
+        accept(rig.heard().await);
+    });
+    assert_eq!(answer.unwrap().0, 200);
+    rig.end().await;
+}
