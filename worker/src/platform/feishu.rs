@@ -72,7 +72,11 @@ const LIMITS: Limits = Limits {
         frame: Duration::from_secs(12),
     },
     rival: rival::Limits { every: Duration::from_mins(1), settled: Duration::from_secs(45) },
-    absence: absence::Limits { least: Duration::from_secs(15), save: Duration::from_secs(30) },
+    absence: absence::Limits {
+        least: Duration::from_secs(15),
+        save: Duration::from_secs(30),
+        again: Duration::from_secs(30),
+    },
     reply: Duration::from_secs(15),
 };
 const BOT_FIRST: Duration = Duration::from_secs(1);

@@ -44,8 +44,6 @@ const IN_ORDER: Duration = Duration::from_millis(1600);
 const LOOK: Duration = Duration::from_millis(100);
 /// Of one chat: 50 messages each.
 const PAGES: usize = 200;
-/// Before what did not work is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
 
 /// When to act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +52,8 @@ pub(super) struct Limits {
     pub(super) least: Duration,
     /// Between two cursors.
     pub(super) save: Duration,
+    /// Before what could not be read is tried again.
+    pub(super) again: Duration,
 }
 
 /// What is known.
@@ -66,6 +66,8 @@ struct State {
     chats: HashMap<String, Chat>,
     /// Since this moment some is to be read.
     owed: Option<Owed>,
+    /// Nor was anything heard since this moment, while that was being read.
+    missed_ms: Option<i64>,
     /// The connection works.
     up: bool,
     changed: bool,
@@ -167,13 +169,18 @@ impl Absence {
     pub(super) fn alive(&self, shared: &Shared, now_ms: i64) {
         let mut state = self.lock();
         let was_up = std::mem::replace(&mut state.up, true);
-        state.frame_ms = now_ms;
-        let away_ms = now_ms.saturating_sub(state.heard_ms);
+        let before_ms = std::mem::replace(&mut state.frame_ms, now_ms);
+        // What is not read yet has kept the other moment back.
+        let is_reading = state.owed.is_some();
+        let heard_ms = if is_reading { before_ms } else { state.heard_ms };
+        let away_ms = now_ms.saturating_sub(heard_ms);
         let least = i64::try_from(shared.limits.absence.least.as_millis()).unwrap_or(i64::MAX);
         let most = i64::from(shared.api.settings.catch_up_h) * 3_600_000;
-        let owes = !was_up && state.heard_ms > 0 && away_ms >= least && most > 0;
-        if owes && state.owed.is_none() {
-            let since_ms = (state.heard_ms - MARGIN_MS).max(now_ms - most);
+        let owes = !was_up && heard_ms > 0 && away_ms >= least && most > 0;
+        let since_ms = (heard_ms - MARGIN_MS).max(now_ms - most);
+        if owes && is_reading {
+            state.missed_ms.get_or_insert(since_ms);
+        } else if owes {
             let place = |chat: &String| Some((chat.clone(), shared.order.place(chat, true)?));
             let places = state.chats.keys().filter_map(place).collect();
             state.owed = Some(Owed { since_ms, places });
@@ -190,10 +197,15 @@ impl Absence {
         self.lock().up = false;
     }
 
-    /// Nothing is owed any more.
+    /// What was owed is read.
     fn paid(&self) {
         let mut state = self.lock();
-        state.owed = None;
+        let missed_ms = state.missed_ms.take();
+        state.owed = missed_ms.map(|since_ms| Owed { since_ms, places: HashMap::new() });
+        if state.owed.is_some() {
+            self.due.notify_one();
+            return;
+        }
         state.heard_ms = state.frame_ms;
         state.changed = true;
     }
@@ -287,7 +299,7 @@ pub(super) async fn catch_up(shared: &Shared) {
                 }
             }
             if !rows.is_empty() {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(shared.limits.absence.again).await;
             }
         }
         tracing::info!(found, chats, "read what was said while nobody listened");

@@ -43,6 +43,7 @@ const HURRIED: Limits = Limits {
     absence: absence::Limits {
         least: Duration::from_millis(100),
         save: Duration::from_millis(200),
+        again: Duration::from_millis(300),
     },
     reply: Duration::from_secs(4),
 };

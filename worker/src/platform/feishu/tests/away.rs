@@ -1,6 +1,6 @@
 //! What was said while nobody listened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ::tests::feishu::chat_entered;
 use serde_json::Value;
@@ -260,4 +260,37 @@ async fn what_comes_does_not_wait_for_ever_for_its_past() {
         rest.clear_faults();
         sim = Some(rest);
     }
+}
+
+/// The chat that is read already is read again.
+#[tokio::test]
+async fn an_absence_while_the_last_one_is_still_being_read_is_made_up_for() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    sim.fault(Scope::All, rest(Route::History, Trouble::Hold), Times::Only(1));
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": ["oc_1", "oc_2"]});
+    for chat in ["oc_1", "oc_2"] {
+        sim.push_text(APP, chat, "ou_ann", "first");
+    }
+    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
+    rig.until_ready().await;
+    assert_eq!(accept(rig.heard().await).text, "first");
+    rig.sim.wait_count("the other one", LONG, 1, held).await;
+    let status = Fault::DiscoveryStatus { status: 503, body: String::new() };
+    rig.sim.fault(Scope::All, status, Times::Only(2));
+    rig.sim.fault(Scope::All, rest(Route::History, Trouble::Hold), Times::Always);
+    rig.sim.drop_connections(Scope::All);
+    rig.until_down().await;
+    tokio::time::sleep(HURRIED.absence.least).await;
+    for chat in ["oc_1", "oc_2"] {
+        rig.sim.push_text(APP, chat, "ou_ann", "second");
+    }
+    rig.until_up().await;
+    rig.sim.clear_faults();
+    let mut again = HashSet::new();
+    while again.len() < 2 {
+        let event = accept(rig.heard().await);
+        again.extend((event.text == "second").then_some(event.chat_id));
+    }
+    rig.end().await;
 }
