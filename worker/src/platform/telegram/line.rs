@@ -109,9 +109,6 @@ impl<'a> Line<'a> {
     /// What a poll took besides waiting, if anybody can tell.
     pub(super) fn answered(&mut self, took: Option<Duration>) {
         self.patience.answered(took);
-        if took.is_some() {
-            self.rivalry.was_alone();
-        }
     }
 
     /// The receiving side has proven itself.
@@ -205,12 +202,10 @@ impl<'a> Line<'a> {
             }
             Said::Away(reason) => {
                 self.patience.lost();
-                self.rivalry.lost();
                 Ok(self.lost(Loss::Outage, reason, now).await)
             }
             Said::Unclear(reason) => {
                 self.patience.lost();
-                self.rivalry.lost();
                 self.pages += 1;
                 // The line works, only what is at its other end does not: that passes sooner.
                 let pause = self.lost(Loss::Outage, reason, now).await;
