@@ -28,5 +28,7 @@ pub mod pairing;
 pub mod reach;
 pub mod repeats;
 pub mod routes;
+pub mod wall;
+
 #[cfg(test)]
 mod sim;

@@ -65,12 +65,13 @@ use crate::policy::commands::Commands;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
 use crate::policy::repeats::Repeats;
+use crate::policy::wall::Wall;
 use crate::process::limits;
 use crate::process::signals::Wish;
 use crate::process::spawn::Ways;
 use crate::process::{kin, memory, reap};
 use crate::starts::Starts;
-use crate::store::{Done, Store};
+use crate::store::{Done, Op, Store};
 
 /// A store that has not answered for so long does not get on.
 const STUCK: Duration = Duration::from_secs(20);
@@ -133,6 +134,7 @@ pub struct Gateway {
     come_back: bool,
     purge_at: Instant,
     give_back_at: Instant,
+    wall: Wall,
     files_at: Instant,
     upgrade: Upgrade,
     fatal: Option<Error>,
@@ -347,6 +349,7 @@ impl Gateway {
             self.give_back_at = now + GIVE_BACK_EVERY;
             memory::give_back();
         }
+        self.look_at_the_clock();
         self.expire_waiters(now);
         self.tick_reload(now);
         self.tick_queued(now);
@@ -361,6 +364,14 @@ impl Gateway {
             self.close(action);
         }
         self.report_to_manager(now);
+    }
+
+    /// Whatever is submitted from now on is of the clock as it is now.
+    fn look_at_the_clock(&mut self) {
+        if let Some(set) = self.wall.look(clock::unix_ms(), clock::boot_ms()) {
+            tracing::warn!(by_ms = set.by_ms, "the wall clock was set");
+            self.store.submit(Op::ClockSet(set));
+        }
     }
 
     fn overslept(&mut self, pause: Duration) {

@@ -24,6 +24,7 @@ const UNTOLD: usize = 64;
 impl Gateway {
     /// Asks the store, and remembers what for.
     pub(super) fn ask(&mut self, pending: Pending) {
+        self.look_at_the_clock();
         let ticket = self.tickets.name();
         let now_ms = clock::unix_ms();
         let op = match &pending {

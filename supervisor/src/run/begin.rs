@@ -28,6 +28,7 @@ use crate::policy::lifecycle;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
 use crate::policy::repeats::Repeats;
+use crate::policy::wall::Wall;
 use crate::process::cgroup::Delegated;
 use crate::process::limits::Limits;
 use crate::process::signals::Signals;
@@ -149,6 +150,7 @@ impl Gateway {
             come_back: false,
             purge_at: now + PURGE_FIRST,
             give_back_at: now + GIVE_BACK_EVERY,
+            wall: Wall::new(clock::unix_ms(), clock::boot_ms()),
             files_at: now,
             upgrade,
             fatal: None,

@@ -181,9 +181,9 @@ impl Gateway {
                 Input::Loaded(chat, found.map(|id| id.0))
             }
             (_, Answer::Sending(sending)) => {
-                let now_ms = clock::unix_ms();
+                // Both of one clock, which may have been set since.
                 let since = |ms: i64| {
-                    Duration::from_millis(now_ms.saturating_sub(ms).max(0).unsigned_abs())
+                    Duration::from_millis(sending.now_ms.saturating_sub(ms).max(0).unsigned_abs())
                 };
                 let begun = Begun {
                     id: sending.outbound.id.0,

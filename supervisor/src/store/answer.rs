@@ -188,6 +188,8 @@ pub struct Sending {
     pub instance: Instance,
     /// What to send; its attempt number includes this one.
     pub outbound: Outbound,
+    /// When this was asked for: the clock of the other two.
+    pub now_ms: i64,
     /// When the agent handed it in.
     pub created_ms: i64,
     /// When the first attempt began: now, if this is it.

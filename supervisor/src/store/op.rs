@@ -15,6 +15,7 @@ use protocol::id::{EventId, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
 
 use super::answer::Exit;
+use crate::policy::wall::Set;
 
 /// The caller's own name for an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -223,6 +224,8 @@ pub enum Op {
         /// Of the reply.
         to: (Instance, String),
     },
+    /// The wall clock was set: replies that wait are as old as before.
+    ClockSet(Set),
     /// The agent knows how a reply ended.
     Told {
         /// The reply.

@@ -16,6 +16,7 @@ use super::names::Names;
 use super::op::SendEnd;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
+use crate::policy::wall::Set;
 
 struct State(ReplyState);
 
@@ -41,6 +42,9 @@ pub(super) fn code(state: ReplyState) -> i64 {
         ReplyState::Unknown => 4,
     }
 }
+
+/// How long after the wall clock was set nobody may have noticed it.
+const FRESH_MS: i64 = 60_000;
 
 const RECEIPT: &str = "SELECT id, key, state, message_ids, reason FROM reply WHERE id = ?1";
 
@@ -166,6 +170,7 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
             draft_key: draft_key(&agent, &r.get::<_, String>(11)?),
             draft_id: r.get(12)?,
         },
+        now_ms,
         created_ms: r.get(6)?,
         first_attempt_ms: r.get(7)?,
         ambiguous: r.get(8)?,
@@ -319,6 +324,21 @@ pub(super) fn redraft(
         "UPDATE OR REPLACE draft SET agent = ?3, key = ?4 WHERE agent = ?1 AND key = ?2",
     )?
     .execute(params![agent, from.1, other, to.1])?;
+    Ok(())
+}
+
+/// Replies that wait, and first attempts at them, are as old as before. What was noted since a clock was set
+/// back, a moment ago, is told from what is older by being quite fresh.
+pub(super) fn clock_set(tables: &Tables, set: Set) -> Result<()> {
+    let Set { by_ms, now_ms } = set;
+    for column in ["created_ms", "first_attempt_ms"] {
+        let sql = format!(
+            "UPDATE reply SET {column} = {column} + ?1
+             WHERE id IN (SELECT id FROM outbox) AND {column} <= ?2 - ?1
+               AND (?1 > 0 OR {column} NOT BETWEEN ?2 - {FRESH_MS} AND ?2)"
+        );
+        tables.db.prepare_cached(&sql)?.execute([by_ms, now_ms])?;
+    }
     Ok(())
 }
 

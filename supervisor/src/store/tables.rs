@@ -163,6 +163,10 @@ impl Tables {
                 outbox::redraft(self, from, to)?;
                 return Ok(Outcome::Silent);
             }
+            Op::ClockSet(set) => {
+                outbox::clock_set(self, *set)?;
+                return Ok(Outcome::Silent);
+            }
             Op::Told { id } => {
                 outbox::told(self, *id)?;
                 return Ok(Outcome::Silent);

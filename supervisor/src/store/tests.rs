@@ -19,6 +19,7 @@ use protocol::worker::Cursor;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::policy::wall::Set;
 
 /// A store and its answers, one operation at a time.
 struct Rig {
@@ -430,6 +431,31 @@ fn a_reply_that_did_not_arrive_waits_for_a_decision() {
     assert!(list(&mut rig, None).is_empty());
     let (receipt, fresh) = rig.reply("a", "chat", None);
     assert!(!fresh && receipt.state == ReplyState::Failed, "its key stays known");
+    rig.close();
+}
+
+#[test]
+fn replies_that_wait_are_as_old_as_before_when_the_clock_is_set() {
+    let day = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let (reply, _) = rig.reply("a", "chat", None);
+    let first = rig.begin_send(reply.id, 4_000);
+    let age = |sending: &Sending, since: i64| sending.now_ms - since;
+    let before = (age(&first, first.created_ms), age(&first, first.first_attempt_ms));
+    rig.finish(reply.id, SendEnd::Waiting);
+    // A day forward, back again, and a day before that; each takes no time.
+    for (by_ms, now_ms) in [(day, day + 4_000), (-day, 4_000), (-day, 4_000 - day)] {
+        rig.store.submit(Op::ClockSet(Set { by_ms, now_ms }));
+        let again = rig.begin_send(reply.id, now_ms);
+        let ages = (age(&again, again.created_ms), age(&again, again.first_attempt_ms));
+        assert_eq!(ages, before, "{by_ms}");
+        rig.finish(reply.id, SendEnd::Waiting);
+    }
+    // What is noted since the step is of the new clock already.
+    let (late, _) = rig.reply("b", "chat", None);
+    rig.store.submit(Op::ClockSet(Set { by_ms: day, now_ms: day + 2_900 }));
+    assert_eq!(rig.begin_send(late.id, day + 4_000).created_ms, 3_000);
     rig.close();
 }
 

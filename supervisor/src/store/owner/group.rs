@@ -203,6 +203,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Redraft { .. }
         | Op::Remember { .. }
         | Op::Renew { .. }
+        | Op::ClockSet(_)
         | Op::Told { .. }
         | Op::Pair(_)
         | Op::RecordExit(_) => None,

@@ -27,8 +27,7 @@ impl Replies {
 
     /// It is shown.
     pub(super) fn shown(&mut self, message_id: &str) -> Option<Outbound> {
-        let id = self.0.keys().find(|id| id.to_string() == message_id).copied()?;
-        self.0.remove(&id)
+        self.0.remove(&OutboundId(message_id.parse().ok()?))
     }
 }
 
