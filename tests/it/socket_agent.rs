@@ -162,11 +162,17 @@ fn a_terminal_shows_a_reply_of_full_length_and_fails_what_it_cannot_show() {
             (&key.into(), &"failed".into())
         );
     }
+    std::fs::write(gateway.state().join("exchange/chart.png"), "bytes").unwrap();
+    let files = json!([{ "kind": "image", "file": "chart.png" }]);
+    agent.call("message.send", &with("there", "files", files));
     let long = "x".repeat(900_000);
     agent.call("message.send", &reply(&delivery, "long", &long));
     agent.acknowledge(&delivery);
     let shown = chat.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(shown.stdout).unwrap(), format!("{long}\n"));
+    assert_eq!(
+        String::from_utf8(shown.stdout).unwrap(),
+        format!("text\n[picture: chart.png]\n{long}\n")
+    );
 }
 
 #[test]

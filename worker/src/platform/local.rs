@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use protocol::content;
 use protocol::event::{
     ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Sender, SenderKind,
 };
@@ -169,11 +170,15 @@ async fn show(
     }
 }
 
-/// Why a file of a reply is none.
+/// Why a file of a reply is none. This worker may not open it, but it may look.
 async fn lost(outbound: &Outbound, context: &Context) -> Option<String> {
-    for file in &outbound.content.files {
-        if let Err(why) = context.exchange.open(&file.file).await {
-            return Some(format!("open a file of it: {why}"));
+    for content::File { file, .. } in &outbound.content.files {
+        let found = match context.exchange.path(file) {
+            Some(path) => tokio::fs::symlink_metadata(path).await.is_ok_and(|it| it.is_file()),
+            None => false,
+        };
+        if !found {
+            return Some(format!("there is no file {file:?} in the exchange directory"));
         }
     }
     None
