@@ -255,6 +255,7 @@ impl Machine {
             questions: Vec::new(),
             replay: Replay::default(),
             is_lost: false,
+            is_torn: false,
             tries: 0,
         });
         if !fetches.is_empty() {
@@ -275,6 +276,15 @@ impl Machine {
 
     fn line(&mut self, number: Number, line: &str, now: Instant, out: &mut Vec<Action>) {
         match wire::decode(line) {
+            // It may have been a part of any answer that this process is at.
+            None if wire::is_broken(line) => {
+                tracing::warn!(number, bytes = line.len(), "a line that nobody can read");
+                for talk in self.talks.values_mut().filter(|talk| talk.home == Some(number)) {
+                    if let Some(work) = &mut talk.work {
+                        work.is_torn |= matches!(work.step, Step::Prompting(_));
+                    }
+                }
+            }
             None => tracing::debug!(number, bytes = line.len(), "a line that is none"),
             Some(Heard::Answer(request, answer)) => {
                 self.answered(number, request, answer, now, out);

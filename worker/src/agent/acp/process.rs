@@ -104,10 +104,7 @@ async fn serve(
         loop {
             match next(&mut output, &mut line, LINE_MAX).await {
                 Ok(Some(())) => {
-                    let Ok(text) = std::str::from_utf8(&line) else {
-                        tracing::warn!(number, "a line that is no text");
-                        continue;
-                    };
+                    let text = String::from_utf8_lossy(&line);
                     let text = text.trim_start_matches('\u{feff}').trim();
                     if text.is_empty() {
                         continue;

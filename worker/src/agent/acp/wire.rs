@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::json::line;
+use crate::json::{self, line};
 
 /// The version that is asked for.
 pub(super) const VERSION: u64 = 1;
@@ -116,7 +116,7 @@ impl Able {
 
 /// Reads a line. `None`: it is none of the protocol.
 pub(super) fn decode(line: &str) -> Option<Heard> {
-    let value: Value = serde_json::from_str(line).ok()?;
+    let value = json::lenient(line.as_bytes())?;
     value.is_object().then_some(())?;
     let id = value.get("id").filter(|id| !id.is_null());
     let Some(method) = value.get("method").and_then(Value::as_str) else {
@@ -138,6 +138,11 @@ pub(super) fn decode(line: &str) -> Option<Heard> {
         (method, Some(id)) => Heard::Unknown { id: id.clone(), method: method.to_owned() },
         (_, None) => Heard::Other,
     })
+}
+
+/// Whether a line was to be one of the protocol, and nobody can read it.
+pub(super) fn is_broken(line: &str) -> bool {
+    line.starts_with('{') && json::lenient(line.as_bytes()).is_none()
 }
 
 fn answer(value: &Value) -> Result<Value, Fault> {
@@ -250,6 +255,12 @@ mod tests {
             {"sessionUpdate":"agent_message_chunk","messageId":null,"content":{"type":"text","text":"hi"}}}}"#;
         let update = Update::Says { message: None, content: Said::Text("hi".into()) };
         assert_eq!(decode(chunk), Some(Heard::Update { session: "s".into(), update }));
+        let half = chunk.replace("hi", r"hi \ud83d");
+        let Some(Heard::Update { update: Update::Says { content, .. }, .. }) = decode(&half) else {
+            panic!()
+        };
+        assert_eq!(content, Said::Text("hi \u{fffd}".into()));
+        assert!(is_broken(&chunk[..40]) && !is_broken(chunk) && !is_broken("a word"));
         let failed = r#"{"id":3,"error":{"code":-32603,"message":"no","data":{"details":"why"}}}"#;
         let fault = Fault { code: -32603, text: "no: why".into() };
         assert_eq!(decode(failed), Some(Heard::Answer(3, Err(fault))));

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::pictures::{Picture, Pictures};
+use crate::json;
 
 /// The largest answer.
 const TEXT_MAX: usize = 512 * 1024;
@@ -79,7 +80,7 @@ impl Turn {
 
     /// A Hermes Agent says what its tools are at.
     fn tool(&mut self, data: &str) {
-        let Ok(value) = serde_json::from_str::<Value>(data) else { return };
+        let Some(value) = json::lenient(data.as_bytes()) else { return };
         let word = |names: &[&str]| {
             names.iter().find_map(|name| {
                 value.get(*name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
@@ -108,9 +109,10 @@ impl Turn {
             self.is_done = true;
             return Sign::Over;
         }
-        let Ok(value) = serde_json::from_str::<Value>(data) else {
+        let Some(value) = json::lenient(data.as_bytes()) else {
             self.noise += 1;
-            if self.noise < NOISE_MAX {
+            // One that was to be an object may have been a part of the answer.
+            if self.noise < NOISE_MAX && !data.trim_start().starts_with('{') {
                 return Sign::Alive;
             }
             self.error = Some("it sends what is no JSON".into());
@@ -162,7 +164,7 @@ impl Turn {
 
     /// Takes an answer that came in one piece.
     pub(super) fn whole(body: &[u8]) -> End {
-        let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        let Some(value) = json::lenient(body) else {
             return End::Broken("it answers with what is no JSON".into());
         };
         let mut turn = Self { error: error_of(&value), is_done: true, ..Self::default() };
@@ -234,6 +236,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn half_a_character_is_read_and_half_an_object_is_no_answer() {
+        let half = delta("AAA").replace("AAA", r"AAA \ud83d");
+        assert_eq!(streamed(&[half, finish("stop")]), answer("AAA \u{fffd}"));
+        let torn = delta("AAA").split_off(9);
+        let torn = format!("{{{torn}");
+        assert!(matches!(streamed(&[torn, delta("BBB"), finish("stop")]), End::Broken(_)));
+        let whole = br#"{"choices":[{"message":{"content":"x \ude00"}}]}"#;
+        assert_eq!(Turn::whole(whole), answer("x \u{fffd}"));
+    }
 
     fn answer(text: &str) -> End {
         End::Answer(Answer { text: text.into(), pictures: Vec::new() })

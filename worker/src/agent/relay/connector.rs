@@ -225,6 +225,11 @@ impl Connector {
                     self.leave("it is about to leave", out);
                 }
             }
+            // A turn that seems to say nothing may have said that.
+            Heard::Unreadable => {
+                self.book.gap();
+                self.stuck_until = self.stuck_until.max(now + STUCK);
+            }
             Heard::Hello(_) | Heard::Other => {}
         }
     }
@@ -375,7 +380,7 @@ impl Connector {
             }
         }
         for id in lost {
-            self.refuse(id, "its answer was lost with the connection", out);
+            self.refuse(id, "its answer was lost on its way", out);
         }
         for id in silent {
             tracing::info!(event_id = id.0, "the turn ended without an answer");

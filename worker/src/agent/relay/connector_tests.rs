@@ -135,7 +135,7 @@ impl World {
         let send = Send {
             chat_id: chat.into(),
             text: text.into(),
-            reply_to: to.map(str::to_owned),
+            reply_to: to.map(|name| super::super::source::own_name(name).to_owned()),
             thread_id: thread.map(str::to_owned),
             is_final: true,
         };
@@ -276,7 +276,7 @@ fn an_agent_that_restarted_gets_its_events_again() {
         world.say(2, &probe, "help", None, None);
         assert_eq!(world.told(), ["nack 1"]);
         world.deliver(1, "oc_1", 2);
-        assert_eq!(world.sent(2), ["m1"]);
+        assert_eq!(world.sent(2), ["m1~hgw2"]);
     }
 }
 
@@ -304,8 +304,27 @@ fn an_agent_that_dialled_again_finishes_what_it_holds() {
     world.pass(8 * S);
     assert!(world.told().is_empty(), "it may wait for a result that was lost");
     world.pass(8 * S);
-    assert_eq!(world.sent(2), ["m3"], "no copy while the first may be in work");
+    assert_eq!(world.sent(2), ["m3~hgw2"], "no copy while the first may be in work");
     assert_eq!(world.told(), ["nack 2"], "its answer was lost with the connection");
+}
+
+/// Newer agents acknowledge a message whose name they have seen, and do nothing.
+#[test]
+fn what_is_offered_again_has_another_name_and_its_answer_is_known() {
+    let mut world = World::open(process(7, 0));
+    world.deliver(1, "oc_1", 2);
+    world.pass(STUCK + 3 * S);
+    let name = world.sent(1).remove(0);
+    assert_ne!(name, "m1");
+    world.take(1, 1, 2);
+    world.say(1, "oc_1", "answer", Some(&name), None);
+    let replies = world.replies();
+    assert_eq!(replies[0].reply_to.as_deref(), Some("m1"));
+    assert_eq!(world.told().last().unwrap(), "ack 1");
+    let mut first = World::open(None);
+    first.deliver(1, "oc_1", 1);
+    first.say(1, "oc_1", "answer", Some("m1"), None);
+    assert_eq!(first.replies()[0].key, replies[0].key, "the chat gets one of the two");
 }
 
 #[test]
@@ -321,7 +340,7 @@ fn a_new_worker_waits_for_the_first_copy_and_its_answer_is_good() {
     world.pass(STUCK);
     assert!(world.sent(1).is_empty());
     world.pass(3 * S);
-    assert_eq!(world.sent(1), ["m1"]);
+    assert_eq!(world.sent(1), ["m1~hgw2"]);
     world.say(1, "oc_1", "answer", Some("m1"), None);
     world.out.clear();
     world.say(1, "oc_1", "of a second copy", Some("m1"), None);
@@ -403,6 +422,14 @@ fn a_turn_that_says_nothing_ends_and_one_that_cannot_be_seen_is_doubted() {
     world.file = process(7, 0);
     world.pass(12 * S);
     assert_eq!(world.told(), ["ack 1"]);
+
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.on(Input::Heard(1, Heard::Unreadable));
+    world.file = process(7, 0);
+    world.pass(60 * S);
+    assert_eq!(world.told(), ["nack 1"], "what nobody could read may have been the answer");
 
     let mut world = World::open(None);
     world.deliver(1, "oc_1", 1);
@@ -490,7 +517,7 @@ fn an_agent_that_is_away_for_an_hour_gets_its_events_when_it_is_back() {
     assert!(world.is_open());
     world.out.clear();
     world.deliver(1, "oc_1", 2);
-    assert_eq!(world.sent(2), ["m1"]);
+    assert_eq!(world.sent(2), ["m1~hgw2"]);
     world.say(2, "oc_1", "answer", Some("m1"), None);
     assert_eq!(world.told(), ["ack 1"]);
 }

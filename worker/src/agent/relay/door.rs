@@ -147,15 +147,19 @@ async fn read(
         // Lines and messages need not end together.
         while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = begun.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            match wire::decode(line.trim()) {
+            match wire::decode(&line) {
                 Some(heard) => {
                     if tell.send((conn, News::Heard(heard))).await.is_err() {
                         return "the worker ends";
                     }
                 }
-                None if line.trim().is_empty() => {}
-                None => tracing::warn!(conn, "a line that is no JSON object"),
+                None if line.trim_ascii().is_empty() => {}
+                None => {
+                    tracing::warn!(conn, bytes = line.len(), "a line that is no JSON object");
+                    if tell.send((conn, News::Heard(Heard::Unreadable))).await.is_err() {
+                        return "the worker ends";
+                    }
+                }
             }
         }
         if begun.len() > MESSAGE_MAX {

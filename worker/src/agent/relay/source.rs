@@ -8,6 +8,23 @@
 use protocol::event::{ChatType, Delivery, Mention, Part, SenderKind};
 use serde_json::{Value, json};
 
+/// Between the name of a message and the number of its offer.
+const AGAIN: &str = "~hgw";
+
+/// The name of a message at the agent. Newer agents acknowledge a name that they have seen and do nothing:
+/// what is offered again has another one.
+fn offered(name: &str, attempt: u32) -> String {
+    if attempt > 1 { format!("{name}{AGAIN}{attempt}") } else { name.to_owned() }
+}
+
+/// The message that the agent means, however often it was offered.
+pub(super) fn own_name(name: &str) -> &str {
+    match name.rsplit_once(AGAIN) {
+        Some((own, attempt)) if attempt.parse::<u32>().is_ok() => own,
+        _ => name,
+    }
+}
+
 /// Where an event comes from, as the agent sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Source {
@@ -108,6 +125,7 @@ impl Source {
 
     fn said(&self, text: &str, delivery: &Delivery) -> Value {
         let event = &delivery.event;
+        let name = offered(&self.message_id, delivery.attempt);
         // Those that were brought are named by their paths, which is what the agent opens.
         let files = event.parts.iter().filter(|part| part.handle.starts_with('/'));
         let kind = match files.clone().next() {
@@ -121,7 +139,7 @@ impl Source {
             "message_type": kind,
             "media_urls": files.map(|part| part.handle.as_str()).collect::<Vec<_>>(),
             "media": media.collect::<Vec<_>>(),
-            "message_id": self.message_id,
+            "message_id": name,
             "reply_to_message_id": self.reply_to,
             "message_is_edit": false,
             "source": {
@@ -134,7 +152,7 @@ impl Source {
                 "user_name": self.user_name,
                 "user_display_name": self.user_name,
                 "thread_id": self.thread_id,
-                "message_id": self.message_id,
+                "message_id": name,
                 "is_bot": event.sender.kind == SenderKind::Bot,
             },
         })
@@ -207,6 +225,17 @@ mod tests {
         telegram.event.chat_type = ChatType::Channel;
         telegram.event.sender.user_id = String::new();
         assert_eq!(key(&telegram), "agent:main:telegram:channel:-1005:-1005");
+    }
+
+    #[test]
+    fn each_offer_has_its_name_and_all_mean_one_message() {
+        for (attempt, name) in [(0, "om_1"), (1, "om_1"), (2, "om_1~hgw2"), (31, "om_1~hgw31")] {
+            assert_eq!(offered("om_1", attempt), name);
+            assert_eq!(own_name(name), "om_1");
+        }
+        for other in ["", "om_1~hgw", "om_1~hgwx", "~hg2"] {
+            assert_eq!(own_name(other), other);
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 
-use crate::json::line;
+use super::source;
+use crate::json::{self, line};
 
 /// The longest line that is sent.
 pub(super) const LINE_MAX: usize = 1_000_000;
@@ -30,6 +31,8 @@ pub(super) enum Heard {
     GoingIdle,
     /// Something of no use here.
     Other,
+    /// What nobody can read: perhaps an answer.
+    Unreadable,
 }
 
 /// What the agent wants done.
@@ -58,8 +61,8 @@ pub(super) struct Send {
 }
 
 /// Reads a line. `None`: it is no object.
-pub(super) fn decode(line: &str) -> Option<Heard> {
-    let value: Value = serde_json::from_str(line).ok()?;
+pub(super) fn decode(line: &[u8]) -> Option<Heard> {
+    let value = json::lenient(line)?;
     value.is_object().then_some(())?;
     let word = |name: &str| text(&value, name).unwrap_or_default();
     Some(match word("type").as_str() {
@@ -82,7 +85,7 @@ fn op(action: &Value) -> Op {
         "send" => Op::Send(Send {
             chat_id,
             text: text(action, "content").unwrap_or_default(),
-            reply_to: text(action, "reply_to"),
+            reply_to: text(action, "reply_to").map(|name| source::own_name(&name).to_owned()),
             thread_id: text(metadata, "thread_id"),
             is_final: metadata.get("notify").and_then(Value::as_bool).unwrap_or(false),
         }),
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn what_an_agent_says() {
         let hello = r#"{"type":"hello","platform":"feishu","botId":"cli_1"}"#;
-        assert_eq!(decode(hello), Some(Heard::Hello("feishu".into())));
+        assert_eq!(decode(hello.as_bytes()), Some(Heard::Hello("feishu".into())));
         let send = r#"{"type":"outbound","requestId":"r","platform":"telegram","action":{"op":"send","chat_id":-5,
             "content":"hi","reply_to":null,"metadata":{"thread_id":"7","notify":true}}}"#;
         let expected = Heard::Outbound {
@@ -194,9 +197,17 @@ mod tests {
                 is_final: true,
             }),
         };
-        assert_eq!(decode(send), Some(expected));
-        assert_eq!(decode(r#"{"type":"later"}"#), Some(Heard::Other));
-        assert_eq!((decode("[]"), decode("{"), decode("")), (None, None, None));
+        assert_eq!(decode(send.as_bytes()), Some(expected));
+        assert_eq!(decode(br#"{"type":"later"}"#), Some(Heard::Other));
+        assert_eq!((decode(b"[]"), decode(b"{"), decode(b"")), (None, None, None));
+    }
+
+    #[test]
+    fn half_a_character_takes_no_answer_with_it() {
+        let line = br#"{"type":"outbound","requestId":"r","action":{"op":"send","chat_id":"c",
+            "content":"cut \ud83d","reply_to":"m1~hgw2","metadata":{"notify":true}}}"#;
+        let Some(Heard::Outbound { op: Op::Send(send), .. }) = decode(line) else { panic!() };
+        assert_eq!((send.text.as_str(), send.reply_to.as_deref()), ("cut \u{fffd}", Some("m1")));
     }
 
     #[test]
@@ -212,8 +223,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(line in "\\PC{0,60}", member in "type|action|requestId|bufferId|platform", value in "\\PC{0,20}") {
-            let _ = decode(&line);
-            let _ = decode(&json!({ "type": "outbound", member: value }).to_string());
+            let _ = decode(line.as_bytes());
+            let _ = decode(json!({ "type": "outbound", member: value }).to_string().as_bytes());
         }
     }
 }

@@ -110,7 +110,7 @@ fn body(delivery: Delivery) -> Value {
 
 /// The reply in an answer: `{"text": "…"}`. Other JSON is none, nor is a word like `ok`.
 fn said(body: &[u8]) -> Said {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+    let Some(value) = crate::json::lenient(body) else {
         return match body.trim_ascii_start().first() {
             Some(b'{' | b'[' | b'"') => Said::Garbled("its JSON is broken"),
             Some(b'<') => Said::Garbled("it is a page, as a proxy would answer"),
@@ -142,6 +142,7 @@ mod tests {
     #[test]
     fn a_reply_is_a_text_and_nothing_else_is() {
         assert_eq!(said(br#"{"text":"hi","more":1}"#), Said::Reply("hi".into()));
+        assert_eq!(said(br#"{"text":"hi \ud83d"}"#), Said::Reply("hi \u{fffd}".into()));
         for none in ["", "ok", "{}", "[]", "null", r#"{"text":""}"#, r#"{"text":null}"#] {
             assert_eq!(said(none.as_bytes()), Said::Nothing, "{none}");
         }

@@ -82,6 +82,9 @@ impl Machine {
                 talk.is_suspect = told.is_some() && (result.is_err() || reason != "cancelled");
                 self.finish(lane, Some("stopped"), out);
             }
+            (Ok(_), Stop::No) if work.is_torn => {
+                self.fail(lane, "a part of its answer could not be read".into(), out);
+            }
             (Ok(_), Stop::No) if reason == "refusal" && text.is_empty() && work.tries < TRIES => {
                 work.tries += 1;
                 work.is_lost = true;

@@ -200,7 +200,7 @@ impl Machine {
             } },
         });
         (work.step, work.heard) = (Step::Prompting(now), now);
-        (work.turn, work.show_at) = (Turn::default(), None);
+        (work.turn, work.show_at, work.is_torn) = (Turn::default(), None, false);
         let line = process.ask(Asked::Prompt(lane.clone(), id), "session/prompt", &params);
         // Kept before it is said: after a crash it is known what the agent may have heard.
         out.extend(self.note(lane).map(Action::Say));

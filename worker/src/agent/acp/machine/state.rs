@@ -90,6 +90,8 @@ pub(super) struct Work {
     pub(super) replay: Replay,
     /// The session from before is lost.
     pub(super) is_lost: bool,
+    /// Something of its answer could not be read.
+    pub(super) is_torn: bool,
     pub(super) tries: u32,
 }
 
