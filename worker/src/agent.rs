@@ -5,6 +5,7 @@
 //! only what the verdict says.
 
 pub mod acp;
+mod blame;
 pub mod echo;
 pub mod exec;
 pub mod openai;

@@ -35,6 +35,7 @@ use serde_json::{Value, json};
 use self::state::{Asked, Kept, Phase, Process, Replay, Step, Stop, Talk, Work};
 use super::turn::{self, Turn};
 use super::wire::{self, Able, Fault, Heard, Update};
+use crate::agent::blame::Blame;
 use crate::clock::Instant;
 
 /// How long readiness holds, and how often it and all leases of events are renewed.
@@ -128,6 +129,7 @@ pub(super) struct Machine {
     beat: Instant,
     told: Option<Outside>,
     questions: u64,
+    blame: Blame,
 }
 
 impl Machine {
@@ -143,6 +145,7 @@ impl Machine {
             beat: now,
             told: None,
             questions: 0,
+            blame: Blame::default(),
         }
     }
 
@@ -178,6 +181,11 @@ impl Machine {
         }
         self.start(now, &mut out);
         self.assign(now, &mut out);
+        for action in &out {
+            if let Action::Say(said) = action {
+                self.blame.note(said);
+            }
+        }
         out
     }
 
@@ -213,7 +221,8 @@ impl Machine {
             let epoch = delivery.session.epoch;
             // What is still at work in the conversation of before comes to its end by itself.
             let home = None;
-            let talk = Talk { epoch, kept, home, is_suspect: false, used: now, work: None };
+            let (is_suspect, opens, work) = (false, 0, None);
+            let talk = Talk { epoch, kept, home, is_suspect, opens, used: now, work };
             if let Some(Talk { work: Some(work), .. }) = self.talks.insert(lane.clone(), talk) {
                 let event_id = work.delivery.event_id;
                 out.push(Action::Say(FromWorker::Defer { event_id, after_ms: 0 }));

@@ -252,6 +252,7 @@ fn a_session_that_the_agent_forgot_is_told_of_and_made_anew() {
             "resume" => json!({ "sessionCapabilities": { "resume": {} } }),
             _ => json!({}),
         };
+        world.hermes = how == "refusal";
         world.introduce();
         let mut event = delivery(2, "a", "hello");
         event.session.note = br#"{"session":"old","asked":1}"#.to_vec();
@@ -276,6 +277,109 @@ fn a_session_that_the_agent_forgot_is_told_of_and_made_anew() {
         let text = &world.replies[0].1.content.text;
         assert!(text.starts_with("(The agent has lost") && text.ends_with("hi"), "{how}: {text}");
     }
+}
+
+#[test]
+fn who_is_refused_learns_it_and_keeps_the_session() {
+    let mut world = World::ready(settings());
+    world.on(Input::Deliver(delivery(1, "a", "hello")));
+    world.end_turn("refusal");
+    assert_eq!(world.replies[0].1.content.text, "(refused)");
+    world.accept(1);
+    world.on(Input::Deliver(delivery(2, "a", "more")));
+    assert_eq!(world.asked[0].3["sessionId"], "spare1");
+}
+
+/// P6: one message that kills the agent is found among its neighbours, and they pay nothing.
+#[test]
+fn who_dies_together_is_not_blamed_and_is_tried_alone() {
+    let mut world = World::ready(settings());
+    for round in 1..=2 {
+        for (id, chat) in [(1, "a"), (2, "b")] {
+            world.on(Input::Deliver(delivery(id, chat, "hello")));
+        }
+        while world.methods().contains(&"session/new") {
+            world.answer("session/new", Ok(json!({ "sessionId": format!("n{round}") })));
+        }
+        for session in ["spare1", "n1"].iter().take(2 * (round - 1)) {
+            world.update(world.machine.last, session, "user_message_chunk", "hello");
+            world.answer("session/load", Ok(Value::Null));
+        }
+        assert_eq!(world.methods(), ["session/prompt"; 2], "{round}");
+        world.asked.clear();
+        world.said.clear();
+        let number = world.machine.last;
+        world.on(Input::Ended(number, "signal 9".into()));
+        assert!(!world.nacked(1) && !world.nacked(2));
+        for id in [1, 2] {
+            assert!(world.said.contains(&FromWorker::Defer { event_id: EventId(id), after_ms: 0 }));
+        }
+        world.pass(2);
+        world.introduce();
+    }
+    for (id, chat) in [(2, "b"), (1, "a")] {
+        world.on(Input::Deliver(delivery(id, chat, "hello")));
+    }
+    world.on(Input::Deliver(delivery(3, "c", "hello")));
+    assert_eq!(world.methods(), ["session/load"], "alone, also while it is opened");
+    world.asked.clear();
+    let number = world.machine.last;
+    world.update(number, "n1", "user_message_chunk", "hello");
+    world.on(Input::Ended(number, "signal 9".into()));
+    assert!(!world.nacked(2), "it was told nothing");
+}
+
+#[test]
+fn a_session_that_kills_the_agent_is_left_and_nobody_is_blamed() {
+    let mut world = World::ready(settings());
+    let mut event = delivery(2, "a", "hello");
+    event.session.note = br#"{"session":"old","asked":1}"#.to_vec();
+    world.on(Input::Deliver(event));
+    for _ in 0..3 {
+        assert_eq!(world.methods(), ["session/load"]);
+        world.asked.clear();
+        let number = world.machine.last;
+        world.on(Input::Ended(number, "signal 11".into()));
+        world.pass(6);
+        world.introduce();
+    }
+    assert_eq!(world.prompt(), "hello");
+    world.update(
+        world.machine.last,
+        &format!("spare{}", world.machine.last),
+        "agent_message_chunk",
+        "hi",
+    );
+    world.end_turn("end_turn");
+    assert!(!world.nacked(2) && world.replies[0].1.content.text.starts_with("(The agent has lost"));
+}
+
+#[test]
+fn an_agent_that_died_with_the_first_message_has_lost_nothing() {
+    let mut world = World::ready(settings());
+    world.on(Input::Deliver(delivery(1, "a", "hello")));
+    world.on(Input::Ended(1, "signal 9".into()));
+    let note = world.note();
+    world.asked.clear();
+    world.pass(2);
+    world.introduce();
+    let mut again = delivery(1, "a", "hello");
+    again.session.note = note;
+    world.on(Input::Deliver(again));
+    world.answer("session/load", Err((-32602, "no such session")));
+    world.update(2, "spare2", "agent_message_chunk", "hi");
+    world.end_turn("end_turn");
+    assert_eq!(world.replies[0].1.content.text, "hi");
+}
+
+#[test]
+fn a_turn_with_a_line_that_nobody_can_read_is_no_answer() {
+    let mut world = World::ready(settings());
+    world.on(Input::Deliver(delivery(1, "a", "hello")));
+    world.update(1, "spare1", "agent_message_chunk", "AAA");
+    world.on(Input::Line(1, r#"{"jsonrpc":"2.0","method":"session/upd"#.into()));
+    world.end_turn("end_turn");
+    assert!(world.nacked(1) && world.replies.is_empty());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use protocol::id::{EventId, Instance, Lane};
 use super::connector::Conn;
 use super::source::Source;
 use super::wire::Send;
+use crate::agent::blame::Blame;
 use crate::clock::Instant;
 
 /// Chats and answered messages that are remembered.
@@ -104,14 +105,40 @@ impl Book {
         false
     }
 
-    /// What may go now: one event of each session. What was offered before waits while `cautious`.
-    pub(super) fn due(&mut self, cautious: bool) -> impl Iterator<Item = &mut Entry> {
-        let busy = self.entries.values().filter(|entry| entry.state != State::Held);
-        let mut keys: BTreeSet<String> = busy.map(|entry| entry.key.clone()).collect();
-        self.entries.values_mut().filter(move |entry| {
+    /// What may go now: one event of each session. What was offered before waits while `cautious`, and one
+    /// under suspicion goes alone.
+    pub(super) fn due(
+        &mut self,
+        cautious: bool,
+        blame: &Blame,
+    ) -> impl Iterator<Item = &mut Entry> {
+        let busy = || self.entries.iter().filter(|(_, entry)| entry.state != State::Held);
+        let mut keys: BTreeSet<String> = busy().map(|(_, entry)| entry.key.clone()).collect();
+        let mut is_shut = busy().any(|(id, _)| blame.is_alone(*id));
+        self.entries.iter_mut().filter_map(move |(id, entry)| {
             let waits = cautious && entry.delivery.attempt > 1;
-            entry.state == State::Held && !waits && keys.insert(entry.key.clone())
+            if is_shut || waits || entry.state != State::Held || keys.contains(&entry.key) {
+                return None;
+            }
+            is_shut = blame.is_alone(*id);
+            if is_shut && !keys.is_empty() {
+                return None;
+            }
+            keys.insert(entry.key.clone());
+            Some(entry)
         })
+    }
+
+    /// Events that keep a place at the agent, as it seems, and have no turn there: their answer is lost, or
+    /// they wait for a former copy to end. `active`: turns that run there.
+    pub(super) fn stuck(&self, cautious: bool, active: u64) -> usize {
+        let count = |is: fn(&Entry) -> bool| self.entries.values().filter(|it| is(it)).count();
+        let lost = count(|it| matches!(it.state, State::Sent { gap: true, .. }));
+        let again = count(|it| it.state == State::Held && it.delivery.attempt > 1);
+        let waiting = lost + if cautious { again } else { 0 };
+        let known = count(|it| matches!(it.state, State::Sent { gap: false, .. }));
+        let unknown = usize::try_from(active).unwrap_or(usize::MAX).saturating_sub(known);
+        waiting.saturating_sub(unknown)
     }
 
     /// The agent has it in memory.

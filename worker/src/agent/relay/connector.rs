@@ -12,18 +12,20 @@
 //! * *A turn that says nothing* is over when no turn runs any more; without the state file only a limit
 //!   ends it, and then nobody knows: the event is set aside with that doubt.
 
+mod loss;
 mod messages;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use protocol::event::{Delivery, Pause, Reply};
+use protocol::event::{Delivery, Reply};
 use protocol::id::{EventId, Instance};
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 
 use self::messages::Early;
 use super::book::{Book, Entry, State};
 use super::wire::{self, Heard, Op};
+use crate::agent::blame::Blame;
 use crate::clock::Instant;
 
 /// How often time is looked at while there is something to look after.
@@ -156,6 +158,13 @@ pub(super) struct Connector {
     early: Vec<Early>,
     progress: Instant,
     beat: Instant,
+    /// Turns that run, as the state file told last.
+    active: Option<u64>,
+    /// What was told of `concurrency` last.
+    places: u32,
+    blame: Blame,
+    /// It said that it leaves.
+    has_left: bool,
 }
 
 impl Connector {
@@ -173,6 +182,10 @@ impl Connector {
             early: Vec::new(),
             progress: now,
             beat: now,
+            active: None,
+            places: 0,
+            blame: Blame::default(),
+            has_left: false,
         }
     }
 
@@ -197,6 +210,16 @@ impl Connector {
             Input::Tick => self.tick(now, &mut out),
         }
         self.flush(now, &mut out);
+        let is_open = self.live.as_ref().is_some_and(|it| matches!(it.phase, Phase::Open { .. }));
+        if is_open && self.places != self.places() {
+            self.places = self.places();
+            out.push(Action::Say(self.lease(LEASE_MS)));
+        }
+        for action in &out {
+            if let Action::Say(said) = action {
+                self.blame.note(said);
+            }
+        }
         out
     }
 
@@ -280,6 +303,7 @@ impl Connector {
         if let Some(live) = &mut self.live {
             tracing::info!(why, "no more events for the agent until it says hello again");
             live.phase = Phase::Leaving;
+            self.has_left = true;
             out.push(Action::Say(self.lease(0)));
             let reason = format!("the agent takes no work: {why}");
             out.push(Action::Say(FromWorker::Outside(Outside::Down { reason, remedy: None })));
@@ -287,7 +311,14 @@ impl Connector {
     }
 
     fn lease(&self, ttl_ms: u32) -> FromWorker {
-        FromWorker::Lease { ttl_ms, concurrency: self.rules.concurrency }
+        FromWorker::Lease { ttl_ms, concurrency: self.places() }
+    }
+
+    /// Events that may be here at once. Those that only wait keep nobody else out.
+    fn places(&self) -> u32 {
+        let own = self.rules.concurrency;
+        let stuck = self.active.map_or(0, |active| self.book.stuck(self.cautious, active));
+        own.saturating_add(u32::try_from(stuck).unwrap_or(own).min(own))
     }
 
     fn deliver(&mut self, delivery: Box<Delivery>, now: Instant, out: &mut Vec<Action>) {
@@ -347,78 +378,6 @@ impl Connector {
         format!("{PROBE}{}-{conn}-", self.rules.nonce)
     }
 
-    fn seen(&mut self, process: Option<Process>, now: Instant, out: &mut Vec<Action>) {
-        match &process {
-            Some(Process { active: 0, .. }) => {
-                self.idle_since.get_or_insert(now);
-            }
-            _ => self.idle_since = None,
-        }
-        if self.live.as_ref().is_some_and(|live| live.phase == Phase::Recognising) {
-            self.recognise(process, now, out);
-            return;
-        }
-        // What was not stuck any more counts as idle from then on.
-        let idle_since = self.idle_since.map(|at| at.max(self.stuck_until));
-        let idle = |since: Duration| idle_since.is_some_and(|at| at + since <= now);
-        if process.is_none() || idle(SETTLED) {
-            self.cautious = false;
-        }
-        if self.live.is_none() {
-            return;
-        }
-        let (mut lost, mut silent) = (Vec::new(), Vec::new());
-        for (id, entry) in &self.book.entries {
-            match entry.state {
-                State::Sent { gap: true, .. } if idle(SETTLED) => lost.push(*id),
-                State::Sent { taken: Some(at), gap: false, .. }
-                    if idle(SILENT) && at + SILENT <= now =>
-                {
-                    silent.push(*id);
-                }
-                _ => {}
-            }
-        }
-        for id in lost {
-            self.refuse(id, "its answer was lost on its way", out);
-        }
-        for id in silent {
-            tracing::info!(event_id = id.0, "the turn ended without an answer");
-            self.book.entries.remove(&id);
-            out.push(Action::Say(FromWorker::Ack { event_id: id }));
-        }
-    }
-
-    /// The same process works on; any other has lost what it had.
-    fn recognise(&mut self, process: Option<Process>, now: Instant, out: &mut Vec<Action>) {
-        let identity = process.map(|process| process.identity);
-        let known = self.process.is_some() && identity.is_some();
-        let same = known && self.process == identity;
-        tracing::info!(process = ?identity, same, "the agent listens");
-        self.cautious = identity.is_some() && (same || !known);
-        self.stuck_until = if self.cautious { now + STUCK } else { now };
-        self.process = identity;
-        self.idle_since = None;
-        let gone: Vec<EventId> = self
-            .book
-            .entries
-            .iter()
-            .filter(|(_, entry)| match entry.state {
-                State::Held | State::Answering => false,
-                State::Sent { taken, .. } => !(same && taken.is_some()),
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            self.refuse(id, "the agent lost it: it restarted, or its connection broke", out);
-        }
-        if let Some(live) = &mut self.live {
-            live.phase = Phase::Open { renew: now + RENEW };
-        }
-        out.push(Action::Say(FromWorker::Outside(Outside::Up)));
-        out.push(Action::Say(self.lease(LEASE_MS)));
-    }
-
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.beat = now;
         self.let_go(now, out);
@@ -456,35 +415,10 @@ impl Connector {
         }
     }
 
-    /// Nothing of ours counts against events whose agent is away for long.
-    fn hand_back(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.book.entries.values().all(|entry| entry.state != State::Answering) {
-            self.book.entries.clear();
-            self.former_until = now + AWAY + FORMER;
-            out.push(Action::Say(FromWorker::Paused(Pause::Asked)));
-        }
-    }
-
-    fn limit(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let turn = self.rules.turn;
-        let over =
-            |entry: &Entry| matches!(entry.state, State::Sent { since, .. } if since + turn <= now);
-        let over: Vec<_> =
-            self.book.entries.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
-        for id in over {
-            self.book.entries.remove(&id);
-            let reason = format!(
-                "its turn said nothing for {} s; whether the agent worked on it is not known",
-                turn.as_secs()
-            );
-            out.push(Action::Say(FromWorker::SetAside { event_id: id, reason }));
-        }
-    }
-
     /// Sends what may go: one event of each session.
     fn flush(&mut self, now: Instant, out: &mut Vec<Action>) {
         let Some(Live { conn, phase: Phase::Open { .. }, .. }) = &self.live else { return };
-        for entry in self.book.due(self.cautious) {
+        for entry in self.book.due(self.cautious, &self.blame) {
             let (event_id, attempt) = (entry.delivery.event_id.0, entry.delivery.attempt);
             if attempt > 1 {
                 tracing::warn!(event_id, attempt, "offered again: the agent may have seen it");

@@ -161,6 +161,7 @@ impl World {
         let told = std::mem::take(&mut self.out).into_iter().filter_map(|action| match action {
             Action::Say(FromWorker::Ack { event_id }) => Some(format!("ack {event_id}")),
             Action::Say(FromWorker::Nack { event_id, .. }) => Some(format!("nack {event_id}")),
+            Action::Say(FromWorker::Defer { event_id, .. }) => Some(format!("later {event_id}")),
             Action::Say(FromWorker::SetAside { event_id, .. }) => Some(format!("doubt {event_id}")),
             Action::Say(FromWorker::Paused(pause)) => Some(format!("{pause:?}")),
             Action::Say(FromWorker::Lease { ttl_ms: 0, .. }) => Some("shut".into()),
@@ -278,6 +279,71 @@ fn an_agent_that_restarted_gets_its_events_again() {
         world.deliver(1, "oc_1", 2);
         assert_eq!(world.sent(2), ["m1~hgw2"]);
     }
+}
+
+/// P6: one message that kills the agent is found among its neighbours, and they pay nothing.
+#[test]
+fn what_is_lost_together_does_not_count_and_is_tried_alone() {
+    let mut world = World::open(process(1, 0));
+    for pid in [2, 3] {
+        for (id, chat) in [(1, "oc_1"), (2, "oc_2")] {
+            world.deliver(id, chat, 1);
+            world.take(pid - 1, id, 1);
+        }
+        assert_eq!(world.sent(pid - 1).len(), 2);
+        world.on(Input::Closed(pid - 1));
+        world.told();
+        world.file = process(pid, 0);
+        world.on(Input::Heard(pid, Heard::Hello("feishu".into())));
+        let probe = world.probe(pid);
+        world.out.clear();
+        world.say(pid, &probe, "help", None, None);
+        assert_eq!(world.told(), ["later 1", "later 2"]);
+    }
+    for (id, chat) in [(1, "oc_1"), (2, "oc_2"), (3, "oc_3")] {
+        world.deliver(id, chat, 1);
+    }
+    assert_eq!(world.sent(3), ["m1"]);
+    world.say(3, "oc_1", "answer", Some("m1"), None);
+    assert_eq!(world.sent(3), ["m2"]);
+    world.on(Input::Closed(3));
+    world.told();
+    world.file = process(4, 0);
+    world.on(Input::Heard(4, Heard::Hello("feishu".into())));
+    let probe = world.probe(4);
+    world.out.clear();
+    world.say(4, &probe, "help", None, None);
+    assert_eq!(world.sent(4), ["m3"], "and who was not there goes on");
+    assert_eq!(world.told(), ["nack 2"]);
+}
+
+#[test]
+fn lost_answers_keep_nobody_else_out() {
+    let mut world = World::open(process(7, 2));
+    for (id, chat) in [(1, "oc_1"), (2, "oc_2")] {
+        world.deliver(id, chat, 1);
+        world.take(1, id, 1);
+    }
+    world.on(Input::Closed(1));
+    world.file = process(7, 1);
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    let probe = world.probe(2);
+    world.say(2, &probe, "help", None, None);
+    let places = |world: &World| {
+        world.out.iter().rev().find_map(|action| match action {
+            Action::Say(FromWorker::Lease { ttl_ms: 1.., concurrency }) => Some(*concurrency),
+            _ => None,
+        })
+    };
+    assert_eq!(places(&world), Some(9), "one of the two has no turn any more");
+    world.file = process(7, 0);
+    world.pass(S);
+    assert_eq!(places(&world), Some(10));
+    world.out.clear();
+    world.pass(STUCK + 3 * S);
+    assert_eq!(places(&world), Some(8));
+    let later = world.told();
+    assert_eq!(later, ["later 1", "later 2"], "an end of a connection counts against nobody");
 }
 
 #[test]

@@ -7,6 +7,9 @@ use super::{
     Stop, TRIES, Turn, Update, Value, Work, json, turn, wire,
 };
 
+/// The mark of a turn that a person ended.
+pub(super) const STOPPED: &str = "stopped";
+
 impl Machine {
     pub(super) fn update(
         &mut self,
@@ -66,7 +69,7 @@ impl Machine {
                 );
                 if work.tries < TRIES && is_unknown_session(&fault) {
                     work.tries += 1;
-                    work.is_lost = true;
+                    work.is_lost |= talk.kept.is_more_than(id);
                     (work.step, talk.kept) = (Step::Waiting, Kept::default());
                     return;
                 }
@@ -80,14 +83,17 @@ impl Machine {
             (result, Stop::Wanted { told, .. }) => {
                 // A cancel that crossed the end of the turn may find the session idle.
                 talk.is_suspect = told.is_some() && (result.is_err() || reason != "cancelled");
-                self.finish(lane, Some("stopped"), out);
+                self.finish(lane, Some(STOPPED), out);
             }
             (Ok(_), Stop::No) if work.is_torn => {
                 self.fail(lane, "a part of its answer could not be read".into(), out);
             }
-            (Ok(_), Stop::No) if reason == "refusal" && text.is_empty() && work.tries < TRIES => {
+            // Its word for a session that it does not know.
+            (Ok(_), Stop::No)
+                if is_hermes && reason == "refusal" && text.is_empty() && work.tries < TRIES =>
+            {
                 work.tries += 1;
-                work.is_lost = true;
+                work.is_lost |= talk.kept.is_more_than(id);
                 (work.step, talk.kept) = (Step::Waiting, Kept::default());
             }
             (Ok(_), Stop::No) if is_hermes && turn::is_queued(&text) && work.tries < TRIES => {
@@ -122,7 +128,8 @@ impl Machine {
             && work.turn.images.is_empty()
             && work.turn.links.is_empty();
         close_questions(work, out);
-        if silence {
+        // A refusal is to be known in the chat.
+        if silence && mark.is_none_or(|mark| mark == STOPPED) {
             tracing::info!(event_id = event_id.0, mark, "a turn that says nothing");
             talk.work = None;
             out.push(Action::Say(FromWorker::Ack { event_id }));
@@ -138,6 +145,7 @@ impl Machine {
         }
         if let Some(mark) = mark {
             text.push_str(&format!("\n\n({mark})"));
+            text.drain(..text.len() - text.trim_start().len());
         }
         let reply = Reply {
             key: key(event_id),
@@ -251,7 +259,7 @@ impl Machine {
             Stop::Wanted { at, told: None } if at + REFUSED <= now => self.cancel(lane, now, out),
             Stop::Wanted { told: Some(told), .. } if told + CANCEL <= now => {
                 talk.is_suspect = true;
-                self.finish(lane, Some("stopped"), out);
+                self.finish(lane, Some(STOPPED), out);
             }
             Stop::Limit { told, why } if told + CANCEL <= now => {
                 let home = talk.home;

@@ -1,9 +1,10 @@
 //! Processes: started, introduced, shown to work, replaced.
 
+use super::course::STOPPED;
 use super::{
-    Abilities, Able, Action, Asked, DOOMED, Duration, Fault, FromWorker, HashMap, Instant,
+    Abilities, Able, Action, Asked, DOOMED, Duration, Fault, FromWorker, HashMap, Instant, Kept,
     LEASE_MS, Lane, Machine, Number, OPEN, Outside, PAUSES, Phase, Process, RENEW, Step, Stop,
-    Value, Work, json, wire,
+    TRIES, Value, Work, json, wire,
 };
 
 /// A process that was ready for so long did not fail at its start.
@@ -33,7 +34,7 @@ impl Machine {
         let all = self.processes.len();
         // One that is on its way out makes room for its successor.
         let room = all < most || (count == 0 && all < most + 1);
-        let wanted = count == 0 || (waits > 0 && coming == 0 && self.free(now).is_none());
+        let wanted = count == 0 || (waits > 0 && coming == 0 && self.free(false).is_none());
         if !room || !wanted || self.start_at.is_some_and(|at| at > now) {
             return;
         }
@@ -145,6 +146,10 @@ impl Machine {
             .filter(|(_, talk)| talk.home == Some(number))
             .map(|(lane, _)| lane.clone())
             .collect();
+        let works = mine.iter().filter_map(|lane| self.talks.get(lane)?.work.as_ref());
+        let running = works.filter(|work| work.is_running()).map(|work| work.delivery.event_id);
+        let running: Vec<_> = running.collect();
+        let counts = was_ours || self.blame.died(&running);
         for lane in mine {
             let Some(talk) = self.talks.get_mut(&lane) else { continue };
             (talk.home, talk.is_suspect) = (None, false);
@@ -152,11 +157,25 @@ impl Machine {
             let event_id = work.delivery.event_id;
             match (work.step, &work.stop) {
                 (Step::Fetching | Step::Waiting | Step::Answering, _) => {}
+                (Step::Opening(_), Stop::Wanted { .. }) => {
+                    talk.work = None;
+                    out.push(Action::Say(FromWorker::Ack { event_id }));
+                }
+                // It was told nothing of the event: it is the session, or the agent.
+                (Step::Opening(_), _) if !was_ours => {
+                    work.step = Step::Waiting;
+                    talk.opens += u32::from(counts);
+                    if talk.opens > TRIES && talk.kept.session.is_some() {
+                        tracing::warn!(?lane, "the agent dies of its session: a new one is made");
+                        work.is_lost |= talk.kept.is_more_than(event_id);
+                        (talk.kept, talk.opens) = (Kept::default(), 0);
+                    }
+                }
                 (Step::Prompting(_), Stop::Wanted { .. }) => {
                     work.questions.clear();
-                    self.finish(&lane, Some("stopped"), out);
+                    self.finish(&lane, Some(STOPPED), out);
                 }
-                _ if was_ours && process.culprit.as_ref() != Some(&lane) => {
+                _ if !counts || (was_ours && process.culprit.as_ref() != Some(&lane)) => {
                     talk.work = None;
                     out.push(Action::Say(FromWorker::Defer { event_id, after_ms: 0 }));
                 }

@@ -12,8 +12,13 @@ impl Machine {
         own.filter(|talk| talk.work.as_ref().is_some_and(Work::is_running)).count()
     }
 
-    fn has_room(&self, number: Number) -> bool {
-        let most = usize::try_from(self.settings.turns).unwrap_or(1).max(1);
+    /// Whether it may take one more turn; `alone`: and no other beside it.
+    fn has_room(&self, number: Number, alone: bool) -> bool {
+        let own = self.talks.values().filter(|talk| talk.home == Some(number));
+        let mut works = own.filter_map(|talk| talk.work.as_ref()).filter(|it| it.is_running());
+        let alone = alone || works.any(|work| self.blame.is_alone(work.delivery.event_id));
+        let most = if alone { 1 } else { self.settings.turns.max(1) };
+        let most = usize::try_from(most).unwrap_or(1);
         self.processes
             .get(&number)
             .is_some_and(|process| process.phase == Phase::Ready && process.doomed.is_none())
@@ -21,8 +26,8 @@ impl Machine {
     }
 
     /// The process that has most room.
-    pub(super) fn free(&self, _now: Instant) -> Option<Number> {
-        let free = self.processes.keys().copied().filter(|number| self.has_room(*number));
+    pub(super) fn free(&self, alone: bool) -> Option<Number> {
+        let free = self.processes.keys().copied().filter(|number| self.has_room(*number, alone));
         free.min_by_key(|number| self.running(*number))
     }
 
@@ -36,21 +41,27 @@ impl Machine {
             .map(|(lane, work)| (work.delivery.event_id, lane.clone()))
             .collect();
         waiting.sort_by_key(|(id, _)| *id);
-        for (_, lane) in waiting {
-            self.open(&lane, now, out);
+        for (id, lane) in waiting {
+            let alone = self.blame.is_alone(id);
+            self.open(&lane, alone, now, out);
+            let work = self.talks.get(&lane).and_then(|talk| talk.work.as_ref());
+            if alone && work.is_some_and(|work| work.step == Step::Waiting) {
+                // Nobody goes before it, or no process would ever be free of others.
+                return;
+            }
         }
     }
 
-    fn open(&mut self, lane: &Lane, now: Instant, out: &mut Vec<Action>) {
+    fn open(&mut self, lane: &Lane, alone: bool, now: Instant, out: &mut Vec<Action>) {
         let Some(talk) = self.talks.get(lane) else { return };
         let home = talk.home.filter(|home| self.processes.contains_key(home));
         let is_suspect = talk.is_suspect;
         let Some(number) = (match home {
             // Where its session is open, as long as that process is not to be replaced.
             Some(home) if self.processes.get(&home).is_some_and(|it| it.doomed.is_none()) => {
-                self.has_room(home).then_some(home)
+                self.has_room(home, alone).then_some(home)
             }
-            _ => self.free(now),
+            _ => self.free(alone),
         }) else {
             return;
         };
@@ -80,7 +91,7 @@ impl Machine {
                 process.ask(Asked::Resume(lane.clone()), "session/resume", &params(&session))
             }
             known => {
-                work.is_lost |= known.is_some() && talk.kept.asked.is_some();
+                work.is_lost |= known.is_some() && talk.kept.is_more_than(work.delivery.event_id);
                 talk.kept = Kept::default();
                 if let Some(spare) = process.spare.take() {
                     talk.kept.session = Some(spare);
@@ -139,13 +150,13 @@ impl Machine {
                 let other = told(&value, "/_meta/hermes/sessionProvenance/acpSessionId");
                 if let Some(other) = other.filter(|other| Some(other) != talk.kept.session.as_ref())
                 {
-                    work.is_lost |= talk.kept.asked.is_some();
-                    talk.kept = Kept { session: Some(other), asked: None };
+                    work.is_lost |= talk.kept.is_more_than(work.delivery.event_id);
+                    talk.kept = Kept { session: Some(other), ..Kept::default() };
                 }
             }
             (Asked::Load(_) | Asked::Resume(_), _) => {
                 tracing::warn!(?lane, "the agent does not know its session any more");
-                work.is_lost |= talk.kept.asked.is_some();
+                work.is_lost |= talk.kept.is_more_than(work.delivery.event_id);
                 (talk.kept, talk.home, work.step) = (Kept::default(), None, Step::Waiting);
                 return;
             }
@@ -179,6 +190,8 @@ impl Machine {
             blocks.push(json!({ "type": "text", "text": question }));
             blocks.extend(work.blocks.iter().cloned());
         }
+        talk.opens = 0;
+        talk.kept.has_past = talk.kept.is_more_than(id);
         talk.kept.asked = Some(id.0);
         let Some(session) = talk.kept.session.clone() else { return };
         let delivery = &work.delivery;

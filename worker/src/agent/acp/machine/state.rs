@@ -102,6 +102,8 @@ pub(super) struct Talk {
     /// Where its session is open.
     pub(super) home: Option<Number>,
     pub(super) is_suspect: bool,
+    /// Processes that died while nothing was done but to open it.
+    pub(super) opens: u32,
     pub(super) used: Instant,
     pub(super) work: Option<Work>,
 }
@@ -113,6 +115,15 @@ pub(super) struct Kept {
     pub(super) session: Option<String>,
     /// The event that it was prompted with last.
     pub(super) asked: Option<u64>,
+    /// It was prompted with others before.
+    pub(super) has_past: bool,
+}
+
+impl Kept {
+    /// Whether there is something to lose besides this event.
+    pub(super) fn is_more_than(&self, id: EventId) -> bool {
+        self.has_past || self.asked.is_some_and(|asked| asked != id.0)
+    }
 }
 
 impl Replay {
