@@ -193,6 +193,19 @@ pub struct Outbound {
     pub draft_key: String,
     /// The platform's id of the message that shows its newest draft: it becomes the reply.
     pub draft_id: Option<String>,
+    /// How far earlier attempts have come, if a part of it has arrived: this one goes on behind that.
+    pub progress: Option<Progress>,
+}
+
+/// How far a reply of several messages has come. Kept while the rest is on its way, and for whoever has it
+/// sent once more.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// The platform's ids of the messages that have arrived, in order.
+    pub message_ids: Vec<String>,
+    /// Bytes that only this kind of worker understands: where to go on.
+    #[serde(with = "serde_bytes")]
+    pub note: Vec<u8>,
 }
 
 /// What became of one attempt at an [`Outbound`].

@@ -18,7 +18,9 @@ pub use self::settings::{
     WebhookSettings,
 };
 use crate::content::{Busy, Draft, Fetch, Fetched};
-use crate::event::{Abilities, Delivery, Inbound, Note, Outbound, Outcome, Pause, Receipt, Reply};
+use crate::event::{
+    Abilities, Delivery, Inbound, Note, Outbound, Outcome, Pause, Progress, Receipt, Reply,
+};
 use crate::hook::{Failure, HookEvent};
 use crate::id::{EventId, Lane, OutboundId, Seq};
 pub use crate::secret::Secret;
@@ -307,6 +309,13 @@ pub enum FromWorker {
         seq: Seq,
         /// The resume point.
         cursor: Cursor,
+    },
+    /// A part of a reply has arrived, and more is to come: what every later attempt is told.
+    Reached {
+        /// The reply.
+        id: OutboundId,
+        /// How far it has come.
+        progress: Progress,
     },
 }
 

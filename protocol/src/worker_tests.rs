@@ -143,6 +143,7 @@ fn to_worker() -> Vec<ToWorker> {
         attempt: 1,
         draft_key: "hermes/k".into(),
         draft_id: Some("om_2".into()),
+        progress: Some(Progress { message_ids: vec!["om_4".into()], note: vec![7] }),
     };
     let sends = contents()
         .into_iter()
@@ -345,6 +346,10 @@ fn from_worker() -> Vec<FromWorker> {
         FromWorker::Ordered { ticket: 1, result: Ok("done".into()) },
         FromWorker::Cursor(Cursor(vec![1])),
         FromWorker::Keep { seq: Seq(1), cursor: Cursor(vec![1]) },
+        FromWorker::Reached {
+            id,
+            progress: Progress { message_ids: vec!["om_4".into()], note: vec![7] },
+        },
     ]
 }
 

@@ -33,6 +33,7 @@ mod moved;
 mod openai_agent;
 mod owner;
 mod parked;
+mod parts;
 mod places;
 mod relay_agent;
 mod reload;

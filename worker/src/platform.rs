@@ -12,7 +12,7 @@ mod rig;
 pub mod telegram;
 
 use protocol::content::{Busy, Draft, Fetch, Fetched};
-use protocol::event::{Inbound, Outbound, Outcome};
+use protocol::event::{Inbound, Outbound, Outcome, Progress};
 use protocol::id::OutboundId;
 use protocol::worker::{Cursor, Network, Order, Outside, Ready, Verdict};
 use tokio::sync::{mpsc, oneshot};
@@ -156,6 +156,8 @@ pub enum Note {
     /// A reply that is sent in part waits for its turn in the middle: another may come in its place. Its
     /// outcome follows.
     Waits(OutboundId),
+    /// A part of a reply has arrived, and more is to come: what later attempts are told.
+    Reached(OutboundId, Progress),
 }
 
 /// Takes notes.

@@ -445,6 +445,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             Note::Ordered(ticket, result) => FromWorker::Ordered { ticket, result },
             Note::Cursor(cursor) => FromWorker::Cursor(cursor),
             Note::Waits(id) => FromWorker::Waits { id },
+            Note::Reached(id, progress) => FromWorker::Reached { id, progress },
         };
         self.say(&scrub(frame))
     }

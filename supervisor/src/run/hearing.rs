@@ -37,6 +37,10 @@ impl Gateway {
             }
             FromWorker::Keep { seq, cursor } => self.keep(index, from.generation, seq, cursor),
             FromWorker::Waits { id } => self.send(index, outbox::Input::Waits(id.0)),
+            FromWorker::Reached { id, progress } => {
+                let instance = slot.name.clone();
+                self.store.submit(Op::Reached { instance, id, progress });
+            }
             FromWorker::Outcome { id, attempt, outcome } => {
                 self.outcome(index, id, attempt, outcome);
             }

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 
-use protocol::event::{Note, Reply, Rest};
+use protocol::event::{Note, Progress, Reply, Rest};
 use protocol::id::{EventId, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
 
@@ -204,6 +204,15 @@ pub enum Op {
         end: SendEnd,
         /// Now.
         now_ms: i64,
+    },
+    /// A part of a reply has arrived: [`Outbound::progress`] says so when it is sent again.
+    Reached {
+        /// The platform.
+        instance: Instance,
+        /// The reply.
+        id: OutboundId,
+        /// How far it has come.
+        progress: Progress,
     },
     /// A message shows the newest draft of a reply: [`Outbound::draft_id`] names it when the reply
     /// is sent.

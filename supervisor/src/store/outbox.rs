@@ -5,7 +5,7 @@
 //! found in state *sending* had an attempt that nobody answered: it stays ambiguous through all later
 //! attempts, for a later refusal says nothing about the earlier one.
 
-use protocol::event::{Outbound, Receipt, Reply, ReplyState, Rest};
+use protocol::event::{Outbound, Progress, Receipt, Reply, ReplyState, Rest};
 use protocol::id::{Instance, Lane, OutboundId};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -146,8 +146,8 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
     let mut read = db.prepare_cached(
         "SELECT instance, chat, thread, reply_to, text, attempts, created_ms, first_attempt_ms, ambiguous,
            rest, agent, key, (SELECT message_id FROM draft WHERE draft.agent = reply.agent
-             AND draft.key = reply.key)
-         FROM reply WHERE id = ?1",
+             AND draft.key = reply.key), progress.message_ids, progress.note
+         FROM reply LEFT JOIN progress USING(id) WHERE id = ?1",
     )?;
     let mut rows = read.query([row])?;
     let Some(r) = rows.next()? else { return Ok(Answer::Gone) };
@@ -157,6 +157,9 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
         return Ok(Answer::Unsendable(id));
     };
     let agent = tables.names.instance_name(db, r.get(10)?)?;
+    let note: Option<Vec<u8>> = r.get(14)?;
+    let message_ids = listed(r.get(13)?);
+    let progress = note.map(|note| Progress { message_ids, note });
     Ok(Answer::Sending(Box::new(Sending {
         instance: tables.names.instance_name(db, r.get(0)?)?,
         outbound: Outbound {
@@ -169,6 +172,7 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
             attempt: r.get(5)?,
             draft_key: draft_key(&agent, &r.get::<_, String>(11)?),
             draft_id: r.get(12)?,
+            progress,
         },
         now_ms,
         created_ms: r.get(6)?,
@@ -180,6 +184,25 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
 /// The name of a draft on its way to a platform: keys of two agents are never the same.
 pub fn draft_key(agent: &Instance, key: &str) -> String {
     format!("{agent}/{key}")
+}
+
+/// A part of a reply has arrived. What is at its end already is told by that.
+pub(super) fn reached(
+    tables: &mut Tables,
+    instance: &Instance,
+    id: OutboundId,
+    progress: &Progress,
+) -> Result<()> {
+    let Some(instance) = tables.instance(instance)? else { return Ok(()) };
+    let message_ids = serde_json::to_string(&progress.message_ids).unwrap_or_default();
+    tables
+        .db
+        .prepare_cached(
+            "INSERT OR REPLACE INTO progress SELECT id, ?3, ?4 FROM reply
+             WHERE id = ?1 AND instance = ?2 AND state IN (0, 1)",
+        )?
+        .execute(params![row_id(id.0), instance, message_ids, progress.note])?;
+    Ok(())
 }
 
 /// Records what became of a reply.
@@ -224,7 +247,8 @@ pub(super) fn finish(
     // Late knowledge about an unknown end is welcome; any other end stays what it was.
     if open || (state == ReplyState::Unknown && ends) {
         db.prepare_cached(
-            "UPDATE reply SET state = ?2, message_ids = ?3, reason = ?4, ended_ms = ?5,
+            "UPDATE reply SET state = ?2, reason = ?4, ended_ms = ?5,
+               message_ids = coalesce(?3, (SELECT message_ids FROM progress WHERE progress.id = ?1)),
                text = iif(?2 = 2, '', text), rest = iif(?2 = 2, NULL, rest), told = ?6
              WHERE id = ?1",
         )?
@@ -242,6 +266,7 @@ pub(super) fn finish(
             "DELETE FROM draft WHERE agent = ?2 AND key = (SELECT key FROM reply WHERE id = ?1)",
         )?
         .execute([row, agent])?;
+        forget_progress(tables, row)?;
     }
     if open && ends {
         db.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([row])?;
@@ -254,7 +279,7 @@ pub(super) fn finish(
     Ok(Answer::Finished(Box::new(Finished { agent, receipt, lane, reply_to, text })))
 }
 
-/// Sends a reply that failed, or whose end is unknown, once more. Its key stays, so a platform that
+/// Sends a reply that failed, or whose end is unknown, once more: what is missing of it. Its key stays, so a platform that
 /// still knows it sends nothing twice; a person has decided that nothing is ambiguous any more.
 pub(super) fn replay(tables: &mut Tables, row: i64, now_ms: i64) -> Result<Option<Lane>> {
     let Some((instance, chat)) = undelivered(tables, row)? else { return Ok(None) };
@@ -279,7 +304,14 @@ pub(super) fn discard(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
         .db
         .prepare_cached("UPDATE reply SET text = '', rest = NULL WHERE id = ?1")?
         .execute([row])?;
+    forget_progress(tables, row)?;
     Ok(Some(chat))
+}
+
+/// Nobody will go on there.
+fn forget_progress(tables: &Tables, row: i64) -> Result<()> {
+    tables.db.prepare_cached("DELETE FROM progress WHERE id = ?1")?.execute([row])?;
+    Ok(())
 }
 
 /// The instance and the chat of a reply that failed or whose end is unknown.

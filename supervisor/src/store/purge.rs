@@ -60,8 +60,10 @@ fn replies(
     );
     let found = read(tables, &sql, after, before_ms)?;
     let mut delete = tables.db.prepare_cached("DELETE FROM reply WHERE id = ?1")?;
+    let mut progress = tables.db.prepare_cached("DELETE FROM progress WHERE id = ?1")?;
     let mut forgotten = 0;
     for (id, _) in found.iter().filter(|(_, old)| *old) {
+        progress.execute([id])?;
         forgotten += delete.execute([id])? as u64;
     }
     let next =

@@ -31,6 +31,7 @@ const NUMBERED: &[&str] = &[
     "outbox",
     "exits",
     "draft",
+    "progress",
     "session",
     "access",
     "pairing",

@@ -117,6 +117,10 @@ CREATE TABLE session(
 );
 -- Who is at the other end of a direct chat.
 ALTER TABLE conversation ADD COLUMN user TEXT;
+", "
+-- How far replies of several messages have come that are not sent as a whole: which have arrived, and what their
+-- worker has to know to go on.
+CREATE TABLE progress(id INTEGER PRIMARY KEY, message_ids TEXT NOT NULL, note BLOB NOT NULL);
 "];
 
 /// The schema after all steps.

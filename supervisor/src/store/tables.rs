@@ -155,6 +155,10 @@ impl Tables {
             Op::NextReply { chat, after, .. } => scan::next_reply(self, chat, *after)?,
             Op::BeginSend { id, now_ms, .. } => outbox::begin(self, *id, *now_ms)?,
             Op::FinishSend { id, end, now_ms, .. } => outbox::finish(self, *id, end, *now_ms)?,
+            Op::Reached { instance, id, progress } => {
+                outbox::reached(self, instance, *id, progress)?;
+                return Ok(Outcome::Silent);
+            }
             Op::Drafted { agent, key, message_id, now_ms } => {
                 outbox::drafted(self, agent, key, message_id, *now_ms)?;
                 return Ok(Outcome::Silent);

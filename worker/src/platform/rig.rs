@@ -149,6 +149,7 @@ pub(super) fn outbound_to(chat: &str, id: u64, change: impl FnOnce(&mut Outbound
         attempt: 1,
         draft_key: String::new(),
         draft_id: None,
+        progress: None,
     };
     change(&mut outbound);
     outbound

@@ -199,6 +199,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Purge { ticket, .. } => Some(*ticket),
         Op::Refund { .. }
         | Op::Fail { .. }
+        | Op::Reached { .. }
         | Op::Drafted { .. }
         | Op::Redraft { .. }
         | Op::Remember { .. }

@@ -1,7 +1,7 @@
 //! Stores that older versions of the program left behind, as SQL; and what the newest has beyond them.
 
 use protocol::content::{Act, Button, File, FileKind, Press};
-use protocol::event::{NOTE_MAX, Note, Part, Session};
+use protocol::event::{NOTE_MAX, Note, Part, Progress, Session};
 use rusqlite::Connection;
 
 use super::*;
@@ -260,4 +260,38 @@ fn how_replies_ended_is_kept_until_their_agent_knows() {
     rig.finish(ids[2], SendEnd::Sent { message_ids: vec![] });
     assert_eq!(untold(&mut rig).len(), 2, "what was told before it ended is not told");
     rig.close();
+}
+
+/// F36: what has arrived of a reply is known to later attempts, to its receipt, and to whoever has it sent again.
+#[test]
+fn how_far_a_reply_has_come_outlives_the_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let id = rig.reply("a", "chat", None).0.id;
+    let reach = |rig: &mut Rig, by: &str, ids: &[&str]| {
+        let message_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let progress = Progress { message_ids, note: vec![7] };
+        rig.store.submit(Op::Reached { instance: instance(by), id, progress: progress.clone() });
+        Some(progress)
+    };
+    assert_eq!(rig.begin_send(id, 4_000).outbound.progress, None);
+    reach(&mut rig, "feishu", &["om_1"]);
+    let known = reach(&mut rig, "feishu", &["om_1", "om_2"]);
+    rig.offer_to("other", &event("1", "chat"), None);
+    reach(&mut rig, "other", &["om_9"]);
+    rig.finish(id, SendEnd::Waiting);
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.begin_send(id, 5_000).outbound.progress, known);
+    let unknown = rig.finish(id, SendEnd::Unknown { reason: "killed".into() });
+    assert_eq!(unknown.message_ids, ["om_1", "om_2"]);
+    reach(&mut rig, "feishu", &["om_1", "om_2", "om_3"]);
+    rig.ask(|ticket| Op::Replay { ticket, ids: vec![ParkedId::Reply(id)], now_ms: 6_000 });
+    assert_eq!(rig.begin_send(id, 6_500).outbound.progress, known, "an end is one");
+    let sent = rig.finish(id, SendEnd::Sent { message_ids: vec!["om_1".into(), "om_4".into()] });
+    assert_eq!(sent.message_ids, ["om_1", "om_4"]);
+    rig.close();
+    let db = Connection::open(dir.path().join("store.db")).unwrap();
+    let left = db.query_row("SELECT count(*) FROM progress", [], |row| row.get::<_, u32>(0));
+    assert_eq!(left, Ok(0));
 }

@@ -10,7 +10,7 @@ use super::Shared;
 use super::answer::Said;
 use super::compose::{self, Form, Message, Step};
 use super::encode::{self, Name, To};
-use super::send::{is_of_form, later};
+use super::send::{Done, arrived, ids, is_of_form, later, tell};
 use crate::clock;
 use crate::json::{lenient, list_of, member, text_of};
 
@@ -53,26 +53,35 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
     if said != Said::Done {
         return told(said, message_id);
     }
-    let mut message_ids = vec![message_id.to_owned()];
+    let arrived = arrived(outbound);
+    let mut done: Vec<Done> = vec![Ok(Some(message_id.to_owned()))];
     // What one message cannot hold follows it.
     for (index, step) in steps.enumerate() {
+        if let Some(Ok(id)) = arrived.get(index + 1) {
+            done.push(Ok(id.clone()));
+            continue;
+        }
         let Step::Words { text, form, buttons } = step else { continue };
         let message = compose::say(&text, form, &buttons);
         let name = Name::new(outbound, index + 1);
         let to = To::Chat { instead: false };
         let answered = shared.api.call(&encode::send(name, &outbound.chat_id, to, &message)).await;
-        message_ids.extend(answered.id("message_id"));
         match answered.said {
-            Said::Done => {}
+            Said::Done => {
+                done.push(Ok(answered.id("message_id")));
+                if done.len() < of {
+                    tell(shared, outbound, &done).await;
+                }
+            }
             Said::Gone(reason) | Said::Never { reason, .. } => {
                 let sent = index + 1;
                 let reason = format!("{sent} of {of} parts were sent; part {}: {reason}", sent + 1);
-                return Outcome::Partly { message_ids, rest: Rest::Failed, reason };
+                return Outcome::Partly { message_ids: ids(&done), rest: Rest::Failed, reason };
             }
             said => return later(said, None),
         }
     }
-    Outcome::Sent { message_ids }
+    Outcome::Sent { message_ids: ids(&done) }
 }
 
 /// Takes the message back. One that is gone is what was wanted.

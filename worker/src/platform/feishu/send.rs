@@ -1,7 +1,8 @@
 //! Replies on their way out: several chats at once, one chat in order, each reply with one outcome.
 //!
 //! Whatever goes wrong on the way, a repetition of the whole reply is safe, because the platform knows
-//! each part by its `uuid`. So nothing here ever ends as unknown.
+//! each part by its `uuid`. So nothing here ever ends as unknown. It forgets a `uuid` after an hour: the
+//! supervisor is told of each part that has arrived, so that no later attempt sends it again.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -12,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
 use protocol::content::{Act, Button};
-use protocol::event::{Outbound, Outcome, Rest};
+use protocol::event::{self, Outbound, Outcome, Rest};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use super::compose::{self, Form, Message, Step};
 use super::drafts::{self, Finish};
 use super::encode::{self, Name, To};
 use super::{Shared, edit, react, upload};
+use crate::platform::Note;
 
 /// Replies under way at once. The platform takes 50 a second of an app.
 const AT_ONCE: usize = 16;
@@ -71,11 +73,14 @@ async fn send(shared: &Shared, outbound: &Outbound) -> Outcome {
     }
 }
 
+/// The end of a part: the id of its message, if the platform told it, or why there is none.
+pub(super) type Done = Result<Option<String>, String>;
+
 /// How far a reply has come that could not be finished at once.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// Parts that have come to their end: the id of the message, or why there is none.
-    done: Vec<Result<Option<String>, String>>,
+    /// Parts that have come to their end.
+    done: Vec<Done>,
     /// A file that has been uploaded and not been shown yet.
     uploaded: Option<Message>,
 }
@@ -134,11 +139,16 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
         Err(reason) => return Outcome::Failed { reason },
     };
     let mut going = shared.unfinished.go_on(outbound.id.0);
+    let arrived = arrived(outbound);
     let latest = shared.memory().latest_in(outbound.thread_id.as_deref());
     let reply_to = outbound.reply_to.as_deref();
     let mut place = To::of(outbound.thread_id.as_deref(), reply_to, latest.as_deref());
     for (index, step) in steps.iter().enumerate().skip(going.progress.done.len()) {
         let progress = &mut going.progress;
+        if let Some(Ok(id)) = arrived.get(index) {
+            progress.done.push(Ok(id.clone()));
+            continue;
+        }
         let mut part = Part { shared, outbound, index, place };
         let said = part.send(step, &mut progress.uploaded).await;
         place = part.place;
@@ -147,7 +157,12 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
             drafts::withdraw(shared, outbound).await;
         }
         match said {
-            Ok(id) => progress.done.push(Ok(id)),
+            Ok(id) => {
+                progress.done.push(Ok(id));
+                if index + 1 < steps.len() {
+                    tell(shared, outbound, &progress.done).await;
+                }
+            }
             Err(Said::Never { reason, .. } | Said::Gone(reason)) => {
                 progress.done.push(Err(reason));
                 // Words that are not wanted mean that nothing is; a file may be at fault alone.
@@ -165,6 +180,25 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
     told(&steps, &going.progress.done)
 }
 
+/// Tells which parts have come to their end: every later attempt is told so.
+pub(super) async fn tell(shared: &Shared, outbound: &Outbound, done: &[Done]) {
+    let note = serde_json::to_vec(done).unwrap_or_default();
+    let progress = event::Progress { message_ids: ids(done), note };
+    shared.report.tell(Note::Reached(outbound.id, progress)).await;
+}
+
+/// The messages that are there.
+pub(super) fn ids(done: &[Done]) -> Vec<String> {
+    done.iter().flatten().flatten().cloned().collect()
+}
+
+/// The parts that came to their end in earlier attempts, also in those of another life. What failed by then is
+/// tried again.
+pub(super) fn arrived(outbound: &Outbound) -> Vec<Done> {
+    let known = outbound.progress.as_ref();
+    known.and_then(|known| serde_json::from_slice(&known.note).ok()).unwrap_or_default()
+}
+
 /// What a person has to grant is waited for. The reason is what remains if the reply grows too old meanwhile.
 pub(super) fn later(said: Said, so_far: Option<&str>) -> Outcome {
     let after_ms = match &said {
@@ -179,15 +213,15 @@ pub(super) fn later(said: Said, so_far: Option<&str>) -> Outcome {
 }
 
 /// Which of its parts are there, if one is.
-fn so_far(done: &[Result<Option<String>, String>], of: usize) -> Option<String> {
+fn so_far(done: &[Done], of: usize) -> Option<String> {
     let sent = done.iter().flatten().count();
     let ids: Vec<&str> = done.iter().flatten().flatten().map(String::as_str).collect();
     (sent > 0).then(|| format!("{sent} of {of} parts were sent ({})", ids.join(", ")))
 }
 
 /// Sent is what is there as a whole. What is there in part is said part by part.
-fn told(steps: &[Step], done: &[Result<Option<String>, String>]) -> Outcome {
-    let message_ids: Vec<String> = done.iter().flatten().flatten().cloned().collect();
+fn told(steps: &[Step], done: &[Done]) -> Outcome {
+    let message_ids = ids(done);
     let mut failures: Vec<String> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let what = match step {

@@ -18,7 +18,9 @@ use ::tests::feishu::{
 };
 use ::tests::proxy::Proxy;
 use protocol::content::{Act, Busy, Button, Content, Draft, Fetch, File, FileKind, Press};
-use protocol::event::{ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Part, Rest};
+use protocol::event::{
+    ChatType, Inbound, InboundKind, Mention, Outbound, Outcome, Part, Progress, Rest,
+};
 use protocol::id::{EventId, Instance, Lane, OutboundId};
 use protocol::worker::{Cursor, FeishuSettings, FeishuWebhook, Network, Outside, Secret, Verdict};
 use serde_json::json;

@@ -190,11 +190,13 @@ fn limited(shared: &Shared, chat: i64, pause: Duration) {
     shared.pace().limited(chat, pause, clock::now());
 }
 
-/// The platform numbers previews; 0 is none.
+/// The platform numbers previews; 0 is none. Only two replies in one chat at once must differ.
 fn number(key: &str) -> i64 {
-    // FNV: only two replies in one chat at once must differ.
-    let hash = key
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    i64::from(hash >> 1).max(1)
+    i64::from(hash(key) >> 1).max(1)
+}
+
+/// FNV.
+pub(super) fn hash(text: &str) -> u32 {
+    text.bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

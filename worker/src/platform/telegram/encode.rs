@@ -191,6 +191,7 @@ mod tests {
             attempt: 1,
             draft_key: String::new(),
             draft_id: None,
+            progress: None,
         };
         change(&mut outbound);
         outbound

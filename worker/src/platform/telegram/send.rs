@@ -4,8 +4,8 @@
 //! certainly did not leave, or if the platform said no; what left and was never answered ends as unknown,
 //! unless the settings prefer a message twice to one that is missing. A wait is not slept here: the
 //! supervisor keeps the reply meanwhile, and other chats have the room. Only within a reply of several
-//! messages the next one waits here, because what was sent cannot be sent again; the supervisor is told, and
-//! gives its room to others.
+//! messages the next one waits here; the supervisor is told, and gives its room to others. It is told of each
+//! message that has arrived, too, so that another attempt, also of another life, goes on behind it.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
-use protocol::event::{Outbound, Outcome, Rest};
+use protocol::event::{Outbound, Outcome, Progress, Rest};
 use protocol::id::OutboundId;
 use protocol::worker::Unanswered;
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::Said;
+use super::drafts::hash;
 use super::encode::{To, hint};
 use super::steps::{Amended, Step, steps};
 use crate::clock;
@@ -49,11 +50,13 @@ const MARGIN: Duration = Duration::from_millis(300);
 /// What the platform says if the message that another one answers is gone.
 const REPLIED_GONE: &str = "message to be replied not found";
 
-/// How far a reply has come.
+/// A reply on its way.
 #[derive(Default)]
-struct Progress {
-    /// Steps that are done.
-    steps: Cell<usize>,
+struct Course {
+    /// Steps that it has, without those that only clear the way.
+    of: Cell<usize>,
+    /// Those of them that are done, in this attempt or an earlier one.
+    done: Cell<usize>,
     /// The messages that they made.
     ids: RefCell<Vec<String>>,
     /// A call is under way that must not be made twice.
@@ -62,13 +65,59 @@ struct Progress {
     waits: Cell<bool>,
 }
 
+impl Course {
+    fn is_first(&self) -> bool {
+        self.done.get() == 0
+    }
+
+    /// Goes on where an earlier attempt has stopped, unless what was sent by then would be cut otherwise now.
+    fn resume(&self, outbound: &Outbound, steps: &[Step]) {
+        self.of.set(steps.len());
+        let Some(progress) = &outbound.progress else { return };
+        let Ok((done, print)) = serde_json::from_slice::<(usize, u32)>(&progress.note) else {
+            return;
+        };
+        if steps.get(..done).is_some_and(|steps| print_of(steps) == print) {
+            self.done.set(done);
+            self.ids.replace(progress.message_ids.clone());
+        }
+    }
+
+    /// What the next attempt has to know.
+    fn reached(&self, steps: &[Step]) -> Progress {
+        let done = self.done.get();
+        let print = print_of(steps.get(..done).unwrap_or_default());
+        let note = json!([done, print]).to_string().into_bytes();
+        Progress { message_ids: self.ids.borrow().clone(), note }
+    }
+
+    /// What becomes of the reply if one of its messages came to this.
+    fn within(&self, outcome: Outcome) -> Outcome {
+        let (rest, reason) = match outcome {
+            Outcome::Failed { reason } if !self.is_first() => (Rest::Failed, reason),
+            Outcome::Unknown { reason } if !self.is_first() => (Rest::Unknown, reason),
+            other => return other,
+        };
+        let message_ids = self.ids.take();
+        let (done, of) = (self.done.get(), self.of.get());
+        let reason =
+            format!("{done} of {of} messages were sent ({}): {reason}", message_ids.join(", "));
+        Outcome::Partly { message_ids, rest, reason }
+    }
+}
+
+/// A build of another day may cut a text otherwise.
+fn print_of(steps: &[Step]) -> u32 {
+    hash(&steps.iter().map(Step::says).collect::<Vec<_>>().join("\0"))
+}
+
 /// Sends what comes until the worker is told to stop, and reports what became of each.
 pub(super) async fn run(shared: &Shared, mut outbound: mpsc::Receiver<Outbound>) {
     let arriving = poll_fn(|cx| outbound.poll_recv(cx)).take_until(shared.stop.cancelled());
     let sending = arriving.map(|outbound| one(shared, outbound)).buffer_unordered(AT_ONCE);
     sending.for_each(|()| std::future::ready(())).await;
     while let Ok(outbound) = outbound.try_recv() {
-        shared.report.outcome(&outbound, retry("the worker is stopping", None)).await;
+        shared.report.outcome(&outbound, stopping()).await;
     }
 }
 
@@ -84,11 +133,14 @@ pub(super) async fn notice(shared: &Shared, mut pressed: mpsc::Receiver<String>)
 }
 
 async fn one(shared: &Shared, outbound: Outbound) {
-    let progress = Progress::default();
-    let sending = pin!(send(shared, &outbound, &progress));
+    let course = Course::default();
+    let sending = pin!(send(shared, &outbound, &course));
     let outcome = match select(sending, pin!(too_late(&shared.stop))).await {
         Either::Left((outcome, _)) => outcome,
-        Either::Right(((), _)) => cut_short(shared, &progress),
+        Either::Right(((), _)) if course.calling.get() => {
+            course.within(unclear(shared, "the worker stopped before the answer"))
+        }
+        Either::Right(((), _)) => stopping(),
     };
     if !matches!(outcome, Outcome::Retry { .. }) {
         shared.drafts.forget(&outbound.draft_key);
@@ -101,21 +153,7 @@ async fn too_late(stop: &CancellationToken) {
     tokio::time::sleep(LAST).await;
 }
 
-fn cut_short(shared: &Shared, progress: &Progress) -> Outcome {
-    match (progress.steps.get(), progress.calling.get()) {
-        (0, false) => retry("the worker is stopping", None),
-        (0, true) => unclear(shared, "the worker stopped before the answer"),
-        (sent, _) => {
-            let message_ids = progress.ids.take();
-            let there = message_ids.join(", ");
-            let reason =
-                format!("the worker stopped when {sent} of its messages were sent ({there})");
-            Outcome::Partly { message_ids, rest: Rest::Unknown, reason }
-        }
-    }
-}
-
-async fn send(shared: &Shared, outbound: &Outbound, progress: &Progress) -> Outcome {
+async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome {
     let Some(mut to) = To::of(outbound) else {
         let reason = format!("{:?} is no chat of this platform", outbound.chat_id);
         return Outcome::Failed { reason };
@@ -130,46 +168,46 @@ async fn send(shared: &Shared, outbound: &Outbound, progress: &Progress) -> Outc
         Ok(steps) => steps,
         Err(reason) => return Outcome::Failed { reason },
     };
-    let of = steps.len();
-    for step in steps {
-        let is_aside = step.is_aside();
-        match perform(shared, step, &mut to, (outbound.id, progress)).await {
-            Ok(ids) => progress.ids.borrow_mut().extend(ids),
-            // What it only showed may stand there: what it says comes all the same.
-            Err(Outcome::Failed { .. } | Outcome::Unknown { .. }) if is_aside => continue,
-            Err(outcome) => return within(outcome, progress, of),
+    let (aside, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_aside);
+    course.resume(outbound, &steps);
+    for step in aside {
+        // What it only showed may stand there: what it says comes all the same.
+        if let Err(outcome @ Outcome::Retry { .. }) =
+            perform(shared, step, &mut to, (outbound.id, course)).await
+        {
+            return outcome;
         }
-        progress.steps.set(progress.steps.get() + 1);
-        // Only the first message answers another.
-        to.reply = None;
     }
-    Outcome::Sent { message_ids: progress.ids.take() }
+    for (n, step) in steps.iter().enumerate().skip(course.done.get()) {
+        if n > 0 {
+            // Only the first message answers another.
+            to.reply = None;
+        }
+        match perform(shared, step.clone(), &mut to, (outbound.id, course)).await {
+            Ok(ids) => course.ids.borrow_mut().extend(ids),
+            Err(outcome) => return course.within(outcome),
+        }
+        course.done.set(n + 1);
+        if n + 1 < steps.len() {
+            let reached = course.reached(&steps);
+            shared.report.tell(Note::Reached(outbound.id, reached)).await;
+        }
+    }
+    Outcome::Sent { message_ids: course.ids.take() }
 }
 
 /// How large the files of a reply are.
 async fn sizes(shared: &Shared, outbound: &Outbound) -> Result<Vec<u64>, String> {
     let mut sizes = Vec::new();
     for file in &outbound.content.files {
-        let opened = shared.exchange.open(&file.file).await;
-        let (_, size) =
-            opened.map_err(|error| format!("open the file {:?}: {error}", file.file))?;
-        sizes.push(size);
+        match shared.exchange.open(&file.file).await {
+            Ok((_, size)) => sizes.push(size),
+            // It may have arrived long ago. If not, its own message fails.
+            Err(_) if outbound.progress.is_some() => sizes.push(1),
+            Err(error) => return Err(format!("open the file {:?}: {error}", file.file)),
+        }
     }
     Ok(sizes)
-}
-
-/// What becomes of the reply if one of its messages came to this.
-fn within(outcome: Outcome, progress: &Progress, of: usize) -> Outcome {
-    let sent = progress.steps.get();
-    let (rest, reason) = match outcome {
-        Outcome::Failed { reason } if sent > 0 => (Rest::Failed, reason),
-        Outcome::Unknown { reason } if sent > 0 => (Rest::Unknown, reason),
-        other => return other,
-    };
-    let message_ids = progress.ids.take();
-    let reason =
-        format!("{sent} of {of} messages were sent ({}): {reason}", message_ids.join(", "));
-    Outcome::Partly { message_ids, rest, reason }
 }
 
 /// Performs one step; the ids of the messages that it made or changed.
@@ -177,12 +215,16 @@ async fn perform(
     shared: &Shared,
     mut step: Step,
     to: &mut To,
-    (id, progress): (OutboundId, &Progress),
+    (id, course): (OutboundId, &Course),
 ) -> Result<Vec<String>, Outcome> {
-    let is_first = progress.steps.get() == 0;
+    let is_first = course.is_first();
     // What it was amended to would be forgotten on the way to the supervisor and back, and refused anew.
     let mut is_amended = false;
     loop {
+        if !is_first && shared.stop.is_cancelled() {
+            // Another life goes on from here.
+            return Err(stopping());
+        }
         if is_first && shared.is_away() {
             // What is sent into an outage ends as unknown all too often.
             return Err(retry("the platform does not answer", Some(AWAY)));
@@ -195,13 +237,13 @@ async fn perform(
             if is_first && !is_amended && wait > SHORT {
                 return Err(retry("it waits for its turn", Some(wait)));
             }
-            pause(shared, progress, id, wait).await;
+            pause(shared, course, id, wait).await?;
             continue;
         }
         let changes = step.changes();
-        progress.calling.set(changes.is_none());
+        course.calling.set(changes.is_none());
         let said = shared.api.perform(&step.call(*to), &shared.exchange).await;
-        progress.calling.set(false);
+        course.calling.set(false);
         if matches!(said, Said::Away(_) | Said::Unclear(_)) {
             shared.doubt.notify_one();
         }
@@ -259,19 +301,29 @@ async fn perform(
         match again {
             Outcome::Retry { after_ms, .. } if !is_first => {
                 let span = after_ms.map_or(AGAIN, Duration::from_millis);
-                pause(shared, progress, id, span).await;
+                pause(shared, course, id, span).await?;
             }
             outcome => return Err(outcome),
         }
     }
 }
 
-/// Waits in the middle of a reply.
-async fn pause(shared: &Shared, progress: &Progress, id: OutboundId, span: Duration) {
-    if span > SHORT && !progress.waits.replace(true) {
+/// Waits in the middle of a reply, unless the worker is told to stop.
+async fn pause(
+    shared: &Shared,
+    course: &Course,
+    id: OutboundId,
+    span: Duration,
+) -> Result<(), Outcome> {
+    if span > SHORT && !course.waits.replace(true) {
         shared.report.tell(Note::Waits(id)).await;
     }
-    tokio::time::sleep(span).await;
+    let pause = tokio::time::sleep(span);
+    shared.stop.run_until_cancelled(pause).await.ok_or_else(stopping)
+}
+
+fn stopping() -> Outcome {
+    retry("the worker is stopping", None)
 }
 
 fn named(id: i64) -> Vec<String> {

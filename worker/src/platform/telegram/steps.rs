@@ -299,6 +299,21 @@ impl Step {
         matches!(self, Self::Recall { draft: true, .. })
     }
 
+    /// What it says and shows: the same for every attempt at a reply, whether a draft of it is there or not.
+    pub(super) fn says(&self) -> String {
+        let (files, part): (&[File], _) = match self {
+            Self::Text { part, .. } | Self::Edit { part, .. } | Self::Caption { part, .. } => {
+                (&[], Some(part))
+            }
+            Self::Files { files, caption, .. } => (files, caption.as_ref()),
+            Self::Media { file, caption, .. } => (std::slice::from_ref(file), caption.as_ref()),
+            Self::Recall { .. } | Self::React { .. } => (&[], None),
+        };
+        let mut says: String = files.iter().map(|file| file.name.clone() + "\n").collect();
+        says.push_str(part.map_or("", |part| &part.text));
+        says
+    }
+
     /// The call that performs it.
     pub(super) fn call(&self, to: To) -> Call {
         let mut uploads = Vec::new();

@@ -278,6 +278,47 @@ async fn of_a_reply_in_several_messages_those_that_are_there_are_told() {
     rig.end().await;
 }
 
+/// Also when neither the platform nor this life knows of the first attempt any more.
+#[tokio::test]
+async fn another_life_goes_on_behind_the_parts_that_have_arrived() {
+    let mut rig = Rig::ready().await;
+    rig.sim.configure(|settings| settings.uuid_memory = Duration::ZERO);
+    let text = "a line of words\n".repeat(6000);
+    let reply = outbound(1, |it| it.content = Content::text(&text));
+    let hold = rig.sim.fault(APP, rest(Route::Send, Trouble::Hold), Times::Only(1));
+    rig.outbound.send(reply.clone()).await.unwrap();
+    rig.sim.wait_count("the first part", LONG, 1, held).await;
+    let page = rest(Route::Send, Trouble::Html { status: 502 });
+    rig.sim.fault(APP, page, Times::Only(1));
+    rig.sim.clear(hold);
+    let reached = rig.note(|note| match note {
+        Note::Reached(_, progress) => Some(progress),
+        _ => None,
+    });
+    let progress = reached.await;
+    let outcome = rig.outcome(reply.id).await;
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    let sim = rig.end().await;
+    assert_eq!(progress.message_ids, [sim.sent()[0].message_id.clone()]);
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    let again = Outbound { attempt: 2, progress: Some(progress), ..reply };
+    let ids = sent(rig.send(again).await);
+    let all = rig.sim.sent();
+    assert_eq!(all.iter().map(|it| it.message_id.clone()).collect::<Vec<_>>(), ids);
+    assert_eq!(all.iter().filter_map(SentMessage::text).collect::<String>(), text);
+    // The same for an edit that needs more than one message.
+    let act = Act::Edit { message_id: ids[0].clone() };
+    let edit = outbound(2, |it| {
+        it.content = Content { act, ..Content::text(&text) };
+        let note = json!([{"Ok": ids[0]}, {"Ok": ids[1]}]).to_string().into_bytes();
+        it.progress = Some(Progress { message_ids: ids[..2].to_vec(), note });
+    });
+    let edited = sent(rig.send(edit).await);
+    assert_eq!(edited[..2], ids[..2]);
+    assert_eq!(rig.end().await.sent().len(), all.len() + edited.len() - 2);
+}
+
 #[tokio::test]
 async fn an_upload_that_is_cut_is_tried_again_and_nothing_is_sent_twice() {
     let mut rig = Rig::ready().await;

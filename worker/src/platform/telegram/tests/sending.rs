@@ -149,6 +149,45 @@ async fn a_pause_within_a_long_reply_repeats_nothing() {
     assert_eq!(words, 2000);
 }
 
+/// Whoever is told to stop in the middle says how far it has come, and another life goes on there.
+#[tokio::test]
+async fn what_has_arrived_of_a_reply_is_not_sent_again() {
+    let mut rig = Rig::ready().await;
+    let words: Vec<_> = (0..1600).map(|n| format!("word{n:05}")).collect();
+    let reply = outbound(1, |it| {
+        it.reply_to = Some("5".into());
+        it.content.text = words.join(" ");
+    });
+    rig.outbound.send(reply.clone()).await.unwrap();
+    let progress = rig.note(|note| match note {
+        Note::Reached(_, progress) if progress.message_ids.len() == 3 => Some(progress),
+        _ => None,
+    });
+    let progress = progress.await;
+    rig.stop.cancel();
+    let outcome = rig.outcome(reply.id).await;
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().len(), 3);
+    let mut rig = Rig::on(sim, |_| {});
+    rig.until_ready().await;
+    let rest = Outbound { progress: Some(progress.clone()), attempt: 2, ..reply };
+    let ids = sent(rig.send(rest.clone()).await);
+    let all = rig.sim.sent();
+    assert_eq!(all.iter().map(|it| it.message_id.to_string()).collect::<Vec<_>>(), ids);
+    let there: Vec<_> = all.iter().flat_map(|it| it.text.split_whitespace()).collect();
+    assert_eq!(there, words);
+    // Where the parts are others than they were, no word may be missing.
+    let other = outbound(2, |it| {
+        it.content.text = format!("other {}", words.join(" "));
+        it.progress = Some(progress);
+    });
+    sent(rig.send_in_turn(other).await);
+    let all = rig.end().await.sent();
+    let there = all.iter().skip(ids.len()).flat_map(|it| it.text.split_whitespace());
+    assert_eq!(there.count(), words.len() + 1);
+}
+
 #[tokio::test]
 async fn refused_styles_cost_no_words() {
     let mut rig = Rig::ready().await;

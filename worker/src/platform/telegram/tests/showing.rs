@@ -97,6 +97,30 @@ async fn a_lost_upload_is_unknown_and_a_reply_in_parts_tells_them() {
     rig.end().await;
 }
 
+/// Who sends the reply once more gets what is missing, though what has arrived is gone here.
+#[tokio::test]
+async fn of_files_that_arrived_in_part_the_others_are_sent_once_more() {
+    let mut rig = Rig::ready().await;
+    let files =
+        vec![rig.file(FileKind::Voice, "b.ogg", b"1"), rig.file(FileKind::File, "c.bin", b"1")];
+    let refusal = refuse(400, "Bad Request: CHAT_SEND_DOCS_FORBIDDEN");
+    rig.sim.fault(Some("sendDocument"), refusal, Some(1));
+    let reply = outbound(1, |it| it.content = Content { files, ..Content::text("") });
+    rig.outbound.send(reply.clone()).await.unwrap();
+    let reached = rig.note(|note| match note {
+        Note::Reached(_, progress) => Some(progress),
+        _ => None,
+    });
+    let progress = Some(reached.await);
+    let outcome = rig.outcome(reply.id).await;
+    assert!(matches!(outcome, Outcome::Partly { .. }), "{outcome:?}");
+    std::fs::remove_file(rig.files.path().join("b.ogg")).unwrap();
+    let ids = sent(rig.send_in_turn(Outbound { progress, ..reply }).await);
+    let sim = rig.end().await;
+    let kinds: Vec<_> = sim.sent().iter().map(|it| it.kind.clone()).collect();
+    assert_eq!((kinds, ids.len()), (vec!["voice".to_owned(), "document".to_owned()], 2));
+}
+
 #[tokio::test]
 async fn buttons_stand_below_and_their_press_comes_back() {
     let mut rig = Rig::ready().await;
