@@ -67,6 +67,21 @@ fn the_second_version_is_read_to_the_last_row() {
     Rig::open(dir.path()).close();
 }
 
+#[test]
+fn the_third_version_is_read_to_the_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    left_behind(dir.path(), include_str!("version_3.sql"));
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_none());
+    let begun = rig.hand(EventId(1), hand(0));
+    assert_eq!((begun.session.epoch, begun.session.note), (3, vec![1, 2]));
+    let waiting = rig.begin_send(OutboundId(1), 9_000);
+    assert_eq!(waiting.outbound.draft_id.as_deref(), Some("om_draft"));
+    assert_eq!(untold(&mut rig)[0].id, OutboundId(2));
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
 fn hand(followers: usize) -> Hand {
     let within_ms = Some(1000);
     Hand { agent: instance("hermes"), followers, within_ms, album_ms: 1000, bytes: 10_000 }
