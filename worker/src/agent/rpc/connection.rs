@@ -17,6 +17,8 @@ pub(in crate::agent) struct Connection<R, W> {
     reader: FramedRead<R, LinesCodec>,
     writer: W,
     unread: BytesMut,
+    /// Why it hears nothing any more. What it has said before that still counts.
+    deaf: Option<String>,
 }
 
 /// What came.
@@ -32,15 +34,18 @@ pub(super) enum Read {
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     pub(in crate::agent) fn new((receive, send): (R, W)) -> Self {
         let reader = FramedRead::new(receive, LinesCodec::new_with_max_length(LINE_MAX));
-        Self { reader, writer: send, unread: BytesMut::new() }
+        Self { reader, writer: send, unread: BytesMut::new(), deaf: None }
     }
 
     /// The next line, while what waits to be written is written.
     pub(super) async fn read(&mut self) -> Read {
         loop {
             tokio::select! {
+                () = tokio::time::sleep(MOMENT), if self.deaf.is_some() => {
+                    return Read::End(self.deaf.take().unwrap_or_default());
+                }
                 line = self.reader.next() => return match line {
-                    None => Read::End("it closed its end".into()),
+                    None => Read::End(self.deaf.take().unwrap_or("it closed its end".into())),
                     Some(Ok(line)) => match serde_json::from_str(&line) {
                         Ok(line) => Read::Line(line),
                         Err(e) => Read::Wrong(wrong(&line), e.to_string()),
@@ -58,7 +63,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 },
                 written = self.writer.write_buf(&mut self.unread), if !self.unread.is_empty() => {
                     if let Err(e) = written {
-                        return Read::End(e.to_string());
+                        // It may have acknowledged something and left: that is read first.
+                        self.deaf = Some(e.to_string());
+                        self.unread.clear();
                     }
                 }
             }
@@ -102,6 +109,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     fn put(&mut self, line: &serde_json::Value) {
+        if self.deaf.is_some() {
+            return;
+        }
         self.unread.put_slice(line.to_string().as_bytes());
         self.unread.put_u8(b'\n');
     }
@@ -112,5 +122,28 @@ fn wrong(line: &str) -> i32 {
     match serde_json::from_str::<serde::de::IgnoredAny>(line) {
         Ok(_) => INVALID_REQUEST,
         Err(_) => PARSE_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// Whether the end or the last words are met first is chance: hence many times.
+    #[tokio::test]
+    async fn last_words_are_heard_although_nothing_can_be_said_any_more() {
+        for _ in 0..100 {
+            let (ours, mut agent) = UnixStream::pair().unwrap();
+            let mut connection = Connection::new(tokio::io::split(ours));
+            agent.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":\"7\",\"result\":{}}\n").await.unwrap();
+            drop(agent);
+            connection.notify("event.settled", &());
+            assert!(matches!(connection.read().await, Read::Line(_)));
+            connection.notify("event.settled", &());
+            assert!(matches!(connection.read().await, Read::End(_)));
+        }
     }
 }
