@@ -9,7 +9,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,12 +22,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::clock::{self, Instant};
+use crate::clock;
 
 /// Everything of a request but its body.
 pub type Head = hyper::http::request::Parts;
@@ -62,8 +60,7 @@ pub struct Limits {
     pub body_within: Duration,
     /// Until there is an answer; after that the answer is 503.
     pub answer_within: Duration,
-    /// Connections at once. The next one takes the place of one over which nothing is asked; where there is none it waits
-    /// in the system's queue.
+    /// Connections at once. More wait in the system's queue.
     pub connections: usize,
     /// What is under way when the adapter is told to stop has so long.
     pub last: Duration,
@@ -133,29 +130,16 @@ pub async fn serve(
     stop: &CancellationToken,
 ) {
     let mut lines = FuturesUnordered::new();
-    let mut known: Vec<Arc<Line>> = Vec::new();
-    let rests = Arc::new(Notify::new());
     let mut deaf_until = clock::now();
     loop {
         let deaf = deaf_until > clock::now();
-        known.retain(|line| Arc::strong_count(line) > 1);
-        let is_full = known.len() >= limits.connections;
-        let can_take = !is_full || known.iter().any(|line| line.stage() != Stage::Busy);
         tokio::select! {
             () = stop.cancelled() => break,
             Some(()) = lines.next() => {}
             () = sleep_until(deaf_until), if deaf => {}
-            () = rests.notified(), if !can_take => {}
-            accepted = listener.accept(), if !deaf && can_take => {
+            accepted = listener.accept(), if !deaf && lines.len() < limits.connections => {
                 match accepted {
-                    Ok((stream, _)) => {
-                        if is_full {
-                            give_up(&mut known);
-                        }
-                        let own = Arc::new(Line::new(rests.clone()));
-                        known.push(own.clone());
-                        lines.push(async move { line(stream, limits, site, stop, &own).await });
-                    }
+                    Ok((stream, _)) => lines.push(line(stream, limits, site, stop)),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         deaf_until = clock::now() + DEAF;
@@ -169,63 +153,11 @@ pub async fn serve(
     while lines.next().await.is_some() {}
 }
 
-/// Whoever only holds a place leaves it to the next: the one that has done so for longest.
-fn give_up(known: &mut Vec<Arc<Line>>) {
-    let idle = known.iter().enumerate().filter(|(_, line)| line.stage() != Stage::Busy);
-    let first = idle.min_by_key(|(_, line)| line.stage()).map(|(at, _)| at);
-    if let Some(line) = first.map(|at| known.swap_remove(at)) {
-        line.given_up.cancel();
-    }
-}
-
-/// What a connection is at. Ordered by what is given up first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Stage {
-    /// Nothing that is admitted has come over it since then.
-    New(Instant),
-    /// It has been at rest since then.
-    Resting(Instant),
-    /// A request is being answered.
-    Busy,
-}
-
-/// A connection, as seen from outside of it.
-#[derive(Debug)]
-struct Line {
-    stage: Mutex<Stage>,
-    /// Another one needs its place.
-    given_up: CancellationToken,
-    /// Told when one comes to rest.
-    rests: Arc<Notify>,
-}
-
-impl Line {
-    fn new(rests: Arc<Notify>) -> Self {
-        let stage = Mutex::new(Stage::New(clock::now()));
-        Self { stage, given_up: CancellationToken::new(), rests }
-    }
-
-    fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
-    }
-}
-
 /// One connection, to its end.
-async fn line(
-    stream: TcpStream,
-    limits: Limits,
-    site: &impl Site,
-    stop: &CancellationToken,
-    own: &Line,
-) {
+async fn line(stream: TcpStream, limits: Limits, site: &impl Site, stop: &CancellationToken) {
     // Without it the system still delivers, only later.
     let _ = stream.set_nodelay(true);
-    let answer =
-        |request| async move { Ok::<_, Infallible>(answer(request, limits, site, own).await) };
+    let answer = |request| async move { Ok::<_, Infallible>(answer(request, limits, site).await) };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_within)
@@ -233,44 +165,22 @@ async fn line(
         .max_buf_size(limits.head.max(BUFFER_MIN))
         .serve_connection(TokioIo::new(stream), service_fn(answer));
     let mut connection = pin!(connection);
-    tokio::select! {
-        // A connection that breaks is its peer's affair.
-        _ = connection.as_mut() => return,
-        () = stop.cancelled() => {}
-        () = own.given_up.cancelled() => {
-            if matches!(own.stage(), Stage::New(_)) {
-                return;
-            }
-        }
+    // A connection that breaks is its peer's affair.
+    if stop.run_until_cancelled(connection.as_mut()).await.is_none() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(limits.last, connection).await;
     }
-    // The last answer may still be on its way.
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(limits.last, connection).await;
 }
 
 async fn answer(
     request: Request<Incoming>,
     limits: Limits,
     site: &impl Site,
-    line: &Line,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     if let Err(refusal) = site.admit(&head) {
         return refusal.respond(true);
     }
-    line.set(Stage::Busy);
-    let response = admitted(head, body, limits, site).await;
-    line.set(Stage::Resting(clock::now()));
-    line.rests.notify_one();
-    response
-}
-
-async fn admitted(
-    head: Head,
-    body: Incoming,
-    limits: Limits,
-    site: &impl Site,
-) -> Response<Full<Bytes>> {
     if body.size_hint().lower() > limits.body as u64 {
         return Answer::plain(413, "too large").respond(true);
     }
@@ -436,24 +346,8 @@ mod tests {
         rig.site.may.add_permits(9);
         assert!(heard(&mut first).await.ends_with("{\"n\":1}"));
         assert!(heard(&mut second).await.ends_with("{\"n\":2}"));
+        drop(first);
         assert!(heard(&mut third).await.ends_with("{\"n\":3}"));
-    }
-
-    /// Whoever reaches the port can open as many as he likes.
-    #[tokio::test]
-    async fn connections_over_which_nothing_is_asked_are_in_nobodys_way() {
-        let rig = Rig::new(|_| {}, 9).await;
-        let head = "POST / HTTP/1.1\r\nhost: x\r\n";
-        let mut idle = [rig.say("").await, rig.say(head).await, rig.say("").await];
-        let mut stream = rig.say(&post("{\"n\":1}")).await;
-        assert!(heard(&mut stream).await.ends_with("{\"n\":1}"));
-        assert!(heard(&mut idle[0]).await.is_empty(), "the oldest is gone");
-        // One that was admitted stays before those that never were.
-        let mut more = [rig.say(head).await, rig.say("").await];
-        assert!(heard(&mut idle[2]).await.is_empty());
-        assert!(heard(&mut more[0]).await.is_empty());
-        stream.write_all(post("{\"n\":2}").as_bytes()).await.unwrap();
-        assert!(heard(&mut stream).await.ends_with("{\"n\":2}"));
     }
 
     #[tokio::test]
