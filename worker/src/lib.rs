@@ -20,6 +20,7 @@ pub mod parent;
 pub mod platform;
 pub mod proxy;
 mod pump;
+mod raw;
 mod scrub;
 pub mod service;
 pub mod session;

@@ -6,6 +6,7 @@
 //! latest one heard there, else it goes to the chat.
 
 mod absence;
+mod accounts;
 mod answer;
 mod api;
 mod asks;

@@ -8,6 +8,8 @@
 use protocol::event::{ChatType, Delivery, Mention, Part, SenderKind};
 use serde_json::{Value, json};
 
+use crate::raw::feishu_ids;
+
 /// Between the name of a message and the number of its offer.
 const AGAIN: &str = "~hgw";
 
@@ -74,7 +76,7 @@ impl Source {
     }
 
     fn as_feishu(&mut self, raw: &Value) {
-        let ids = |name: &str| text(raw, &format!("/event/sender/sender_id/{name}"));
+        let ids = |name: &str| text(feishu_ids(raw), &format!("/{name}"));
         self.user_id = ids("user_id").or(self.user_id.take());
         self.user_id_alt = ids("union_id");
         let root = text(raw, "/event/message/root_id");
@@ -210,6 +212,8 @@ mod tests {
         assert_eq!(Source::of(&feishu).user_id.as_deref(), Some("u1"));
         feishu.event.chat_type = ChatType::Group;
         assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:on_1");
+        feishu.event.raw = json!({ "event": { "operator": ids } }).to_string().into_bytes();
+        assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:on_1", "a button");
         feishu.event.raw = raw(json!("om_root"));
         assert_eq!(key(&feishu), "agent:main:feishu:group:oc_1:om_root", "a quoted reply");
         feishu.event.thread_id = Some("omt_5".into());

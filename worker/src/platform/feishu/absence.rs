@@ -23,13 +23,15 @@ use protocol::worker::{Cursor, Verdict};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::accounts::Accounts;
 use super::answer::Said;
 use super::decode::{Heard, Own, decode};
 use super::order::Place;
 use super::{Shared, encode, fill, receive};
 use crate::clock;
-use crate::json::{list_of, member, number_of, text_of};
+use crate::json::{list_of, member, number_of, parse, text_of};
 use crate::platform::Note;
+use crate::raw::feishu_ids;
 
 /// Chats whose history is read: those in which something was heard last.
 const CHATS_MAX: usize = 200;
@@ -42,6 +44,8 @@ const MARGIN_MS: i64 = 10_000;
 const IN_ORDER: Duration = Duration::from_millis(1600);
 /// How often it is seen whether somebody has waited for so long.
 const LOOK: Duration = Duration::from_millis(100);
+/// From who is new until that is remembered.
+const SOON: Duration = Duration::from_secs(1);
 /// Of one chat: 50 messages each.
 const PAGES: usize = 200;
 
@@ -64,6 +68,7 @@ struct State {
     /// When the latest frame came.
     frame_ms: i64,
     chats: HashMap<String, Chat>,
+    accounts: Accounts,
     /// Since this moment some is to be read.
     owed: Option<Owed>,
     /// Nor was anything heard since this moment, while that was being read.
@@ -99,7 +104,7 @@ impl State {
         let with = self.chats.iter().filter_map(|(id, chat)| Some((id, chat.with.as_ref()?)));
         let told = json!({
             "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
-            "with": with.collect::<HashMap<_, _>>(),
+            "with": with.collect::<HashMap<_, _>>(), "accounts": self.accounts.told(),
         });
         Cursor(told.to_string().into_bytes())
     }
@@ -110,6 +115,7 @@ impl State {
 pub(super) struct Absence {
     state: Mutex<State>,
     due: Notify,
+    news: Notify,
 }
 
 impl Absence {
@@ -131,8 +137,9 @@ impl Absence {
         };
         let mut chats: HashMap<_, _> = listed("direct", ChatType::Direct).into_iter().collect();
         chats.extend(listed("groups", ChatType::Group));
-        let state = State { heard_ms, chats, ..State::default() };
-        Self { state: Mutex::new(state), due: Notify::new() }
+        let accounts = Accounts::recall(member(&told, "accounts"));
+        let state = State { heard_ms, chats, accounts, ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
     }
 
     /// Who speaks with the bot, and in which chat.
@@ -141,6 +148,17 @@ impl Absence {
         let people =
             state.chats.iter().filter_map(|(id, chat)| Some((chat.with.clone()?, id.clone())));
         people.collect()
+    }
+
+    /// Who caused an event has the ids that it names.
+    pub(super) fn knows(&self, event: &Inbound) {
+        let mut state = self.lock();
+        if state.accounts.wants(&event.sender.user_id)
+            && state.accounts.hear(feishu_ids(&parse(&event.raw)))
+        {
+            state.changed = true;
+            self.news.notify_one();
+        }
     }
 
     /// Something was heard in a chat.
@@ -239,7 +257,11 @@ impl Absence {
 /// Tells the supervisor what to remember, now and then and at the end.
 pub(super) async fn remember(shared: &Shared) {
     loop {
-        let pause = tokio::time::sleep(shared.limits.absence.save);
+        let soon = async {
+            shared.absence.news.notified().await;
+            tokio::time::sleep(SOON).await;
+        };
+        let pause = tokio::time::timeout(shared.limits.absence.save, soon);
         let stopped = shared.stop.run_until_cancelled(pause).await.is_none();
         if let Some(cursor) = shared.absence.cursor() {
             shared.report.tell(Note::Cursor(cursor)).await;
@@ -406,7 +428,8 @@ async fn read(shared: &Shared, mut row: Row, since_ms: i64) -> End {
 
 /// Hands a message in as if its event had come.
 async fn hand_in(shared: &Shared, kind: ChatType, item: &Value) -> Option<Verdict> {
-    let Some(event) = event(item, kind) else { return Some(Verdict::Denied) };
+    let event = event(item, kind, |ids| shared.absence.lock().accounts.complete(ids));
+    let Some(event) = event else { return Some(Verdict::Denied) };
     let heard = {
         let own = Own { open_id: shared.bot().map(|bot| bot.open_id) };
         let memory = shared.memory();
@@ -418,14 +441,12 @@ async fn hand_in(shared: &Shared, kind: ChatType, item: &Value) -> Option<Verdic
     if lack.is_some() {
         fill::fill(shared, &mut inbound, &lack).await;
     }
-    // As the platform said it.
-    inbound.raw = item.to_string().into_bytes();
     receive::remember(shared, &inbound);
     shared.events.submit(*inbound, None).await.await.ok()
 }
 
 /// The event that the platform would have told of a message; `None`: there was none, or not any more.
-fn event(item: &Value, kind: ChatType) -> Option<Value> {
+fn event(item: &Value, kind: ChatType, complete: impl Fn(Value) -> Value) -> Option<Value> {
     let sender = member(item, "sender");
     let is_gone = member(item, "deleted").as_bool().unwrap_or(false);
     // Another program is named by its app, which no event does; and we are one as well.
@@ -437,7 +458,7 @@ fn event(item: &Value, kind: ChatType) -> Option<Value> {
             "" => "open_id",
             name => name,
         };
-        json!({ name: text_of(holder, "id") })
+        complete(json!({ name: text_of(holder, "id") }))
     };
     let mentions = list_of(item, "mentions")
         .iter()

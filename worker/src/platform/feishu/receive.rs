@@ -140,6 +140,7 @@ async fn submit(shared: &Shared, inbound: Inbound) -> Submission {
 /// Keeps what helps with later events.
 pub(super) fn remember(shared: &Shared, inbound: &Inbound) {
     shared.absence.spoke(inbound, clock::unix_ms());
+    shared.absence.knows(inbound);
     let mut memory = shared.memory();
     memory.heard(inbound);
     if inbound.kind == InboundKind::Button

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Heard, Lack, Reading, id, milliseconds, user_id};
 use crate::json::{list_of, member, text_of};
 use crate::platform::feishu::compose::DATA;
+use crate::raw::feishu_ids;
 
 /// Names in a list.
 const NAMES_MAX: usize = 20;
@@ -234,15 +235,7 @@ impl Reading<'_> {
         let chat_id = [body, member(body, "message")]
             .iter()
             .find_map(|holder| id(holder, "chat_id").or_else(|| id(holder, "open_chat_id")));
-        let operators = [
-            member(body, "operator_id"),
-            member(member(body, "operator"), "operator_id"),
-            member(body, "operator"),
-            member(member(body, "sender"), "sender_id"),
-            member(body, "user_id"),
-            body,
-        ];
-        let operator = operators.into_iter().find(|ids| user_id(ids).is_some());
+        let operator = Some(feishu_ids(self.event)).filter(|ids| !ids.is_null());
         let (Some(chat_id), Some(operator)) = (chat_id, operator) else {
             let kept = self.inbound(InboundKind::Unreadable, keys, String::new());
             return Heard::Unknown(Box::new(kept), Lack::default());

@@ -6,6 +6,7 @@ use ::tests::feishu::chat_entered;
 use serde_json::Value;
 
 use super::*;
+use crate::raw::feishu_ids;
 
 fn listening(sim: Sim, cursor: Option<Cursor>) -> Rig {
     Rig::built(sim, &Network::default(), cursor, |settings| settings.catch_up_h = 24)
@@ -169,6 +170,39 @@ async fn a_chat_is_remembered_with_its_first_event() {
     assert_eq!(submitted.cursor, None);
     accept(submitted);
     event.acked_within(LONG).await;
+    rig.end().await;
+}
+
+/// An agent that tells people apart by another id than the history names has one conversation with each.
+#[tokio::test]
+async fn a_history_names_people_as_the_events_did() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    let mut rig = listening(sim, None);
+    rig.until_ready().await;
+    let ids = |event: &Inbound| feishu_ids(&serde_json::from_slice(&event.raw).unwrap()).clone();
+    let root = Message::group("oc_1", "ou_ann").message_id("om_root");
+    rig.sim.push_message(APP, root.text("before"));
+    let before = ids(&accept(rig.heard().await));
+    assert_eq!(before["union_id"], "on_of_ou_ann");
+    let cursor = rig.cursor(|told| !told["accounts"]["ou_ann"].is_null()).await;
+    let sim = rig.end().await;
+    tokio::time::sleep(HURRIED.absence.least).await;
+    for (user, ms) in [("ou_ann", 0), ("ou_cy", 1000)] {
+        let answer = Message::group("oc_1", user).reply_to("om_root", "om_root");
+        let at = u128::try_from(clock::unix_ms()).unwrap() + ms;
+        sim.push_message(APP, answer.created_ms(at).text("meanwhile"));
+    }
+    let mut rig = listening(sim, Some(cursor));
+    for expected in [before, json!({"open_id": "ou_cy"})] {
+        let mut event = accept(rig.heard().await);
+        while event.text != "meanwhile" {
+            event = accept(rig.heard().await);
+        }
+        assert_eq!(ids(&event), expected);
+        let raw: Value = serde_json::from_slice(&event.raw).unwrap();
+        assert_eq!(raw["event"]["message"]["root_id"], "om_root");
+    }
     rig.end().await;
 }
 
