@@ -8,6 +8,7 @@ pub mod absence;
 pub mod access;
 pub mod age;
 pub mod backoff;
+pub mod blame;
 pub mod bursts;
 pub mod busy;
 pub mod changes;

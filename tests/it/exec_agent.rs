@@ -92,6 +92,35 @@ fn an_event_that_ends_the_program_each_time_is_set_aside_and_those_behind_it_arr
     assert_eq!(seen.lines().collect::<Vec<_>>()[..4], ["poison", "poison", "poison", "1"]);
 }
 
+/// F22: what was with the program beside it is not set aside as well.
+#[test]
+fn an_event_that_ends_the_program_takes_nobody_along() {
+    let gateway = gateway(
+        "import agent\n\
+         had = []\n\
+         def answer(event):\n\
+         \x20   had.append(event['text'])\n\
+         \x20   until = time.time() + 2\n\
+         \x20   while len(had) < 4 and time.time() < until: time.sleep(0.01)\n\
+         \x20   if event['text'] == 'poison': os.abort()\n\
+         \x20   if 'poison' in had: time.sleep(60)\n\
+         \x20   return 'got ' + event['text']\n\
+         agent.answer = answer\n\
+         agent.main()\n",
+    );
+    let mut terminals: Vec<_> =
+        (0..4).map(|n| Terminal::join_as(&gateway, &format!("chat{n}"), "ann")).collect();
+    for (n, terminal) in terminals.iter_mut().enumerate() {
+        terminal.typed(&format!("m{n}"), if n == 1 { "poison" } else { "well" });
+    }
+    for n in [0, 2, 3] {
+        assert_eq!(terminals[n].shown(), "got well");
+    }
+    gateway.wait("local", "set aside and nothing waits", |i| {
+        i["store"]["parked"] == 1 && i["store"]["waiting"] == 0
+    });
+}
+
 #[test]
 fn a_program_that_says_that_a_person_must_act_is_not_started_again() {
     let told = gateway("sys.exit(78)\n");

@@ -7,7 +7,8 @@
 //! | while leased | then |
 //! |---|---|
 //! | acknowledged | settle durably, tell the agent, look at the next of the lane |
-//! | refused (nack), lease over, agent lost | again after a delay; the attempt counts |
+//! | refused (nack), lease over, agent lost with it alone | again after a delay; the attempt counts |
+//! | agent lost with it and others | again after a delay; the attempt does not count: see `blame` |
 //! | refused for good, or nobody knows whether it was worked on | park, with the payload |
 //! | deferred | again after a delay; the attempt does not count |
 //! | agent pauses, we stop | again at once when the gate opens; the attempt does not count |
@@ -24,158 +25,14 @@ use std::time::{Duration, Instant};
 use protocol::event::Pause;
 use protocol::id::Lane;
 
+use super::blame::Blame;
 use super::bursts::{self, Bursts};
 use super::gate::Gate;
-use super::lanes::{Lanes, Load};
+use super::lanes::Lanes;
 
-/// In place of a count: no agent could make anything of this event, whatever the attempt.
-pub const UNREADABLE: u32 = u32::MAX;
+mod port;
 
-/// The rules of one agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// How long the agent may be silent about an event.
-    pub lease: Duration,
-    /// Counted attempts after which an event is parked.
-    pub max_attempts: u32,
-    /// The delay before a second attempt; doubled for each further one.
-    pub retry_first: Duration,
-    /// The longest delay between two attempts.
-    pub retry_cap: Duration,
-    /// Lanes whose heads are held in memory.
-    pub lanes: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_secs(300),
-            max_attempts: 3,
-            retry_first: Duration::from_secs(1),
-            retry_cap: Duration::from_secs(60),
-            lanes: 4096,
-        }
-    }
-}
-
-/// What has happened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Input {
-    /// A new event for this agent is durable.
-    Accepted(u64, Lane),
-    /// Somebody said this in a lane and may go on: it is held for a moment.
-    Said(u64, Lane, bursts::Rule),
-    /// What is held in a lane goes at once.
-    Flush(Lane),
-    /// What is held in a lane is not to be begun any more.
-    Withdraw(Lane),
-    /// An older event waits again, at its old place.
-    Replayed(u64, Lane),
-    /// The answer to [`Action::Scan`].
-    Scanned {
-        /// What was found, in the order of ids.
-        found: Vec<(u64, Lane)>,
-        /// The last id that was looked at: what is not for this agent is not in `found`.
-        upto: u64,
-        /// Nothing stands behind it.
-        at_end: bool,
-    },
-    /// The answer to [`Action::Load`].
-    Loaded(Lane, Option<u64>),
-    /// The answer to [`Action::Begin`]: durably counted. `counted` includes this attempt.
-    Begun {
-        /// The event.
-        id: u64,
-        /// Attempts that count against it, or [`UNREADABLE`].
-        counted: u32,
-    },
-    /// The answer to [`Action::Begin`] of an event that is not to be delivered: why.
-    Expired(u64, String),
-    /// The answer to [`Action::Begin`] of an event that was for the gateway itself.
-    Taken(u64),
-    /// The event is gone from the inbox: the answer to [`Action::Settle`] and [`Action::Park`].
-    Ended(u64),
-    /// The agent is ready.
-    Lease {
-        /// How long the promise holds.
-        ttl: Duration,
-        /// Deliveries that it takes at once.
-        concurrency: u32,
-    },
-    /// The agent is not ready any more, or its worker is gone.
-    Paused(Pause),
-    /// The agent acknowledged an event.
-    Ack(u64),
-    /// The agent could not take an event.
-    Nack {
-        /// The event.
-        id: u64,
-        /// Why.
-        reason: String,
-        /// Its own wish.
-        after: Option<Duration>,
-    },
-    /// An event must not be offered again.
-    SetAside {
-        /// The event.
-        id: u64,
-        /// Why.
-        reason: String,
-    },
-    /// The agent did not take an event, through no fault of the event.
-    Defer {
-        /// The event.
-        id: u64,
-        /// When to offer it again.
-        after: Duration,
-    },
-    /// The agent works on an event.
-    Progress(u64),
-    /// No new delivery from now on; what is with the agent may still be answered.
-    Drain,
-    /// The same for a while, or not any more.
-    Hold(bool),
-    /// The supervisor itself did not run for so long.
-    Slept(Duration),
-    /// A deadline may have passed.
-    Tick,
-}
-
-/// What to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Look for events of this agent behind an id.
-    Scan {
-        /// The id.
-        after: u64,
-    },
-    /// Look up what follows in a lane.
-    Load(Load),
-    /// Count an attempt durably and read the event.
-    Begin(u64),
-    /// Hand the event that was just read to the agent.
-    Deliver(u64),
-    /// An attempt that was begun does not count; the event is not at the agent.
-    Refund(u64),
-    /// An attempt that was begun counts; the event is not at the agent.
-    Failed {
-        /// The event.
-        id: u64,
-        /// Why.
-        reason: String,
-    },
-    /// The event is acknowledged: remove it durably.
-    Settle(u64),
-    /// Set the event aside, payload intact.
-    Park {
-        /// The event.
-        id: u64,
-        /// Why.
-        reason: String,
-    },
-    /// The acknowledgement is durable: tell the agent.
-    Settled(u64),
-}
+pub use self::port::{Action, Input, Settings, UNREADABLE};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stage {
@@ -197,6 +54,7 @@ pub struct Delivery {
     concurrency: usize,
     lanes: Lanes,
     bursts: Bursts,
+    blame: Blame,
     stages: HashMap<u64, Stage>,
 }
 
@@ -211,6 +69,7 @@ impl Delivery {
             concurrency: 1,
             lanes: Lanes::new(settings.lanes),
             bursts: Bursts::default(),
+            blame: Blame::default(),
             stages: HashMap::new(),
         }
     }
@@ -455,6 +314,7 @@ impl Delivery {
                 _ => None,
             })
             .collect();
+        let counts = pause == Pause::Lost && self.blame.died(held.iter().map(|(id, _)| *id));
         for (id, counted) in held {
             match pause {
                 Pause::Asked => {
@@ -462,7 +322,14 @@ impl Delivery {
                     self.lanes.release(id);
                     out.push(Action::Refund(id));
                 }
-                Pause::Lost => self.fail(id, counted, "the agent was lost with it", None, now, out),
+                Pause::Lost if counts => {
+                    self.fail(id, counted, "the agent was lost with it", None, now, out);
+                }
+                Pause::Lost => {
+                    self.stages.remove(&id);
+                    self.lanes.delay(id, now + self.settings.retry_first);
+                    out.push(Action::Lost(id));
+                }
             }
         }
     }
@@ -499,6 +366,7 @@ impl Delivery {
     }
 
     fn ended(&mut self, id: u64, out: &mut Vec<Action>) {
+        self.blame.ended(id);
         if let Some(Stage::Ending { acked: true }) = self.stages.remove(&id) {
             out.push(Action::Settled(id));
         }
@@ -514,8 +382,17 @@ impl Delivery {
             return;
         }
         let mut free = self.concurrency.saturating_sub(self.in_flight());
+        if self.stages.keys().any(|id| self.blame.is_alone(*id)) {
+            return;
+        }
         while free > 0 {
             let Some(id) = self.lanes.take() else { break };
+            let alone = self.blame.is_alone(id);
+            if alone && self.in_flight() > 0 {
+                // Nobody goes before it, or it would never be alone.
+                self.lanes.release(id);
+                return;
+            }
             let held = self.lanes.lane_of(id).and_then(|lane| self.bursts.held(lane, now));
             if let Some(until) = held {
                 self.lanes.delay(id, until);
@@ -523,7 +400,7 @@ impl Delivery {
             }
             self.stages.insert(id, Stage::Beginning { acked: false });
             out.push(Action::Begin(id));
-            free -= 1;
+            free = if alone { 0 } else { free - 1 };
         }
     }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::bursts::Rule;
 use super::*;
+use crate::policy::lanes::Load;
 use crate::policy::lanes::model::{Model, lane};
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -229,6 +230,67 @@ fn pausing_costs_no_attempt_and_being_lost_does() {
     assert!(!delivery.is_open(now));
 }
 
+/// F22: who kills its reader is found among those that were there, and they are not to pay for it.
+#[test]
+fn who_is_lost_with_others_is_not_blamed_and_goes_alone_the_third_time() {
+    let mut now = start();
+    let mut delivery = ready(now, 3);
+    delivery.settings.max_attempts = 2;
+    let mut counted = BTreeMap::new();
+    let mut queue = Vec::new();
+    for id in 1..=4 {
+        queue.extend(delivery.on(Input::Accepted(id, lane(id)), now));
+    }
+    let (mut with, mut parked, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    let mut beside = 0;
+    // The third is the one. Whoever has it is lost before it has done anything.
+    while ended.len() + parked.len() < 4 {
+        for action in std::mem::take(&mut queue) {
+            let input = match action {
+                Action::Begin(id) => {
+                    let count = counted.entry(id).or_insert(0);
+                    *count += 1;
+                    Input::Begun { id, counted: *count }
+                }
+                Action::Deliver(id) => {
+                    with.push(id);
+                    continue;
+                }
+                Action::Refund(id) | Action::Lost(id) => {
+                    *counted.get_mut(&id).unwrap() -= 1;
+                    continue;
+                }
+                Action::Settle(id) => {
+                    ended.push(id);
+                    Input::Ended(id)
+                }
+                Action::Park { id, .. } => {
+                    parked.push(id);
+                    Input::Ended(id)
+                }
+                _ => continue,
+            };
+            queue.extend(delivery.on(input, now));
+        }
+        if !queue.is_empty() {
+            continue;
+        }
+        if with.contains(&3) {
+            beside = beside.max(with.len());
+            with.clear();
+            queue.extend(delivery.on(Input::Paused(Pause::Lost), now));
+            queue.extend(delivery.on(Input::Lease { ttl: TTL, concurrency: 3 }, now));
+        } else if let Some(id) = with.pop() {
+            queue.extend(delivery.on(Input::Ack(id), now));
+        } else {
+            now += Duration::from_secs(61);
+            queue.extend(delivery.on(Input::Tick, now));
+        }
+    }
+    ended.sort_unstable();
+    assert_eq!((ended, parked, beside), (vec![1, 2, 4], vec![3], 3));
+}
+
 #[test]
 fn a_gate_that_shuts_while_an_attempt_is_counted_refunds_it() {
     let now = start();
@@ -323,7 +385,7 @@ proptest! {
                         out.push(id);
                         continue;
                     }
-                    Action::Refund(id) => {
+                    Action::Refund(id) | Action::Lost(id) => {
                         *counted.get_mut(&id).unwrap() -= 1;
                         out.retain(|o| *o != id);
                         continue;

@@ -40,6 +40,14 @@ impl Gateway {
     ) {
         match &action {
             Action::Refund(id) => self.not_at_work(index, *id, "deferred", None),
+            Action::Lost(id) => {
+                self.not_at_work(
+                    index,
+                    *id,
+                    "deferred",
+                    Some("the agent was lost with it and others"),
+                );
+            }
             Action::Failed { id, reason } => {
                 self.not_at_work(index, *id, "failed", Some(reason));
             }
@@ -83,7 +91,9 @@ impl Gateway {
                     }
                 }
             }
-            Action::Refund(id) => self.store.submit(Op::Refund { id: EventId(id) }),
+            Action::Refund(id) | Action::Lost(id) => {
+                self.store.submit(Op::Refund { id: EventId(id) });
+            }
             Action::Failed { id, .. } => self.store.submit(Op::Fail { id: EventId(id) }),
             Action::Settle(id) => {
                 let also = self.joined(index, id);
