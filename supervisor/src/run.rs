@@ -22,6 +22,7 @@ mod outbound;
 mod parked;
 mod reload;
 mod slot;
+mod status;
 mod steward;
 mod takeover;
 mod talk;

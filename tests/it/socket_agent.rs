@@ -300,6 +300,20 @@ fn a_second_agent_is_turned_away_while_the_first_is_ready() {
 }
 
 #[test]
+fn of_an_agent_that_is_there_and_not_ready_the_status_says_so() {
+    let gateway = Gateway::running(CONFIG);
+    let mut agent = Lines::ready(&gateway);
+    gateway.wait("mine", "at work", |i| i["gate"]["open"] == true && i["reason"].is_null());
+    agent.call("paused", &json!({}));
+    gateway.wait("mine", "told of", |i| {
+        let reason = i["reason"].as_str().unwrap_or_default();
+        i["connected"] == true && reason.contains("does not say that it is ready")
+    });
+    agent.call("ready", &json!({ "lease_ms": 30_000 }));
+    gateway.wait("mine", "at work again", |i| i["gate"]["open"] == true && i["reason"].is_null());
+}
+
+#[test]
 fn an_oversized_line_ends_only_that_agents_connection() {
     let gateway = Gateway::running(CONFIG);
     let before = gateway.wait("mine", "listening", |i| i["phase"] == "ready")["pid"].clone();
