@@ -200,3 +200,25 @@ fn a_route_that_never_fits_is_told() {
     assert!(warnings[0].contains("place 1") && warnings[0].contains("-100 is a group"), "{told}");
     assert!(warnings[1].contains("place 3") && warnings[1].contains("at place 2"), "{told}");
 }
+
+/// What is well written and cannot work as things are is told before it is started.
+#[test]
+fn programs_that_are_not_there_are_told() {
+    let gateway = Gateway::new(
+        "[platform.local]\nagent = \"mine\"\n[agent.mine]\nkind = \"exec\"\ncommand = [\"no-such-agent\"]\n\
+         [agent.coder]\nkind = \"acp\"\ncommand = [\"sh\"]\n\
+         [[hooks.command]]\nevents = [\"mesage:sent\"]\ncommand = [\"sh\"]\n",
+    );
+    let checked = gateway.run(&["check"]);
+    let told = stdout(&checked);
+    let warnings: Vec<_> = told.lines().filter(|line| line.starts_with("warning ")).collect();
+    assert!(checked.status.success() && warnings.len() == 2, "{told}");
+    let told_of = |words: [&str; 2]| {
+        assert!(warnings.iter().any(|line| words.iter().all(|word| line.contains(word))), "{told}");
+    };
+    told_of(["mine", "no program \"no-such-agent\""]);
+    told_of(["sh", "mesage:sent"]);
+    let talk = gateway.run(&["chat", "--timeout", "0s"]);
+    let why = String::from_utf8_lossy(&talk.stderr).into_owned();
+    assert!(talk.status.code() == Some(69) && why.contains("ctl status"), "{why}");
+}

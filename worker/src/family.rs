@@ -5,12 +5,25 @@
 //! a stranger's is signalled.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use protocol::hello::MARK;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Looks, each of which kills what it finds: more than any family of programs that only wants to live.
 const LOOKS: usize = 50;
+
+/// Why this command cannot be started in `dir`, as far as that can be seen.
+pub fn missing(command: &[String], dir: &Path) -> Option<String> {
+    let program = command.first().map_or("", String::as_str);
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = if program.contains('/') {
+        dir.join(program).is_file()
+    } else {
+        std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
+    };
+    (!is_there).then(|| format!("there is no program {program:?}"))
+}
 
 /// Kills everything that this process has started, until nothing is left.
 pub(crate) fn end() {

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use protocol::control::Refusal;
 use protocol::id::Instance;
 use protocol::local::{FromTerminal, LINE_MAX, REPLY_LINE_MAX, ToTerminal};
 use supervisor::error::Error;
+use supervisor::exit::Code;
 use supervisor::socket::Stream;
 use supervisor::{clock, socket};
 use tokio::sync::mpsc;
@@ -212,12 +214,19 @@ impl Talk {
         format!("wait for {what} in conversation {:?} at {}", self.chat, path.display())
     }
 
+    /// Nobody is at the other end: no gateway runs, or this instance of it does not.
     fn gone(&self, path: &Path, why: &str) -> Error {
         let lost = match self.unsaid.len() {
             0 => String::new(),
             n => format!(" ({n} lines were not accepted)"),
         };
-        Error::Unreachable { socket: PathBuf::from(path), why: format!("{why}{lost}") }
+        let hint = "`hermes-gw ctl status` tells whether a gateway runs and what its instances do; \
+                    `hermes-gw supervise` starts one";
+        Error::Refused(Refusal {
+            code: Code::Unavailable.number(),
+            message: format!("talk over {}: {why}{lost}", path.display()),
+            hint: Some(hint.into()),
+        })
     }
 }
 

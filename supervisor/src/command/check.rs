@@ -1,5 +1,7 @@
 //! `hermes-gw check`: what the configuration means, or what is wrong with it.
 
+use std::path::Path;
+
 use protocol::secret;
 use protocol::worker::FeishuSettings;
 use serde::Serialize;
@@ -7,6 +9,8 @@ use supervisor::Error;
 use supervisor::config::{AgentSettings, Body, Manners, PlatformSettings, Spec};
 use supervisor::paths::Paths;
 use supervisor::policy::busy::Mode;
+use worker::family;
+use worker::service::hooks;
 
 use super::{load, print, print_json};
 use crate::args::Common;
@@ -39,7 +43,12 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
         state_dir: paths.state_dir.display().to_string(),
         socket: paths.socket().display().to_string(),
         instances: config.instances.iter().map(|spec| line(spec, &paths)).collect(),
-        warnings: config.warnings.clone(),
+        warnings: config
+            .warnings
+            .iter()
+            .cloned()
+            .chain(config.instances.iter().flat_map(doubts))
+            .collect(),
     };
     if common.json {
         print_json(&report);
@@ -56,11 +65,34 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
             ));
         }
         for warning in &report.warnings {
-            print(&format!("warning        {warning}"));
+            print(&format!("warning        {}", secret::cleaned(warning.clone())));
         }
     }
     paths.check()?;
     config.check()
+}
+
+/// What is in order as it is written, and will not work as things are.
+fn doubts(spec: &Spec) -> Vec<String> {
+    let missing = |command: &[String], dir: &Path| {
+        let why = family::missing(command, dir);
+        why.map(|why| format!("{} is held until that changes: {why}", spec.name))
+    };
+    match &spec.body {
+        Ok(Body::Agent { settings: AgentSettings::Exec { command, dir, .. }, .. }) => {
+            missing(command, dir).into_iter().collect()
+        }
+        Ok(Body::Agent { settings: AgentSettings::Acp(settings), .. }) => {
+            missing(&settings.command, &settings.dir).into_iter().collect()
+        }
+        Ok(Body::Hooks(hooks)) => hooks::describe(&hooks.settings)
+            .into_iter()
+            .filter_map(|(hook, _, problem)| {
+                Some(format!("the hook {hook} will not run: {}", problem?))
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn line(spec: &Spec, paths: &Paths) -> Line {

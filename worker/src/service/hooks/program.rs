@@ -92,14 +92,7 @@ impl Program {
 
     /// Why it cannot be started.
     pub(super) fn problem(&self) -> Option<String> {
-        let program = self.command.first().map_or("", String::as_str);
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        let is_there = if program.contains('/') {
-            self.dir.join(program).is_file()
-        } else {
-            std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
-        };
-        (!is_there).then(|| format!("there is no program {program:?}"))
+        family::missing(&self.command, &self.dir)
     }
 
     /// Tells it, and waits until it is done.
