@@ -317,6 +317,13 @@ pub enum FromWorker {
         /// How far it has come.
         progress: Progress,
     },
+    /// What the agent made of [`ToWorker::Steer`].
+    Steered {
+        /// The event that was to go into its work.
+        event_id: EventId,
+        /// It went in; if not, it is offered in its turn.
+        taken: bool,
+    },
 }
 
 /// What a worker found when it became ready.

@@ -350,6 +350,7 @@ fn from_worker() -> Vec<FromWorker> {
             id,
             progress: Progress { message_ids: vec!["om_4".into()], note: vec![7] },
         },
+        FromWorker::Steered { event_id: EventId(1), taken: true },
     ]
 }
 

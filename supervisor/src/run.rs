@@ -8,6 +8,7 @@ mod asking;
 mod begin;
 mod beside;
 mod burial;
+mod busy;
 mod control;
 mod dispatch;
 mod door;

@@ -197,6 +197,9 @@ pub struct AtWork {
     pub epoch: u64,
     /// The agent was told to end it; it asks the chat something; the chat was told that it waits.
     pub state: (bool, bool, bool),
+    /// Others wait behind it in its lane.
+    #[serde(default = "unknown")]
+    pub is_followed: bool,
     /// What handlers of hooks were told when it began.
     pub told: Option<HookEvent>,
     /// What the agent has replied since.
@@ -204,6 +207,11 @@ pub struct AtWork {
     /// The event that it is, as far as it is needed to speak in its place.
     #[serde(default)]
     pub event: Option<Box<Inbound>>,
+}
+
+/// Of a program that did not tell: nobody is to overtake who may wait.
+fn unknown() -> bool {
+    true
 }
 
 /// The number of a descriptor that is to stay open.

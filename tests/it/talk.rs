@@ -162,18 +162,59 @@ fn what_comes_while_the_agent_works_goes_into_the_work_and_is_not_lost_with_it()
     signal(pid, "KILL");
     gateway.wait("mine", "back", |i| i["generation"] == 2 && i["gate"]["open"] == true);
     until_heard(&gateway, 4);
+    // What was said before it waits behind the work, so it does, too.
     terminal.typed("4", "again");
-    until_heard(&gateway, 5);
+    gateway.wait("mine", "queued", |i| i["gate"]["busy"]["queued"] == 2);
     go(&gateway);
-    for expected in ["worked: work + again", "said: more", "said: later, please"] {
+    for expected in ["worked: work", "said: more", "said: later, please", "said: again"] {
         assert_eq!(terminal.shown(), expected);
     }
     gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
-    assert_eq!(
-        texts(&gateway).iter().filter(|text| *text == "again").count(),
-        1,
-        "it was taken in"
-    );
+    let attempts = |text: &str| {
+        let heard = heard(&gateway);
+        let of = heard.iter().filter(|event| event["text"] == text);
+        of.map(|event| event["attempt"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(attempts("work"), [1, 2]);
+    assert_eq!(attempts("more"), [1, 2], "it was there before, whatever became of it");
+    assert_eq!(attempts("again"), [1]);
+}
+
+/// F97: an agent that leaves something to wait, by a word or by none, gets nothing that was said later before it.
+#[test]
+fn nobody_overtakes_on_the_way_into_the_work() {
+    let steer = "[platform.local.busy]\nmode = \"steer\"\ntell = true\n{agent}";
+    for (second, taken, told) in [
+        ("more", 1, Some("I take this into what I am at.")),
+        ("later, please", 0, Some("I am still at work; this comes next.")),
+        ("silence", 0, None),
+    ] {
+        let gateway = gateway("steer", steer);
+        let mut terminal = Terminal::join(&gateway);
+        terminal.typed("1", "work");
+        until_heard(&gateway, 1);
+        terminal.typed("2", second);
+        until_heard(&gateway, 2);
+        if let Some(told) = told {
+            assert_eq!(terminal.shown(), told, "{second}");
+        }
+        terminal.typed("3", "later, too");
+        terminal.typed("4", "last");
+        if taken == 1 {
+            until_heard(&gateway, 3);
+        }
+        go(&gateway);
+        let work = if taken == 1 { "worked: work + more" } else { "worked: work" };
+        let after = [second, "later, too", "last"].into_iter().skip(taken);
+        let expected = after.map(|text| format!("said: {text}"));
+        for expected in std::iter::once(work.to_owned()).chain(expected) {
+            assert_eq!(terminal.shown(), expected, "{second}");
+        }
+        acknowledged(&gateway, 4);
+        let busy = gateway.instance("mine")["gate"]["busy"].clone();
+        assert_eq!(busy["steered"], taken, "{second}: {busy}");
+        assert_eq!(busy["queued"], 3 - taken, "{second}: {busy}");
+    }
 }
 
 /// F99: what is said in one go is one turn, and a crash within the pause loses nothing of it.

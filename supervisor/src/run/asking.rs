@@ -41,6 +41,7 @@ impl Gateway {
             Pending::Begin { slot, id } => {
                 Op::Begin { ticket, id: *id, hand: self.hand(*slot, *id) }
             }
+            Pending::Beside { id, .. } => Op::Beside { ticket, id: *id },
             Pending::Settle { id, also, .. } => Op::Settle { ticket, id: *id, also: also.clone() },
             Pending::Park { id, reason, .. } => {
                 Op::Park { ticket, id: *id, reason: reason.clone(), now_ms }
@@ -130,6 +131,7 @@ impl Gateway {
                 tracing::error!(?pending, "the disk is full; trying again");
                 self.tickets.postpone(pending, clock::now());
             }
+            Pending::Beside { slot, id, running } => self.goes_beside(slot, id, running, answer),
             Pending::Report { id, event, slot } => self.reported(&id, slot, event, answer),
             Pending::Heads { slot, .. }
             | Pending::Next { slot, .. }

@@ -15,6 +15,8 @@ use super::door::GATEWAY;
 use super::slot::{Desk, Turn};
 use super::within;
 use crate::clock;
+use crate::policy::busy::Mode;
+use crate::policy::steering::Steering;
 use crate::store::{self, Op};
 
 /// How long a platform may take to fetch one file.
@@ -177,13 +179,16 @@ impl Gateway {
             interrupted: false,
             asking: false,
             told_busy: false,
+            steering: Steering::default(),
             told: told.clone(),
             replies: Vec::new(),
             event: Some(Box::new(within::frame(&delivery.event))),
         };
         if let Some(Desk::Agent(desk)) = self.desk(agent) {
-            desk.steered.remove(&delivery.event_id.0);
-            let _ = desk.at_work.insert(delivery.event_id.0, turn);
+            let id = delivery.event_id.0;
+            desk.steered.remove(&id);
+            let steering = Steering::new(desk.followed.remove(&id));
+            let _ = desk.at_work.insert(id, Turn { steering, ..turn });
         }
         if let Some((platform, busy)) = busy {
             self.pass(platform, ToWorker::Busy(busy));
@@ -241,7 +246,11 @@ impl Gateway {
         reason: Option<&str>,
     ) {
         let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
-        let Some(turn) = desk.at_work.remove(&id) else { return };
+        let Some(mut turn) = desk.at_work.remove(&id) else { return };
+        let left = turn.steering.rest();
+        for _ in left {
+            self.note_busy(agent, Mode::Queue, &turn.lane);
+        }
         if let Some((platform, busy)) = turn.busy.clone() {
             self.pass(platform, ToWorker::Busy(Busy { on: false, ..busy }));
         }

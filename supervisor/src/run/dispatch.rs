@@ -150,6 +150,7 @@ impl Gateway {
                 let platform = self.platform_of(&begun.lane.instance);
                 let Begun { lane, attempts, received_ms, mut event, session, followers, .. } =
                     *begun;
+                let mut is_followed = !begun.is_last;
                 let heard_by = self.by_name.get(&lane.instance);
                 let in_bursts = heard_by.is_some_and(|index| self.burst(*index).is_some());
                 let mut joined = Vec::new();
@@ -158,6 +159,7 @@ impl Gateway {
                     let is_command = self.command_in(Some(index), &next).is_some();
                     let in_one_go = in_bursts && bursts::continues(&event, &next);
                     if is_command || !(in_one_go || bursts::is_same(&event, &next)) {
+                        is_followed = true;
                         break;
                     }
                     let (message_id, origin_ms) = (next.message_id.clone(), next.origin_ms);
@@ -167,6 +169,11 @@ impl Gateway {
                 if let Some(Desk::Agent(desk)) = self.desk(index) {
                     let ids = joined.iter().map(|joined| joined.event_id).collect();
                     desk.joined.insert(id, ids);
+                    if is_followed {
+                        desk.followed.insert(id);
+                    } else {
+                        desk.followed.remove(&id);
+                    }
                 }
                 let delivery = Delivery {
                     event_id: EventId(id),
@@ -212,7 +219,10 @@ impl Gateway {
     /// What was handed out together with an event that comes to its end.
     fn joined(&mut self, index: usize, id: u64) -> Vec<EventId> {
         match self.desk(index) {
-            Some(Desk::Agent(desk)) => desk.joined.remove(&id).unwrap_or_default(),
+            Some(Desk::Agent(desk)) => {
+                desk.followed.remove(&id);
+                desk.joined.remove(&id).unwrap_or_default()
+            }
             _ => Vec::new(),
         }
     }

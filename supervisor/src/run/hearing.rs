@@ -56,6 +56,7 @@ impl Gateway {
                     turn.asking = on;
                 }
             }
+            FromWorker::Steered { event_id, taken } => self.steered(index, event_id, taken),
             FromWorker::Can(abilities) if newest => {
                 if let Desk::Agent(desk) = &mut slot.desk {
                     desk.abilities = abilities;

@@ -11,7 +11,6 @@ use super::tickets::{Arrived, Pending};
 use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::access::Denial;
-use crate::policy::busy::Mode;
 use crate::policy::commands;
 use crate::store::{Answer, Op, Quota};
 
@@ -62,7 +61,7 @@ impl Gateway {
         let quota = Quota { events: desk.inbox.max_events, bytes: desk.inbox.max_bytes };
         let own = event.lane(instance.clone());
         let occasion = self.occasion("message:received", &own, event).map(Box::new);
-        let arrived = Box::new(self.arrived(index, own, event, cursor.clone(), occasion));
+        let arrived = Box::new(self.arrived(own, event, cursor.clone(), occasion));
         let arrival = self.store.arrival(&instance, event);
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, arrived });
@@ -109,7 +108,6 @@ impl Gateway {
 
     fn arrived(
         &self,
-        index: usize,
         lane: Lane,
         event: &Inbound,
         cursor: Option<Cursor>,
@@ -119,26 +117,8 @@ impl Gateway {
         let agent = self.agent_of(&lane, user.as_deref());
         let command = self.command_in(agent, event);
         let (is_said, message_id) = (event.kind.is_said(), event.message_id.clone());
-        let asked = agent.is_some_and(|agent| self.is_asking(agent, &lane));
-        let steers = asked
-            || match self.slots.get(index).map(|slot| &slot.desk) {
-                Some(Desk::Platform(desk)) => desk.manners.busy.mode(&lane.chat_id) == Mode::Steer,
-                _ => false,
-            };
         let (is_command, is_part) = (commands::is_one(event), event.album.is_some());
-        let event = (is_said && steers && command.is_none()).then(|| Box::new(event.clone()));
-        Arrived {
-            lane,
-            user,
-            message_id,
-            cursor,
-            occasion,
-            command,
-            is_said,
-            is_command,
-            is_part,
-            event,
-        }
+        Arrived { lane, user, message_id, cursor, occasion, command, is_said, is_command, is_part }
     }
 
     /// The store has it, or not.

@@ -25,6 +25,7 @@ use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::loops::Loops;
 use crate::policy::outbox::{self, Outbox};
 use crate::policy::pairing::{Code, Pairing};
+use crate::policy::steering::Steering;
 use crate::process::kin::Remains;
 use crate::process::reap::Dead;
 use crate::process::spawn::Child;
@@ -177,6 +178,8 @@ pub(super) struct AgentDesk {
     pub(super) at_work: HashMap<u64, Turn>,
     /// What goes with events that were handed out.
     pub(super) joined: HashMap<u64, Vec<EventId>>,
+    /// Events behind which others waited in their lane when they were handed out.
+    pub(super) followed: HashSet<u64>,
     /// What it has shown of answers that are not there yet.
     pub(super) unfinished: Unfinished,
     /// Events that it was told of while it worked on the ones before them.
@@ -204,6 +207,8 @@ pub(super) struct Turn {
     pub(super) asking: bool,
     /// The chat was told that it waits for this.
     pub(super) told_busy: bool,
+    /// What is said meanwhile and goes into it.
+    pub(super) steering: Steering,
     /// What handlers were told when it began, if there are any.
     pub(super) told: Option<HookEvent>,
     /// What the agent has replied in this conversation since, by the keys of the replies.
@@ -423,6 +428,7 @@ impl Desk {
                 hears: Vec::new(),
                 at_work: HashMap::new(),
                 joined: HashMap::new(),
+                followed: HashSet::new(),
                 unfinished: Unfinished::default(),
                 steered: HashSet::new(),
                 abilities: Abilities::default(),

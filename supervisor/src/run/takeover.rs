@@ -22,6 +22,7 @@ use crate::credential::Credential;
 use crate::link::Who;
 use crate::lock::Lock;
 use crate::policy::lifecycle::{Force, Input, Lifecycle, Phase, Settings, Wanted};
+use crate::policy::steering::Steering;
 use crate::policy::{delivery, outbox};
 use crate::process::cgroup::Cgroup;
 use crate::process::spawn::Child;
@@ -107,6 +108,7 @@ impl Gateway {
                         joined: desk.joined.get(&id).into_iter().flatten().map(|id| id.0).collect(),
                         epoch: turn.epoch,
                         state: (turn.interrupted, turn.asking, turn.told_busy),
+                        is_followed: turn.steering.is_behind(),
                         told: turn.told.clone(),
                         replies: turn.replies.clone(),
                         event: turn.event.clone(),
@@ -230,6 +232,7 @@ impl Gateway {
                     interrupted,
                     asking,
                     told_busy,
+                    steering: Steering::new(event.is_followed),
                     told,
                     replies,
                     event: said,

@@ -7,8 +7,7 @@
 
 use std::time::Instant;
 
-use protocol::control::{BusyCounts, Notice};
-use protocol::event::{Delivery, Inbound};
+use protocol::event::Inbound;
 use protocol::id::{EventId, Instance, Lane};
 use protocol::worker::ToWorker;
 
@@ -18,7 +17,6 @@ use super::tickets::{Arrived, Pending};
 use crate::clock;
 use crate::config::{AgentKind, Kind};
 use crate::policy::bursts::Rule;
-use crate::policy::busy::Mode;
 use crate::policy::commands::Command;
 use crate::policy::delivery;
 use crate::store::Op;
@@ -53,8 +51,8 @@ impl Gateway {
             return;
         }
         let Some(agent) = agent else { return };
+        self.meet_busy(platform, agent, id, &arrived);
         if arrived.is_said {
-            self.meet_busy(platform, agent, id, &arrived);
             self.meet_absence(agent, id, &arrived.lane);
             let own = self.burst(platform);
             let rule = if arrived.is_part { Some(Rule::of_album(own)) } else { own };
@@ -72,16 +70,6 @@ impl Gateway {
         self.deliver(agent, delivery::Input::Accepted(id.0, arrived.lane));
     }
 
-    /// Whether an agent asks a conversation something.
-    pub(super) fn is_asking(&self, agent: usize, lane: &Lane) -> bool {
-        match self.slots.get(agent).map(|slot| &slot.desk) {
-            Some(Desk::Agent(desk)) => {
-                desk.at_work.values().any(|turn| turn.asking && turn.lane == *lane)
-            }
-            _ => false,
-        }
-    }
-
     /// Whether something that was just said in a conversation is held there.
     fn is_held(&mut self, agent: usize, lane: &Lane) -> bool {
         let now = clock::now();
@@ -95,7 +83,7 @@ impl Gateway {
         }
     }
 
-    fn agent_desk(&mut self, index: usize) -> Option<&mut AgentDesk> {
+    pub(super) fn agent_desk(&mut self, index: usize) -> Option<&mut AgentDesk> {
         match &mut self.slots.get_mut(index)?.desk {
             Desk::Agent(desk) => Some(desk),
             Desk::Platform(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
@@ -103,7 +91,7 @@ impl Gateway {
     }
 
     /// Tells the agent to end what it does in a conversation. `None`: it does nothing there.
-    fn interrupt(&mut self, agent: usize, lane: &Lane) -> Option<Interrupted> {
+    pub(super) fn interrupt(&mut self, agent: usize, lane: &Lane) -> Option<Interrupted> {
         let desk = self.agent_desk(agent)?;
         let can = desk.abilities.interrupt;
         let (id, turn) = desk.at_work.iter_mut().find(|(_, turn)| turn.lane == *lane)?;
@@ -212,67 +200,6 @@ impl Gateway {
         )
     }
 
-    /// Something is said while the agent may be at work in that conversation (F97).
-    fn meet_busy(&mut self, platform: usize, agent: usize, id: EventId, arrived: &Arrived) {
-        let Some(Desk::Platform(desk)) = self.slots.get(platform).map(|slot| &slot.desk) else {
-            return;
-        };
-        let (wanted, tell) =
-            (desk.manners.busy.mode(&arrived.lane.chat_id), desk.manners.busy.tell);
-        let Some(desk) = self.agent_desk(agent) else { return };
-        let abilities = desk.abilities;
-        let lane = &arrived.lane;
-        let turn = desk.at_work.iter_mut().find(|(_, turn)| turn.lane == *lane);
-        let Some((running, turn)) = turn else { return };
-        let (running, epoch) = (EventId(*running), turn.epoch);
-        let told = std::mem::replace(&mut turn.told_busy, true);
-        // To what the agent asks, this may be the answer.
-        let possible = if turn.asking { Mode::Steer } else { wanted.possible(abilities) };
-        let mode =
-            if arrived.event.is_none() && possible == Mode::Steer { Mode::Queue } else { possible };
-        let BusyCounts { queued, interrupted, steered } = &mut desk.busy;
-        match mode {
-            Mode::Queue => *queued += 1,
-            Mode::Interrupt => *interrupted += 1,
-            Mode::Steer => *steered += 1,
-        }
-        match (mode, &arrived.event) {
-            (Mode::Interrupt, _) => drop(self.interrupt(agent, lane)),
-            (Mode::Steer, Some(event)) => {
-                desk.steered.insert(id.0);
-                let delivery = Delivery {
-                    event_id: id,
-                    lane: lane.clone(),
-                    platform: self.platform_of(&lane.instance),
-                    attempt: 1,
-                    received_ms: clock::unix_ms(),
-                    event: (**event).clone(),
-                    late_by_ms: None,
-                    session: protocol::event::Session { epoch, note: Vec::new() },
-                    joined: Vec::new(),
-                    before_restart: false,
-                };
-                let more = Box::new(delivery);
-                self.pass(agent, ToWorker::Steer { event_id: running, more });
-            }
-            (Mode::Queue | Mode::Steer, _) => {}
-        }
-        self.announce_busy(agent, mode.done(), lane);
-        if tell && !told {
-            let text = match mode {
-                Mode::Queue => "I am still at work; this comes next.",
-                Mode::Interrupt => "I leave what I was at, and turn to this.",
-                Mode::Steer => "I take this into what I am at.",
-            };
-            self.say_in_reply(
-                &format!("busy:{id}"),
-                lane.clone(),
-                arrived.message_id.clone(),
-                text.to_owned(),
-            );
-        }
-    }
-
     /// Something is said while the agent may be away.
     fn meet_absence(&mut self, agent: usize, id: EventId, lane: &Lane) {
         let now = clock::now();
@@ -303,25 +230,6 @@ impl Gateway {
         self.say_in_reply(&format!("away:{name}"), lane, None, text);
     }
 
-    fn announce_busy(&mut self, agent: usize, done: &str, lane: &Lane) {
-        let instance = self.slots.get(agent).map(|slot| slot.name.clone());
-        let reason = Some(format!("in {} chat {}", lane.instance, lane.chat_id));
-        let notice = Notice { instance, reason, ..Notice::new("busy", done, clock::unix_ms()) };
-        self.tell(notice);
-    }
-
-    /// The agent has an event: one that it was told of while it worked on another may not be at the head of
-    /// its lane yet.
-    pub(super) fn acknowledged(&mut self, index: usize, id: EventId) {
-        let Some(desk) = self.agent_desk(index) else { return };
-        if desk.steered.remove(&id.0) && !desk.delivery.knows(id.0) {
-            desk.acknowledged += 1;
-            self.ask(Pending::Settle { slot: index, id, also: Vec::new() });
-        } else {
-            self.deliver(index, delivery::Input::Ack(id.0));
-        }
-    }
-
     /// What an agent's worker wants to have kept.
     pub(super) fn remember(&mut self, index: usize, lane: Lane, note: protocol::event::Note) {
         let Some(agent) = self.agent_name(index) else { return };
@@ -336,7 +244,7 @@ impl Gateway {
 
 /// What became of the wish that an agent ends its work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Interrupted {
+pub(super) enum Interrupted {
     /// It was told.
     Told,
     /// It cannot.

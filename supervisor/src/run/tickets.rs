@@ -37,8 +37,6 @@ pub(super) struct Arrived {
     pub(super) is_command: bool,
     /// It is a part of an album.
     pub(super) is_part: bool,
-    /// The event, where it may go into what the agent works on.
-    pub(super) event: Option<Box<Inbound>>,
 }
 
 /// A request whose answer is awaited. `usize`: the slot that it is for.
@@ -73,6 +71,12 @@ pub(super) enum Pending {
     Begin {
         slot: usize,
         id: EventId,
+    },
+    /// An event goes to the agent beside the one that it works on.
+    Beside {
+        slot: usize,
+        id: EventId,
+        running: EventId,
     },
     Settle {
         slot: usize,
@@ -157,6 +161,7 @@ impl Pending {
             | Self::Heads { slot, .. }
             | Self::Next { slot, .. }
             | Self::Begin { slot, .. }
+            | Self::Beside { slot, .. }
             | Self::Settle { slot, .. }
             | Self::Park { slot, .. }
             | Self::ReplyHeads { slot, .. }

@@ -168,6 +168,8 @@ pub struct Begun {
     pub session: Session,
     /// What follows in its lane, as far as `Hand` wants it.
     pub followers: Vec<Follower>,
+    /// Nothing else waits behind them in its lane.
+    pub is_last: bool,
 }
 
 /// An event that follows another in its lane. No attempt of it is counted.

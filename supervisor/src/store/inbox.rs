@@ -97,10 +97,51 @@ pub(super) fn begin(tables: &mut Tables, id: EventId, hand: Option<&Hand>) -> Re
         }
         None => (Session::default(), Vec::new()),
     };
+    let last = followers.last().map_or(row, |follower| row_id(follower.id.0));
+    let is_last = tables.lanes.next(&tables.db, lane, last)?.is_none();
     let lane = tables.names.lane_name(&tables.db, lane)?;
-    let begun =
-        Begun { id, lane, attempts, counted, received_ms, event, replayed, session, followers };
-    Ok(Answer::Begun(Box::new(begun)))
+    Ok(Answer::Begun(Box::new(Begun {
+        id,
+        lane,
+        attempts,
+        counted,
+        received_ms,
+        event,
+        replayed,
+        session,
+        followers,
+        is_last,
+    })))
+}
+
+/// Counts that an event goes to the agent beside another one. Whatever becomes of that, it is not to blame.
+pub(super) fn beside(tables: &mut Tables, id: EventId) -> Result<Answer> {
+    let row = row_id(id.0);
+    let db = &tables.db;
+    let counted = db
+        .prepare_cached("UPDATE inbox SET attempts = attempts + 1 WHERE id = ?1 AND NOT begun")?
+        .execute([row])?;
+    if counted == 0 {
+        return Ok(Answer::Gone);
+    }
+    let (lane, attempts, received_ms, replayed) = db
+        .prepare_cached("SELECT lane, attempts, received_ms, replayed FROM inbox WHERE id = ?1")?
+        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?;
+    let Some((event, _)) = payload(db, row)? else { return Ok(Answer::Unreadable(id)) };
+    let lane = tables.names.lane_name(&tables.db, lane)?;
+    let (session, followers) = (Session::default(), Vec::new());
+    Ok(Answer::Begun(Box::new(Begun {
+        id,
+        lane,
+        attempts,
+        counted: 0,
+        received_ms,
+        event,
+        replayed,
+        session,
+        followers,
+        is_last: false,
+    })))
 }
 
 /// An event and the bytes it takes; `None`: it cannot be read.

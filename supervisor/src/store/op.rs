@@ -68,6 +68,13 @@ pub enum Op {
         /// To whom it is handed; `None`: nobody asks what belongs to it.
         hand: Option<Hand>,
     },
+    /// Counts that an event which waits goes to the agent beside another one, and reads it: `Answer::Begun`.
+    Beside {
+        /// For the answer.
+        ticket: Ticket,
+        /// The event.
+        id: EventId,
+    },
     /// The attempt that was begun does not count: the event was no cause of its end.
     Refund {
         /// The event.

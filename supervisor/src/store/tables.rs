@@ -120,6 +120,7 @@ impl Tables {
             }
             Op::NextInLane { lane, after, .. } => scan::next_event(self, lane, *after)?,
             Op::Begin { id, hand, .. } => inbox::begin(self, *id, hand.as_ref())?,
+            Op::Beside { id, .. } => inbox::beside(self, *id)?,
             Op::Refund { id } => {
                 inbox::refund(self, *id)?;
                 return Ok(Outcome::Silent);

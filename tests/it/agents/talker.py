@@ -46,10 +46,10 @@ def deliver(request, event):
     with open("heard", "a") as log:
         log.write(json.dumps(event) + "\n")
     if event.get("steers"):
-        if event["steers"] in held and not event["text"].startswith("later"):
+        if event["steers"] in held and event["text"] in ("more", "again"):
             held[event["steers"]][1]["more"] = " + " + event["text"]
             say({"id": request, "result": {}})
-        else:
+        elif event["text"] != "silence":
             say({"id": request, "error": {"code": 1, "message": "not into this"}})
     elif event["text"].startswith("work"):
         held[event["event_id"]] = (request, event)

@@ -181,6 +181,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Heads { ticket, .. }
         | Op::NextInLane { ticket, .. }
         | Op::Begin { ticket, .. }
+        | Op::Beside { ticket, .. }
         | Op::Settle { ticket, .. }
         | Op::Park { ticket, .. }
         | Op::ListParked { ticket, .. }

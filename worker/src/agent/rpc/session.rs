@@ -242,6 +242,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 };
                 if let Some(work) = taken_into(&id) {
                     // What it does not take in is offered in its turn.
+                    let taken = line.error.is_none();
+                    context.say.say(FromWorker::Steered { event_id, taken }).await;
                     if line.error.is_none() && self.held.contains(&work) {
                         self.taken_in.push((work, event_id));
                     } else if line.error.is_none() {

@@ -100,14 +100,16 @@ impl Machine {
 
     /// Something is said while the agent works: the answer to its question, or a message that waits.
     pub(super) fn said(&mut self, event_id: EventId, more: &Delivery, out: &mut Vec<Action>) {
+        let steered = |taken| Action::Say(FromWorker::Steered { event_id: more.event_id, taken });
         let Some(work) = self.work_on(event_id) else { return };
-        if more.event.sender.user_id != work.delivery.event.sender.user_id {
-            return;
-        }
-        let Some((at, yes)) = answer(&work.questions, &more.event.text) else { return };
+        let asked = &work.delivery.event.sender.user_id;
+        let answer = Some(&more.event).filter(|event| event.sender.user_id == *asked);
+        let answer = answer.and_then(|event| answer_to(&work.questions, &event.text));
+        let Some((at, yes)) = answer else { return out.push(steered(false)) };
         let question = work.questions.remove(at);
         out.push(if yes { question.allow() } else { question.refuse() });
         asking(work, out);
+        out.push(steered(true));
         out.push(Action::Say(FromWorker::Ack { event_id: more.event_id }));
     }
 
@@ -164,7 +166,7 @@ fn say(work: &Work, name: &str, content: Content) -> Action {
 }
 
 /// Which question a text answers, and how. A word without a name answers the oldest one.
-fn answer(questions: &[Question], text: &str) -> Option<(usize, bool)> {
+fn answer_to(questions: &[Question], text: &str) -> Option<(usize, bool)> {
     let text = text.trim();
     let (at, word) = match text.strip_prefix(PREFIX).and_then(|rest| rest.split_once(':')) {
         Some((name, word)) => {
