@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -23,6 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_millis(800);
 /// Lines that may come before the one that is waited for.
 const LINES_MAX: usize = 1000;
+
+/// Why a command cannot be started in `dir`, as far as that can be seen.
+pub(super) fn missing(command: &[String], dir: &Path) -> Option<String> {
+    family::missing(command, dir)
+}
 
 pub(super) fn run(command: &[String]) -> Result<(), Error> {
     family::adopt();

@@ -9,10 +9,8 @@ use supervisor::Error;
 use supervisor::config::{AgentSettings, Body, Manners, PlatformSettings, Spec};
 use supervisor::paths::Paths;
 use supervisor::policy::busy::Mode;
-use worker::family;
-use worker::service::hooks;
 
-use super::{load, print, print_json};
+use super::{agent_test, hooks, load, print, print_json};
 use crate::args::Common;
 
 #[derive(Serialize)]
@@ -75,7 +73,7 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
 /// What is in order as it is written, and will not work as things are.
 fn doubts(spec: &Spec) -> Vec<String> {
     let missing = |command: &[String], dir: &Path| {
-        let why = family::missing(command, dir);
+        let why = agent_test::missing(command, dir);
         why.map(|why| format!("{} is held until that changes: {why}", spec.name))
     };
     match &spec.body {
@@ -85,12 +83,7 @@ fn doubts(spec: &Spec) -> Vec<String> {
         Ok(Body::Agent { settings: AgentSettings::Acp(settings), .. }) => {
             missing(&settings.command, &settings.dir).into_iter().collect()
         }
-        Ok(Body::Hooks(hooks)) => hooks::describe(&hooks.settings)
-            .into_iter()
-            .filter_map(|(hook, _, problem)| {
-                Some(format!("the hook {hook} will not run: {}", problem?))
-            })
-            .collect(),
+        Ok(Body::Hooks(body)) => hooks::problems(&body.settings),
         _ => Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 use protocol::event::ChatType;
 use protocol::hook::{HookEvent, KINDS};
 use protocol::secret;
+use protocol::worker::HooksSettings;
 use serde::Serialize;
 use supervisor::config::{Body, Config};
 use supervisor::exit::Code;
@@ -99,6 +100,13 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
             if failed { Err(Error::Unfulfilled(Code::Unavailable)) } else { Ok(()) }
         }
     }
+}
+
+/// Which hooks will not run, and why.
+pub(super) fn problems(settings: &HooksSettings) -> Vec<String> {
+    let described = hooks::describe(settings).into_iter();
+    let wrong = described.filter_map(|(hook, _, problem)| Some((hook, problem?)));
+    wrong.map(|(hook, problem)| format!("the hook {hook} will not run: {problem}")).collect()
 }
 
 /// What a handler is told of `kind`, with made-up values. Its token opens nothing.
