@@ -217,6 +217,27 @@ fn nobody_overtakes_on_the_way_into_the_work() {
     }
 }
 
+/// F99: nothing waits for more to be joined with it that never is, and nothing waits with what came after it.
+#[test]
+fn what_stands_alone_goes_at_once() {
+    let burst = "[platform.local.burst]\nquiet_ms = 60000\nmost_ms = 60000\n{agent}";
+    let gateway = gateway("", burst);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "one");
+    terminal.typed("2", "/help");
+    assert_eq!(terminal.shown(), "said: one");
+    assert_eq!(terminal.shown(), "said: /help");
+    terminal.typed("3", "work");
+    terminal.typed("4", "/help");
+    until_heard(&gateway, 3);
+    // The row that begins now is not in the way of what was there before it.
+    terminal.typed("5", "two");
+    go(&gateway);
+    assert_eq!(terminal.shown(), "worked: work");
+    assert_eq!(terminal.shown(), "said: /help");
+    assert_eq!(heard(&gateway).len(), 4);
+}
+
 /// F99: what is said in one go is one turn, and a crash within the pause loses nothing of it.
 #[test]
 fn what_is_said_in_one_go_is_one_turn() {

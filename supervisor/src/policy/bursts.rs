@@ -97,6 +97,13 @@ impl Bursts {
         }
         Some(until)
     }
+
+    /// The same for one event: what was there before the row is not held with it.
+    pub fn holds(&mut self, id: u64, lane: &Lane, now: Instant) -> Option<Instant> {
+        let is_before = |burst: &Burst| burst.ids.first().is_some_and(|first| id < *first);
+        let until = self.held(lane, now)?;
+        (!self.lanes.get(lane).is_some_and(is_before)).then_some(until)
+    }
 }
 
 impl Rule {
@@ -114,14 +121,20 @@ pub fn is_same(first: &Inbound, next: &Inbound) -> bool {
     first.album.is_some() && first.album == next.album && first.sender == next.sender
 }
 
+/// Whether it is never one of several: whoever answers or quotes means one message with another. In a topic
+/// every message answers the first one.
+pub fn is_alone(event: &Inbound) -> bool {
+    let answers = event.reply_to.is_some() && event.thread_id.is_none();
+    let is_said = event.kind == InboundKind::Message && !commands::is_one(event);
+    !is_said || answers || event.quote.is_some()
+}
+
 /// Whether `next` continues what `first` began.
 pub fn continues(first: &Inbound, next: &Inbound) -> bool {
-    let plain = |event: &Inbound| event.kind == InboundKind::Message && !commands::is_one(event);
-    plain(first)
-        && plain(next)
+    !is_alone(first)
+        && !is_alone(next)
         && first.sender.user_id == next.sender.user_id
-        && next.quote.is_none()
-        && (next.reply_to.is_none() || next.reply_to == first.reply_to)
+        && first.reply_to == next.reply_to
 }
 
 /// `first` with what `next` says behind it.
@@ -140,6 +153,8 @@ pub fn join(first: &mut Inbound, next: Inbound) {
 
 #[cfg(test)]
 mod tests {
+    use protocol::event::Mention;
+
     use super::*;
 
     fn lane(chat: &str) -> Lane {
@@ -169,5 +184,29 @@ mod tests {
         assert_eq!(bursts.end(&lane("a"), at(33)), [31, 32]);
         assert_eq!(bursts.held(&lane("a"), at(33)), None);
         assert!(bursts.end(&lane("a"), at(33)).is_empty());
+        bursts.said(40, &lane("a"), rule, at(40));
+        assert_eq!(bursts.holds(39, &lane("a"), at(40)), None, "it was there before the row");
+        assert_eq!(bursts.holds(40, &lane("a"), at(40)), Some(at(50)));
+    }
+
+    #[test]
+    fn an_answer_is_one_thing_whatever_stands_before_or_behind_it() {
+        let said = |text: &str, answers: Option<&str>, thread: Option<&str>| Inbound {
+            reply_to: answers.map(str::to_owned),
+            thread_id: thread.map(str::to_owned),
+            ..commands::tests::said(text, Mention::None)
+        };
+        let plain = said("a", None, None);
+        assert!(continues(&plain, &plain));
+        for alone in [
+            said("a", Some("om_1"), None),
+            said("/help", None, None),
+            Inbound { quote: Some("b".into()), ..plain.clone() },
+            Inbound { kind: InboundKind::Button, ..plain.clone() },
+        ] {
+            assert!(!continues(&plain, &alone) && !continues(&alone, &plain), "{alone:?}");
+        }
+        let in_topic = said("a", Some("om_root"), Some("omt_1"));
+        assert!(continues(&in_topic, &in_topic));
     }
 }

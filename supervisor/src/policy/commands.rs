@@ -82,12 +82,12 @@ fn equal(one: &str, other: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use protocol::event::{ChatType, Part, Sender, SenderKind};
 
     use super::*;
 
-    fn said(text: &str, mention: Mention) -> Inbound {
+    pub(in crate::policy) fn said(text: &str, mention: Mention) -> Inbound {
         Inbound {
             kind: InboundKind::Message,
             keys: vec!["message:1".into()],

@@ -393,7 +393,7 @@ impl Delivery {
                 self.lanes.release(id);
                 return;
             }
-            let held = self.lanes.lane_of(id).and_then(|lane| self.bursts.held(lane, now));
+            let held = self.lanes.lane_of(id).and_then(|lane| self.bursts.holds(id, lane, now));
             if let Some(until) = held {
                 self.lanes.delay(id, until);
                 continue;

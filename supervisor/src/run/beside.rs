@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use protocol::content::{Busy, Draft, Fetch, Fetched};
 use protocol::event::{Delivery, Reply};
 use protocol::hook::HookEvent;
-use protocol::id::{Generation, Instance, Seq};
+use protocol::id::{EventId, Generation, Instance, Seq};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
@@ -253,6 +253,10 @@ impl Gateway {
         }
         if let Some((platform, busy)) = turn.busy.clone() {
             self.pass(platform, ToWorker::Busy(Busy { on: false, ..busy }));
+            if matches!(outcome, "deferred" | "failed") {
+                // It waits again, perhaps for an agent that is away.
+                self.meet_absence(agent, EventId(id), &turn.lane);
+            }
         }
         self.turn_over(turn, outcome, reason);
     }

@@ -11,7 +11,7 @@ use super::tickets::{Arrived, Pending};
 use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::access::Denial;
-use crate::policy::commands;
+use crate::policy::bursts;
 use crate::store::{Answer, Op, Quota};
 
 /// Senders whose denial is remembered, so that each is told once.
@@ -117,8 +117,8 @@ impl Gateway {
         let agent = self.agent_of(&lane, user.as_deref());
         let command = self.command_in(agent, event);
         let (is_said, message_id) = (event.kind.is_said(), event.message_id.clone());
-        let (is_command, is_part) = (commands::is_one(event), event.album.is_some());
-        Arrived { lane, user, message_id, cursor, occasion, command, is_said, is_command, is_part }
+        let (is_alone, is_part) = (bursts::is_alone(event), event.album.is_some());
+        Arrived { lane, user, message_id, cursor, occasion, command, is_said, is_alone, is_part }
     }
 
     /// The store has it, or not.

@@ -58,8 +58,8 @@ impl Gateway {
             let rule = if arrived.is_part { Some(Rule::of_album(own)) } else { own };
             if let Some(rule) = rule {
                 let lane = arrived.lane.clone();
-                // A command is a turn of its own, and what was said before it is another.
-                let input = if arrived.is_command {
+                // What stands alone is a turn of its own, and what was said before it is another.
+                let input = if arrived.is_alone && !arrived.is_part {
                     delivery::Input::Flush(lane)
                 } else {
                     delivery::Input::Said(id.0, lane, rule)
@@ -201,7 +201,7 @@ impl Gateway {
     }
 
     /// Something is said while the agent may be away.
-    fn meet_absence(&mut self, agent: usize, id: EventId, lane: &Lane) {
+    pub(super) fn meet_absence(&mut self, agent: usize, id: EventId, lane: &Lane) {
         let now = clock::now();
         let Some(desk) = self.agent_desk(agent) else { return };
         let is_there = desk.delivery.is_open(now);

@@ -33,8 +33,8 @@ pub(super) struct Arrived {
     pub(super) command: Option<Command>,
     /// Somebody says it, and waits for an answer.
     pub(super) is_said: bool,
-    /// It is a command, if not of ours.
-    pub(super) is_command: bool,
+    /// It is never one of several that become one turn.
+    pub(super) is_alone: bool,
     /// It is a part of an album.
     pub(super) is_part: bool,
 }
