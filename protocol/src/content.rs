@@ -19,7 +19,7 @@ pub struct Content {
     pub files: Vec<File>,
     /// Buttons below it, row by row.
     pub buttons: Vec<Vec<Button>>,
-    /// The platform's own JSON of a card, in place of everything else.
+    /// The platform's own JSON of a card, shown behind the words.
     pub card: Option<String>,
 }
 

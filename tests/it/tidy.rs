@@ -137,6 +137,7 @@ fn every_library_has_its_place() {
                     "supervisor/src/store/space.rs",
                     "supervisor/src/upgrade.rs",
                     "worker/src/confine.rs",
+                    "worker/src/exchange.rs",
                     "worker/src/family.rs",
                     "worker/src/service/hooks/program.rs",
                 ]
@@ -149,6 +150,7 @@ fn every_library_has_its_place() {
                 "worker/src/urls.rs",
                 "worker/src/platform/feishu/compose.rs",
                 "worker/src/platform/telegram/markup.rs",
+                "worker/src/platform/telegram/tables.rs",
             ]
             .contains(&path)
         }),

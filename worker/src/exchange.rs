@@ -8,6 +8,8 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use protocol::content::Fetched;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::clock;
 
@@ -107,10 +109,17 @@ impl Exchange {
         let path = self.path(name).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a file"))
         })?;
-        let file = File::open(&path).await.map_err(|e| with_path(&e, &path))?;
+        // What leads elsewhere is not ours to hand on, and a pipe would keep us waiting for ever.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        let opened = File::options().read(true).custom_flags(flags).open(&path).await;
+        let file = opened.map_err(|e| match e.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::LOOP) => other(&path, "is a link: put the file itself there"),
+            _ => with_path(&e, &path),
+        })?;
         let metadata = file.metadata().await?;
         if !metadata.is_file() {
-            return Err(io::Error::other(format!("{} is no file", path.display())));
+            return Err(other(&path, "is no file"));
         }
         Ok((file, metadata.len()))
     }
@@ -133,6 +142,10 @@ impl Making {
         tokio::fs::rename(&self.part.0, &path).await.map_err(|e| with_path(&e, &path))?;
         Ok(Fetched { file: self.name, size: self.size, mime })
     }
+}
+
+fn other(path: &Path, what: &str) -> io::Error {
+    io::Error::other(format!("{} {what}", path.display()))
 }
 
 fn with_path(error: &io::Error, path: &Path) -> io::Error {
@@ -170,6 +183,8 @@ fn safe(title: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{FileType, Mode};
+
     use super::*;
 
     fn exchange(max_bytes: u64) -> (tempfile::TempDir, Exchange) {
@@ -210,6 +225,14 @@ mod tests {
         }
         std::fs::create_dir(dir.path().join("d")).unwrap();
         assert!(exchange.open("d").await.is_err());
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "here").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        let why = exchange.open("link").await.unwrap_err().to_string();
+        assert!(why.contains("is a link"), "{why}");
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let why = exchange.open("pipe").await.unwrap_err().to_string();
+        assert!(why.contains("is no file"), "{why}");
         let long = safe(&"ä".repeat(300));
         assert!(long.len() <= NAME_MAX && !long.is_empty());
     }

@@ -173,7 +173,15 @@ impl Desk {
         let mut ask = Ask { delivery, history, question, images: Vec::new(), is_shortened: false };
         if takes_images && !ask.delivery.event.parts.is_empty() {
             let bring = async move {
-                ask.images = images::bring(&ask.delivery, &files, &exchange).await;
+                let (images, left_out) = images::bring(&ask.delivery, &files, &exchange).await;
+                ask.images = images;
+                if left_out > 0 {
+                    // Or the model would take what it sees for all there is.
+                    let pictures = if left_out == 1 { "picture" } else { "pictures" };
+                    ask.question.push_str(&format!(
+                        "\n[{left_out} {pictures} of this message cannot be shown]"
+                    ));
+                }
                 Done::Asked(Box::new(ask))
             };
             self.work.push(bring.boxed());

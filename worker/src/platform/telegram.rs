@@ -25,6 +25,7 @@ mod patience;
 mod rival;
 mod send;
 mod steps;
+mod tables;
 mod units;
 
 use std::collections::HashMap;

@@ -13,12 +13,18 @@ use crate::exchange::{Exchange, picture_kind};
 const IMAGE_MAX: u64 = 5 * 1024 * 1024;
 const IMAGES: usize = 4;
 
-/// The pictures of an event; what is none, is too large or cannot be brought is left out.
-pub(super) async fn bring(delivery: &Delivery, files: &Files, exchange: &Exchange) -> Vec<String> {
-    let mut found = Vec::new();
+/// The pictures of an event, and how many are left out: what is none, is too large, cannot be brought or is
+/// one too many.
+pub(super) async fn bring(
+    delivery: &Delivery,
+    files: &Files,
+    exchange: &Exchange,
+) -> (Vec<String>, usize) {
+    let (mut found, mut of) = (Vec::new(), 0);
     for part in &delivery.event.parts {
         let named = part.mime.as_deref().is_some_and(|mime| mime.starts_with("image/"));
         let is_picture = named || matches!(part.kind.as_str(), "image" | "photo");
+        of += usize::from(is_picture);
         if !is_picture || found.len() >= IMAGES {
             continue;
         }
@@ -35,7 +41,8 @@ pub(super) async fn bring(delivery: &Delivery, files: &Files, exchange: &Exchang
             Err(why) => tracing::warn!(why, "a picture could not be brought"),
         }
     }
-    found
+    let left_out = of - found.len();
+    (found, left_out)
 }
 
 async fn data_url(name: &str, exchange: &Exchange) -> Option<String> {

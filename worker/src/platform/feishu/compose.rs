@@ -122,9 +122,7 @@ impl Form {
 
 /// The messages that `content` becomes, or why it cannot be sent. `first`: how its first words must look.
 pub(super) fn steps(content: &Content, first: Option<Form>) -> Result<Vec<Step>, String> {
-    if let Some(card) = &content.card {
-        return Ok(vec![Step::Card(own_card(card)?)]);
-    }
+    let card = content.card.as_deref().map(own_card).transpose()?;
     let buttons = content.buttons.iter().any(|row| !row.is_empty());
     if buttons && buttons_json(&content.buttons).to_string().len() > BUTTONS_MAX {
         return Err(format!("its buttons have more than {BUTTONS_MAX} bytes"));
@@ -143,6 +141,7 @@ pub(super) fn steps(content: &Content, first: Option<Form>) -> Result<Vec<Step>,
             }
         }
     }
+    steps.extend(card.map(Step::Card));
     steps.extend(content.files.iter().cloned().map(Step::File));
     Ok(steps)
 }
@@ -413,8 +412,7 @@ mod tests {
 
     #[test]
     fn a_card_of_an_agent_is_checked_and_made_changeable() {
-        let card =
-            |text: &str| Content { card: Some(text.to_owned()), ..Content::text("not shown") };
+        let card = |text: &str| Content { card: Some(text.to_owned()), ..Content::text("") };
         let Step::Card(sent) = only(&card(r#"{"schema":"2.0","body":{}}"#)) else { panic!() };
         assert!(sent.contains(r#""update_multi":true"#), "{sent}");
         let Step::Card(sent) = only(&card(r#"{"config":{"update_multi":false}}"#)) else {
@@ -423,6 +421,14 @@ mod tests {
         assert!(sent.contains(r#""update_multi":false"#), "{sent}");
         let template = r#"{"data":{"template_id":"t"},"type":"template"}"#;
         assert_eq!(only(&card(template)), Step::Card(template.to_owned()));
+        let file = File { file: "a.txt".into(), kind: FileKind::File, title: None };
+        let all = Content { text: "words".into(), files: vec![file.clone()], ..card(template) };
+        let [Step::Words { text, .. }, Step::Card(_), Step::File(last)] =
+            &steps(&all, None).unwrap()[..]
+        else {
+            panic!()
+        };
+        assert_eq!((text.as_str(), last), ("words", &file));
         for wrong in ["", "[]", "\"x\"", &json!({"x": "y".repeat(40_000)}).to_string()] {
             assert!(steps(&card(wrong), None).is_err());
         }

@@ -20,6 +20,11 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
     if !content.files.is_empty() {
         return failed("a message cannot become a file: send it as a new one");
     }
+    if content.card.is_some() && !content.text.trim().is_empty() {
+        return failed(
+            "a message becomes a card or words, not both: send one of them as a new one",
+        );
+    }
     let kind = match kind_of(shared, message_id).await {
         Ok(kind) => kind,
         Err(said) => return told(said, message_id),

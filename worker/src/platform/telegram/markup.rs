@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use super::tables::widened;
 use crate::urls::shielded;
 
 /// A text and its styles.
@@ -55,7 +56,8 @@ pub(super) fn marked(markdown: &str) -> Marked {
     let options =
         Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
     let shielded = shielded(markdown, options);
-    let parser = Parser::new_ext(&shielded, options);
+    let widened = widened(&shielded, options);
+    let parser = Parser::new_ext(&widened, options);
     let definitions: Vec<_> = parser
         .reference_definitions()
         .iter()

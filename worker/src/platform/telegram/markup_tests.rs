@@ -66,6 +66,10 @@ fn no_words_are_lost() {
         ("![](https://a.b/q.png) see [](https://x.y)", "https://a.b/q.png see https://x.y"),
         ("https://x.y/__init__.py", "https://x.y/__init__.py"),
         ("| a |\n|---|\n| [b](https://x.y/1) |", "a\nb (https://x.y/1)"),
+        (
+            "a|b\n-|-\n1|2|see <https://x.y/1>|3",
+            "a | b |                   |\n1 | 2 | see https://x.y/1 | 3",
+        ),
         ("| <https://x.y/1> |\n|---|\n| ![](https://x.y) |", "https://x.y/1\nhttps://x.y"),
         ("```curl https://x.y/z\n```", "curl https://x.y/z"),
         ("**open", "**open"),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
+use protocol::content::Content;
 use protocol::event::{Outbound, Outcome, Progress, Rest};
 use protocol::id::OutboundId;
 use protocol::worker::Unanswered;
@@ -73,11 +74,9 @@ impl Course {
     /// Goes on where an earlier attempt has stopped, unless what was sent by then would be cut otherwise now.
     fn resume(&self, outbound: &Outbound, steps: &[Step]) {
         self.of.set(steps.len());
-        let Some(progress) = &outbound.progress else { return };
-        let Ok((done, print)) = serde_json::from_slice::<(usize, u32)>(&progress.note) else {
-            return;
-        };
-        if steps.get(..done).is_some_and(|steps| print_of(steps) == print) {
+        if let Some(progress) = &outbound.progress
+            && let Some(done) = done_of(progress, steps)
+        {
             self.done.set(done);
             self.ids.replace(progress.message_ids.clone());
         }
@@ -104,6 +103,12 @@ impl Course {
             format!("{done} of {of} messages were sent ({}): {reason}", message_ids.join(", "));
         Outcome::Partly { message_ids, rest, reason }
     }
+}
+
+/// How many of these steps are done; `None`: those that are were others.
+fn done_of(progress: &Progress, steps: &[Step]) -> Option<usize> {
+    let (done, print) = serde_json::from_slice::<(usize, u32)>(&progress.note).ok()?;
+    (print_of(steps.get(..done)?) == print).then_some(done)
 }
 
 /// A build of another day may cut a text otherwise.
@@ -159,13 +164,25 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
         return Outcome::Failed { reason };
     };
     to.chat = shared.now_at(to.chat);
-    let sizes = match sizes(shared, outbound).await {
-        Ok(sizes) => sizes,
-        Err(reason) => return Outcome::Failed { reason },
-    };
     let draft = shared.drafts.over(outbound).await;
-    let steps = match steps(&outbound.content, &sizes, draft, shared.api.is_public()) {
-        Ok(steps) => steps,
+    let there = there(shared, outbound).await;
+    // What is lost now may have arrived in an earlier attempt; if not, its own message fails.
+    let whole = Content { files: outbound.content.files.clone(), ..there.content.clone() };
+    let knows = |outbound: &Outbound, steps: &[Step]| {
+        let steps: Vec<_> = steps.iter().filter(|step| !step.is_aside()).cloned().collect();
+        outbound.progress.as_ref().is_some_and(|progress| done_of(progress, &steps).is_some())
+    };
+    let steps_of =
+        |content: &Content, sizes: &[u64]| steps(content, sizes, draft, shared.api.is_public());
+    let planned = match steps_of(&whole, &there.with_lost) {
+        Ok(steps) if knows(outbound, &steps) => Ok((steps, &[][..])),
+        _ => steps_of(&there.content, &there.sizes).map(|steps| (steps, &there.lost[..])),
+    };
+    let (steps, lost) = match planned {
+        Ok(planned) => planned,
+        Err(_) if !there.lost.is_empty() => {
+            return Outcome::Failed { reason: there.lost.join("; ") };
+        }
         Err(reason) => return Outcome::Failed { reason },
     };
     let (aside, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_aside);
@@ -193,21 +210,40 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
             shared.report.tell(Note::Reached(outbound.id, reached)).await;
         }
     }
+    if !lost.is_empty() {
+        course.of.set(steps.len() + lost.len());
+        return course.within(Outcome::Failed { reason: lost.join("; ") });
+    }
     Outcome::Sent { message_ids: course.ids.take() }
 }
 
-/// How large the files of a reply are.
-async fn sizes(shared: &Shared, outbound: &Outbound) -> Result<Vec<u64>, String> {
-    let mut sizes = Vec::new();
+/// A reply without the files that are not there.
+struct There {
+    content: Content,
+    sizes: Vec<u64>,
+    /// Why the others are not.
+    lost: Vec<String>,
+    /// The sizes of all, as far as they are known.
+    with_lost: Vec<u64>,
+}
+
+async fn there(shared: &Shared, outbound: &Outbound) -> There {
+    let content = Content { files: Vec::new(), ..outbound.content.clone() };
+    let mut there = There { content, sizes: Vec::new(), lost: Vec::new(), with_lost: Vec::new() };
     for file in &outbound.content.files {
         match shared.exchange.open(&file.file).await {
-            Ok((_, size)) => sizes.push(size),
-            // It may have arrived long ago. If not, its own message fails.
-            Err(_) if outbound.progress.is_some() => sizes.push(1),
-            Err(error) => return Err(format!("open the file {:?}: {error}", file.file)),
+            Ok((_, size)) => {
+                there.content.files.push(file.clone());
+                there.sizes.push(size);
+                there.with_lost.push(size);
+            }
+            Err(error) => {
+                there.lost.push(format!("open the file {:?}: {error}", file.file));
+                there.with_lost.push(1);
+            }
         }
     }
-    Ok(sizes)
+    there
 }
 
 /// Performs one step; the ids of the messages that it made or changed.

@@ -350,9 +350,10 @@ async fn cards_and_buttons_are_sent_and_pressed() {
     let ids = sent(rig.send(asked).await);
     let card =
         json!({"schema": "2.0", "body": {"elements": [{"tag": "markdown", "content": "own"}]}});
-    let own = outbound(2, |it| it.content.card = Some(card.to_string()));
+    let with = |card: &str| Content { card: Some(card.to_owned()), ..Content::text("") };
+    let own = outbound(2, |it| it.content = with(&card.to_string()));
     sent(rig.send(own).await);
-    let wrong = outbound(3, |it| it.content.card = Some("{\"schema\":\"2.0\"}".to_owned()));
+    let wrong = outbound(3, |it| it.content = with("{\"schema\":\"2.0\"}"));
     let Outcome::Failed { reason } = rig.send(wrong).await else { panic!() };
     assert!(reason.starts_with("230099"), "{reason}");
 

@@ -122,7 +122,9 @@ async fn a_draft_that_comes_after_its_reply_is_not_shown() {
             let gone = File { kind: FileKind::File, file: "gone.bin".into(), title: None };
             let reply = outbound(id, |it| {
                 it.draft_key.clone_from(&key);
-                it.content.files = if is_good { Vec::new() } else { vec![gone] };
+                if !is_good {
+                    it.content = Content { files: vec![gone], ..Content::text("") };
+                }
             });
             let outcome = rig.send_in_turn(reply).await;
             assert_eq!(matches!(outcome, Outcome::Sent { .. }), is_good, "{outcome:?}");

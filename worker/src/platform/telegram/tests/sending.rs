@@ -262,3 +262,34 @@ async fn refusals_say_what_a_person_can_do() {
     }
     rig.end().await;
 }
+
+/// What is there arrives, and what is not is named.
+#[tokio::test]
+async fn a_file_that_is_not_there_takes_no_words_along() {
+    let mut rig = Rig::ready().await;
+    let file = rig.file(FileKind::File, "there.txt", b"here");
+    let gone = File { kind: FileKind::File, file: "gone.bin".into(), title: None };
+    for (number, (text, files)) in [
+        ("words", vec![gone.clone()]),
+        ("words", vec![gone.clone(), file.clone()]),
+        ("", vec![file, gone.clone()]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let is_captioned = files.len() == 2;
+        let outcome = rig
+            .send(outbound(1 + number as u64, |it| {
+                it.content = Content { files, ..Content::text(text) };
+            }))
+            .await;
+        let Outcome::Partly { message_ids, reason, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(message_ids.len() == 1 && reason.contains("1 of 2 messages"), "{reason}");
+        assert!(reason.contains("gone.bin"), "{reason}");
+        let kind = if is_captioned { "document" } else { "text" };
+        assert_eq!(rig.sim.sent().last().unwrap().kind, kind);
+    }
+    let nothing = outbound(9, |it| it.content = Content { files: vec![gone], ..Content::text("") });
+    assert!(matches!(rig.send(nothing).await, Outcome::Failed { .. }));
+    assert_eq!(rig.end().await.sent().len(), 3);
+}

@@ -51,8 +51,7 @@ async fn files_arrive_with_their_bytes_names_and_words() {
 async fn a_file_that_is_not_there_is_never_said_to_be_sent() {
     let mut rig = Rig::ready().await;
     let gone = File { kind: FileKind::File, file: "gone.pdf".into(), title: None };
-    let reply =
-        outbound(1, |it| it.content = Content { files: vec![gone], ..Content::text("see") });
+    let reply = outbound(1, |it| it.content = Content { files: vec![gone], ..Content::text("") });
     let outcome = rig.send_in_turn(reply).await;
     assert!(failed(&outcome).contains("gone.pdf"), "{outcome:?}");
     let large = rig.file(FileKind::File, "large.bin", b"1");
