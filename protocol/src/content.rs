@@ -151,6 +151,8 @@ pub struct Draft {
     pub reply_to: Option<String>,
     /// What it says by now.
     pub text: String,
+    /// The message that shows an older draft of it, where that is known; an agent names none.
+    pub message_id: Option<String>,
 }
 
 /// That an agent is at work on what was said in a chat, or not any more.

@@ -58,7 +58,13 @@ fn fetched() -> Fetched {
 }
 
 fn draft() -> Box<Draft> {
-    Box::new(Draft { key: "k".into(), lane: lane(), reply_to: None, text: "hel".into() })
+    Box::new(Draft {
+        key: "k".into(),
+        lane: lane(),
+        reply_to: None,
+        text: "hel".into(),
+        message_id: None,
+    })
 }
 
 fn contents() -> Vec<Content> {

@@ -64,6 +64,7 @@ use crate::owed::Owed;
 use crate::paths::Paths;
 use crate::policy::closing::{Closing, Stage};
 use crate::policy::commands::Commands;
+use crate::policy::drafts::Shown;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
 use crate::policy::repeats::Repeats;
@@ -120,6 +121,7 @@ pub struct Gateway {
     journal: Journal,
     starts: Starts,
     wishes: Wishes,
+    shown: Shown,
     orders: Orders,
     /// Handlers that wait for the end of what they sent.
     senders: Vec<hooks::Sender>,

@@ -124,13 +124,16 @@ async fn what_is_shown_while_it_comes_becomes_the_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_a_kill_cuts_is_made_whole() {
-    for victim in ["model", "telegram"] {
-        let world = World::new("").await;
+    for victim in ["model", "telegram", "supervisor"] {
+        let mut world = World::new("").await;
         let (whole, slow) = words(12, Duration::from_millis(300));
-        world.server.script([match victim {
-            "model" => Answer::Silent(vec![delta("word0 word1 ")]),
-            _ => slow,
-        }]);
+        let slowly = || words(12, Duration::from_millis(300)).1;
+        world.server.script(match victim {
+            "model" => vec![Answer::Silent(vec![delta("word0 word1 ")])],
+            "telegram" => vec![slow],
+            // Asked again, it is shown in the making again.
+            _ => vec![slow, slowly()],
+        });
         world.say(GROUP, "hello");
         world.until_begun("word0");
         // Until the message that shows it is known by the supervisor, too.
@@ -138,7 +141,12 @@ async fn an_answer_that_a_kill_cuts_is_made_whole() {
             let edited = world.count(|it| matches!(it, Observation::Edited { .. }));
             (victim == "model" || edited > 0).then_some(())
         });
-        signal(world.gateway.instance(victim)["pid"].as_u64().unwrap(), "KILL");
+        if victim == "supervisor" {
+            world.gateway.kill_supervisor();
+            world.gateway.start();
+        } else {
+            signal(world.gateway.instance(victim)["pid"].as_u64().unwrap(), "KILL");
+        }
         let expected = if victim == "model" { "You said: Ann: hello" } else { &*whole };
         world
             .gateway

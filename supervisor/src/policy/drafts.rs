@@ -85,6 +85,31 @@ impl Drafts {
     }
 }
 
+/// The messages that show drafts, by the keys of their replies, as the store has them: a worker that knows of
+/// none goes on in the one that a worker before it has made.
+#[derive(Debug, Default)]
+pub struct Shown(HashMap<String, String>);
+
+impl Shown {
+    /// A message shows the newest draft.
+    pub fn made(&mut self, key: &str, message_id: &str) {
+        if self.0.len() >= 4 * MOST && !self.0.contains_key(key) {
+            self.0.clear();
+        }
+        self.0.insert(key.to_owned(), message_id.to_owned());
+    }
+
+    /// The message that shows the draft of this key.
+    pub fn of(&self, key: &str) -> Option<String> {
+        self.0.get(key).cloned()
+    }
+
+    /// Its reply is there, or another one ends it.
+    pub fn over(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
 /// Of a draft without a reply, so much is kept, in bytes.
 const KEPT: usize = 32 * 1024;
 
@@ -102,8 +127,10 @@ impl Unfinished {
             let text = draft.text.get(..draft.text.floor_char_boundary(KEPT)).unwrap_or_default();
             let Draft { key, lane, reply_to, .. } = draft;
             let (key, lane, reply_to) = (key.clone(), lane.clone(), reply_to.clone());
-            self.known
-                .insert(event, Box::new(Draft { key, lane, reply_to, text: text.to_owned() }));
+            self.known.insert(
+                event,
+                Box::new(Draft { key, lane, reply_to, text: text.to_owned(), message_id: None }),
+            );
         }
     }
 
@@ -140,7 +167,13 @@ mod tests {
     fn draft(key: &str, text: &str) -> Box<Draft> {
         let instance = protocol::id::Instance::new("p").unwrap();
         let lane = protocol::id::Lane { instance, chat_id: "c".into(), thread_id: None };
-        Box::new(Draft { key: key.into(), lane, reply_to: None, text: text.into() })
+        Box::new(Draft {
+            key: key.into(),
+            lane,
+            reply_to: None,
+            text: text.into(),
+            message_id: None,
+        })
     }
 
     fn text(draft: Option<Box<Draft>>) -> Option<String> {

@@ -24,6 +24,7 @@ use crate::notify::Manager;
 use crate::owed::Owed;
 use crate::paths::Paths;
 use crate::policy::closing::Closing;
+use crate::policy::drafts::Shown;
 use crate::policy::lifecycle;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
@@ -111,6 +112,10 @@ impl Gateway {
                 "the store was damaged: it was set aside and what could be read of it was saved"
             );
         }
+        let mut shown = Shown::default();
+        for (key, message_id) in &opened.drafts {
+            shown.made(key, message_id);
+        }
         let state_dir = paths.state_dir.clone();
         Ok(Self {
             paths,
@@ -137,6 +142,7 @@ impl Gateway {
             journal,
             starts: Starts::open(&state_dir),
             wishes: Wishes::default(),
+            shown,
             orders: Orders::default(),
             senders: Vec::new(),
             reach: Reach::default(),

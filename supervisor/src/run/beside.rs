@@ -94,6 +94,7 @@ impl Gateway {
         if !connected {
             return;
         }
+        draft.message_id = self.shown.of(&draft.key);
         let Some(Desk::Platform(desk)) = self.desk(platform) else { return };
         if let Some(draft) = desk.drafts.offered(draft) {
             self.pass(platform, ToWorker::Draft(draft));
@@ -108,9 +109,11 @@ impl Gateway {
         };
         // The message that says how it ended is no draft of what may come when it is asked again.
         if let Some(message_id) = message_id.filter(|_| !has_ended)
-            && let Some((agent, key)) = key.split_once('/')
+            && let Some((agent, own)) = key.split_once('/')
             && let Ok(agent) = Instance::new(agent)
         {
+            self.shown.made(key, &message_id);
+            let key = own;
             let (key, now_ms) = (key.to_owned(), clock::unix_ms());
             self.store.submit(Op::Drafted { agent, key, message_id, now_ms });
         }
@@ -127,6 +130,7 @@ impl Gateway {
         }
         let Some(slot) = self.slots.get(agent) else { return };
         let key = store::draft_key(&slot.name, key);
+        self.shown.over(&key);
         if let Some(Desk::Platform(desk)) = self.desk(platform) {
             desk.drafts.over(&key);
         }
@@ -137,11 +141,12 @@ impl Gateway {
     pub(super) fn end_draft(&mut self, agent: usize, event: u64) {
         let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
         let Some(draft) = desk.unfinished.ended(event) else { return };
-        let Draft { key, lane, reply_to, text } = *draft;
+        let Draft { key, lane, reply_to, text, .. } = *draft;
         let Some(name) = self.slots.get(agent).map(|slot| slot.name.clone()) else { return };
         let own = format!("broken:{event}:{}", clock::unix_ms());
         let Ok(gateway) = Instance::new(GATEWAY) else { return };
         let (shown, whole) = (store::draft_key(&name, &key), store::draft_key(&gateway, &own));
+        self.shown.over(&shown);
         let platform = self.platform(&lane.instance);
         if let Some(Desk::Platform(desk)) = platform.and_then(|platform| self.desk(platform)) {
             desk.drafts.ended_by(&shown, whole);

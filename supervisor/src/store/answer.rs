@@ -310,6 +310,8 @@ pub struct Opened {
     pub cursors: Vec<(Instance, Cursor)>,
     /// The last ends of workers, oldest first.
     pub exits: Vec<Exit>,
+    /// The newest messages that show drafts: keys as in `Outbound::draft_key`, and ids.
+    pub drafts: Vec<(String, String)>,
     /// What people have decided about users and chats.
     pub grants: Vec<Grant>,
     /// Codes that strangers were told.

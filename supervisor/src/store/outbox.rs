@@ -46,6 +46,8 @@ pub(super) fn code(state: ReplyState) -> i64 {
 /// How long after the wall clock was set nobody may have noticed it.
 const FRESH_MS: i64 = 60_000;
 
+/// Messages of drafts that are known again after a start.
+const DRAFTS: i64 = 1024;
 const RECEIPT: &str = "SELECT id, key, state, message_ids, reason FROM reply WHERE id = ?1";
 
 /// The platform's messages, as a column lists them.
@@ -341,6 +343,19 @@ pub(super) fn drafted(
     db.prepare_cached("INSERT OR REPLACE INTO draft VALUES(?1, ?2, ?3, ?4)")?
         .execute(params![agent, key, message_id, now_ms])?;
     Ok(())
+}
+
+/// The newest messages that show drafts, the oldest of them first.
+pub(super) fn drafts(db: &Connection, names: &mut Names) -> Result<Vec<(String, String)>> {
+    let mut rows =
+        db.prepare("SELECT agent, key, message_id FROM draft ORDER BY made_ms DESC LIMIT ?1")?;
+    let rows = rows.query_map([DRAFTS], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut found = Vec::new();
+    for row in rows.collect::<Result<Vec<(i64, String, String)>>>()?.into_iter().rev() {
+        let (agent, key, message_id) = row;
+        found.push((draft_key(&names.instance_name(db, agent)?, &key), message_id));
+    }
+    Ok(found)
 }
 
 /// Another reply ends what a draft has shown.

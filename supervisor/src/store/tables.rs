@@ -102,6 +102,7 @@ impl Tables {
             created_ms,
             cursors: named,
             exits: exits::all(&self.db, &mut self.names)?,
+            drafts: outbox::drafts(&self.db, &mut self.names)?,
             grants: access::grants(&self.db, &mut self.names)?,
             pairs: access::pairs(&self.db, &mut self.names)?,
             sending,

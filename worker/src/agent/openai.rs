@@ -208,6 +208,7 @@ impl Desk {
                 lane: ask.delivery.lane.clone(),
                 reply_to: ask.delivery.event.message_id.clone(),
                 text: String::new(),
+                message_id: None,
             },
             stop: self.held.get(&event_id).cloned().unwrap_or_default(),
         };

@@ -375,6 +375,7 @@ async fn draft(params: &str, context: &Context) -> Called {
         lane: lane(draft.instance, draft.chat_id, draft.thread_id)?,
         reply_to: draft.reply_to,
         text: draft.text,
+        message_id: None,
     };
     context.say.say(FromWorker::Draft(Box::new(draft))).await;
     Ok(Value::Object(serde_json::Map::new()))

@@ -162,6 +162,7 @@ impl Door {
             lane: lane(draft.instance, draft.chat_id, draft.thread_id)?,
             reply_to: draft.reply_to,
             text: draft.text,
+            message_id: None,
         };
         let said = self.say.say(FromWorker::Draft(Box::new(draft)));
         let _ = tokio::time::timeout(MOMENT, said).await;

@@ -117,6 +117,9 @@ impl Drafts {
 pub(super) async fn show(shared: &Shared, draft: &Draft) -> Option<String> {
     let entry = shared.drafts.entry(&draft.key);
     let mut shown = entry.shown.lock().await;
+    if shown.message.is_none() {
+        shown.message = draft.message_id.as_ref().and_then(|id| id.parse().ok());
+    }
     let showing = step(shared, draft, &mut shown, &entry.over);
     showing.await;
     shown.message.map(|id| id.to_string())

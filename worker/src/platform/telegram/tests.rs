@@ -83,7 +83,8 @@ impl Rig {
     async fn show(&self, key: &str, chat: i64, text: &str) {
         let instance = protocol::id::Instance::new("telegram").unwrap();
         let lane = protocol::id::Lane { instance, chat_id: chat.to_string(), thread_id: None };
-        let draft = Draft { key: key.into(), lane, reply_to: None, text: text.into() };
+        let draft =
+            Draft { key: key.into(), lane, reply_to: None, text: text.into(), message_id: None };
         self.ask(Ask::Draft(Box::new(draft))).await;
     }
 

@@ -293,6 +293,7 @@ fn show(work: &mut Work, now: Instant, out: &mut Vec<Action>) {
         lane: work.delivery.lane.clone(),
         reply_to: work.delivery.event.message_id.clone(),
         text,
+        message_id: None,
     };
     out.push(Action::Say(FromWorker::Draft(Box::new(draft))));
 }

@@ -5,7 +5,13 @@ use super::*;
 fn draft(key: &str, text: &str) -> Box<Draft> {
     let instance = Instance::new("feishu").unwrap();
     let lane = Lane { instance, chat_id: "oc_1".to_owned(), thread_id: None };
-    Box::new(Draft { key: key.to_owned(), lane, reply_to: None, text: text.to_owned() })
+    Box::new(Draft {
+        key: key.to_owned(),
+        lane,
+        reply_to: None,
+        text: text.to_owned(),
+        message_id: None,
+    })
 }
 
 async fn show(rig: &mut Rig, key: &str, text: &str) -> Option<String> {
