@@ -138,6 +138,30 @@ fn a_failure_is_tried_again_under_the_same_id() {
     gateway.wait("flow", "settled", |i| i["gate"]["acknowledged"] == 1);
 }
 
+/// What waits for its next attempt is told of, and is stopped like what runs.
+#[test]
+fn what_waits_for_another_attempt_is_no_secret_and_can_be_stopped() {
+    let later = "503 Later\r\nretry-after: 600\r\ncontent-length: 0\r\n\r\n";
+    let (url, posted) = receiver(&[later]);
+    let gateway = gateway(&url);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("t1", "ping");
+    posted.recv_timeout(PATIENCE).unwrap();
+    let told = gateway.wait("flow", "told", |i| i["outside"] == "limited");
+    assert!(told["reason"].as_str().unwrap().contains("503"), "{told}");
+    terminal.typed("t2", "/status");
+    let status = terminal.shown();
+    assert!(status.contains("another attempt here in") && status.contains("503"), "{status}");
+    terminal.typed("t3", "/stop");
+    assert_eq!(terminal.shown(), "Stopped. What waited for another attempt is set aside.");
+    gateway.wait("local", "set aside", |i| i["store"]["parked"] == 1 && i["store"]["waiting"] == 0);
+    terminal.typed("t4", "/stop");
+    assert_eq!(terminal.shown(), "Nothing to stop here.");
+    terminal.typed("t5", "pong");
+    assert_eq!(posted.recv_timeout(PATIENCE).unwrap().body["data"]["text"], "pong");
+    gateway.wait("flow", "well again", |i| i["outside"] == "up" && i["reason"].is_null());
+}
+
 #[test]
 fn a_receiver_that_is_gone_gets_no_more_and_nothing_is_lost() {
     let (url, posted) = receiver(&["410 Gone\r\ncontent-length: 0\r\n\r\n"]);

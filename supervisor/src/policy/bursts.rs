@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `/status` | stays held |
 //! | `/new` | goes at once, to the conversation that begins |
-//! | `/stop`, and nothing is at work | is not begun any more: set aside, with its payload |
+//! | `/stop`, and nothing is at work | is not begun any more, nor what waits for another attempt: set aside, with its payload |
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -30,8 +30,10 @@ use super::commands;
 pub const MOST: usize = 50;
 /// Bytes of what becomes one, at most.
 pub const BYTES: usize = 256 * 1024;
-/// Why an event was set aside that was held when somebody commanded `/stop`.
+/// Why an event was set aside that was held when somebody commanded `/stop`,
 pub const WITHDRAWN: &str = "stopped in the chat before the agent began with it";
+/// or that waited for another attempt.
+pub const GIVEN_UP: &str = "stopped in the chat while it waited for another attempt";
 /// Lanes that are held at once; more are not.
 const LANES: usize = 10_000;
 

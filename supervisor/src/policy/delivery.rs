@@ -95,6 +95,10 @@ impl Delivery {
                         self.park(id, bursts::WITHDRAWN.to_owned(), &mut out);
                     }
                 }
+                if let Some(id) = self.lanes.delayed(&lane).map(|(id, _)| id) {
+                    self.lanes.seize(id);
+                    self.park(id, bursts::GIVEN_UP.to_owned(), &mut out);
+                }
             }
             Input::Scanned { found, upto, at_end } => self.lanes.scanned_upto(found, upto, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
@@ -172,6 +176,12 @@ impl Delivery {
     /// Whether something that was just said in a lane is held.
     pub fn is_held(&mut self, lane: &Lane, now: Instant) -> bool {
         self.bursts.held(lane, now).is_some()
+    }
+
+    /// Until when a lane waits for another attempt at its first event; `None`: it does not.
+    pub fn waits_again(&mut self, lane: &Lane, now: Instant) -> Option<Instant> {
+        let (id, until) = self.lanes.delayed(lane)?;
+        self.bursts.holds(id, lane, now).is_none().then_some(until)
     }
 
     /// Whether it is at the head of its lane, or further.

@@ -110,6 +110,23 @@ fn a_lane_in_which_somebody_speaks_is_held_for_a_moment() {
     assert_eq!(delivery.on(Input::Tick, later(1500)), [Action::Begin(1)], "the bound");
 }
 
+#[test]
+fn what_waits_for_another_attempt_can_be_given_up() {
+    let now = start();
+    let mut delivery = leased(now, 1);
+    delivery.on(Input::Accepted(2, lane(1)), now);
+    assert_eq!(delivery.waits_again(&lane(1), now), None, "it is at work");
+    let after = Some(Duration::from_secs(60));
+    delivery.on(Input::Nack { id: 1, reason: "no".into(), after }, now);
+    assert_eq!(delivery.waits_again(&lane(1), now), after.map(|after| now + after));
+    let park = Action::Park { id: 1, reason: bursts::GIVEN_UP.into() };
+    assert_eq!(delivery.on(Input::Withdraw(lane(1)), now), [park]);
+    assert_eq!(delivery.waits_again(&lane(1), now), None);
+    let load = Action::Load(Load { lane: lane(1), after: 1 });
+    assert_eq!(delivery.on(Input::Ended(1), now), [load]);
+    assert_eq!(delivery.on(Input::Loaded(lane(1), Some(2)), now), [Action::Begin(2)]);
+}
+
 /// F99: a command finds what is held as said already.
 #[test]
 fn a_command_lets_what_is_held_go_or_has_it_set_aside() {

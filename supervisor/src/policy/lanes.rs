@@ -199,6 +199,12 @@ impl Lanes {
         }
     }
 
+    /// The head of a lane that waits for a time to come, and until when.
+    pub fn delayed(&self, lane: &Lane) -> Option<(u64, Instant)> {
+        let head = self.slots.get(lane)?.head?;
+        Some((head, *self.due.get(&head)?))
+    }
+
     /// Delays that are over by `now` end.
     pub fn tick(&mut self, now: Instant) {
         while let Some((until, id)) = self.delayed.first().copied() {

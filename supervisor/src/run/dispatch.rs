@@ -100,7 +100,7 @@ impl Gateway {
                 self.ask(Pending::Settle { slot: index, id: EventId(id), also });
             }
             Action::Park { id, reason } => {
-                if reason == bursts::WITHDRAWN {
+                if [bursts::WITHDRAWN, bursts::GIVEN_UP].contains(&&*reason) {
                     tracing::info!(event_id = id, reason, "an event is parked");
                 } else {
                     tracing::error!(event_id = id, reason, "an event is parked");

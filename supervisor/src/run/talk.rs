@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use protocol::event::Inbound;
 use protocol::id::{EventId, Instance, Lane};
-use protocol::worker::ToWorker;
+use protocol::worker::{Outside, ToWorker};
 
 use super::Gateway;
 use super::slot::{AgentDesk, Desk};
@@ -76,6 +76,11 @@ impl Gateway {
         self.agent_desk(agent).is_some_and(|desk| desk.delivery.is_held(lane, now))
     }
 
+    /// Until when the first of what waits in a conversation waits for another attempt.
+    fn again(&mut self, agent: usize, lane: &Lane) -> Option<Instant> {
+        self.agent_desk(agent)?.delivery.waits_again(lane, clock::now())
+    }
+
     pub(super) fn burst(&self, platform: usize) -> Option<Rule> {
         match &self.slots.get(platform)?.desk {
             Desk::Platform(desk) => desk.manners.burst,
@@ -123,10 +128,16 @@ impl Gateway {
         let is_held = ended.is_none()
             && command != Command::Status
             && agent.is_some_and(|agent| self.is_held(agent, lane));
+        let is_again = ended.is_none()
+            && command == Command::Stop
+            && agent.is_some_and(|agent| self.again(agent, lane).is_some());
         let text = match (command, name) {
             (_, None) => "No agent is configured here. What you say is kept.".to_owned(),
             (Command::Stop, Some(_)) if is_held => {
                 "Stopped. What you just said is not begun.".to_owned()
+            }
+            (Command::Stop, Some(_)) if is_again => {
+                "Stopped. What waited for another attempt is set aside.".to_owned()
             }
             (Command::Stop, Some(_)) => match ended {
                 Some(Interrupted::Told) => "Stopped.".to_owned(),
@@ -148,7 +159,9 @@ impl Gateway {
             }
             (Command::Status, Some(_)) => self.told_status(agent, lane),
         };
-        if is_held && let Some(agent) = agent {
+        if (is_held || is_again)
+            && let Some(agent) = agent
+        {
             self.deliver(
                 agent,
                 match command {
@@ -171,6 +184,7 @@ impl Gateway {
             let ms = now.saturating_duration_since(since).as_millis();
             text::span(i64::try_from(ms).unwrap_or(i64::MAX))
         };
+        let again = agent.and_then(|agent| self.again(agent, lane));
         let Some(slot) = agent.and_then(|index| self.slots.get(index)) else {
             return String::new();
         };
@@ -178,17 +192,27 @@ impl Gateway {
             return format!("{}: not usable; see `hermes-gw check`.", slot.name);
         };
         let gate = if desk.delivery.is_open(now) {
-            "ready".to_owned()
+            match &slot.outside {
+                Some(Outside::Limited { reason, .. }) => format!("ready ({reason})"),
+                _ => "ready".to_owned(),
+            }
         } else {
             let why = match &slot.outside {
-                Some(protocol::worker::Outside::Down { reason, .. }) => format!(" ({reason})"),
+                Some(Outside::Down { reason, .. }) => format!(" ({reason})"),
                 _ => String::new(),
             };
             format!("away{why}; what you say is kept")
         };
         let work = match desk.at_work.values().find(|turn| turn.lane == *lane) {
             Some(turn) => format!("at work here for {}", span(turn.since)),
-            None => "idle here".to_owned(),
+            None => match again {
+                Some(until) => {
+                    let ms = until.saturating_duration_since(now).as_millis();
+                    let span = text::span(i64::try_from(ms).unwrap_or(i64::MAX));
+                    format!("another attempt here in {span}")
+                }
+                None => "idle here".to_owned(),
+            },
         };
         format!(
             "{} ({}): {gate}, {work}, at work on {} in all.\n{} ({}): {platform}.",

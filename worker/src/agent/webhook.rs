@@ -93,7 +93,7 @@ impl Agent for Webhook {
         let mut renewal = tokio::time::interval(RENEW);
         let mut held = Vec::new();
         let mut is_gone = false;
-        let mut is_garbled = false;
+        let mut is_limited = false;
         let mut work: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -119,7 +119,6 @@ impl Agent for Webhook {
                 Some(Done { event_id, frame, news }) = work.next() => {
                     held.retain(|id| *id != event_id);
                     let outside = match news {
-                        News::None => None,
                         News::Gone(reason) => {
                             is_gone = true;
                             let lease = FromWorker::Lease { ttl_ms: 0, concurrency };
@@ -128,13 +127,19 @@ impl Agent for Webhook {
                             Some(Outside::Down { reason, remedy: Some(remedy) })
                         }
                         News::Garbled(why) => {
-                            is_garbled = true;
+                            is_limited = true;
                             let reason = format!("an answer of the receiver is no reply: {why}");
                             let remedy = "let it answer {\"text\": \"…\"}, or nothing".to_owned();
                             Some(Outside::Limited { reason, remedy: Some(remedy) })
                         }
-                        News::Sound if is_gone => None,
-                        News::Sound => std::mem::take(&mut is_garbled).then_some(Outside::Up),
+                        News::Refused(_) | News::Sound if is_gone => None,
+                        News::Refused(why) => {
+                            is_limited = true;
+                            let reason = format!("an event was not taken, and is tried again later: {why}");
+                            let remedy = "look after the receiver".to_owned();
+                            Some(Outside::Limited { reason, remedy: Some(remedy) })
+                        }
+                        News::Sound => std::mem::take(&mut is_limited).then_some(Outside::Up),
                     };
                     if let Some(outside) = outside {
                         context.say.say(FromWorker::Outside(outside)).await;
@@ -154,11 +159,12 @@ struct Done {
 
 /// What an attempt says of the receiver.
 enum News {
-    None,
     /// It answers as it should.
     Sound,
     /// What it answers to events that it takes cannot be read.
     Garbled(&'static str),
+    /// It does not take this one, for now.
+    Refused(String),
     /// It wants no events any more.
     Gone(String),
 }
@@ -205,7 +211,8 @@ async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done
                 "not taken"
             );
             let after_ms = u64::try_from(pause.as_millis()).ok();
-            (FromWorker::Nack { event_id, reason, after_ms }, News::None)
+            let news = News::Refused(reason.clone());
+            (FromWorker::Nack { event_id, reason, after_ms }, news)
         }
     };
     Done { event_id, frame, news }

@@ -47,7 +47,7 @@ pub enum Input {
     Said(u64, Lane, bursts::Rule),
     /// What is held in a lane goes at once.
     Flush(Lane),
-    /// What is held in a lane is not to be begun any more.
+    /// What is held in a lane, or waits for another attempt, is not to be begun any more.
     Withdraw(Lane),
     /// An older event waits again, at its old place.
     Replayed(u64, Lane),
