@@ -63,15 +63,11 @@ async fn a_turn_that_dies_is_asked_again_and_answered_once() {
     let (server, gateway, mut terminal) =
         world("max_attempts = 20\nfirst_s = 1\npause_s = 1").await;
     let half = || vec![delta("half an ans")];
-    server.script([
-        Answer::Broken(half()),
-        Answer::Stream(half()),
-        Answer::Stream(vec![delta("half"), finish("abort")]),
-    ]);
+    server.script([Answer::Broken(half()), Answer::Stream(vec![delta("half"), finish("abort")])]);
     terminal.typed("t1", "hello");
     assert_eq!(terminal.shown(), "You said: hello", "and nothing of the halves");
     acknowledged(&gateway, 1);
-    assert_eq!(server.asked().len(), 4);
+    assert_eq!(server.asked().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,6 +124,31 @@ async fn a_server_that_fails_several_conversations_costs_none_of_them_an_event()
     server.away(Away::Nothing);
     assert_eq!((terminal.shown(), other.shown()), ("You said: one".into(), "You said: two".into()));
     assert_eq!(gateway.instance("local")["store"]["parked"], 0);
+}
+
+/// F20, F98: a server that cuts everybody off half way is waited for, and says so in the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cuts_every_answer_costs_nobody_an_event() {
+    let (server, gateway, mut terminal) = world("max_attempts = 2\nconcurrency = 2").await;
+    let mut other = Terminal::join_as(&gateway, "office", "bob");
+    server.script((0..6).map(|_| Answer::Broken(vec![delta("half an ans")])));
+    terminal.typed("t1", "one");
+    other.typed("t2", "two");
+    gateway.wait("model", "down", |i| i["gate"]["open"] == false && i["outside"] == "down");
+    assert_eq!((terminal.shown(), other.shown()), ("You said: one".into(), "You said: two".into()));
+    assert_eq!(gateway.instance("local")["store"]["parked"], 0);
+    gateway.wait("model", "up", |i| i["gate"]["open"] == true && i["reason"].is_null());
+}
+
+/// A connection that is left open behind a whole answer is no broken turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_whole_when_it_says_so() {
+    let (server, gateway, mut terminal) = world("max_attempts = 1").await;
+    server.script([Answer::Silent(vec![delta("the whole answer"), finish("stop")])]);
+    terminal.typed("t1", "hello");
+    assert_eq!(terminal.shown(), "the whole answer");
+    acknowledged(&gateway, 1);
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use protocol::content::{self, Content, Draft, FileKind};
 use protocol::event::{Abilities, Delivery, Note, Reply};
-use protocol::id::EventId;
+use protocol::id::{EventId, Lane};
 use protocol::worker::{Broken, FromWorker, Memory, OpenAiSettings, Outside, Ready, ReplyVerdict};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -255,7 +255,7 @@ impl Desk {
         let event_id = ask.delivery.event_id;
         let frame = match outcome {
             Outcome::Answer(answer) => {
-                self.worked();
+                self.worked(&ask.delivery.lane);
                 return self.reply(&ask, answer, None, context);
             }
             Outcome::Stopped(so_far) if so_far.is_empty() => {
@@ -271,7 +271,7 @@ impl Desk {
             }
             Outcome::Nothing(why) => {
                 tracing::warn!(event_id = event_id.0, why, "a turn without an answer");
-                self.worked();
+                self.worked(&ask.delivery.lane);
                 // Whoever asked would wait for ever.
                 let mark = format!("no answer: {why}");
                 return self.reply(&ask, only(String::new()), Some(&mark), context);
@@ -289,6 +289,11 @@ impl Desk {
                 ask.question.push_str(&format!("\n\n[{count} pictures, which you cannot see]"));
                 return self.ask(ask, context);
             }
+            Outcome::Failed(Failure::Never(reason), _)
+                if !self.blame.is_malformed(ask.delivery.attempt) =>
+            {
+                self.shut(Shut::by_settings(reason), event_id, context).await
+            }
             Outcome::Failed(Failure::Never(reason) | Failure::TooLong(reason), _) => {
                 FromWorker::SetAside { event_id, reason }
             }
@@ -298,18 +303,17 @@ impl Desk {
                 tracing::warn!(event_id = event_id.0, reason, "a turn died half way; it is told");
                 return self.reply(&ask, only(so_far), Some("broken off"), context);
             }
-            Outcome::Failed(Failure::Broken(reason), _) => {
-                tracing::warn!(event_id = event_id.0, reason, "a turn died half way");
-                FromWorker::Nack { event_id, reason, after_ms: None }
-            }
-            Outcome::Failed(Failure::Busy(reason, wish), _) => {
-                self.shut(Shut { reason, wish, remedy: None }, event_id, context).await
-            }
-            Outcome::Failed(Failure::Setup(reason), _) => {
-                self.shut(Shut::by_settings(reason), event_id, context).await
-            }
-            Outcome::Failed(Failure::Unclear(doubt, reason), _) => {
-                self.doubted(&ask.delivery, doubt, reason, context).await
+            Outcome::Failed(failure, _) => {
+                let (doubt, reason, wish) = match failure {
+                    Failure::Broken(reason) => (Doubt::Broken, reason, None),
+                    Failure::Busy(reason, wish) => (Doubt::Busy, reason, wish),
+                    Failure::Setup(reason) => (Doubt::Key, reason, None),
+                    Failure::Unclear(doubt, reason) => (doubt, reason, None),
+                    Failure::Never(reason) | Failure::TooLong(reason) => {
+                        (Doubt::Failed, reason, None)
+                    }
+                };
+                self.doubted(&ask.delivery, doubt, (reason, wish), context).await
             }
         };
         self.held.remove(&event_id);
@@ -355,9 +359,9 @@ impl Desk {
         })
     }
 
-    fn worked(&mut self) {
+    fn worked(&mut self, lane: &Lane) {
         self.health.worked();
-        self.blame.worked();
+        self.blame.worked(lane);
     }
 
     /// A turn failed, and nobody says whose fault it is.
@@ -365,14 +369,14 @@ impl Desk {
         &mut self,
         delivery: &Delivery,
         doubt: Doubt,
-        reason: String,
+        (reason, wish): (String, Option<Duration>),
         context: &Context,
     ) -> FromWorker {
         let event_id = delivery.event_id;
         let shut = match doubt {
-            Doubt::Denied => Shut::by_settings(reason.clone()),
-            Doubt::Failed | Doubt::Away => {
-                Shut { reason: reason.clone(), wish: None, remedy: None }
+            Doubt::Denied | Doubt::Key => Shut::by_settings(reason.clone()),
+            Doubt::Failed | Doubt::Broken | Doubt::Away | Doubt::Busy => {
+                Shut { reason: reason.clone(), wish, remedy: None }
             }
         };
         let counted = |reason: String, pause: Duration| {

@@ -56,6 +56,9 @@ impl Turn {
                 self.message = message.or(self.message.take());
                 if self.text.len() + text.len() > TEXT_MAX {
                     if !self.is_cut {
+                        let room = TEXT_MAX.saturating_sub(self.text.len());
+                        let end = text.floor_char_boundary(room);
+                        self.text.push_str(text.get(..end).unwrap_or_default());
                         self.text.push_str(" […]");
                         self.is_cut = true;
                     }
@@ -147,6 +150,9 @@ mod tests {
             turn.on(says(None, &"断".repeat(20_000)));
         }
         assert!(turn.text().len() <= TEXT_MAX + 10 && turn.text().ends_with("[…]"));
+        let mut turn = Turn::default();
+        turn.on(says(None, &"断".repeat(TEXT_MAX)));
+        assert!(turn.text().len() > TEXT_MAX, "as much of one piece as there is room for");
         for _ in 0..3 {
             let data = "x".repeat(IMAGES_MAX / 2);
             let content = Said::Image { mime: "image/png".into(), data };

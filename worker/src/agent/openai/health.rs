@@ -11,6 +11,8 @@ use crate::clock::{self, Instant};
 
 /// Between two looks at a server that works.
 const AGAIN: Duration = Duration::from_secs(10);
+/// However short a pause the server wishes for.
+const LEAST: Duration = Duration::from_secs(1);
 /// Pauses after failures in a row.
 const PAUSES: [Duration; 5] = [
     Duration::from_secs(1),
@@ -104,7 +106,9 @@ impl Health {
         // Several requests that were under way fail together, and count as one.
         let first = std::mem::replace(&mut self.open, false) || self.due <= now;
         self.told = Some(Err(shut.clone()));
-        let until = now + shut.wish.unwrap_or_else(|| step + clock::jitter(step / 4));
+        let own = || step + clock::jitter(step / 4);
+        // A wish for no pause, or for one that is over, is none.
+        let until = now + shut.wish.map_or_else(own, |wish| wish.max(LEAST));
         if first {
             self.failures += 1;
             self.due = until;
@@ -172,6 +176,9 @@ mod tests {
             assert!(pause >= Duration::from_secs(step) && pause <= Duration::from_secs(step) * 2);
             at = health.due().unwrap();
         }
+        health.looked(None, at);
+        assert_eq!(health.shut(&shut(Some(0)), at), Duration::from_secs(1), "not at once");
+        at = health.due().unwrap();
         health.worked();
         health.looked(None, at);
         assert!(health.shut(&shut(None), at) < Duration::from_secs(12));

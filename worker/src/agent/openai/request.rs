@@ -49,6 +49,8 @@ pub(super) struct Watch {
 
 /// An answer that is whole within this time is not shown before: one message instead of several calls.
 const FIRST_DRAFT: Duration = Duration::from_millis(200);
+/// From the reason to finish to the end of the stream.
+const LAST: Duration = Duration::from_secs(5);
 /// Between two drafts of one answer.
 const DRAFT: Duration = Duration::from_millis(250);
 
@@ -191,7 +193,13 @@ impl Client {
                 Err(_) => broken(format!("no whole answer within {} s", first.as_secs())),
             };
         }
-        if !kind.starts_with("text/event-stream") {
+        let packed = stream.header("content-encoding").unwrap_or("identity").to_owned();
+        if packed != "identity" {
+            let why = format!("it sends {packed} where nothing packed was asked for");
+            return failed(Failure::Unclear(Doubt::Failed, why));
+        }
+        // What says nothing of its kind is read as what was asked for.
+        if !kind.is_empty() && !kind.starts_with("text/event-stream") {
             let why = format!("it answers with {kind:?}, as a proxy would");
             return failed(Failure::Busy(why, None));
         }
@@ -218,7 +226,11 @@ impl Client {
                     continue;
                 }
                 () = tokio::time::sleep_until(silent_at) => {
-                    return broken("it fell silent in the middle of the answer".into());
+                    // A connection that is left open behind the last word holds nothing up.
+                    return match turn.clone().end() {
+                        End::Broken(_) => broken("it fell silent in the middle of the answer".into()),
+                        end => ended(end),
+                    };
                 }
             };
             let bytes = match chunk {
@@ -242,6 +254,9 @@ impl Client {
                     Sign::Alive => {}
                     Sign::Over => return ended(turn.clone().end()),
                 }
+            }
+            if turn.is_finished() {
+                silent_at = silent_at.min(clock::now() + LAST);
             }
             if show_at.is_none() {
                 show_at = Some(clock::now() + if watch.has_shown() { DRAFT } else { FIRST_DRAFT });

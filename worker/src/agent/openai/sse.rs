@@ -24,6 +24,7 @@ pub(super) struct TooLarge;
 pub(super) struct Sse {
     line: Vec<u8>,
     after_cr: bool,
+    has_begun: bool,
     name: String,
     data: Vec<String>,
     size: usize,
@@ -54,6 +55,8 @@ impl Sse {
     }
 
     fn end_line(&mut self, line: &str, found: &mut Vec<Read>) {
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        let line = if has_begun { line } else { line.strip_prefix('\u{feff}').unwrap_or(line) };
         if line.is_empty() {
             let name = std::mem::take(&mut self.name);
             if !self.data.is_empty() {

@@ -31,6 +31,12 @@ pub(super) enum Doubt {
     Denied,
     /// The server was gone behind it.
     Away,
+    /// The turn died half way.
+    Broken,
+    /// It takes nothing now, as it says.
+    Busy,
+    /// It does not know the key.
+    Key,
 }
 
 /// Judges a status that is no success; `error` is what the body says.
@@ -47,7 +53,8 @@ pub(super) fn judge(
     let wish = retry_after.and_then(|text| pause(text, now));
     match status {
         401 => Failure::Setup(told),
-        403..=405 => Failure::Unclear(Doubt::Denied, told),
+        // No question has a say in these: moved, no such path or method, gone, no such form.
+        300..=399 | 403..=406 | 410 | 411 | 415 => Failure::Unclear(Doubt::Denied, told),
         // 529: one that is overloaded says so.
         408 | 409 | 425 | 429 | 503 | 529 => Failure::Busy(told, wish),
         500..=599 if wish.is_some() => Failure::Busy(told, wish),
@@ -100,11 +107,13 @@ mod tests {
             (524, Doubt::Failed),
             (403, Doubt::Denied),
             (404, Doubt::Denied),
+            (302, Doubt::Denied),
+            (410, Doubt::Denied),
+            (415, Doubt::Denied),
         ] {
             assert_eq!(judged(status, None), Failure::Unclear(doubt, format!("HTTP {status}")));
         }
         assert_eq!(judged(422, None), Failure::Never("HTTP 422".into()));
-        assert_eq!(judged(302, None), Failure::Never("HTTP 302".into()));
         let long = judge(400, Some("maximum context length is 4096".into()), None, now);
         assert!(matches!(long, Failure::TooLong(_)));
     }

@@ -66,6 +66,11 @@ impl Turn {
         self.text.trim()
     }
 
+    /// It told a reason to finish: only the end of the stream is to come.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
     /// The answer in the making, and the tools that are at work.
     pub(super) fn shown(&self) -> String {
         let mut shown = self.text.clone();

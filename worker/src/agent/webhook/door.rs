@@ -105,9 +105,13 @@ impl Door {
             Some("message.send") => self.send(id, data).await,
             Some("message.draft") => self.draft(data).await,
             Some("file.fetch") => self.fetch(data).await,
-            other => Err(wrong(format!(
-                "type must be message.send, message.draft or file.fetch, not {other:?}"
-            ))),
+            other => {
+                let types = "message.send, message.draft or file.fetch";
+                Err(wrong(match other {
+                    Some(other) => format!("type must be {types}, not {other:?}"),
+                    None => format!("type is missing: it must be {types}"),
+                }))
+            }
         }
     }
 

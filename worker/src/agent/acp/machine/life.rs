@@ -106,7 +106,9 @@ impl Machine {
             }
             Err(fault) if fault.code == wire::LOGIN => {
                 let logins = process.able.logins.join(", ");
-                let why = format!("the agent needs a login: {logins}");
+                let ways =
+                    if logins.is_empty() { String::new() } else { format!(" (ways: {logins})") };
+                let why = format!("the agent needs a login: {}{ways}", fault.text);
                 let remedy =
                     "log in with the agent's own program, as the user who runs the gateway";
                 self.unfit(number, why, Some(remedy.into()), out);
