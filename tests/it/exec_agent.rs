@@ -210,6 +210,51 @@ fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
             "it takes what is sent to it",
         ),
         ("pass\n", "it says initialize first"),
+        ("sys.exit(3)\n", "it goes on running (it has ended: exit status: 3)"),
+        (
+            "import agent\nagent.LEASE_MS = 5\nagent.main()\n",
+            "ready is as documented: lease_ms is 1000 to 600000",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if 'key' in params: params['key'] = 'same'\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "other events give replies with other keys",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if method == 'initialize': plain(self, 'ready', lease_ms=30000)\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "it says initialize first",
+        ),
+        (
+            "import agent, os\n\
+             def answer(event):\n\
+             \x20   if event['kind'] != 'message': os._exit(1)\n\
+             \x20   return 'x'\n\
+             agent.answer = answer\n\
+             agent.main()\n",
+            "it answers an event of the kind \"edit\"",
+        ),
+        (
+            "import agent, threading\n\
+             plain, send = agent.Gateway.call, agent.Gateway.send\n\
+             def call(self, method, **params):\n\
+             \x20   if 'key' not in params: return plain(self, method, **params)\n\
+             \x20   late = lambda: plain(self, method, **params)\n\
+             \x20   threading.Timer(0.05, late).start()\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "its replies come before its answer to the event",
+        ),
     ] {
         let (code, told) = tested(script);
         assert_eq!(code, Some(76), "{told}");

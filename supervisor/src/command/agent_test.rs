@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_millis(800);
 /// Lines that may come before the one that is waited for.
 const LINES_MAX: usize = 1000;
+/// For a reply that comes behind the answer to its event, where it must not.
+const BEHIND: Duration = Duration::from_millis(300);
+const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
+const KEY_MAX: usize = 200;
 
 /// Why a command cannot be started in `dir`, as far as that can be seen.
 pub(super) fn missing(command: &[String], dir: &Path) -> Option<String> {
@@ -31,6 +35,11 @@ pub(super) fn missing(command: &[String], dir: &Path) -> Option<String> {
 }
 
 pub(super) fn run(command: &[String]) -> Result<(), Error> {
+    if let Some(why) = missing(command, Path::new(".")) {
+        let hint =
+            "behind `--` stands the command as in `command` of the agent, word by word".into();
+        return Err(Error::Usage { message: why, hint });
+    }
     family::adopt();
     let mut kit = Kit::start(command)?;
     kit.play();
@@ -49,6 +58,10 @@ struct Kit {
     sent: Vec<Send>,
     /// Answers that came before they were waited for.
     early: BTreeSet<String>,
+    /// What it has called, in order.
+    called: Vec<String>,
+    /// It has ended.
+    is_gone: bool,
     wrong: u32,
 }
 
@@ -80,7 +93,16 @@ impl Kit {
             });
         }
         let input = child.stdin.take();
-        Ok(Self { child, input, lines, sent: Vec::new(), early: BTreeSet::new(), wrong: 0 })
+        Ok(Self {
+            child,
+            input,
+            lines,
+            sent: Vec::new(),
+            early: BTreeSet::new(),
+            called: Vec::new(),
+            is_gone: false,
+            wrong: 0,
+        })
     }
 
     fn rule(&mut self, holds: bool, rule: &str) {
@@ -88,43 +110,82 @@ impl Kit {
         self.wrong += u32::from(!holds);
     }
 
+    /// Plays until a rule is broken without which the rest tells nothing.
     fn play(&mut self) {
+        self.try_to_play();
+        if self.is_gone {
+            let status = self.child.wait().map_or_else(|e| e.to_string(), |it| it.to_string());
+            self.rule(false, &format!("it goes on running (it has ended: {status})"));
+        }
+    }
+
+    fn try_to_play(&mut self) -> Option<()> {
         let began = self.wait(&Awaited::Request("initialize"));
-        self.rule(began, "it says initialize first");
-        if !began {
-            return;
-        }
+        let is_first = self.called.first().is_none_or(|first| first == "initialize");
+        self.needs(began && is_first, "it says initialize first")?;
         let ready = self.wait(&Awaited::Request("ready"));
-        self.rule(ready, "it says that it is ready");
-        if !ready {
-            return;
-        }
+        self.needs(ready, "it says that it is ready")?;
         let answered = self.deliver(&[(1, 1, "home")]);
-        self.rule(answered, "it answers the delivery of an event");
+        self.needs(answered, "it answers the delivery of an event")?;
         let sent = std::mem::take(&mut self.sent);
+        self.listen(BEHIND);
+        let is_behind = !self.sent.is_empty();
+        self.rule(
+            !is_behind,
+            "its replies come before its answer to the event, or they may be lost",
+        );
         let to_it = sent
             .iter()
             .all(|send| (send.instance.as_str(), send.chat_id.as_str()) == ("test", "home"));
         self.rule(to_it, "its replies name the account and the chat of the event");
         let keys =
             |sent: &[Send]| sent.iter().map(|send| send.key.clone()).collect::<BTreeSet<_>>();
-        let first = keys(&sent);
+        let mut first = keys(&sent);
         self.rule(first.len() == sent.len(), "each of its replies has a key of its own");
+        first.extend(keys(&std::mem::take(&mut self.sent)));
         let again = self.deliver(&[(1, 2, "home")]);
-        self.rule(again, "it answers an event that comes again");
+        self.needs(again, "it answers an event that comes again")?;
+        if is_behind {
+            self.listen(BEHIND);
+        }
         let second = keys(&std::mem::take(&mut self.sent));
         self.rule(second.is_subset(&first), "a repeated event gives replies with the same keys");
         let both = self.deliver(&[(2, 1, "home"), (3, 1, "garden")]);
-        self.rule(both, "it answers two conversations at once");
+        self.needs(both, "it answers two conversations at once")?;
+        let others = keys(&std::mem::take(&mut self.sent));
+        self.rule(others.is_disjoint(&first), "other events give replies with other keys");
         self.say(&json!({ "jsonrpc": "2.0", "method": "some.news", "params": { "later": true } }));
         let after = self.deliver(&[(4, 1, "home")]);
-        self.rule(after, "it ignores a notification that it does not know");
+        self.needs(after, "it ignores a notification that it does not know")?;
+        for (n, kind) in (5..).zip([
+            InboundKind::Edit,
+            InboundKind::Recall,
+            InboundKind::Reaction,
+            InboundKind::Member,
+            InboundKind::Button,
+            InboundKind::Other,
+        ]) {
+            let answered = self.deliver_as(&[(n, 1, "home")], kind);
+            let kind = serde_json::to_value(kind).unwrap_or_default();
+            self.needs(answered, &format!("it answers an event of the kind {kind}"))?;
+        }
+        Some(())
+    }
+
+    /// A rule that the next ones are built on.
+    fn needs(&mut self, holds: bool, rule: &str) -> Option<()> {
+        self.rule(holds, rule);
+        holds.then_some(())
     }
 
     /// Delivers events and waits for the answers to all.
     fn deliver(&mut self, events: &[(u64, u32, &str)]) -> bool {
+        self.deliver_as(events, InboundKind::Message)
+    }
+
+    fn deliver_as(&mut self, events: &[(u64, u32, &str)], kind: InboundKind) -> bool {
         for (id, attempt, chat) in events {
-            let event = event(*id, *attempt, chat);
+            let event = Event { kind, ..event(*id, *attempt, chat) };
             let name = format!("{id}.{attempt}");
             self.say(&json!({
                 "jsonrpc": "2.0", "id": name, "method": "event.deliver", "params": event,
@@ -152,25 +213,48 @@ impl Kit {
             {
                 return true;
             }
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else { return false };
-            let Some(line) = object(&line) else {
-                let shown: String = line.chars().take(100).collect();
-                self.rule(false, &format!("every line on its standard output is JSON: {shown}"));
-                continue;
-            };
-            if let Some(method) = line.get("method").and_then(Value::as_str) {
-                self.answer(method, &line);
-                if matches!(awaited, Awaited::Request(name) if *name == method) {
-                    return true;
+            let line = match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => line,
+                Err(mpsc::RecvTimeoutError::Timeout) => return false,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.is_gone = true;
+                    return false;
                 }
-                continue;
+            };
+            let called = self.hear(&line);
+            if let (Awaited::Request(name), Some(method)) = (awaited, called)
+                && *name == method
+            {
+                return true;
             }
-            if let Some(fault) = line.get("error") {
-                self.rule(false, &format!("it takes what is sent to it: {fault}"));
-            }
-            self.early.extend(line.get("id").and_then(Value::as_str).map(str::to_owned));
         }
         false
+    }
+
+    /// Hears what comes within `time`.
+    fn listen(&mut self, time: Duration) {
+        while let Ok(line) = self.lines.recv_timeout(time) {
+            self.hear(&line);
+        }
+    }
+
+    /// Takes a line; the method that it calls.
+    fn hear(&mut self, line: &str) -> Option<String> {
+        let Some(line) = object(line) else {
+            let shown: String = line.chars().take(100).collect();
+            self.rule(false, &format!("every line on its standard output is JSON: {shown}"));
+            return None;
+        };
+        if let Some(method) = line.get("method").and_then(Value::as_str) {
+            self.called.push(method.to_owned());
+            self.answer(method, &line);
+            return Some(method.to_owned());
+        }
+        if let Some(fault) = line.get("error") {
+            self.rule(false, &format!("it takes what is sent to it: {fault}"));
+        }
+        self.early.extend(line.get("id").and_then(Value::as_str).map(str::to_owned));
+        None
     }
 
     fn answer(&mut self, method: &str, line: &Value) {
@@ -182,7 +266,17 @@ impl Kit {
                     "protocol": PROTOCOL, "gateway": "agent-test", "concurrency": 16, "exchange": exchange
                 }))
             }
-            "ready" => Ok(json!({ "lease_ms": LEASE_MS })),
+            "ready" => {
+                let wish = serde_json::from_value::<rpc::Ready>(params);
+                match wish.map(|ready| ready.lease_ms.unwrap_or(LEASE_MS)) {
+                    Ok(ms) if LEASE_RANGE.contains(&ms) => Ok(json!({ "lease_ms": ms })),
+                    Ok(ms) => Err((
+                        INVALID_PARAMS,
+                        format!("lease_ms is 1000 to 600000 milliseconds, not {ms}"),
+                    )),
+                    Err(e) => Err((INVALID_PARAMS, e.to_string())),
+                }
+            }
             "paused" | "delivery.progress" => Ok(json!({})),
             "message.draft" => match serde_json::from_value::<rpc::Draft>(params) {
                 Ok(_) => Ok(json!({})),
@@ -190,8 +284,8 @@ impl Kit {
             },
             "file.fetch" => Err((rpc::NO_FILE, "agent-test has no files".to_owned())),
             "message.send" => match serde_json::from_value::<Send>(params) {
-                Ok(send) if send.key.is_empty() => {
-                    Err((INVALID_PARAMS, "key must not be empty".to_owned()))
+                Ok(send) if send.key.is_empty() || send.key.len() > KEY_MAX => {
+                    Err((INVALID_PARAMS, format!("key must have 1 to {KEY_MAX} bytes")))
                 }
                 Ok(send) => send.content().map_err(|why| (INVALID_PARAMS, why)).map(|_| {
                     let key = send.key.clone();
