@@ -193,6 +193,26 @@ impl Owner {
         }
     }
 
+    /// Cuts the log to what it has at rest.
+    fn shrink(&mut self) -> Result<(), Fault> {
+        if self.log_length <= space::LOG_AT_REST {
+            return Ok(());
+        }
+        match Log::empty(&self.tables.db).map_err(|e| Fault::of(&e, None)) {
+            Err(Fault::Full) => {}
+            Err(fault) => return Err(fault),
+            Ok(_) => {
+                let _ = space::grow_log(&self.tables.paths.wal, space::LOG_AT_REST);
+                let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
+                if let Some(room) = &mut self.room {
+                    room.renew(pages);
+                }
+            }
+        }
+        self.log_length = self.log_length_on_disk();
+        Ok(())
+    }
+
     fn log_length_on_disk(&self) -> u64 {
         std::fs::metadata(&self.tables.paths.wal).map_or(0, |m| m.len())
     }

@@ -20,16 +20,25 @@ impl Owner {
     /// What there is no room for. Events are refused first: a reply lets an event go.
     fn without_room(&mut self, ops: &[Op]) -> Result<BTreeMap<usize, Answer>, Fault> {
         let mut refused = BTreeMap::new();
-        let Some(room) = self.room.as_mut().filter(|_| ops.iter().any(grows)) else {
+        if self.room.is_none() || !ops.iter().any(grows) {
             return Ok(refused);
-        };
+        }
         // In its table and in indices, and alone on its last page.
         let need = |op: &Op| (size(op) + size(op) / 4) as u64 + 2 * u64::from(PAGE_SIZE);
         let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
         let growing = || ops.iter().enumerate().filter(|(_, op)| grows(op));
-        if room.has(pages, growing().map(|(_, op)| need(op)).sum()) {
+        let all = growing().map(|(_, op)| need(op)).sum();
+        if self.has_room(pages, all) {
             return Ok(refused);
         }
+        // A log that has grown takes the room that the file could have.
+        if self.backup.is_none() {
+            self.shrink()?;
+            if self.has_room(pages, all) {
+                return Ok(refused);
+            }
+        }
+        let Some(room) = &mut self.room else { return Ok(refused) };
         let mut sum = 0;
         for (at, op) in growing() {
             let more = sum + need(op);
@@ -42,6 +51,10 @@ impl Owner {
             }
         }
         Ok(refused)
+    }
+
+    fn has_room(&mut self, pages: u64, bytes: u64) -> bool {
+        self.room.as_mut().is_none_or(|room| room.has(pages, bytes))
     }
 
     /// Performs a group and commits it, without what cannot be. On a full disk the log is copied into the

@@ -130,19 +130,7 @@ impl Owner {
                 if let Some(room) = &mut self.room {
                     room.rest(pages);
                 }
-                if self.log_length > space::LOG_AT_REST {
-                    match Log::empty(db).map_err(fault) {
-                        Err(Fault::Full) => {}
-                        other => {
-                            other?;
-                            let _ = space::grow_log(&self.tables.paths.wal, space::LOG_AT_REST);
-                            if let Some(room) = &mut self.room {
-                                room.renew(pages);
-                            }
-                        }
-                    }
-                    self.log_length = self.log_length_on_disk();
-                }
+                self.shrink()?;
                 self.rest = Rest::Sleep;
             }
             Rest::Sleep => {}

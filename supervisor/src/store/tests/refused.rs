@@ -57,6 +57,43 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     rig.close();
 }
 
+/// F72: what the log has grown to is given to the file before anything is refused.
+#[test]
+fn a_log_that_has_grown_does_not_keep_the_disk_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(dir.path());
+    if !mount.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: only root can make a small disk");
+        return;
+    }
+    let mut rig = Rig::open(dir.path());
+    let large = |n: u64| {
+        let mut event = event(&format!("{n}"), "chat");
+        event.raw = vec![5; 20_000];
+        event
+    };
+    // Nothing stays, and the log takes what there is.
+    let log = || std::fs::metadata(dir.path().join("store.db-wal")).unwrap().len();
+    let mut n = 0;
+    let mut most = 0;
+    while n < 400 {
+        if let Answer::Accepted(id) = rig.offer(&large(n), None) {
+            rig.ask(|ticket| Op::Settle { ticket, id, also: Vec::new() });
+        }
+        n += 1;
+        most = most.max(log());
+    }
+    let kept = (0..60).filter(|k| matches!(rig.offer(&large(1000 + k), None), Answer::Accepted(_)));
+    let kept = kept.count();
+    rig.close();
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
+    assert!(unmounted.unwrap().success());
+    assert!(most > 2 << 20, "{most}");
+    // A megabyte of 20 KB each.
+    assert!(kept >= 60, "{kept}");
+}
+
 #[test]
 fn an_impossible_operation_fails_alone() {
     let dir = tempfile::tempdir().unwrap();
