@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::control::Refusal;
 use protocol::id::ParkedId;
+use supervisor::exit::Code;
 
 /// A gateway between chat platforms and an AI agent that never loses a message.
 #[derive(Debug, Parser)]
@@ -33,6 +35,28 @@ pub(crate) struct Cli {
 /// Reads the command line. The error knows how to print itself.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
     Cli::try_parse()
+}
+
+/// Whether the command line, right or wrong, asks for JSON.
+pub(crate) fn want_json() -> bool {
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What is wrong with the command line, for programs.
+pub(crate) fn refusal(error: &clap::Error) -> Refusal {
+    let text = error.to_string();
+    let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let (message, hint) = match what.strip_prefix("error: ") {
+        Some(what) => (what, tip.unwrap_or("`--help` tells what is possible")),
+        // The help, since there was no command at all.
+        None => ("no command was given", "`hermes-gw --help` lists them"),
+    };
+    Refusal {
+        code: Code::Usage.number(),
+        message: message.trim_end().into(),
+        hint: Some(hint.into()),
+    }
 }
 
 /// What applies to every command.

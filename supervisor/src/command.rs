@@ -11,6 +11,7 @@ mod trial;
 mod upgrade;
 
 use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol::control::{Refusal, SCHEMA};
@@ -33,14 +34,23 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     }
     let done = perform(&common, command);
     if let (Err(e), true) = (&done, common.json && !HAS_TOLD.load(Ordering::Relaxed)) {
-        let (message, hint) = (secret::cleaned(e.to_string()), e.hint());
-        print_json(&Failed { schema: SCHEMA, error: Refusal { code: e.code(), message, hint } });
+        tell_refusal(Refusal { code: e.code(), message: e.to_string(), hint: e.hint() });
     }
-    done
+    let unwritten = UNWRITTEN.lock().ok().and_then(|mut unwritten| unwritten.take());
+    done.and(unwritten.map_or(Ok(()), Err))
+}
+
+/// Tells programs that a command failed.
+pub(crate) fn tell_refusal(error: Refusal) {
+    let error = Refusal { message: secret::cleaned(error.message), ..error };
+    print_json(&Failed { schema: SCHEMA, error });
 }
 
 /// One object is printed, and no second one when what it tells of is a failure.
 static HAS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Data that was to be printed, and why it was not.
+static UNWRITTEN: Mutex<Option<Error>> = Mutex::new(None);
 
 /// A command that failed, for programs.
 #[derive(serde::Serialize)]
@@ -168,16 +178,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(|source| Error::Os { what: "start the event loop", source })
 }
 
-/// Prints data. A reader that went away has had enough.
+/// Prints data. A reader that went away has had enough; any other failure is told at the end.
 fn print(text: &str) {
-    let _ = printed(text);
+    if let Err(e) = printed(text)
+        && !e.is_silent()
+        && let Ok(mut unwritten) = UNWRITTEN.lock()
+    {
+        unwritten.get_or_insert(e);
+    }
 }
 
-/// The same. Whether somebody reads it.
-fn printed(text: &str) -> bool {
+/// Prints data, where nothing else is to be done once nobody can read it.
+fn printed(text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
-    written.and_then(|()| out.flush()).is_ok()
+    written.and_then(|()| out.flush()).map_err(|source| Error::Output { source })
 }
 
 /// Prints talk.
@@ -206,7 +221,7 @@ fn colored(common: &Common) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 

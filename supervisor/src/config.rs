@@ -5,6 +5,7 @@
 
 mod agent;
 mod block;
+mod file;
 mod hooks;
 mod instance;
 mod keys;
@@ -115,11 +116,14 @@ impl Config {
 
     fn read(path: &Path, secrets: &dyn Surroundings) -> Result<Self, Error> {
         let path = path.to_owned();
-        let bytes = match std::fs::read(&path) {
+        let wrong = |message: String| Error::Config { path: path.clone(), message };
+        let bytes = match file::config(&path) {
             Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::FileTooLarge => {
+                return Err(wrong(e.to_string()));
+            }
             Err(source) => return Err(Error::ConfigMissing { path, source }),
         };
-        let wrong = |message: String| Error::Config { path: path.clone(), message };
         let text = String::from_utf8(bytes).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
             wrong(format!("it is no text in UTF-8 (byte {}): save it as such", at + 1))
@@ -214,7 +218,8 @@ impl Config {
         let warnings = idle.iter().map(|(place, why)| {
             format!("[[route]] at place {place} of the file never fits: {why}")
         });
-        let warnings = warnings.collect();
+        let mut warnings: Vec<_> = warnings.collect();
+        warnings.extend(platform::shared(&instances));
         routing::route(&mut instances, &routes);
         instances.extend(hooks::hooks(hooks, commands, &place));
         let source = source.map(Path::to_owned);
@@ -280,7 +285,7 @@ pub struct System;
 
 impl Surroundings for System {
     fn file(&self, path: &Path) -> Result<Secret, String> {
-        let text = std::fs::read_to_string(path)
+        let text = file::secret(path)
             .map_err(|e| format!("read the secret in {}: {e}", path.display()))?;
         non_empty(text.trim_end_matches(['\r', '\n']), || path.display().to_string())
     }

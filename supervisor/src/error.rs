@@ -1,6 +1,7 @@
 //! What can go wrong in the supervisor and its tools. A variant is a situation; it has one exit code
 //! and, where a person can do something, a hint.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use protocol::control::Refusal;
@@ -121,6 +122,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Standard output takes no more.
+    #[error("write to standard output: {source}")]
+    Output {
+        /// Why.
+        source: std::io::Error,
+    },
     /// A process could not be ended.
     #[error("{0}")]
     Survivors(String),
@@ -130,9 +137,29 @@ pub enum Error {
 }
 
 impl Error {
+    /// What was attempted belongs to another user.
+    pub fn foreign(message: String) -> Self {
+        Self::Refused(Refusal {
+            code: Code::NoPermission.number(),
+            message,
+            hint: Some("run as the user who runs the supervisor, or as root".into()),
+        })
+    }
+
+    /// Whether nothing is to be said of it: it was told already, or whoever read has left.
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Self::Unfulfilled(_) => true,
+            Self::Output { source } => source.kind() == ErrorKind::BrokenPipe,
+            _ => false,
+        }
+    }
+
     /// The exit code of the program.
     pub fn code(&self) -> u8 {
         match self {
+            // As the shell tells of programs that the signal of a broken pipe has ended.
+            Self::Output { .. } if self.is_silent() => return 128 + 13,
             Self::Usage { .. } => Code::Usage,
             Self::ConfigMissing { .. } => Code::NoInput,
             Self::Config { .. } => Code::Config,
@@ -144,7 +171,12 @@ impl Error {
             Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
             Self::Store(store::Error::InUse { .. }) => Code::Temporary,
             Self::Store(store::Error::Foreign { .. }) => Code::Data,
-            Self::Store(_) | Self::Poisoned(_) => Code::Io,
+            Self::Store(store::Error::Io { source, .. }) => match source.kind() {
+                ErrorKind::PermissionDenied => Code::NoPermission,
+                ErrorKind::IsADirectory => Code::CannotCreate,
+                _ => Code::Io,
+            },
+            Self::Store(_) | Self::Poisoned(_) | Self::Output { .. } => Code::Io,
             Self::Os { .. } | Self::Survivors(_) => Code::Os,
             Self::Worker(e) => return e.exit_code(),
         }
@@ -156,7 +188,7 @@ impl Error {
         Some(match self {
             Self::Usage { hint, .. } => hint.clone(),
             Self::ConfigMissing { source, .. }
-                if source.kind() == std::io::ErrorKind::NotFound =>
+                if source.kind() == ErrorKind::NotFound =>
             {
                 "name an existing file with --config, or leave it out for the built-in default".into()
             }
@@ -170,13 +202,13 @@ impl Error {
             Self::Blocks { .. } => "mend these blocks; the other instances would serve meanwhile".into(),
             Self::NoHome => "name a directory with --state-dir".into(),
             Self::Nonconforming { .. } => "docs/socket-agent.md has the rules".into(),
-            Self::Create { source, .. }
-                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            Self::Create { source, .. } | Self::Store(store::Error::Io { source, .. })
+                if source.kind() == ErrorKind::PermissionDenied =>
             {
                 "run as the owner of that path, or name another one with --state-dir".into()
             }
-            Self::Create { source, .. }
-                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            Self::Create { source, .. } | Self::Store(store::Error::Io { source, .. })
+                if matches!(source.kind(), ErrorKind::AlreadyExists | ErrorKind::IsADirectory) =>
             {
                 "move what lies there out of the way".into()
             }
@@ -214,6 +246,7 @@ impl Error {
             Self::Store(_)
             | Self::Unfulfilled(_)
             | Self::Os { .. }
+            | Self::Output { .. }
             | Self::Survivors(_)
             | Self::Worker(_) => return None,
         })

@@ -13,7 +13,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return if e.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+            if !e.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            if args::want_json() {
+                command::tell_refusal(args::refusal(&e));
+            }
+            return ExitCode::from(64);
         }
     };
     match command::run(cli) {
@@ -27,7 +33,7 @@ fn main() -> ExitCode {
 
 /// The one place that shows an error.
 fn report(error: &Error) {
-    if let Error::Unfulfilled(_) = error {
+    if error.is_silent() {
         return;
     }
     let mut text = format!("hermes-gw: {error}");

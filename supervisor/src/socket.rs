@@ -126,6 +126,12 @@ impl Drop for Socket {
     }
 }
 
+/// The user who listens at the other end, if that one turns us away: see [`Socket::accept`].
+pub fn foreign(stream: &Stream) -> Option<u32> {
+    let (own, theirs) = (geteuid().as_raw(), peer(stream).ok()?.uid);
+    (own != 0 && own != theirs).then_some(theirs)
+}
+
 /// Another descriptor of a connection.
 pub fn spare(stream: &Stream) -> io::Result<OwnedFd> {
     let Stream::UdSocket(socket) = stream;

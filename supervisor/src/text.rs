@@ -1,4 +1,4 @@
-//! Times and durations as people read them.
+//! Times and durations as people read them, and names as they write them.
 
 /// A Unix time in milliseconds as `2026-11-23T22:12:32Z`.
 pub fn utc(ms: i64) -> String {
@@ -19,6 +19,12 @@ pub fn span(ms: i64) -> String {
         7_200_000..=172_799_999 => format!("{} h", ms / 3_600_000),
         _ => format!("{} d", ms / 86_400_000),
     }
+}
+
+/// The one of `known` that was most likely meant by `name`, if any was.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let far = |known: &str| strsim::damerau_levenshtein(known, name);
+    known.iter().copied().min_by_key(|known| far(known)).filter(|known| far(known) <= 2)
 }
 
 /// Year, month and day of a count of days since 1970-01-01, in the proleptic Gregorian calendar.

@@ -38,6 +38,7 @@ fn a_backup_is_whole_and_the_store_stays_locked() {
     let again = gateway.run(&["ctl", "backup", gateway.path("one.db").to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(73));
     assert!(stderr(&again).contains("File exists"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("hint: name a new file"), "{}", stderr(&again));
 
     // The first copy in place of the store: it knows what it knew then.
     gateway.kill_supervisor();

@@ -82,6 +82,80 @@ fn one_wrong_block_holds_its_instance_and_nobody_else() {
     assert!(stdout(&all).contains("local: restarted"), "all are tried: {}", stdout(&all));
 }
 
+/// F58: whatever lies where a secret should be, nobody waits for it and nobody reads it without end.
+#[test]
+fn a_secret_that_is_no_file_holds_its_instance_and_nobody_else() {
+    let block = |name: &str| {
+        format!(
+            "[platform.{name}]\nkind = \"feishu\"\napp_id = \"cli_{name}\"\napp_secret_file = \"{{dir}}/{name}\"\n"
+        )
+    };
+    let bad = ["pipe", "endless", "huge"];
+    let blocks: String = bad.iter().map(|name| block(name)).collect();
+    let linked = block("linked");
+    let mut gateway = Gateway::new(&format!("{GOOD}{blocks}{linked}"));
+    let made = std::process::Command::new("mkfifo").arg(gateway.path("pipe")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("/dev/zero", gateway.path("endless")).unwrap();
+    std::fs::write(gateway.path("huge"), vec![b'x'; 2 << 20]).unwrap();
+    // As secrets are mounted.
+    std::fs::write(gateway.path("..data"), "a secret").unwrap();
+    std::os::unix::fs::symlink("..data", gateway.path("linked")).unwrap();
+    gateway.start();
+    gateway.wait_ready("local");
+    for name in bad {
+        let held = gateway.instance(name);
+        assert_eq!(held["phase"], "held", "{held}");
+        assert!(held["reason"].as_str().unwrap().contains(&format!("/{name}: it is ")), "{held}");
+    }
+    assert_ne!(gateway.instance("linked")["phase"], "held");
+    let reloaded = gateway.run(&["ctl", "reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", stderr(&reloaded));
+    assert_eq!(gateway.run(&["check"]).status.code(), Some(66));
+    assert_eq!(gateway.run(&["ctl", "kill", "--force"]).status.code(), Some(0));
+    gateway.left();
+}
+
+/// What `check` says of a configuration that stands at `path`, with `text` on its standard input.
+fn checked_at(path: &std::path::Path, text: &str) -> std::process::Output {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut command = std::process::Command::new(crate::gateway::PROGRAM);
+    command.args(["check".as_ref(), "--config".as_ref(), path.as_os_str()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for part in text.split_inclusive('\n') {
+        input.write_all(part.as_bytes()).unwrap();
+    }
+    drop(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_configuration_out_of_a_pipe_is_read_and_one_that_never_comes_or_never_ends_is_refused() {
+    let gateway = Gateway::new(GOOD);
+    let piped = checked_at("/dev/stdin".as_ref(), GOOD);
+    assert!(piped.status.success(), "{}", stderr(&piped));
+    let endless = checked_at("/dev/zero".as_ref(), "");
+    assert_eq!(endless.status.code(), Some(78), "{}", stderr(&endless));
+    assert!(stderr(&endless).contains("larger than 4 MiB"), "{}", stderr(&endless));
+    let pipe = gateway.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let silent = checked_at(&pipe, "");
+    assert_eq!(silent.status.code(), Some(66), "{}", stderr(&silent));
+    assert!(stderr(&silent).contains("nobody writes to it"), "{}", stderr(&silent));
+}
+
+/// The rule of a list is named as it is written.
+#[test]
+fn a_wrong_route_is_named_as_it_stands_in_the_file() {
+    let told = checked(&format!("{GOOD}[[route]]\nagnet = \"echo\"\n"));
+    assert!(told.contains("[[route]] \"agnet\" is no key"), "{told}");
+    let told = checked(&format!("{GOOD}[[hooks.command]]\nevent = \"x\"\n"));
+    assert!(told.contains("[[hooks.command]] \"event\" is no key"), "{told}");
+}
+
 #[test]
 fn an_unknown_instance() {
     let gateway = Gateway::running(GOOD);
@@ -99,6 +173,12 @@ fn a_state_directory_that_cannot_be_one() {
     std::fs::create_dir(gateway.state()).unwrap();
     std::fs::create_dir(gateway.state().join("lock")).unwrap();
     insta::assert_snapshot!("lock_is_a_directory", told(&gateway, &["supervise"]));
+
+    let gateway = Gateway::new(GOOD);
+    std::fs::create_dir(gateway.state()).unwrap();
+    std::fs::write(gateway.state().join("lock"), "").unwrap();
+    std::fs::create_dir(gateway.state().join("store.db")).unwrap();
+    insta::assert_snapshot!("store_is_a_directory", told(&gateway, &["supervise", "-q"]));
 
     let gateway = Gateway::new(GOOD);
     std::fs::create_dir(gateway.state()).unwrap();
@@ -199,6 +279,32 @@ fn a_route_that_never_fits_is_told() {
     assert_eq!(warnings.len(), 2, "{told}");
     assert!(warnings[0].contains("place 1") && warnings[0].contains("-100 is a group"), "{told}");
     assert!(warnings[1].contains("place 3") && warnings[1].contains("at place 2"), "{told}");
+}
+
+/// F06
+#[test]
+fn one_account_in_two_blocks_is_told() {
+    let bot =
+        |name: &str| format!("[platform.{name}]\nkind = \"telegram\"\ntoken_env = \"PATH\"\n");
+    let gateway = Gateway::new(&format!("{GOOD}{}{}", bot("first"), bot("second")));
+    let told = stdout(&gateway.run(&["check"]));
+    let warnings: Vec<_> = told.lines().filter(|line| line.starts_with("warning ")).collect();
+    assert_eq!(warnings.len(), 1, "{told}");
+    let why = "[platform.second] has the account of [platform.first]";
+    assert!(warnings[0].contains(why), "{told}");
+}
+
+/// What only Telegram can do is no failure of whoever else is named.
+#[test]
+fn an_order_for_telegram_to_something_else() {
+    let gateway = Gateway::running(GOOD);
+    gateway.wait_ready("local");
+    for name in ["local", "echo"] {
+        let output = gateway.run(&["ctl", "telegram", "drop-pending", name]);
+        assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+        let why = format!("{name} is no platform telegram");
+        assert!(stderr(&output).contains(&why), "{}", stderr(&output));
+    }
 }
 
 /// What is well written and cannot work as things are is told before it is started.

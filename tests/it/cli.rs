@@ -87,6 +87,30 @@ fn a_command_that_fails_tells_programs_why() {
     assert_eq!((code, &told["error"]["code"]), (78, &78.into()), "{told}");
 }
 
+#[test]
+fn a_command_line_that_is_wrong_is_told_to_programs_too() {
+    let gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
+    let told = |args: &[&str]| {
+        let output = gateway.run(args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert!(crate::gateway::stderr(&output).contains("error: "), "{args:?}");
+        stdout(&output)
+    };
+    for (args, why) in [
+        (&["ctl", "restart", "--json", "--repalce"][..], "unexpected argument '--repalce' found"),
+        (&["--json", "ctl", "parked", "show", "zz"], "invalid value 'zz' for '<ID>'"),
+        (&["ctl", "stauts", "--json"], "unrecognized subcommand 'stauts'"),
+    ] {
+        let text = told(args);
+        let told: serde_json::Value = serde_json::from_str(&text).expect(&text);
+        assert_eq!((&told["schema"], &told["error"]["code"]), (&1.into(), &64.into()), "{told}");
+        assert!(told["error"]["message"].as_str().unwrap().starts_with(why), "{told}");
+        assert!(told["error"]["hint"].is_string(), "{told}");
+    }
+    assert_eq!(told(&["ctl", "restart", "--repalce"]), "");
+    assert_eq!(told(&["agent-test", "--repalce", "--", "it", "--json"]), "");
+}
+
 /// Numbers that differ from run to run become `N`.
 fn normal(text: &str) -> String {
     let mut out = String::new();

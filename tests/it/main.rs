@@ -41,6 +41,7 @@ mod removed;
 mod secrets;
 mod socket_agent;
 mod storm;
+mod strangers;
 mod streaming;
 mod talk;
 mod telegram;

@@ -1,6 +1,7 @@
 //! One state directory, one supervisor; how it is started, replaced, stopped and killed (F01, F02, F03,
 //! F09, F62, F65, F66, F78, F82).
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::process::Stdio;
 
@@ -77,6 +78,27 @@ fn replace_asks_the_holder_to_leave_and_takes_its_place() {
     });
     assert!(!is_alive(former) && !is_alive(worker));
     signal(successor.id().into(), "TERM");
+    assert_eq!(successor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn replace_that_waits_for_one_that_hangs_says_what_helps() {
+    let mut gateway = Gateway::running(CONFIG);
+    signal(gateway.pid().into(), "STOP");
+    let mut command = gateway.command();
+    command.args(["supervise", "--replace"]).stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut successor = command.spawn().unwrap();
+    let mut log = BufReader::new(successor.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("--force") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it left without a word");
+    }
+    assert!(line.contains("WARN"), "{line}");
+    signal(gateway.pid().into(), "CONT");
+    assert_eq!(gateway.left(), Some(0));
+    signal(successor.id().into(), "TERM");
+    drop(log);
     assert_eq!(successor.wait().unwrap().code(), Some(0));
 }
 
@@ -252,7 +274,12 @@ fn status_tells_stopped_crashed_and_hung_apart() {
     gateway.start();
     signal(gateway.pid().into(), "STOP");
     assert_eq!(told(&gateway).0, "unreachable");
-    signal(gateway.pid().into(), "CONT");
+    assert!(gateway.run(&["ctl", "kill", "--force"]).status.success());
+    gateway.left();
+    let (state, all) = told(&gateway);
+    let why = all["reason"].as_str().unwrap();
+    assert!(state == "stopped" && why.contains("killed with --force by pid"), "{all}");
+    gateway.start();
     assert!(gateway.run(&["ctl", "kill"]).status.success());
     gateway.left();
     let (state, all) = told(&gateway);

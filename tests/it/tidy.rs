@@ -124,6 +124,7 @@ fn every_library_has_its_place() {
             path.starts_with("supervisor/src/process/")
                 || [
                     "supervisor/src/lock.rs",
+                    "supervisor/src/config/file.rs",
                     "supervisor/src/credential.rs",
                     "supervisor/src/socket.rs",
                     "supervisor/src/upgrade.rs",

@@ -4,21 +4,22 @@
 //! id, when the connection breaks in between: a restart of the worker is not noticed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::IsTerminal;
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use protocol::control::Refusal;
+use protocol::control::{Refusal, Request, Status};
 use protocol::id::Instance;
 use protocol::local::{FromTerminal, LINE_MAX, REPLY_LINE_MAX, ToTerminal};
 use supervisor::error::Error;
 use supervisor::exit::Code;
 use supervisor::socket::Stream;
-use supervisor::{clock, socket};
+use supervisor::{clock, socket, text};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
+use super::ctl::{self, Client};
 use super::{complain, locate, printed, runtime};
 use crate::args::{Chat, Common};
 
@@ -33,7 +34,52 @@ pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
         hint: "`hermes-gw ctl status` lists the instances".into(),
     })?;
     let path = paths.chat_socket(&instance);
-    runtime()?.block_on(converse(&path, options, None))
+    runtime()?.block_on(async {
+        if !path.exists() {
+            look_up(&paths.socket(), &instance).await?;
+        }
+        converse(&path, options, None).await
+    })
+}
+
+/// Whether a supervisor that runs has such a terminal. One that does not answer says nothing about it.
+async fn look_up(socket: &Path, instance: &Instance) -> Result<(), Error> {
+    let asked = async {
+        let mut client = Client::dial(socket).await?;
+        client.ask::<Status>(&Request::Status, ctl::ANSWER).await
+    };
+    match asked.await {
+        Ok(status) => {
+            let there = status.instances.iter().map(|it| (it.name.as_str(), it.kind.as_str()));
+            is_local(instance.as_str(), there)
+        }
+        Err(Error::Unreachable { .. }) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether `name` is one of these instances, each with its kind, and a terminal.
+pub(super) fn is_local<'a>(
+    name: &str,
+    instances: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), Error> {
+    let (local, others): (Vec<_>, Vec<_>) = instances.partition(|(_, kind)| *kind == "local");
+    let [local, others] =
+        [local, others].map(|them| them.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    if local.contains(&name) {
+        return Ok(());
+    }
+    let known = match local.as_slice() {
+        [] => "none is configured: a table [platform.local] makes one".to_owned(),
+        local => format!("local here: {}", local.join(", ")),
+    };
+    let (message, nearest) = if others.contains(&name) {
+        (format!("{name} is no local platform"), None)
+    } else {
+        (format!("no instance is called {name:?}"), text::nearest(name, &local))
+    };
+    let nearest = nearest.map_or(String::new(), |nearest| format!("did you mean {nearest:?}? "));
+    Err(Error::Usage { message, hint: nearest + &known })
 }
 
 /// Talks until the input ends and everything is answered, or until `over` says that the gateway is
@@ -48,10 +94,8 @@ pub(super) async fn converse(
     let mut input_over = false;
     let mut deadline = clock::now() + options.timeout;
     loop {
-        let mut line = match connect(path, deadline).await {
-            Ok(line) => line,
-            Err(why) => return Err(talk.gone(path, &why)),
-        };
+        let mut line = connect(path, deadline, &talk).await?;
+        let mut heard_any = false;
         let (chat, user) = (talk.chat.clone(), talk.user.clone());
         line.say(&FromTerminal::Join { chat, user, confirms: true }).await;
         for (id, text) in &talk.unsaid {
@@ -65,27 +109,38 @@ pub(super) async fn converse(
             }
             tokio::select! {
                 text = typed.recv(), if !input_over => match text {
-                    Some(text) if text.trim().is_empty() => talk.prompt(),
-                    Some(text) => {
+                    Some(Err(source)) => {
+                        return Err(Error::Os { what: "read standard input", source });
+                    }
+                    Some(Ok(text)) if text.trim().is_empty() => talk.prompt(),
+                    Some(Ok(text)) => {
                         let id = talk.say(text.clone())?;
                         line.say(&FromTerminal::Say { id, text }).await;
                     }
                     None => {
                         input_over = true;
                         deadline = clock::now() + options.timeout;
-                        if std::io::stdin().is_terminal() {
+                        if io::stdin().is_terminal() {
                             return Ok(());
                         }
                     }
                 },
                 heard = line.hear() => match heard {
                     Some(heard) => {
+                        heard_any = true;
                         // Only now it has arrived.
-                        if let Some(message_id) = talk.hear(heard) {
+                        if let Some(message_id) = talk.hear(heard)? {
                             line.say(&FromTerminal::Shown { message_id }).await;
                         }
                     }
-                    None => break,
+                    None => match line.foreign {
+                        Some(uid) if !heard_any => {
+                            let at = path.display();
+                            let why = format!("talk over {at}: it is another user's (uid {uid})");
+                            return Err(Error::foreign(why));
+                        }
+                        _ => break,
+                    },
                 },
                 () = tokio::time::sleep_until(due.into()) => {}
                 _ = async { match &mut over { Some(over) => (&mut **over).await, None => std::future::pending().await } } => {
@@ -132,14 +187,14 @@ impl Talk {
             unanswered: HashSet::new(),
             shown: HashSet::new(),
             last: None,
-            interactive: std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+            interactive: io::stdin().is_terminal() && io::stdout().is_terminal(),
         })
     }
 
     fn say(&mut self, text: String) -> Result<String, Error> {
         if text.len() > LINE_MAX / 2 {
             return Err(Error::Usage {
-                message: format!("say {} bytes at once: that is too much", text.len()),
+                message: "say so much in one line: it is too long".into(),
                 hint: format!("at most {} bytes are possible in one line", LINE_MAX / 2),
             });
         }
@@ -152,7 +207,7 @@ impl Talk {
     }
 
     /// Shows what came. The id of a message that is shown.
-    fn hear(&mut self, line: ToTerminal) -> Option<String> {
+    fn hear(&mut self, line: ToTerminal) -> Result<Option<String>, Error> {
         match line {
             ToTerminal::Joined => {}
             ToTerminal::Accepted { id } => drop(self.unsaid.remove(&id)),
@@ -169,23 +224,21 @@ impl Talk {
                 }
                 if !self.shown.contains(&message_id) {
                     let begin = if self.interactive { "\r< " } else { "" };
-                    if !printed(&format!("{begin}{text}")) {
-                        return None;
-                    }
+                    printed(&format!("{begin}{text}"))?;
                     self.shown.insert(message_id.clone());
                 }
                 self.last = Some(clock::now());
                 self.prompt();
-                return Some(message_id);
+                return Ok(Some(message_id));
             }
         }
-        None
+        Ok(None)
     }
 
     fn prompt(&self) {
         if self.interactive {
             use std::io::Write;
-            let mut out = std::io::stdout().lock();
+            let mut out = io::stdout().lock();
             let _ = out.write_all(b"> ").and_then(|()| out.flush());
         }
     }
@@ -232,6 +285,8 @@ impl Talk {
 
 /// A connection to the worker of a `local` platform.
 struct Line {
+    /// It is another user's, who will turn us away.
+    foreign: Option<u32>,
     reader: FramedRead<tokio::io::ReadHalf<Stream>, LinesCodec>,
     writer: FramedWrite<tokio::io::WriteHalf<Stream>, LinesCodec>,
 }
@@ -254,23 +309,29 @@ impl Line {
     }
 }
 
-async fn connect(path: &Path, deadline: Instant) -> Result<Line, String> {
+async fn connect(path: &Path, deadline: Instant, talk: &Talk) -> Result<Line, Error> {
     loop {
         match socket::dial(path).await {
             Ok(stream) => {
+                let foreign = socket::foreign(&stream);
                 let (receive, send) = tokio::io::split(stream);
                 let codec = LinesCodec::new_with_max_length(REPLY_LINE_MAX);
                 return Ok(Line {
+                    foreign,
                     reader: FramedRead::new(receive, codec),
                     writer: FramedWrite::new(send, LinesCodec::new()),
                 });
             }
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::foreign(format!("talk over {}: {e}", path.display())));
+            }
             Err(e) => {
-                let absent = e.kind() == std::io::ErrorKind::NotFound;
+                let absent = e.kind() == io::ErrorKind::NotFound;
                 let hopeless =
                     absent && !path.parent().is_some_and(|dir| dir.join("gw.sock").exists());
                 if hopeless || clock::now() + REDIAL >= deadline {
-                    return Err(if absent { "none runs there".into() } else { e.to_string() });
+                    let why = if absent { "none runs there".into() } else { e.to_string() };
+                    return Err(talk.gone(path, &why));
                 }
             }
         }
@@ -279,18 +340,42 @@ async fn connect(path: &Path, deadline: Instant) -> Result<Line, String> {
 }
 
 /// Lines of standard input, read by a thread of their own: a terminal cannot be waited for otherwise.
-fn lines() -> Result<mpsc::Receiver<String>, Error> {
+fn lines() -> Result<mpsc::Receiver<io::Result<String>>, Error> {
+    /// One that is cut there is refused for its length.
+    const MOST: u64 = LINE_MAX as u64;
     let (tell, typed) = mpsc::channel(16);
-    std::thread::Builder::new()
-        .name("terminal".into())
-        .spawn(move || {
-            for line in std::io::stdin().lines() {
-                let Ok(line) = line else { break };
-                if tell.blocking_send(line).is_err() {
+    let read = move || {
+        let mut input = io::stdin().lock();
+        let mut told = false;
+        for number in 1_u64.. {
+            let mut line = Vec::new();
+            match (&mut input).take(MOST).read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) => {
+                    let _ = tell.blocking_send(Err(e));
                     break;
                 }
             }
-        })
+            if line.pop_if(|last| *last == b'\n').is_some() {
+                line.pop_if(|last| *last == b'\r');
+            }
+            let line = String::from_utf8(line).unwrap_or_else(|e| {
+                if !std::mem::replace(&mut told, true) {
+                    complain(&format!(
+                        "hermes-gw: line {number} is not UTF-8: what is no character is said as \u{fffd}"
+                    ));
+                }
+                String::from_utf8_lossy(e.as_bytes()).into_owned()
+            });
+            if tell.blocking_send(Ok(line)).is_err() {
+                break;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("terminal".into())
+        .spawn(read)
         .map_err(|source| Error::Os { what: "read the terminal", source })?;
     Ok(typed)
 }

@@ -23,7 +23,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
 pub(super) use self::show::stopped;
-use super::{force, locate, print, print_json, runtime, upgrade};
+use super::{force, locate, print, print_json, printed, runtime, upgrade};
 use crate::args::{self, Common, Ctl};
 
 /// How long a healthy supervisor may take to answer.
@@ -37,6 +37,8 @@ const RELOAD: Duration = Duration::from_secs(60);
 /// A connection to a supervisor.
 pub(super) struct Client {
     path: PathBuf,
+    /// It is another user's, who will turn us away.
+    foreign: Option<u32>,
     reader: FramedRead<ReadHalf<Stream>, LinesCodec>,
     writer: FramedWrite<WriteHalf<Stream>, LinesCodec>,
 }
@@ -48,11 +50,10 @@ impl Client {
         let stream = match dialled {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                return Err(Error::Refused(protocol::control::Refusal {
-                    code: Code::NoPermission.number(),
-                    message: format!("ask the supervisor at {}: {e}", path.display()),
-                    hint: Some("run as the user who runs the supervisor, or as root".into()),
-                }));
+                return Err(Error::foreign(format!(
+                    "ask the supervisor at {}: {e}",
+                    path.display()
+                )));
             }
             Ok(Err(e)) => {
                 let why = match e.kind() {
@@ -65,10 +66,12 @@ impl Client {
             }
             Err(_) => return Err(hung(path)),
         };
+        let foreign = socket::foreign(&stream);
         let (receive, send) = tokio::io::split(stream);
         let codec = LinesCodec::new_with_max_length(LINE_MAX);
         Ok(Self {
             path: path.into(),
+            foreign,
             reader: FramedRead::new(receive, codec),
             writer: FramedWrite::new(send, LinesCodec::new()),
         })
@@ -77,7 +80,21 @@ impl Client {
     /// Sends a request.
     pub(super) async fn say(&mut self, request: &Request) -> Result<(), Error> {
         let sent = self.writer.send(request.to_line(1)).await;
-        sent.map_err(|e| Error::Unreachable { socket: self.path.clone(), why: e.to_string() })
+        sent.map_err(|e| self.gone(&e.to_string()))
+    }
+
+    /// It does not go on.
+    fn gone(&self, why: &str) -> Error {
+        let socket = self.path.clone();
+        match self.foreign {
+            None => Error::Unreachable { socket, why: why.into() },
+            Some(uid) => {
+                let at = socket.display();
+                Error::foreign(format!(
+                    "ask the supervisor at {at}: it is another user's (uid {uid})"
+                ))
+            }
+        }
     }
 
     /// The next line; `None` once the supervisor is gone.
@@ -92,7 +109,6 @@ impl Client {
         within: Duration,
     ) -> Result<T, Error> {
         let path = self.path.clone();
-        let gone = |why: &str| Error::Unreachable { socket: path.clone(), why: why.into() };
         // One that becomes another program meanwhile ends all connections. What changes something may have
         // been done.
         let mut again = request.only_looks();
@@ -103,20 +119,19 @@ impl Client {
                 Ok(Some(Ok(line))) => break line,
                 Ok(_) if again => *self = Self::dial(&path).await?,
                 Ok(_) => {
-                    return Err(gone(
-                        "it ended the connection before it answered; ask for its status",
-                    ));
+                    let why = "it ended the connection before it answered; ask for its status";
+                    return Err(self.gone(why));
                 }
             }
             again = false;
         };
-        let answer: Answer = serde_json::from_str(&line).map_err(|e| gone(&e.to_string()))?;
+        let answer: Answer = serde_json::from_str(&line).map_err(|e| self.gone(&e.to_string()))?;
         match (answer.result, answer.error) {
             (_, Some(refusal)) => Err(Error::Refused(refusal)),
             (Some(result), None) => {
-                serde_json::from_str(result.get()).map_err(|e| gone(&e.to_string()))
+                serde_json::from_str(result.get()).map_err(|e| self.gone(&e.to_string()))
             }
-            (None, None) => Err(gone("its answer is empty")),
+            (None, None) => Err(self.gone("its answer is empty")),
         }
     }
 
@@ -135,6 +150,11 @@ impl Client {
 fn hung(path: &Path) -> Error {
     let why = "it does not answer: it hangs or is stopped".into();
     Error::Unreachable { socket: path.into(), why }
+}
+
+/// How long whoever waits `timeout` for a deed waits for an answer.
+fn patience(timeout: Duration) -> Duration {
+    timeout.clamp(Duration::from_secs(1), ANSWER)
 }
 
 pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
@@ -203,10 +223,11 @@ async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error
 /// Nobody answers: whether it was stopped, crashed, or is there and hangs.
 fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
     let holder = lock::holder(&paths.lock());
+    let none_yet = matches!(paths.lock().try_exists(), Ok(false));
     // Dropped at once: who starts at this very moment tries again.
-    let is_free = !matches!(Lock::take(&paths.lock()), Err(lock::Refused::Held(_)));
+    let is_free = !none_yet && Lock::take(&paths.lock()).is_ok();
     let (state, why) = match &holder {
-        _ if !paths.lock().exists() => ("stopped", "none has run there yet".to_owned()),
+        _ if none_yet => ("stopped", "none has run there yet".to_owned()),
         Some(Holder { left: Some(left), .. }) if is_free => {
             let error = left.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             ("stopped", format!("none runs there: it left at {}{error}", text::utc(left.at_ms)))
@@ -235,10 +256,12 @@ fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
 async fn events(socket: &Path) -> Result<(), Error> {
     let mut client = Client::dial(socket).await?;
     client.say(&Request::Events).await?;
-    while let Some(line) = client.line().await {
-        print(&line);
+    let mut line = client.line().await.ok_or_else(|| client.gone("it ended the connection"))?;
+    loop {
+        printed(&line)?;
+        let Some(next) = client.line().await else { return Ok(()) };
+        line = next;
     }
-    Ok(())
 }
 
 async fn token(common: &Common, socket: &Path) -> Result<(), Error> {
@@ -273,7 +296,7 @@ async fn act(
     let wait = if options.no_wait { Duration::ZERO } else { options.timeout };
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let request = Request::Act(verb, Act { instances: options.instances, force, wait_ms });
-    let acted: Acted = client.ask(&request, wait + ANSWER).await?;
+    let acted: Acted = client.ask(&request, wait + patience(options.timeout)).await?;
     if common.json {
         print_json(&acted);
     } else if !common.quiet {
@@ -299,13 +322,14 @@ async fn stop(common: &Common, socket: &Path, options: &args::Act) -> Result<(),
         }
         client => client?,
     };
-    let status: Status = client.ask(&Request::Status, ANSWER).await?;
+    let status: Status = client.ask(&Request::Status, patience(options.timeout)).await?;
     client.say(&Request::Stop(Stop { force: false })).await?;
     if options.no_wait {
         show::stopped(common, "requested", Some(status.pid), 0);
         return Ok(());
     }
-    let told = tokio::time::timeout(options.timeout, client.closed()).await;
+    let left = options.timeout.saturating_sub(clock::now().duration_since(since));
+    let told = tokio::time::timeout(left, client.closed()).await;
     let told = told.map_err(|_| Error::TimedOut {
         what: format!("stop the supervisor (pid {})", status.pid),
     })?;

@@ -5,14 +5,17 @@
 //! time and boot are compared before it is signalled. All are stopped first: what is stopped starts
 //! nothing, so the family is complete once a look finds nobody new.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use protocol::control::Refusal;
+use protocol::control::{Asker, Notice, Refusal};
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::exit::Code;
 use supervisor::identity;
-use supervisor::lock::{self, Lock, Refused};
+use supervisor::journal::Journal;
+use supervisor::lock::{self, Left, Lock, Refused};
 use supervisor::paths::Paths;
 use supervisor::process::kin;
 use supervisor::process::tree::Held;
@@ -93,31 +96,51 @@ pub(super) fn end(paths: &Paths, within: Duration) -> Result<Option<u32>, Error>
         }
         wait(LOOK);
     }
-    remove_socket(paths);
+    clear(paths, number);
     Ok(Some(number))
 }
 
 fn is_free(paths: &Paths) -> Result<bool, Error> {
-    if !paths.lock().exists() {
-        return Ok(true);
-    }
-    match Lock::take(&paths.lock()) {
+    let path = paths.lock();
+    // Where nobody may look, nobody knows.
+    let taken = match path.try_exists() {
+        Ok(false) => return Ok(true),
+        Ok(true) => Lock::take(&path),
+        Err(source) => Err(Refused::Io(source)),
+    };
+    match taken {
         Ok(lock) => {
             drop(lock);
             Ok(true)
         }
         Err(Refused::Held(_)) => Ok(false),
-        Err(Refused::Io(source)) => {
-            Err(Error::Create { what: "look at the lock", path: paths.lock(), source })
+        Err(Refused::Io(e)) if e.kind() == ErrorKind::PermissionDenied => {
+            Err(Error::foreign(format!("look at the lock {}: {e}", path.display())))
         }
+        Err(Refused::Io(source)) => Err(Error::Create { what: "look at the lock", path, source }),
     }
 }
 
-fn remove_socket(paths: &Paths) {
-    // Under the lock, so that no successor's socket is taken for a leftover.
-    if let Ok(lock) = Lock::take(&paths.lock()) {
-        let _ = std::fs::remove_file(paths.socket());
-        drop(lock);
+/// Removes what the supervisor with this number has left, and says in its place who ended it.
+fn clear(paths: &Paths, number: u32) {
+    // Under the lock, so that nothing of a successor is taken for a leftover.
+    let Ok(mut lock) = Lock::take(&paths.lock()) else { return };
+    let _ = std::fs::remove_file(paths.socket());
+    let at_ms = clock::unix_ms();
+    let pid = std::process::id();
+    let uid = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
+    let why = format!("killed with --force by pid {pid} of user {uid}");
+    let _ = lock.sign_off(Left { at_ms, error: Some(why.clone()) });
+    // A journal that root makes anew would be closed to its owner.
+    let journal = paths.state_dir.join("journal.jsonl");
+    if std::fs::metadata(journal).is_ok_and(|found| found.uid() == uid)
+        && let Ok(mut journal) = Journal::open(&paths.state_dir)
+    {
+        let by = Asker { uid, pid: Some(pid), command: identity::command(pid) };
+        let (pid, by) = (Some(number), Some(by));
+        let notice = Notice::new("supervisor", "killed", at_ms);
+        journal.note(Notice { pid, reason: Some(why), by, ..notice });
+        journal.finish();
     }
 }
 

@@ -35,6 +35,8 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 const FORCE: Duration = Duration::from_secs(9);
 /// How long a holder that was asked to leave may take.
 const REPLACE: Duration = Duration::from_secs(60);
+/// After which a holder that still works on may as well hang.
+const LONG: Duration = Duration::from_secs(5);
 /// What a service manager is asked for, again and again, while we wait; and once while the store opens.
 const EXTEND: Duration = Duration::from_secs(10);
 const OPEN: Duration = Duration::from_secs(600);
@@ -175,6 +177,7 @@ async fn take(
 ) -> Result<Option<Lock>, Error> {
     let path = paths.lock();
     let mut asked: Option<Identity> = None;
+    let mut warned = false;
     let since = clock::now();
     loop {
         let holder = match Lock::take(&path) {
@@ -211,6 +214,12 @@ async fn take(
                 force::end(paths, REPLACE)?;
             } else if waited > REPLACE {
                 return Err(held());
+            }
+            if !options.force && !warned && waited > LONG {
+                warned = true;
+                tracing::warn!(
+                    "the one that runs has not left yet: where it hangs or is stopped, only `--replace --force` helps"
+                );
             }
         } else if !options.wait && (alive || waited > AFTERMATH) {
             return Err(held());

@@ -1,13 +1,15 @@
 //! `hermes-gw try`: a supervisor with a temporary state, and a chat with it, in one terminal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use protocol::id::Instance;
 use supervisor::clock;
 use supervisor::config::{Config, System};
 use supervisor::error::Error;
 use supervisor::paths::Paths;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{chat, complain, environment, runtime};
 use crate::args::{Chat, Common};
@@ -28,10 +30,25 @@ pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
         None => Config::parse(supervisor::config::DEFAULT, None, &System)?,
     };
     config.check()?;
+    let name = Instance::new(&options.instance).map_err(|e| Error::Usage {
+        message: format!("try through {:?}: {e}", options.instance),
+        hint: "name a `local` instance of the configuration".into(),
+    })?;
+    let there = config.instances.iter().map(|spec| (spec.name.as_str(), spec.kind.word()));
+    chat::is_local(name.as_str(), there)?;
+    runtime()?.block_on(session(common, options, &name))
+}
+
+async fn session(common: &Common, options: &Chat, name: &Instance) -> Result<(), Error> {
+    let os = |what| move |source| Error::Os { what, source };
+    // Before there is anything that must not be left behind.
+    let listen = |kind| signal(kind).map_err(os("listen to signals"));
+    let mut interrupted = listen(SignalKind::interrupt())?;
+    let (mut told, mut hung_up) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let state = State::make()?;
     let paths = Paths::choose(Some(&state.0), None, None, &environment())?;
     paths.check()?;
-    let file = if let Some(file) = &common.config {
+    let config = if let Some(file) = &common.config {
         file.clone()
     } else {
         let file = state.0.join("config.toml");
@@ -40,23 +57,8 @@ pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
         std::fs::write(&file, supervisor::config::DEFAULT).map_err(create)?;
         file
     };
-    let name = protocol::id::Instance::new(&options.instance).map_err(|e| Error::Usage {
-        message: format!("try through {:?}: {e}", options.instance),
-        hint: "name a `local` instance of the configuration".into(),
-    })?;
-    let socket = paths.chat_socket(&name);
+    let socket = paths.chat_socket(name);
     complain(&format!("hermes-gw: trying in {}; end with Ctrl-D", state.0.display()));
-    runtime()?.block_on(session(common, options, &state.0, &file, &socket))
-}
-
-async fn session(
-    common: &Common,
-    options: &Chat,
-    state: &Path,
-    config: &Path,
-    socket: &Path,
-) -> Result<(), Error> {
-    let os = |what| move |source| Error::Os { what, source };
     let mut command = tokio::process::Command::new("/proc/self/exe");
     let level = super::level(common).unwrap_or("error");
     let verbosity = match level {
@@ -65,7 +67,7 @@ async fn session(
         _ => "-q",
     };
     command.args(["supervise", "--leash", verbosity]);
-    command.arg("--state-dir").arg(state).arg("--config").arg(config);
+    command.arg("--state-dir").arg(&state.0).arg("--config").arg(config);
     // A group of its own: Ctrl-C is for the chat, which then lets the supervisor leave.
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     let mut child = command.spawn().map_err(os("start the supervisor"))?;
@@ -77,14 +79,17 @@ async fn session(
         status
     });
     let until = clock::now() + options.timeout.min(LEAVE);
-    while !socket.exists() && !waiting.is_finished() && clock::now() < until {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let mut interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-        .map_err(os("listen to signals"))?;
+    let talk = async {
+        while !socket.exists() && !waiting.is_finished() && clock::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        chat::converse(&socket, options, Some(&mut over)).await
+    };
     let result = tokio::select! {
-        result = chat::converse(socket, options, Some(&mut over)) => result,
+        result = talk => result,
         _ = interrupted.recv() => Ok(()),
+        _ = told.recv() => Ok(()),
+        _ = hung_up.recv() => Ok(()),
     };
     drop(leash);
     let _ = tokio::time::timeout(LEAVE, waiting).await;

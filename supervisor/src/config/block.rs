@@ -221,11 +221,13 @@ impl Block {
                 return Vec::new();
             }
         };
+        let name =
+            if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         let mut tables = Vec::new();
         for value in values {
             match value {
                 Value::Table(table) => {
-                    tables.push(Self::new(&format!("[{}.{key}]", self.name), table));
+                    tables.push(Self::new(&format!("[{name}]"), table));
                 }
                 other => self.mistyped(key, "a list of tables", &other),
             }

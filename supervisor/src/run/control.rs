@@ -16,6 +16,7 @@ use crate::policy::closing::Stage;
 use crate::policy::lifecycle::{Force, Input, Phase};
 use crate::socket::Peer;
 use crate::store::Answer;
+use crate::text;
 
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -208,10 +209,7 @@ impl Gateway {
             let Some(index) = find(name) else {
                 let known = self.slots.iter().filter(|slot| !slot.removed);
                 let known: Vec<_> = known.map(|slot| slot.name.as_str()).collect();
-                let nearest = known
-                    .iter()
-                    .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-                    .filter(|known| strsim::damerau_levenshtein(known, name) <= 2);
+                let nearest = text::nearest(name, &known);
                 let known = format!("configured: {}", known.join(", "));
                 return Err(Refusal {
                     code: Code::Usage.number(),
@@ -296,7 +294,10 @@ impl Gateway {
         reply.refuse(Refusal {
             code: code.number(),
             message: format!("back the store up to {}: {why}", path.display()),
-            hint: None,
+            hint: (code == Code::CannotCreate).then(|| {
+                "name a new file, in a directory that is there and that the supervisor may write to"
+                    .into()
+            }),
         });
     }
 }

@@ -7,8 +7,8 @@ use protocol::control::{Ordered, Refusal, SCHEMA};
 use protocol::worker::{Order, ToWorker};
 
 use super::Gateway;
-use super::slot::Desk;
 use crate::clock;
+use crate::config::{Kind, PlatformKind};
 use crate::exit::Code;
 use crate::link::Reply;
 use crate::socket::Peer;
@@ -43,14 +43,14 @@ impl Gateway {
     pub(super) fn order(&mut self, order: Order, instance: &str, peer: Peer, reply: Reply) {
         let named = self.named(&[instance.to_owned()]);
         let index = named.as_ref().ok().and_then(|found| found.first().copied());
-        let is_platform = |index: &usize| {
-            self.slots.get(*index).is_some_and(|slot| matches!(slot.desk, Desk::Platform(_)))
-        };
-        let Some(platform) = index.filter(is_platform) else {
+        let telegram = Kind::Platform(Some(PlatformKind::Telegram));
+        let is_telegram =
+            |index: &usize| self.slots.get(*index).is_some_and(|slot| slot.kind == telegram);
+        let Some(platform) = index.filter(is_telegram) else {
             let unknown = named.err();
             return reply.refuse(unknown.unwrap_or_else(|| Refusal {
                 code: Code::Usage.number(),
-                message: format!("{instance} is no platform"),
+                message: format!("{instance} is no platform telegram"),
                 hint: None,
             }));
         };

@@ -169,7 +169,11 @@ pub(super) fn open(paths: &Paths, now_ms: i64) -> Result<Connection, Refusal> {
     let io = |source| Refusal::Other(Error::Io { path: paths.file.clone(), source });
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&paths.file) {
         Ok(_) => sync_dir(&paths.dir).map_err(Refusal::Other)?,
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        // The engine would not say why it cannot open it. No connection has it open yet: to close it costs
+        // nobody a lock.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().read(true).write(true).open(&paths.file).map_err(io)?;
+        }
         Err(e) => return Err(io(e)),
     }
     if std::fs::metadata(&paths.file).map_err(io)?.len() == 0 {
@@ -180,7 +184,8 @@ pub(super) fn open(paths: &Paths, now_ms: i64) -> Result<Connection, Refusal> {
         let mut db = connect(paths)?;
         migrate(&mut db, paths, now_ms)?;
     }
-    space::grow_log(&paths.wal, space::LOG_AT_REST).map_err(io)?;
+    let log = |source| Refusal::Other(Error::Io { path: paths.wal.clone(), source });
+    space::grow_log(&paths.wal, space::LOG_AT_REST).map_err(log)?;
     let mut db = connect(paths)?;
     migrate(&mut db, paths, now_ms)?;
     sync_dir(&paths.dir).map_err(Refusal::Other)?;
