@@ -56,6 +56,14 @@ async fn a_server_that_remembers_is_told_which_conversation_it_is() {
     assert!(session.starts_with("hgw-"));
     assert_eq!(asked[1].header("x-hermes-session-id"), Some(session));
     assert_eq!(asked[1].header("x-hermes-session-key"), Some(session));
+    terminal.typed("t3", "/new");
+    terminal.shown();
+    terminal.typed("t4", "three");
+    terminal.shown();
+    let asked = server.asked();
+    assert_ne!(asked[2].header("x-hermes-session-id"), Some(session));
+    let memory = asked[2].header("x-hermes-session-key");
+    assert_eq!(memory, Some(session), "what it remembers for long");
 }
 
 #[tokio::test(flavor = "multi_thread")]

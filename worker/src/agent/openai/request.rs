@@ -169,7 +169,8 @@ impl Client {
         if self.settings.memory == Memory::Hermes {
             let name = session(&delivery.lane, delivery.session.epoch);
             request = request.header("x-hermes-session-id", &name);
-            request = request.header("x-hermes-session-key", name);
+            // Whom it remembers for long is the same after a new beginning.
+            request = request.header("x-hermes-session-key", session(&delivery.lane, 0));
         }
         let mut stream = match tokio::time::timeout(first, Stream::open(request)).await {
             Err(_) => return broken(format!("no answer within {} s", first.as_secs())),
