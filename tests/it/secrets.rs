@@ -358,7 +358,7 @@ fn another_user_of_this_machine_gets_nowhere() {
     open(&state, 0o711);
     open(&gateway.socket(), 0o666);
     let turned_away = ask();
-    assert_eq!(turned_away.status.code(), Some(69), "{}", stderr(&turned_away));
+    assert_eq!(turned_away.status.code(), Some(77), "{}", stderr(&turned_away));
     gateway.until("it is told", || {
         gateway.log().contains("turned away a connection of another user").then_some(())
     });
