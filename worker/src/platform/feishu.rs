@@ -77,6 +77,9 @@ const LIMITS: Limits = Limits {
         least: Duration::from_secs(15),
         save: Duration::from_secs(30),
         again: Duration::from_secs(30),
+        soon: Duration::from_secs(2),
+        // Less than it takes until the platform says something again.
+        patience: Duration::from_secs(12),
     },
     reply: Duration::from_secs(15),
 };

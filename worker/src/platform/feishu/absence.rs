@@ -9,7 +9,7 @@
 //! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message.
 //! A chat in which nothing was ever heard is unknown.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -28,7 +28,7 @@ use super::answer::Said;
 use super::decode::{Heard, Own, decode};
 use super::order::Place;
 use super::{Shared, encode, fill, receive};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::json::{list_of, member, number_of, parse, text_of};
 use crate::platform::Note;
 use crate::raw::feishu_ids;
@@ -39,8 +39,8 @@ const CHATS_MAX: usize = 200;
 const AT_ONCE: usize = 8;
 /// The clocks of the platform and of this machine differ, and so does when a message was made and told.
 const MARGIN_MS: i64 = 10_000;
-/// What comes in a chat meanwhile waits for its past, which is read first then, but not so long that it could not
-/// be answered in time.
+/// While a chat's past is asked for and nothing comes, what comes in the chat waits no longer than that it can be
+/// answered in time.
 const IN_ORDER: Duration = Duration::from_millis(1600);
 /// How often it is seen whether somebody has waited for so long.
 const LOOK: Duration = Duration::from_millis(100);
@@ -56,8 +56,13 @@ pub(super) struct Limits {
     pub(super) least: Duration,
     /// Between two cursors.
     pub(super) save: Duration,
-    /// Before what could not be read is tried again.
+    /// Before what could not be read is tried again,
     pub(super) again: Duration,
+    /// as long as nobody has to wait for it.
+    pub(super) soon: Duration,
+    /// What comes in a chat waits so long at most while its past cannot be read. What cannot be answered in time is
+    /// in the history by then, and the platform says it again after 15 s.
+    pub(super) patience: Duration,
 }
 
 /// What is known.
@@ -277,6 +282,7 @@ pub(super) async fn catch_up(shared: &Shared) {
     loop {
         shared.absence.due.notified().await;
         // Mentions cannot be told before.
+        let patience = shared.limits.absence.patience;
         if tokio::time::timeout(IN_ORDER, shared.known()).await.is_err() {
             if let Some(owed) = &mut shared.absence.lock().owed {
                 owed.places.clear();
@@ -303,13 +309,18 @@ pub(super) async fn catch_up(shared: &Shared) {
         let (mut found, mut closed) = (0, Vec::new());
         while !rows.is_empty() {
             let waiting = RefCell::new(std::mem::take(&mut rows));
+            let answered = Cell::new(clock::now());
             let next = || {
                 let row = most_urgent(&mut waiting.borrow_mut())?;
-                Some(read(shared, row, since_ms))
+                Some(read(shared, row, since_ms, &answered))
             };
             let reading = futures_util::stream::iter(std::iter::from_fn(next));
             let reading = reading.buffer_unordered(AT_ONCE).collect::<Vec<_>>();
-            let read = match select(pin!(reading), pin!(let_go(&waiting))).await {
+            let granted = || match clock::now().duration_since(answered.get()) {
+                silence if silence < IN_ORDER => patience,
+                _ => IN_ORDER,
+            };
+            let read = match select(pin!(reading), pin!(let_go(&waiting, granted))).await {
                 Either::Left((read, _)) => read,
                 Either::Right((never, _)) => match never {},
             };
@@ -321,7 +332,13 @@ pub(super) async fn catch_up(shared: &Shared) {
                 }
             }
             if !rows.is_empty() {
-                tokio::time::sleep(shared.limits.absence.again).await;
+                let limits = shared.limits.absence;
+                let is_awaited = rows.iter().any(|row| row.place.is_some());
+                let pause = if is_awaited { limits.soon } else { limits.again };
+                let waiting = RefCell::new(std::mem::take(&mut rows));
+                let pause = tokio::time::sleep(pause);
+                let _ = select(pin!(pause), pin!(let_go(&waiting, || patience))).await;
+                rows = waiting.into_inner();
             }
         }
         tracing::info!(found, chats, "read what was said while nobody listened");
@@ -353,11 +370,11 @@ enum End {
 }
 
 /// Whose past is not even being read yet is let go before it is too late for him.
-async fn let_go(waiting: &RefCell<Vec<Row>>) -> Infallible {
+async fn let_go(waiting: &RefCell<Vec<Row>>, granted: impl Fn() -> Duration) -> Infallible {
     loop {
         tokio::time::sleep(LOOK).await;
         for row in waiting.borrow_mut().iter_mut() {
-            row.place.take_if(|place| place.is_overdue(IN_ORDER));
+            row.place.take_if(|place| place.is_overdue(granted()));
         }
     }
 }
@@ -372,9 +389,9 @@ fn most_urgent(rows: &mut Vec<Row>) -> Option<Row> {
 
 impl Row {
     /// Does `work`. Who waits behind it meanwhile is let go before it is too late for him.
-    async fn hold<T>(&mut self, work: impl Future<Output = T>) -> T {
+    async fn hold<T>(&mut self, patience: Duration, work: impl Future<Output = T>) -> T {
         let Some(place) = &self.place else { return work.await };
-        match select(pin!(work), pin!(place.overdue(IN_ORDER))).await {
+        match select(pin!(work), pin!(place.overdue(IN_ORDER, patience))).await {
             Either::Left((done, _)) => done,
             Either::Right(((), work)) => {
                 self.place = None;
@@ -384,30 +401,33 @@ impl Row {
     }
 }
 
-async fn read(shared: &Shared, mut row: Row, since_ms: i64) -> End {
+async fn read(shared: &Shared, mut row: Row, since_ms: i64, at: &Cell<Instant>) -> End {
+    let patience = shared.limits.absence.patience;
     if let Some(mut place) = row.place.take() {
         // Somebody before may be asking the platform something, too.
         let turn = place.before();
         row.place = Some(place);
-        row.hold(turn).await;
+        row.hold(patience, turn).await;
     }
     for _ in 0..PAGES {
+        shared.order.take_missed(&row.chat);
         let call = encode::past(&row.chat, since_ms / 1000, &row.page);
         let Some(call) = call else { return End::Closed("it has no id of this platform".into()) };
-        let answered = row.hold(shared.api.call(&call)).await;
+        let answered = row.hold(patience, shared.api.call(&call)).await;
+        at.set(clock::now());
+        if answered.absent {
+            return End::Closed("this server has no history".into());
+        }
         match answered.said.clone() {
             Said::Done => {}
             Said::Denied(why) | Said::Gone(why) | Said::Never { reason: why, .. } => {
                 return End::Closed(why);
             }
-            Said::Token | Said::Later { .. } => {
-                row.place = None;
-                return End::Again(row);
-            }
+            Said::Token | Said::Later { .. } => return End::Again(row),
         }
         for item in list_of(answered.data(), "items") {
             let kind = row.kind;
-            match row.hold(hand_in(shared, kind, item)).await {
+            match row.hold(patience, hand_in(shared, kind, item)).await {
                 Some(Verdict::Refused) | None => {
                     row.place = None;
                     return End::Again(row);
@@ -418,10 +438,13 @@ async fn read(shared: &Shared, mut row: Row, since_ms: i64) -> End {
         }
         let next = text_of(answered.data(), "page_token");
         let has_more = member(answered.data(), "has_more").as_bool().unwrap_or(false);
-        if !has_more || next.is_empty() {
+        let is_last = !has_more || next.is_empty();
+        if !is_last {
+            next.clone_into(&mut row.page);
+        } else if !shared.order.take_missed(&row.chat) {
             return End::Whole(row.found);
         }
-        next.clone_into(&mut row.page);
+        // Or what could wait no longer is in the history by now.
     }
     End::Closed(format!("more was said than {} messages", PAGES * 50))
 }

@@ -26,6 +26,9 @@ use crate::platform::Note;
 /// included.
 const ANSWER: Duration = Duration::from_millis(2600);
 
+/// What is no message waits for others of its chat, but not so long that it could not be answered in time.
+const IN_ORDER: Duration = Duration::from_millis(1600);
+
 /// A complete event.
 pub(super) struct Arrival {
     /// The frame that completed it, without its payload.
@@ -169,7 +172,14 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
             }
             let mut place = place;
             if let Some(place) = &mut place {
-                place.turn().await;
+                let waits = shared.order.waits(&inbound.chat_id);
+                if inbound.kind == InboundKind::Message {
+                    place.turn().await;
+                } else {
+                    // It is in no history, and whoever pressed a card sees whether it was answered.
+                    let _ = tokio::time::timeout(IN_ORDER, place.turn()).await;
+                }
+                waits.heard();
             }
             if inbound.chat_id.is_empty() && inbound.kind == InboundKind::Button {
                 // Somebody waits for what it does, but nobody can say where.

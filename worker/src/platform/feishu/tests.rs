@@ -46,6 +46,8 @@ const HURRIED: Limits = Limits {
         least: Duration::from_millis(100),
         save: Duration::from_millis(200),
         again: Duration::from_millis(300),
+        soon: Duration::from_millis(100),
+        patience: Duration::from_millis(5000),
     },
     reply: Duration::from_secs(4),
 };

@@ -267,6 +267,62 @@ async fn nobody_overtakes_what_was_said_meanwhile() {
     rig.end().await;
 }
 
+/// A history that fails for a moment is waited for.
+#[tokio::test]
+async fn nobody_overtakes_a_past_that_cannot_be_read_at_once() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    sim.push_text(APP, "oc_1", "ou_ann", "past");
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": ["oc_1"], "groups": []});
+    sim.fault(Scope::All, rest(Route::History, Trouble::Html { status: 502 }), Times::Only(10));
+    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
+    rig.until_ready().await;
+    rig.sim.wait_count("a try", LONG, 1, |entry| called(entry, "history")).await;
+    rig.sim.push_text(APP, "oc_1", "ou_ann", "live");
+    let mut texts = vec![accept(rig.heard().await).text];
+    while texts.len() < 2 {
+        let text = accept(rig.heard().await).text;
+        texts.extend((text != texts[0]).then_some(text));
+    }
+    assert_eq!(texts, ["past", "live"]);
+    rig.end().await;
+}
+
+/// One that fails for long keeps nothing back: what could not be answered in time comes again.
+#[tokio::test]
+async fn a_past_that_cannot_be_read_is_not_waited_for_for_ever() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = vec![HURRIED.absence.patience * 5 / 4]);
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": ["oc_1"], "groups": []});
+    sim.fault(Scope::All, rest(Route::History, Trouble::Html { status: 502 }), Times::Always);
+    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
+    rig.until_ready().await;
+    rig.sim.wait_count("a try", LONG, 1, |entry| called(entry, "history")).await;
+    let live = rig.sim.push_text(APP, "oc_1", "ou_ann", "live");
+    assert_eq!(accept(rig.heard().await).text, "live");
+    live.acked_within(LONG).await;
+    // From then on nobody waits.
+    let next = rig.sim.push_text(APP, "oc_1", "ou_ann", "next");
+    assert_eq!(accept(rig.heard().await).text, "next");
+    assert_eq!(next.acked_within(LONG).await.attempt, 1);
+    rig.end().await;
+}
+
+/// A server without any history has nothing to wait for.
+#[tokio::test]
+async fn a_server_without_a_history_is_heard_at_once() {
+    let sim = Rig::sim().await;
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": ["oc_1"], "groups": []});
+    sim.fault(Scope::All, rest(Route::History, Trouble::Html { status: 404 }), Times::Always);
+    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
+    rig.until_ready().await;
+    let live = rig.sim.push_text(APP, "oc_1", "ou_ann", "live");
+    assert_eq!(accept(rig.heard().await).text, "live");
+    assert_eq!(live.acked_within(LONG).await.attempt, 1);
+    rig.cursor(|told| told["heard_ms"].as_i64() > Some(clock::unix_ms() - 30_000)).await;
+    rig.end().await;
+}
+
 /// A history that does not come keeps nothing back for good.
 #[tokio::test]
 async fn what_comes_does_not_wait_for_ever_for_its_past() {
