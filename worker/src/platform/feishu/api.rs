@@ -22,6 +22,8 @@ use crate::json::{brief, member, number_of, text_of};
 
 const BOT_INFO: &str = "/open-apis/bot/v3/info";
 const RESET: &str = "x-ogw-ratelimit-reset";
+/// What is in between may say it so.
+const RETRY: &str = "retry-after";
 /// While a person has to mend the credentials.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 /// After a throttle that does not say for how long.
@@ -130,7 +132,7 @@ impl Api {
             if stream.status() == 200 && !is_json {
                 return Ok(stream);
             }
-            let reset = stream.header(RESET).map(str::to_owned);
+            let reset = stream.header(RESET).or(stream.header(RETRY)).map(str::to_owned);
             let status = stream.status();
             let body = tokio::time::timeout(CALL, stream.rest(BODY_MAX)).await;
             let body = body.map_err(|_| Said::later("no answer in time"))?.map_err(Said::later)?;
@@ -186,7 +188,7 @@ impl Api {
                 }
             };
             let Answer { status, headers, body } = answer;
-            let reset = headers.get(RESET).and_then(|value| value.to_str().ok());
+            let reset = headers.get(RESET).or(headers.get(RETRY)).and_then(|it| it.to_str().ok());
             let answered = self.judged(api, status, reset, &body);
             if answered.said != Said::Token {
                 return with_log_id(answered, &headers);

@@ -20,6 +20,12 @@ const RIVAL: &str = "end it, or give it an app of its own; if it cannot be found
 
 const BETWEEN: &str = "check base_url, the platform's status page, and proxies on the way to it";
 
+const SECRETS: &str = "if they are the platform's, encrypt_key and verification_token differ from those in the developer \
+                       console under Events & Callbacks; else somebody else posts there";
+
+/// Requests in a row that nobody vouches for, until that is told.
+const STRANGE: u32 = 3;
+
 /// Calls in a row without an answer of the platform itself, until that is told.
 const SILENT: u32 = 3;
 
@@ -38,6 +44,8 @@ struct State {
     denied: BTreeMap<&'static str, String>,
     /// Calls in a row that the platform itself did not answer, and what came instead.
     silent: BTreeMap<&'static str, (u32, String)>,
+    /// Requests in a row that nobody vouches for, and what is wrong with the last.
+    strange: (u32, String),
 }
 
 /// What is known.
@@ -119,6 +127,29 @@ impl Health {
         }
     }
 
+    /// A request came that nobody vouches for.
+    pub(super) fn strange(&self, reason: &str) {
+        let mut state = self.lock();
+        let times = state.strange.0.saturating_add(1);
+        let is_news = state.strange.1 != reason;
+        state.strange = (times, reason.to_owned());
+        // Whoever posts there by the thousand fills no log.
+        if is_news || times.is_power_of_two() {
+            tracing::warn!(reason, times, "a request that nobody vouches for is refused");
+        }
+        if times == STRANGE || (is_news && times > STRANGE) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A request came that the platform vouches for.
+    pub(super) fn vouched(&self) {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.strange).0 >= STRANGE {
+            self.changed.notify_one();
+        }
+    }
+
     /// It may.
     pub(super) fn granted(&self, api: &'static str) {
         if self.lock().denied.remove(api).is_some() {
@@ -141,6 +172,9 @@ impl Health {
         } else if let Some((_, why)) = silent {
             let reason = format!("replies do not get through: {why}");
             Outside::Limited { reason, remedy: Some(BETWEEN.to_owned()) }
+        } else if state.strange.0 >= STRANGE {
+            let reason = format!("what is posted to it is refused: {}", state.strange.1);
+            Outside::Limited { reason, remedy: Some(SECRETS.to_owned()) }
         } else {
             Outside::Up
         })

@@ -110,13 +110,17 @@ impl Site for Desk<'_> {
 
     async fn answer(&self, head: Head, body: Bytes) -> Answer {
         match self.open(&head, &body, clock::unix_ms() / 1000) {
-            Ok(Opened::Challenge(answer)) => answer,
-            Ok(Opened::Event(payload)) => self.hand_in(&payload).await,
+            Ok(Opened::Challenge(answer)) => {
+                self.shared.api.health.vouched();
+                answer
+            }
+            Ok(Opened::Event(payload)) => {
+                self.shared.api.health.vouched();
+                self.hand_in(&payload).await
+            }
             Err(refusal) => {
-                tracing::warn!(
-                    status = refusal.status,
-                    "a request that nobody vouches for is refused"
-                );
+                let why = String::from_utf8_lossy(&refusal.body).into_owned();
+                self.shared.api.health.strange(&why);
                 self.shared.report.tell(Note::Malformed).await;
                 refusal
             }

@@ -71,6 +71,30 @@ async fn what_is_posted_is_answered_after_its_verdict() {
     }
 }
 
+/// A mistyped key makes the bot deaf: the status says so, and when it is over.
+#[tokio::test]
+async fn a_secret_that_is_another_is_told() {
+    let (ours, theirs) = hook(Some("key"), "token");
+    let mut rig = rig(ours).await;
+    let mut other = theirs.clone();
+    other.encrypt_key = Some("another".to_owned());
+    for _ in 0..3 {
+        assert_eq!(other.post(&other.request(text("x"))).await.unwrap().0, 400);
+    }
+    let (reason, remedy) = rig
+        .note(|note| match note {
+            Note::Outside(Outside::Limited { reason, remedy }) => Some((reason, remedy)),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("it does not open"), "{reason}");
+    assert!(remedy.unwrap().contains("encrypt_key"));
+    let asked = theirs.post(&theirs.challenge("prove it")).await.unwrap();
+    assert_eq!(asked.0, 200);
+    rig.note(|note| matches!(note, Note::Outside(Outside::Up)).then_some(())).await;
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn whoever_knows_no_secret_is_not_heard() {
     let (ours, theirs) = hook(Some("key"), "token");
