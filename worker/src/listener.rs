@@ -35,6 +35,8 @@ pub type Head = hyper::http::request::Parts;
 const DEAF: Duration = Duration::from_millis(200);
 /// Headers of one request.
 const HEADERS: usize = 64;
+/// From a connection to its first byte.
+const FIRST: Duration = Duration::from_secs(5);
 /// The least that the server buffers.
 const BUFFER_MIN: usize = 8192;
 
@@ -157,6 +159,11 @@ pub async fn serve(
 async fn line(stream: TcpStream, limits: Limits, site: &impl Site, stop: &CancellationToken) {
     // Without it the system still delivers, only later.
     let _ = stream.set_nodelay(true);
+    // Whoever connects has something to say; one that has not keeps no place.
+    let first = timeout(FIRST.min(limits.head_within), stream.readable());
+    if !matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(())))) {
+        return;
+    }
     let answer = |request| async move { Ok::<_, Infallible>(answer(request, limits, site).await) };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -348,6 +355,17 @@ mod tests {
         assert!(heard(&mut second).await.ends_with("{\"n\":2}"));
         drop(first);
         assert!(heard(&mut third).await.ends_with("{\"n\":3}"));
+    }
+
+    #[tokio::test]
+    async fn whoever_says_nothing_keeps_no_place() {
+        let rig = Rig::new(|it| (it.connections, it.head_within) = (2, LONG * 10), 9).await;
+        let silent = [rig.say("").await, rig.say("").await];
+        let mut stream = rig.say(&post("{}")).await;
+        let mut byte = [0];
+        tokio::time::timeout(FIRST + LONG, stream.peek(&mut byte)).await.expect("in time").unwrap();
+        assert!(heard(&mut stream).await.ends_with("{}"));
+        drop(silent);
     }
 
     #[tokio::test]
