@@ -160,8 +160,9 @@ async fn line(stream: TcpStream, limits: Limits, site: &impl Site, stop: &Cancel
     // Without it the system still delivers, only later.
     let _ = stream.set_nodelay(true);
     // Whoever connects has something to say; one that has not keeps no place.
-    let first = timeout(FIRST.min(limits.head_within), stream.readable());
-    if !matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(())))) {
+    let mut byte = [0];
+    let first = timeout(FIRST.min(limits.head_within), stream.peek(&mut byte));
+    if !matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(1)))) {
         return;
     }
     let answer = |request| async move { Ok::<_, Infallible>(answer(request, limits, site).await) };
