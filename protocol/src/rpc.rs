@@ -33,6 +33,12 @@ pub const PROTOCOL: u32 = 1;
 /// How long a readiness holds if the agent does not say, in milliseconds.
 pub const LEASE_MS: u32 = 30_000;
 
+/// What an agent may promise at once, in milliseconds.
+pub const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
+
+/// The longest key of a reply, in bytes.
+pub const KEY_MAX: usize = 200;
+
 /// JSON-RPC: not JSON.
 pub const PARSE_ERROR: i32 = -32700;
 /// JSON-RPC: no request.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use protocol::event::{ChatType, InboundKind, Mention, SenderKind};
 use protocol::rpc::{
-    self, Event, INVALID_PARAMS, LEASE_MS, LINE_MAX, METHOD_NOT_FOUND, PROTOCOL, Send,
+    self, Event, INVALID_PARAMS, KEY_MAX, LEASE_MS, LEASE_RANGE, LINE_MAX, METHOD_NOT_FOUND,
+    PROTOCOL, Send,
 };
 use serde_json::{Value, json};
 use supervisor::Error;
@@ -26,8 +27,6 @@ const GRACE: Duration = Duration::from_millis(800);
 const LINES_MAX: usize = 1000;
 /// For a reply that comes behind the answer to its event, where it must not.
 const BEHIND: Duration = Duration::from_millis(300);
-const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
-const KEY_MAX: usize = 200;
 
 /// Why a command cannot be started in `dir`, as far as that can be seen.
 pub(super) fn missing(command: &[String], dir: &Path) -> Option<String> {

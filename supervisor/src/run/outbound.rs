@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::event::{Note, Outcome, Receipt, Reply, ReplyState};
 use protocol::id::{Generation, Instance, OutboundId, Seq};
+use protocol::rpc::KEY_MAX;
 use protocol::worker::{ReplyVerdict, ToWorker};
 
 use super::Gateway;
@@ -14,9 +15,6 @@ use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::outbox::{Action, Begun, End, Input};
 use crate::store::{Answer, Finished, Op, SendEnd, Sending};
-
-/// The longest key of a reply that an agent may choose, in bytes.
-const KEY_MAX: usize = 200;
 
 impl Gateway {
     /// An agent hands a reply in.

@@ -13,8 +13,9 @@ use protocol::content;
 use protocol::event::{Abilities, Pause, Reply};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::rpc::{
-    self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, LEASE_MS,
-    Leased, Line, METHOD_NOT_FOUND, Message, NO_FILE, NOT_INITIALIZED, PROTOCOL, TAKEN,
+    self, BUSY, EventRef, INVALID_PARAMS, INVALID_REQUEST, Initialize, Initialized, KEY_MAX,
+    LEASE_MS, LEASE_RANGE, Leased, Line, METHOD_NOT_FOUND, Message, NO_FILE, NOT_INITIALIZED,
+    PROTOCOL, TAKEN,
 };
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use serde::Deserialize;
@@ -29,8 +30,6 @@ use crate::clock::{self, Instant};
 use crate::exchange::Exchange;
 use crate::socket::{Door, Halves};
 
-const LEASE_RANGE: std::ops::RangeInclusive<u32> = 1_000..=600_000;
-const KEY_MAX: usize = 200;
 /// Files fetched at once for one agent.
 const FETCHES: usize = 16;
 

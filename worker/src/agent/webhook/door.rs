@@ -10,7 +10,7 @@ use bytes::Bytes;
 use protocol::content::{self, FileKind};
 use protocol::event::{Part, Reply};
 use protocol::id::{Instance, Lane};
-use protocol::rpc::{self, Message};
+use protocol::rpc::{self, KEY_MAX, Message};
 use protocol::worker::{FromWorker, ReplyVerdict};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,7 +27,6 @@ const PATH: &str = "/messages";
 const BODY_MAX: usize = 24 * 1024 * 1024;
 /// The largest file that is given out.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
-const KEY_MAX: usize = 200;
 const MOMENT: Duration = Duration::from_secs(10);
 
 /// Its limits. A file may have to be fetched from its platform first.
