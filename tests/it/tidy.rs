@@ -75,13 +75,14 @@ fn the_policies_are_pure() {
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| source.path.starts_with("supervisor/src/policy"))
     {
+        let mut is_test = source.path.ends_with("/sim.rs");
         for (number, line) in source.code() {
             let line = line.trim();
-            if source.path.ends_with("_tests.rs")
-                || line.contains("expect(clippy::disallowed_methods")
-            {
+            if source.path.ends_with("_tests.rs") {
                 break;
             }
+            // At the end of each file. A test may ask what time it is, to count from there.
+            is_test |= line == "#[cfg(test)]";
             let import = line.strip_prefix("use ").or_else(|| line.strip_prefix("pub use "));
             let foreign = import.is_some_and(|name| {
                 ![
@@ -103,7 +104,7 @@ fn the_policies_are_pure() {
             let impure = ["tokio::", "tracing::", "std::fs", "std::net", "Instant::now", "async "]
                 .iter()
                 .any(|word| line.contains(word));
-            if foreign || impure {
+            if foreign || impure || (!is_test && line.contains("clock::")) {
                 wrong.push(format!("{}:{number}: {line}", source.path));
             }
         }

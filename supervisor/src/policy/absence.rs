@@ -93,9 +93,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn a_chat_is_told_once_in_an_absence_that_is_long() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let at = |s| start + Duration::from_secs(s);
         let away = Away { after: Duration::from_secs(60), text: "later".into() };
         let mut absence = Absence::new(Some(away));

@@ -166,9 +166,8 @@ mod tests {
 
     /// F99: a steady stream is held for a bounded time, and a lane holds no other.
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn a_lane_is_held_until_it_is_quiet_and_never_for_ever() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
         let rule = Rule { quiet: Duration::from_secs(1), most: Duration::from_secs(3) };
         let mut bursts = Bursts::default();

@@ -126,9 +126,8 @@ mod tests {
     const BUDGET: Duration = Duration::from_secs(8);
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn the_way_out_row_by_row() {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let mut closing = Closing::default();
         assert_eq!(closing.on(true, 0, now), None, "idle is no reason to leave");
         assert_eq!(closing.ask(BUDGET, now), Some(Action::Drain));
@@ -147,9 +146,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn whatever_does_not_end_the_budget_is_kept() {
-        let now = Instant::now();
+        let now = crate::clock::now();
         for budget in [1, 2, 3, 8, 28, 88].map(Duration::from_secs) {
             let mut closing = Closing::default();
             closing.ask(budget, now);

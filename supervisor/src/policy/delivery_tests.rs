@@ -11,9 +11,8 @@ use crate::policy::lanes::model::{Model, lane};
 
 const TTL: Duration = Duration::from_secs(3600);
 
-#[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
 fn start() -> Instant {
-    Instant::now()
+    crate::clock::now()
 }
 
 fn ready(now: Instant, concurrency: u32) -> Delivery {

@@ -37,9 +37,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn only_deaths_within_the_window_count() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let at = |s| start + Duration::from_secs(s);
         let mut intensity = Intensity::new(2, Duration::from_secs(10));
         assert!(!intensity.exceeded_by(at(0)));

@@ -380,9 +380,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn a_delayed_head_holds_its_lane_and_no_other() {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let later = now + std::time::Duration::from_secs(1);
         let mut lanes = Lanes::new(10);
         lanes.scanned(vec![(1, lane(1)), (2, lane(1)), (3, lane(2))], true);

@@ -2,9 +2,8 @@
 
 use super::*;
 
-#[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
 fn start() -> Instant {
-    Instant::now()
+    crate::clock::now()
 }
 
 const SETTINGS: fn() -> Settings = Settings::default;

@@ -47,9 +47,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
     fn two_programs_in_one_group_come_to_an_end() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let mut loops = Loops::default();
         let heard = |loops: &mut Loops, at| (0..20).filter(|_| loops.program("c", at)).count();
         assert_eq!(heard(&mut loops, start), 5);
@@ -61,9 +60,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
     fn a_flood_of_chats_is_bounded() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let mut loops = Loops::default();
         for number in 0..2 * CHATS {
             loops.program(&number.to_string(), start);

@@ -49,9 +49,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn a_second_one_within_a_minute_is_refused() {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let mut own = OwnHand::default();
         assert_eq!(own.asks(now), Answer::Queued { until: now + PATIENCE });
         let soon = now + Duration::from_secs(59);

@@ -76,9 +76,8 @@ mod tests {
 
     /// F70
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn a_repetition_is_counted_and_told_once() {
-        let start = Instant::now();
+        let start = crate::clock::now();
         let at = |s| start + Duration::from_secs(s);
         let mut repeats = Repeats::new(Duration::from_secs(60));
         assert!(repeats.on(&"down", at(0)) && repeats.on(&"up", at(1)));
@@ -95,9 +94,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn what_is_remembered_is_bounded_and_nothing_is_hidden() {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let mut repeats = Repeats::new(Duration::from_secs(60));
         assert!((0..5 * KNOWN).all(|n| repeats.on(&n, now)));
         assert_eq!(repeats.said.len(), KNOWN);

@@ -68,9 +68,8 @@ struct World {
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
     fn new(seed: u64) -> Self {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let settings = Settings::default();
         Self {
             seed,
