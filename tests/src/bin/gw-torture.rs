@@ -184,7 +184,11 @@ fn parse(words: &[String]) -> Result<Args, String> {
                 args.when = match value.as_str() {
                     "time" => When::Time,
                     "call" => When::Call,
-                    "step" => When::Step(0),
+                    "step" if cfg!(debug_assertions) => When::Step(0),
+                    "step" => {
+                        let why = "--at step: builds with optimisation have no steps to die at: use a debug build";
+                        return Err(why.into());
+                    }
                     other => return Err(format!("--at: time, call or step, not {other:?}")),
                 };
             }
