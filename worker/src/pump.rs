@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use protocol::content::Fetched;
-use protocol::event::{Inbound, NOTE_MAX, Outbound};
+use protocol::event::{Inbound, NOTE_MAX, Outbound, Outcome};
 use protocol::hook::HookEvent;
 use protocol::id::Seq;
 use protocol::link::{Receiver, Sender};
@@ -19,6 +19,7 @@ use protocol::worker::{
 };
 use protocol::{Error as LinkError, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -306,16 +307,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                 let waiter = waiter.ok_or(Error::Unexpected("a verdict for no reply"))?;
                 let _ = waiter.send(verdict);
             }
-            ToWorker::Send(outbound) => self
-                .ports
-                .outbound
-                .try_send(*outbound)
-                .map_err(|_| Error::Unexpected("more replies than the adapter can hold"))?,
-            ToWorker::Deliver(delivery) => self
-                .ports
-                .incoming
-                .try_send(ToAgent::Deliver(delivery))
-                .map_err(|_| Error::Unexpected("more events than the adapter can hold"))?,
+            ToWorker::Send(outbound) => {
+                let more = "more replies than the adapter can hold";
+                if let Some(Outbound { id, attempt, .. }) =
+                    handed(self.ports.outbound.try_send(*outbound), more)?
+                {
+                    let reason = "the worker is stopping".to_owned();
+                    let outcome = Outcome::Retry { reason, after_ms: None };
+                    self.note(Note::Outcome(id, attempt, outcome))?;
+                }
+            }
+            // What an agent that ends has not taken is handed back with its end.
+            ToWorker::Deliver(delivery) => {
+                let delivered = self.ports.incoming.try_send(ToAgent::Deliver(delivery));
+                handed(delivered, "more events than the adapter can hold")?;
+            }
             ToWorker::Settled { event_id } => self.inform(ToAgent::Settled(event_id)),
             ToWorker::Interrupt { event_id } => self.inform(ToAgent::Interrupt(event_id)),
             ToWorker::Steer { event_id, more } => self.inform(ToAgent::Steer { event_id, more }),
@@ -347,11 +353,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     self.note(Note::Ordered(ticket, Err(why)))?;
                 }
             }
-            ToWorker::Hook { seq, event } => self
-                .ports
-                .occasions
-                .try_send((seq, event))
-                .map_err(|_| Error::Unexpected("more occasions than the adapter can hold"))?,
+            ToWorker::Hook { seq, event } => {
+                let told = self.ports.occasions.try_send((seq, event));
+                handed(told, "more occasions than the adapter can hold")?;
+            }
             ToWorker::Fetched { seq, result } => {
                 let waiter = self.wishes.remove(&seq);
                 let waiter = waiter.ok_or(Error::Unexpected("bytes that nobody wished for"))?;
@@ -458,6 +463,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             malformed: self.malformed,
         };
         self.say(&FromWorker::Heartbeat(heartbeat))
+    }
+}
+
+/// What comes back from an adapter that has ended; what it has no room for is more than it was promised.
+fn handed<T>(sent: Result<(), TrySendError<T>>, more: &'static str) -> Result<Option<T>, Error> {
+    match sent {
+        Ok(()) => Ok(None),
+        Err(TrySendError::Closed(back)) => Ok(Some(back)),
+        Err(TrySendError::Full(_)) => Err(Error::Unexpected(more)),
     }
 }
 

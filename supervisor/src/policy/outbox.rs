@@ -94,6 +94,8 @@ pub enum Input {
         /// How long after a first attempt the platform recognises a key. `None`: it never does.
         idempotent: Option<Duration>,
     },
+    /// The worker was asked to end: what it has, it still answers.
+    Leaving,
     /// The worker is gone.
     Down,
     /// Begin nothing new for a while, or not any more.
@@ -179,6 +181,7 @@ impl Outbox {
                 out.extend(self.lanes.finished(id).map(Action::Load));
             }
             Input::Up { idempotent } => self.up = Some(Up { idempotent }),
+            Input::Leaving => self.up = None,
             Input::Down => self.down(),
             Input::Hold(on) => self.on_hold = on,
             Input::Outcome(id, outcome) => self.outcome(id, outcome, now, &mut out),
@@ -372,6 +375,22 @@ mod tests {
         assert!(outbox.on(Input::Down, now).is_empty(), "nothing is recorded: it may have left");
         assert_eq!(outbox.on(Input::Up { idempotent: Some(HOUR) }, now), [Action::Begin(1)]);
         assert_eq!(outbox.on(begun(Some(Duration::ZERO)), now), [Action::Send(1)]);
+    }
+
+    #[test]
+    fn a_worker_that_leaves_is_given_nothing_more_and_answers_what_it_has() {
+        let now = start();
+        let mut outbox = beginning(now, None);
+        outbox.on(Input::Accepted(3, lane(3)), now);
+        outbox.on(begun(None), now);
+        assert!(outbox.on(Input::Leaving, now).is_empty());
+        let begun = Begun { id: 3, attempt: 1, age: Duration::ZERO, ambiguous: None };
+        assert_eq!(outbox.on(Input::Begun(begun), now), [Action::Again(3)], "it never left");
+        let not_sent = Outcome::Retry { reason: "leaving".into(), after_ms: Some(0) };
+        assert_eq!(outbox.on(Input::Outcome(1, not_sent), now), [Action::Again(1)]);
+        assert!(outbox.on(Input::Down, now).is_empty());
+        let up = outbox.on(Input::Up { idempotent: None }, now);
+        assert_eq!(up, [Action::Begin(1), Action::Begin(3)]);
     }
 
     #[test]

@@ -147,6 +147,9 @@ impl Gateway {
     }
 
     fn end(&mut self, index: usize, generation: Generation) {
+        if matches!(self.desk(index), Some(Desk::Platform(_))) {
+            self.send(index, outbox::Input::Leaving);
+        }
         let Some(slot) = self.slots.get_mut(index) else { return };
         if let Some(link) = &slot.link
             && link.generation == generation
