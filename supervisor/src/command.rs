@@ -20,6 +20,7 @@ use protocol::secret;
 use supervisor::config::{Config, System};
 use supervisor::paths::{Environment, Paths};
 use supervisor::{Error, lock};
+use worker::stderr;
 
 use crate::args::{Cli, Color, Command, Common};
 
@@ -105,12 +106,12 @@ struct Clean;
 impl Write for Clean {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        std::io::stderr().lock().write_all(secret::clean(&text).as_bytes())?;
+        stderr::write(secret::clean(&text).as_bytes());
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().lock().flush()
+        Ok(())
     }
 }
 
@@ -197,7 +198,7 @@ fn printed(text: &str) -> Result<(), Error> {
 
 /// Prints talk.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", secret::clean(text));
+    stderr::write(format!("{}\n", secret::clean(text)).as_bytes());
 }
 
 fn print_json<T: serde::Serialize>(value: &T) {

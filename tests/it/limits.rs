@@ -1,11 +1,15 @@
 //! What the processes of the gateway may use, and what nobody may see of them (F69, F81).
 
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use crate::gateway::{Gateway, PROGRAM, signal, stdout};
 
 const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
+const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
 
 /// The soft and the hard limit of a process.
 fn limit(pid: u64, name: &str) -> (String, String) {
@@ -40,6 +44,36 @@ fn descriptors_are_for_the_supervisor_and_cores_for_nobody() {
         assert_eq!(limit(worker, "Max core file size"), ("0".into(), "0".into()), "{name}");
     }
     assert_eq!(limit(gateway.pid().into(), "Max core file size"), ("0".into(), "0".into()));
+}
+
+/// F69: whoever collects the log has stopped.
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let mut gateway = Gateway::new(CONFIG);
+    let pipe = gateway.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let open = || OpenOptions::new().read(true).write(true).custom_flags(NONBLOCK).open(&pipe);
+    let mut log = open().unwrap();
+    while log.write(&[b'x'; 4096]).is_ok() {}
+    while log.write(b"x").is_ok() {}
+    let supervise = gateway.command();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2<>pipe"]).current_dir(gateway.path(""));
+    command.arg(supervise.get_program()).arg("-v").args(supervise.get_args());
+    gateway.start_as(command);
+    gateway.wait_ready("echo");
+    assert!(gateway.run(&["ctl", "restart"]).status.success());
+    // Somebody reads again, and is told that there was more.
+    let mut read = Vec::new();
+    let mut told = |read: &mut Vec<u8>| {
+        let _ = log.read_to_end(read);
+        let text = String::from_utf8_lossy(read);
+        text.contains(" lines are lost\n") && text.contains("told to end")
+    };
+    gateway.until("the log goes on", || {
+        assert!(gateway.run(&["ctl", "restart"]).status.success());
+        told(&mut read).then_some(())
+    });
 }
 
 #[test]

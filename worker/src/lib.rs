@@ -25,6 +25,7 @@ mod scrub;
 pub mod service;
 pub mod session;
 pub mod socket;
+pub mod stderr;
 pub mod text;
 pub mod unacked;
 pub mod urls;
@@ -42,6 +43,10 @@ pub use error::Error;
 
 /// From the connection to the first frame of the supervisor.
 const HELLO: Duration = Duration::from_secs(10);
+
+/// From the signal to end to the end, unless the supervisor says it on the link: its word comes behind all
+/// that it has sent before, the signal overtakes that.
+const SIGNAL: Duration = Duration::from_millis(500);
 
 /// The whole life of a worker process. `log` is told the filter to log with.
 pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
@@ -91,6 +96,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         let by_signal = stop.clone();
         tokio::spawn(async move {
             if term.recv().await.is_some() {
+                let _ = tokio::time::timeout(SIGNAL, by_signal.cancelled()).await;
                 by_signal.cancel();
             }
         });

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use protocol::secret;
 use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
 use super::program::{self, Program};
 use super::rpc::connection::Connection;
 use super::rpc::session::{Ended, Session};
 use super::{Agent, Context};
-use crate::Error;
+use crate::{Error, stderr};
 
 /// How long the program may be silent when it should speak.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,7 +52,7 @@ impl Agent for Exec {
     async fn run(self, mut context: Context) -> Result<(), Error> {
         let ExecSettings { command, dir, variables, .. } = &self.settings;
         let Program { mut child, input, output, errors } = program::start(command, dir, variables)?;
-        let printing = tokio::spawn(pass_on(errors, tokio::io::stderr()));
+        let printing = tokio::spawn(pass_on(errors, stderr::write));
         let program = self.settings.command.join(" ");
         let pid = child.id();
         tracing::info!(?pid, program, "started");
@@ -81,18 +81,13 @@ impl Agent for Exec {
 }
 
 /// Passes on what a program prints, line by line, without secrets.
-async fn pass_on<R, W>(from: R, mut to: W)
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+async fn pass_on(from: impl AsyncRead + Unpin, mut to: impl FnMut(&[u8])) {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     // What cannot be printed is read all the same, so that the program does not wait.
     while let Ok(1..) = (&mut from).take(LINE).read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(&line);
-        let _ = to.write_all(secret::clean(&text).as_bytes()).await;
-        let _ = to.flush().await;
+        to(secret::clean(&text).as_bytes());
         line.clear();
     }
 }
@@ -127,7 +122,7 @@ mod tests {
         let secret = protocol::worker::Secret::new("printed-by-mistake");
         let said = format!("one\nkey={}\nlast", secret.expose());
         let mut printed = Vec::new();
-        pass_on(said.as_bytes(), &mut printed).await;
+        pass_on(said.as_bytes(), |text| printed.extend_from_slice(text)).await;
         assert_eq!(String::from_utf8(printed).unwrap(), "one\nkey=***\nlast");
     }
 
