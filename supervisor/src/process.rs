@@ -1,6 +1,7 @@
 //! Children: how they are made, how they are ended, how it is known that they are gone.
 //! And what this process itself holds.
 
+mod birth;
 pub mod cgroup;
 pub mod kin;
 pub mod limits;

@@ -19,6 +19,7 @@ use nix::sys::stat::{Mode, umask};
 use protocol::hello::{Leash, MARK};
 use protocol::step;
 
+use super::birth;
 use super::cgroup::{Cgroup, Delegated};
 use super::kin::Remains;
 use super::limits::Limits;
@@ -163,7 +164,7 @@ pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io
             Ok(())
         });
     }
-    let mut child = command.spawn()?;
+    let mut child = birth::attended(|| command.spawn())?;
     let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no standard input"))?;
     // The pipe holds 64 KiB: a line of this size never waits.
     stdin.write_all(line.as_bytes())?;
