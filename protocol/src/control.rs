@@ -5,7 +5,9 @@
 //! ← {"id":1,"result":{"schema":1,"results":[{"instance":"feishu","result":"restarted",…}]}}
 //! ← {"id":2,"error":{"code":64,"message":"no instance is called \"feishuu\"","hint":"…"}}
 //! ```
-//! Additive: members are only ever added, unknown members are ignored, unknown methods are answered
+//! Additive: members are only ever added, and an answer may have more of them than its reader knows. A request
+//! may not: half of what was meant, such as `kill` without its misspelt `instances`, could be far too much. A
+//! tool leaves out what it does not need, so that an older supervisor obeys it. Unknown methods are answered
 //! with an error. `code` is an exit code of the program. After `events` the connection carries one
 //! [`Notice`] a line, without `id`, until it is closed; a reader that falls behind is dropped.
 //! A request goes on when its asker hangs up.
@@ -42,7 +44,11 @@ pub const SCHEMA: u32 = 1;
 
 /// A request, before its method is looked at.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Envelope<'a> {
+    /// Those who speak JSON-RPC 2.0 say so.
+    #[serde(borrow, default)]
+    pub jsonrpc: Option<&'a RawValue>,
     /// Comes back with the answer.
     #[serde(borrow, default)]
     pub id: Option<&'a RawValue>,
@@ -293,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_survive_the_wire_and_tolerate_strangers() {
+    fn requests_survive_the_wire_and_are_not_half_understood() {
         let act = Act { instances: vec!["feishu".into()], force: true, wait_ms: 5 };
         for request in [
             Request::Status,
@@ -310,8 +316,13 @@ mod tests {
         ] {
             assert_eq!(parse(&request.to_line(7)), Ok(request));
         }
-        let newer = r#"{"jsonrpc":"2.0","id":"x","method":"kill","params":{"later":1},"extra":[]}"#;
-        assert_eq!(parse(newer), Ok(Request::Act(Verb::Kill, Act::default())));
+        let all = r#"{"jsonrpc":"2.0","id":"x","method":"kill"}"#;
+        assert_eq!(parse(all), Ok(Request::Act(Verb::Kill, Act::default())));
+        let misspelt = r#"{"method":"kill","params":{"instance":["feishu"]}}"#;
+        let refusal = parse(misspelt).unwrap_err();
+        assert!(refusal.code == 64 && refusal.message.contains("`instance`"), "{refusal:?}");
+        let misplaced = r#"{"method":"kill","instances":["feishu"]}"#;
+        assert!(serde_json::from_str::<Envelope<'_>>(misplaced).is_err(), "it would kill all");
         let list = r#"{"method":"parked.list"}"#;
         assert_eq!(parse(list), Ok(Request::ParkedList(Page::default())));
         let strange = r#"{"method":"parked.show","params":{"id":"x5"}}"#;

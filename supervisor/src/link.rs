@@ -412,7 +412,10 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
         let envelope = match serde_json::from_str::<Envelope<'_>>(&line) {
             Ok(envelope) => envelope,
             Err(e) => {
-                reply(None).refuse(bad(format!("read a request: {e}")));
+                let broken = bad(format!("read a request: {e}"));
+                // JSON it is, and no request.
+                let refusal = if e.is_data() { Refusal { code: 64, ..broken } } else { broken };
+                reply(None).refuse(refusal);
                 continue;
             }
         };

@@ -6,7 +6,7 @@ use crate::id::ParkedId;
 
 /// Parameters of `upgrade`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Upgrade {
     /// The program to become, absolute.
     pub program: std::path::PathBuf,
@@ -28,7 +28,7 @@ pub struct SendAsked {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Target {
     pub(super) instance: String,
 }
@@ -48,7 +48,7 @@ pub enum Decide {
 
 /// About whom. Exactly one of `user` and `chat` is there.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Subject {
     /// The platform instance.
     pub instance: String,
@@ -61,14 +61,14 @@ pub struct Subject {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Code {
     pub(super) code: String,
 }
 
 /// Parameters of `backup`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Backup {
     /// The new file, absolute; it must not exist.
     pub path: std::path::PathBuf,
@@ -76,7 +76,7 @@ pub struct Backup {
 
 /// Which part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Page {
     /// Start behind this one; none: at the start. Events stand before replies.
     pub after: Option<ParkedId>,
@@ -100,7 +100,7 @@ pub enum Decision {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Which {
     pub(super) id: Option<ParkedId>,
     pub(super) ids: Vec<ParkedId>,
@@ -131,7 +131,7 @@ impl Verb {
 
 /// Parameters of `start`, `restart` and `kill`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Act {
     /// Which; none: all.
     pub instances: Vec<String>,
@@ -143,7 +143,7 @@ pub struct Act {
 
 /// Parameters of `stop`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Stop {
     /// No drain, no grace.
     pub force: bool,
