@@ -296,6 +296,8 @@ async fn act(
     let wait = if options.no_wait { Duration::ZERO } else { options.timeout };
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let request = Request::Act(verb, Act { instances: options.instances, force, wait_ms });
+    // One that hangs is known at once, not only when the time for the deed has run out.
+    let _: Status = client.ask(&Request::Status, patience(options.timeout)).await?;
     let acted: Acted = client.ask(&request, wait + patience(options.timeout)).await?;
     if common.json {
         print_json(&acted);
