@@ -36,6 +36,8 @@ class Gateway {
       const lines = readline.createInterface({ input, crlfDelay: Infinity });
       lines.on("line", (line) => this.hear(line));
       lines.on("close", ended);
+      // The connection is cut: what it means is told by the end.
+      lines.on("error", () => {});
     });
   }
 
