@@ -142,6 +142,7 @@ fn every_library_has_its_place() {
                     "worker/src/exchange.rs",
                     "worker/src/family.rs",
                     "worker/src/service/hooks/program.rs",
+                    "worker/src/stderr.rs",
                 ]
                 .contains(&path)
         }),
@@ -159,6 +160,7 @@ fn every_library_has_its_place() {
         ("tungstenite", |path| path.starts_with("worker/")),
         ("unsafe {", |path| {
             [
+                "supervisor/src/process/birth.rs",
                 "supervisor/src/process/memory.rs",
                 "supervisor/src/process/spawn.rs",
                 "supervisor/src/upgrade.rs",
