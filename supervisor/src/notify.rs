@@ -85,15 +85,17 @@ impl Manager {
         }
     }
 
-    /// The loop turns and gets on with its work: to be said again at [`Manager::deadline`].
-    pub fn alive(&mut self, now: Instant) {
+    /// The loop turns, and `gets_on` with its work or not: to be told again at [`Manager::deadline`].
+    pub fn turns(&mut self, gets_on: bool, now: Instant) {
         if self.next.is_some_and(|next| next <= now) {
             self.next = self.every.map(|every| now + every);
-            self.say("WATCHDOG=1");
+            if gets_on {
+                self.say("WATCHDOG=1");
+            }
         }
     }
 
-    /// When to say next that we are alive.
+    /// When to say next whether we are alive.
     pub fn deadline(&self) -> Option<Instant> {
         self.next
     }
@@ -205,10 +207,12 @@ mod tests {
         manager.ready();
         manager.status("serving");
         manager.status("serving");
-        manager.alive(now);
-        manager.alive(now + every / 2);
-        manager.alive(now + every);
+        manager.turns(true, now);
+        manager.turns(true, now + every / 2);
+        manager.turns(true, now + every);
         assert_eq!(manager.deadline(), Some(now + 2 * every));
+        manager.turns(false, now + 2 * every);
+        assert_eq!(manager.deadline(), Some(now + 3 * every), "nothing is due meanwhile");
         manager.stopping();
         let mut heard = Vec::new();
         let mut buffer = [0; 256];

@@ -3,6 +3,7 @@
 
 mod birth;
 pub mod cgroup;
+pub mod errand;
 pub mod kin;
 pub mod limits;
 pub mod memory;

@@ -65,6 +65,7 @@ use crate::paths::Paths;
 use crate::policy::closing::{Closing, Stage};
 use crate::policy::commands::Commands;
 use crate::policy::drafts::Shown;
+use crate::policy::liveness;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
 use crate::policy::repeats::Repeats;
@@ -78,8 +79,6 @@ use crate::store::{Done, Op, Store};
 
 /// A store that has not answered for so long does not get on.
 const STUCK: Duration = Duration::from_secs(20);
-/// A wake-up that comes later than this after its time means that we ourselves did not run.
-const OVERSLEPT: Duration = Duration::from_secs(2);
 /// The longest the loop waits, so that it notices its own pauses.
 const TICK: Duration = Duration::from_secs(1);
 /// How often free memory is given back.
@@ -139,6 +138,8 @@ pub struct Gateway {
     purge_at: Instant,
     give_back_at: Instant,
     wall: Wall,
+    /// When the loop turned last.
+    awake: Instant,
     files_at: Instant,
     upgrade: Upgrade,
     fatal: Option<Error>,
@@ -221,10 +222,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             Some(_) = links.join_next() => {}
             () = tokio::time::sleep_until(due.into()) => {}
         }
-        let woken = clock::now();
-        if woken > due + OVERSLEPT {
-            gateway.overslept(woken.duration_since(due));
-        }
+        gateway.wake(due);
         for _ in 0..BATCH {
             if let Ok(batch) = answers.try_recv() {
                 gateway.answered(batch);
@@ -311,8 +309,12 @@ impl Gateway {
         }
     }
 
-    /// When something is due.
+    /// When something is due that [`Gateway::tick`] looks at.
     fn deadline(&self) -> Instant {
+        if self.upgrade.stands_still() {
+            let due = [self.upgrade.deadline(), self.manager.deadline()];
+            return due.into_iter().flatten().min().unwrap_or(self.purge_at);
+        }
         let slots = self.slots.iter().filter_map(Slot::deadline);
         let waiters = self.waiters.iter().map(|waiter| waiter.until);
         let waiters = waiters.chain(self.queued.iter().map(Queued::deadline));
@@ -363,6 +365,7 @@ impl Gateway {
         let counted = self.repeats.due(now);
         self.note_repeated(counted);
         let workers = self.slots.iter().filter(|slot| slot.is_alive()).count();
+        let workers = workers + usize::from(self.upgrade.asked.is_some());
         let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
         if let Some(action) = self.closing.on(idle, workers, now) {
             self.close(action);
@@ -378,9 +381,12 @@ impl Gateway {
         }
     }
 
-    fn overslept(&mut self, pause: Duration) {
-        tracing::warn!(pause_ms = pause.as_millis(), "this process did not run for a while");
+    /// The loop turns; it was to at `due`.
+    fn wake(&mut self, due: Instant) {
         let now = clock::now();
+        let last = std::mem::replace(&mut self.awake, now);
+        let Some(pause) = liveness::overslept(last, due, now) else { return };
+        tracing::warn!(pause_ms = pause.as_millis(), "this process did not run for a while");
         for slot in &mut self.slots {
             slot.slept(pause, now);
         }
@@ -394,11 +400,11 @@ impl Gateway {
         let all = configured.count();
         let mut text = format!("{}: {well} of {all} instances connected", self.state());
         let since = self.tickets.oldest();
-        if since.is_some_and(|since| since + STUCK < now) {
+        let is_stuck = since.is_some_and(|since| since + STUCK < now);
+        if is_stuck {
             text = "the store does not answer".into();
-        } else {
-            self.manager.alive(now);
         }
+        self.manager.turns(!is_stuck, now);
         self.manager.status(&text);
     }
 

@@ -26,6 +26,7 @@ mod isolation;
 mod journal;
 mod late;
 mod leash;
+mod leaving;
 mod limits;
 mod line;
 mod links;

@@ -42,7 +42,18 @@ fn copy(gateway: &Gateway, name: &str) -> PathBuf {
     path
 }
 
-fn script(gateway: &Gateway, name: &str, text: &str) -> PathBuf {
+/// Says nothing, and neither ends nor lets what it has started end.
+pub(crate) const HANGS: &str =
+    "setsid sleep 600 &\necho $! $$ > $0.tmp\nmv $0.tmp $0.pids\nsleep 600 & wait";
+
+/// The processes of a script that is about to write them down.
+pub(crate) fn pids_of(gateway: &Gateway, name: &str) -> Vec<u64> {
+    let file = gateway.path(&format!("{name}.pids"));
+    let text = gateway.until("it runs", || std::fs::read_to_string(&file).ok());
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+pub(crate) fn script(gateway: &Gateway, name: &str, text: &str) -> PathBuf {
     let path = gateway.path(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -206,6 +217,25 @@ async fn a_program_that_cannot_take_over_is_not_used() {
     assert_eq!(told.status.code(), Some(75));
     assert!(stderr(&told).contains("line "), "{}", stderr(&told));
     assert_eq!(pids(&gateway), before);
+}
+
+/// What was asked whether it could take over is gone when that is known, with all that it has started.
+#[test]
+fn a_program_that_hangs_is_ended_and_so_is_what_it_started() {
+    let gateway = Gateway::running("[platform.local]\n[agent.echo]\n");
+    gateway.wait_ready("local");
+    // One has said nothing that helps and stays, the other never says anything.
+    let silent = HANGS.replace("600 &", "600 > /dev/null &").replace("wait", "exec >&-\nwait");
+    for (name, text) in [("silent", silent.as_str()), ("hangs", HANGS)] {
+        let told = upgrade(&gateway, &script(&gateway, name, text));
+        assert_eq!(told.status.code(), Some(75), "{}", stderr(&told));
+        let pids = pids_of(&gateway, name);
+        gateway.until("they are ended, and collected", || {
+            let gone = |pid: &u64| !std::path::Path::new(&format!("/proc/{pid}")).exists();
+            pids.iter().all(gone).then_some(())
+        });
+    }
+    assert!(upgrade(&gateway, &copy(&gateway, "next")).status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,16 @@
 
 use std::time::{Duration, Instant};
 
+/// A wake-up that comes later than this after its time means that we ourselves did not run.
+const OVERSLEPT: Duration = Duration::from_secs(2);
+
+/// How long we ourselves did not run, if so: we were awake at `last`, were to wake at `due` and did at
+/// `woken`. What was due before we went to sleep is no evidence.
+pub fn overslept(last: Instant, due: Instant, woken: Instant) -> Option<Duration> {
+    let pause = woken.saturating_duration_since(due.max(last));
+    (pause > OVERSLEPT).then_some(pause)
+}
+
 /// The last sign of life of one worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Liveness {
@@ -93,6 +103,17 @@ mod tests {
         });
         assert!(found.is_some());
         assert!(now.duration_since(deaf) <= LIMIT + 4 * BEAT, "{:?}", now.duration_since(deaf));
+    }
+
+    #[test]
+    fn only_time_in_which_we_did_not_run_is_a_pause() {
+        let start = crate::clock::now();
+        let at = |s| start + Duration::from_secs(s);
+        assert_eq!(overslept(at(100), at(101), at(102)), None, "a little late");
+        assert_eq!(overslept(at(100), at(101), at(141)), Some(Duration::from_secs(40)));
+        assert_eq!(overslept(at(100), at(90), at(101)), None, "it was due long before");
+        assert_eq!(overslept(at(100), at(90), at(140)), Some(Duration::from_secs(40)));
+        assert_eq!(overslept(at(100), at(101), at(99)), None);
     }
 
     #[test]

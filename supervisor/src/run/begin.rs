@@ -157,6 +157,7 @@ impl Gateway {
             purge_at: now + PURGE_FIRST,
             give_back_at: now + GIVE_BACK_EVERY,
             wall: Wall::new(clock::unix_ms(), clock::boot_ms()),
+            awake: now,
             files_at: now,
             upgrade,
             fatal: None,

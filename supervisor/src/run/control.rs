@@ -84,11 +84,10 @@ impl Gateway {
             Request::ParkedList(page) => self.list_parked(page, reply),
             Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),
             Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
-            Request::Reload if self.closing.stage() == Stage::Serving => {
+            Request::Reload => {
                 self.announce_asked(None, "reload", peer);
                 self.wish_reload(Some(reply));
             }
-            Request::Reload => reply.refuse(stopping()),
             Request::Send(asked) => self.send_asked(*asked, reply),
             Request::AccessList => self.list_access(reply),
             Request::Access(decide) => self.decide_access(decide, peer, reply),
@@ -302,7 +301,8 @@ impl Gateway {
     }
 }
 
-fn stopping() -> Refusal {
+/// Why nothing is begun any more.
+pub(super) fn stopping() -> Refusal {
     let message = "the supervisor is stopping".into();
     Refusal { code: Code::Temporary.number(), message, hint: None }
 }

@@ -58,6 +58,9 @@ impl Gateway {
 
     /// Performs a step of the end.
     pub(super) fn close(&mut self, action: closing::Action) {
+        // The workers of now are the last ones, and this program is.
+        self.end_reloads();
+        self.end_upgrade();
         match action {
             closing::Action::Drain => self.manager.stopping(),
             closing::Action::End | closing::Action::Kill => {

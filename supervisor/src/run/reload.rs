@@ -13,6 +13,7 @@ use protocol::id::Instance;
 use tokio::sync::mpsc;
 
 use super::Gateway;
+use super::control;
 use super::slot::{self, Slot};
 use crate::clock;
 use crate::config::{Body, Config, Spec};
@@ -94,16 +95,23 @@ impl Reload {
 impl Gateway {
     /// Somebody wishes that the configuration is read anew.
     pub(super) fn wish_reload(&mut self, reply: Option<Reply>) {
+        if self.closing.stage() != Stage::Serving {
+            return refuse(reply);
+        }
         self.reload.next.extend(reply);
         self.reload.at.get_or_insert(clock::now() + BURST);
     }
 
+    /// Nothing is changed any more: the supervisor is on its way out.
+    pub(super) fn end_reloads(&mut self) {
+        (self.reload.at, self.reload.change) = (None, None);
+        let mut waiting = std::mem::take(&mut self.reload.next);
+        waiting.append(&mut self.reload.now);
+        refuse(waiting);
+    }
+
     /// Begins to read when it is time, and goes on with what is being applied.
     pub(super) fn tick_reload(&mut self, now: Instant) {
-        if self.closing.stage() != Stage::Serving {
-            self.reload.change = None;
-            return;
-        }
         if self.reload.deadline().is_some_and(|at| at <= now) {
             self.reload.at = None;
             self.reload.is_reading = true;
@@ -125,6 +133,9 @@ impl Gateway {
     /// The configuration was read.
     pub(super) fn reloaded(&mut self, read: Result<Config, Error>) {
         self.reload.is_reading = false;
+        if self.closing.stage() != Stage::Serving {
+            return;
+        }
         match read.and_then(|config| self.compare(config)) {
             Ok(Change { config, changes, .. }) if changes.is_empty() => {
                 self.adopted(config, changes);
@@ -264,6 +275,10 @@ impl Gateway {
             reply.answer(&told);
         }
     }
+}
+
+fn refuse(replies: impl IntoIterator<Item = Reply>) {
+    replies.into_iter().for_each(|reply| reply.refuse(control::stopping()));
 }
 
 fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<'a, &'a Spec>> {

@@ -11,7 +11,8 @@
 //!
 //! Whatever fails on the way leads back to none: before the pause and after the last flush with the links as
 //! they were; in between, where a verdict may be half on its way, the links end and their workers are replaced. Events that agents work on
-//! stay with them: that is what a restart could not offer.
+//! stay with them: that is what a restart could not offer. What was asked in `checking` is gone before the next
+//! stage, before the supervisor is and before another is asked, with all that it has started.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use protocol::control::{Refusal, Upgrade as Asked, Upgraded};
 use protocol::event::Pause;
+use protocol::id::hex;
 use tokio::sync::mpsc;
 
 use super::Gateway;
@@ -38,6 +40,7 @@ use crate::policy::closing::Stage as Closing;
 use crate::policy::lifecycle::Phase;
 use crate::policy::liveness::Liveness;
 use crate::policy::{delivery, outbox};
+use crate::process::errand::Errand;
 use crate::socket::{Peer, Socket};
 use crate::store::{self};
 use crate::upgrade::{self, Check, FORMAT};
@@ -48,6 +51,9 @@ const CHECK: Duration = Duration::from_secs(20);
 const CHECK_MAX: u64 = 64 * 1024;
 /// How long what was heard may take to be answered and written.
 const PAUSE: Duration = Duration::from_secs(3);
+/// How often to look what is left of a program that was asked.
+const LOOK: Duration = Duration::from_millis(50);
+const LEAVING: &str = "the supervisor is on its way out";
 /// How long a worker of another version may take to be replaced before the next one is.
 pub(super) const IN_TURN: Duration = Duration::from_secs(30);
 
@@ -71,6 +77,18 @@ pub(super) struct Upgrade {
     pub(super) foreign: Vec<Foreign>,
     /// The last time that it was done.
     pub(super) done: Option<Upgraded>,
+    /// The program that says whether it could take over, while anything of it is there.
+    pub(super) asked: Option<Asking>,
+}
+
+/// A program that was asked something.
+#[derive(Debug)]
+pub(super) struct Asking {
+    errand: Errand,
+    /// It has answered, or nobody listens to it any more: when to look again what is left of it.
+    look_at: Option<Instant>,
+    /// The thread that listens to it is done.
+    is_heard: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +130,7 @@ impl Upgrade {
             adopt: Vec::new(),
             foreign: Vec::new(),
             done: None,
+            asked: None,
         }
     }
 
@@ -119,7 +138,8 @@ impl Upgrade {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stage = (self.stage != Stage::None).then_some(self.until);
         let foreign = self.foreign.first().and_then(|first| first.told).map(|told| told + IN_TURN);
-        stage.into_iter().chain(foreign).min()
+        let asked = self.asked.as_ref().and_then(|asked| asked.look_at);
+        stage.into_iter().chain(foreign).chain(asked).min()
     }
 
     /// Workers are neither made nor judged meanwhile.
@@ -138,7 +158,10 @@ impl Gateway {
     pub(super) fn wish_upgrade(&mut self, asked: Asked, peer: Peer, reply: Reply) {
         let busy = match (self.upgrade.stage, self.closing.stage()) {
             (_, Closing::Draining | Closing::Ending | Closing::Killing | Closing::Gone) => {
-                Some("the supervisor is on its way out")
+                Some(LEAVING)
+            }
+            (Stage::None, Closing::Serving) if self.upgrade.asked.is_some() => {
+                Some("the program that was asked before has not ended yet")
             }
             (Stage::None, Closing::Serving) => None,
             (_, Closing::Serving) => Some("an upgrade is under way already"),
@@ -161,16 +184,41 @@ impl Gateway {
         if let Some(config) = &self.config_source {
             command.arg("--config").arg(config);
         }
+        let random =
+            clock::random::<8>().map_or_else(|_| clock::unix_ms().to_string(), |n| hex(&n));
+        let errand = Errand::prepare(&mut command, format!("upgrade.{random}"));
+        self.upgrade.asked = Some(Asking { errand, look_at: None, is_heard: false });
         let result = self.upgrade.result.clone();
         let check = move || drop(result.blocking_send(check(command)));
         let thread = std::thread::Builder::new().name("upgrade".into()).spawn(check);
         if let Err(e) = thread {
+            self.upgrade.asked = None;
             self.call_off(&format!("start a thread: {e}"));
+        }
+    }
+
+    /// Ends what was asked, and all that it has started; looks until nothing of it is left.
+    fn end_errand(&mut self, now: Instant) {
+        let Some(asked) = &mut self.upgrade.asked else { return };
+        asked.look_at = Some(now + LOOK);
+        if !asked.errand.sweep() && asked.is_heard {
+            self.upgrade.asked = None;
+        }
+    }
+
+    /// The supervisor is on its way out: it becomes nobody else.
+    pub(super) fn end_upgrade(&mut self) {
+        if self.upgrade.stage != Stage::None {
+            self.call_off(LEAVING);
         }
     }
 
     /// The other program has said whether it could take over.
     pub(super) fn upgrade_checked(&mut self, found: Result<Check, String>) {
+        if let Some(asked) = &mut self.upgrade.asked {
+            asked.is_heard = true;
+        }
+        self.end_errand(clock::now());
         if self.upgrade.stage != Stage::Checking {
             return;
         }
@@ -198,6 +246,9 @@ impl Gateway {
     /// Goes on with what is under way.
     pub(super) fn tick_upgrade(&mut self, now: Instant) {
         self.tick_foreign(now);
+        if self.upgrade.asked.as_ref().is_some_and(|asked| asked.look_at.is_some()) {
+            self.end_errand(now);
+        }
         let late = self.upgrade.until <= now;
         match self.upgrade.stage {
             Stage::None => {}
@@ -233,8 +284,8 @@ impl Gateway {
 
     /// What has to end before links can be paused.
     fn under_way(&self) -> Option<String> {
-        if self.closing.stage() != Closing::Serving {
-            return Some("the supervisor is on its way out".into());
+        if self.upgrade.asked.is_some() {
+            return Some("the program that said it could has not ended".into());
         }
         if self.reload.is_busy() || !self.queued.is_empty() || !self.wishes.is_empty() {
             return Some("a command or a file is still under way".into());
@@ -318,6 +369,7 @@ impl Gateway {
         self.announce_supervisor("not upgraded", Some(why.to_owned()), None);
         let (was, stood_still) = (self.upgrade.stage, self.upgrade.stands_still());
         self.upgrade.stage = Stage::None;
+        self.end_errand(clock::now());
         let all_answered = was == Stage::Flushing;
         for (index, paused) in std::mem::take(&mut self.upgrade.paused) {
             let Paused { connection, rest, flushed } = paused;
@@ -396,7 +448,7 @@ impl Gateway {
     }
 }
 
-/// Asks another program whether it could take over. Its end is collected with that of any other child.
+/// Asks another program whether it could take over. Its end is [`Asking`]'s matter.
 fn check(mut command: Command) -> Result<Check, String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| format!("start it: {e}"))?;
