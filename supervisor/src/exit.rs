@@ -180,6 +180,7 @@ mod tests {
                 Verdict::Uncounted => "uncounted",
                 Verdict::HeldIfAgain { .. } => "held if again",
                 Verdict::Counted => "counted",
+                Verdict::NotYet(_) => "not yet",
             };
             assert_eq!(found, expected, "{code:?}");
         }

@@ -1,17 +1,21 @@
 //! How often workers were started lately, also by supervisors before this one: a gateway that is itself
 //! started again and again must not log in at a platform each time, since platforms count logins and
-//! shut out who has too many.
+//! shut out who has too many. So many starts are free; then there is one a minute, which is little for a
+//! platform, and no long silence where each start would have been a good one.
 //!
 //! A small file in the state directory. One that is missing or damaged is an empty one, and one that
 //! cannot be written keeps nobody from starting.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// At most so many starts of one instance…
-pub const MOST: usize = 30;
-/// …within so many milliseconds.
+/// So many starts of one instance…
+pub const FREE: usize = 30;
+/// …within so many milliseconds are free.
 pub const WITHIN_MS: i64 = 10 * 60 * 1000;
+/// From one to the next, where more are wanted, in milliseconds.
+const PACE_MS: i64 = 60 * 1000;
 
 /// The starts that still count.
 #[derive(Debug)]
@@ -29,17 +33,22 @@ impl Starts {
         Self { path, at_ms: serde_json::from_slice(&text).unwrap_or_default() }
     }
 
-    /// One more start; false: too many, and it is not counted.
-    pub fn may(&mut self, instance: &str, now_ms: i64) -> bool {
+    /// One more start.
+    pub fn note(&mut self, instance: &str, now_ms: i64) {
         let starts = self.at_ms.entry(instance.to_owned()).or_default();
-        // A clock that was set back makes no start of the future.
-        starts.retain(|at| (now_ms - WITHIN_MS..=now_ms).contains(at));
-        if starts.len() >= MOST {
-            return false;
-        }
+        forget(starts, now_ms);
         starts.push(now_ms);
         self.write();
-        true
+    }
+
+    /// How long until the next start is due: never longer than the pace, however the clock was set.
+    pub fn wait(&mut self, instance: &str, now_ms: i64) -> Option<Duration> {
+        let starts = self.at_ms.get_mut(instance)?;
+        forget(starts, now_ms);
+        let first = starts.get(starts.len().checked_sub(FREE)?)?;
+        let paced = starts.iter().max()?.saturating_add(PACE_MS);
+        let due = paced.min(first.saturating_add(WITHIN_MS));
+        u64::try_from(due - now_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
     /// A person has acted: former starts do not count.
@@ -59,23 +68,62 @@ impl Starts {
     }
 }
 
+/// What was long ago does not count, nor what a clock that was set back makes a start of the future.
+fn forget(starts: &mut Vec<i64>, now_ms: i64) {
+    starts.retain(|at| (now_ms.saturating_sub(WITHIN_MS)..=now_ms).contains(at));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MINUTE: i64 = 60_000;
+
     #[test]
-    fn starts_count_beyond_the_life_of_a_supervisor() {
+    fn starts_count_beyond_the_life_of_a_supervisor_and_beyond_the_free_ones_have_a_pace() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("starts.json"), "{damaged").unwrap();
         for n in 0..30 {
             // A new supervisor each time.
-            assert!(Starts::open(dir.path()).may("feishu", n), "{n}");
+            let mut starts = Starts::open(dir.path());
+            assert_eq!(starts.wait("feishu", n), None, "{n}");
+            starts.note("feishu", n);
         }
         let mut starts = Starts::open(dir.path());
-        assert!(!starts.may("feishu", 31) && starts.may("other", 31));
-        assert!(starts.may("feishu", WITHIN_MS + 1), "the first ones are long ago");
+        assert_eq!(starts.wait("feishu", 29), Some(Duration::from_secs(60)));
+        assert_eq!(starts.wait("feishu", 29 + MINUTE / 2), Some(Duration::from_secs(30)));
+        assert_eq!(starts.wait("feishu", 29 + MINUTE), None);
+        assert_eq!(starts.wait("other", 29), None);
+        starts.note("feishu", 29 + MINUTE);
+        assert_eq!(starts.wait("feishu", 30 + MINUTE), Some(Duration::from_millis(59_999)));
+        // The first ones are long ago by then.
+        assert_eq!(starts.wait("feishu", WITHIN_MS + 2), None);
         starts.forgive("feishu");
-        assert!(Starts::open(dir.path()).may("feishu", 40));
-        assert!(Starts::open(dir.path()).may("feishu", -1), "a clock that was set back");
+        assert_eq!(Starts::open(dir.path()).wait("feishu", 30 + MINUTE), None);
+    }
+
+    #[test]
+    fn however_the_clock_is_set_nobody_waits_for_longer_than_the_pace() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut starts = Starts::open(dir.path());
+        let now = 1_900_000_000_000;
+        for n in 0..100 {
+            starts.note("feishu", now + n);
+        }
+        for set in
+            [i64::MIN, -1, 0, now - MINUTE, now, now + 50, now + MINUTE, now + WITHIN_MS, i64::MAX]
+        {
+            let text = std::fs::read(dir.path().join("starts.json")).unwrap();
+            let wait = Starts::open(dir.path()).wait("feishu", set).unwrap_or_default();
+            assert!(wait <= Duration::from_secs(60), "{set}: {wait:?}");
+            assert_eq!(std::fs::read(dir.path().join("starts.json")).unwrap(), text);
+        }
+        // Whatever stands in the file.
+        std::fs::write(
+            dir.path().join("starts.json"),
+            format!("{{\"feishu\":{:?}}}", vec![i64::MAX; 99]),
+        )
+        .unwrap();
+        assert_eq!(Starts::open(dir.path()).wait("feishu", now), None);
     }
 }

@@ -67,6 +67,55 @@ async fn a_second_gateway_with_the_same_app_waits_and_its_other_instances_serve(
     first.wait_ready("feishu");
 }
 
+/// Another holder of the lock than a worker, in the place of the one that a killed supervisor has left.
+fn hold_lock_of(gateway: &Gateway) -> Vec<std::fs::File> {
+    let uid = nix::unistd::geteuid();
+    let dirs = ["/run/lock", "/tmp"].map(|place| format!("{place}/hermes-gw-{uid}"));
+    let files = dirs.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let state = format!("\"{}\"", gateway.state().display());
+    let says = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    let own = files.map(|file| file.path()).filter(|path| says(path).contains(&state));
+    let held: Vec<_> = own
+        .map(|path| {
+            let file = std::fs::File::open(path).unwrap();
+            file.lock().unwrap();
+            file
+        })
+        .collect();
+    assert!(!held.is_empty());
+    held
+}
+
+/// A worker whose supervisor was killed leaves within two seconds, and its account is no matter for a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_a_former_worker_gives_up_is_waited_for_in_silence() {
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_shared", "secret", "ou_bot");
+    let mut gateway = gateway(&feishu, &["feishu"]);
+    gateway.wait_ready("feishu");
+    gateway.kill_supervisor();
+    let held = hold_lock_of(&gateway);
+    gateway.start();
+    let waits = gateway.wait("feishu", "waits", |i| i["phase"] != "starting");
+    assert_eq!(waits["phase"], "backoff", "{waits}");
+    assert!(waits["reason"].as_str().unwrap().contains("whose supervisor has ended"), "{waits}");
+    gateway.wait_ready("local");
+    drop(held);
+    gateway.wait_ready("feishu");
+    assert!(!gateway.log().contains("a person must act"), "{}", gateway.log());
+
+    // One that does not leave is told of, by the number of its supervisor, and looked for again.
+    let former = gateway.pid();
+    gateway.kill_supervisor();
+    let held = hold_lock_of(&gateway);
+    gateway.start();
+    let state = gateway.wait("feishu", "held", |i| i["phase"] == "held");
+    let reason = state["reason"].as_str().unwrap();
+    assert!(reason.starts_with(&format!("credential in use by pid {former} (")), "{reason}");
+    drop(held);
+    gateway.wait_ready("feishu");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_app_twice_in_one_configuration_connects_once() {
     let feishu = Feishu::start().await;

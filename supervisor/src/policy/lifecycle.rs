@@ -14,8 +14,12 @@
 //! A child that has *fallen* while processes that it started are still there is stopping until they
 //! are gone; only then it has exited, and the next generation may be made.
 //!
+//! *Spawn* is backoff while the instance is *paced*: it was started often lately, and the next start has a
+//! time. A command of a person ends that.
+//!
 //! *Judge* goes by the exit code: held (a person must act), backoff (counted as a crash or not), or by
-//! the number of counted deaths within a window: held. Every input of a child names its generation; one
+//! the number of counted deaths within a window: held, with a probe that comes sooner, as such a worker may be
+//! well by then. What could not be made yet is backoff and counts for nothing. Every input of a child names its generation; one
 //! of a former generation changes nothing. `start` is restart's gentle twin: nothing if already up.
 
 use std::time::{Duration, Instant};
@@ -44,6 +48,8 @@ pub struct Settings {
     pub window: Duration,
     /// How long a held worker waits for its next probe.
     pub probe: Duration,
+    /// How long one does that ended too often.
+    pub crash_probe: Duration,
 }
 
 impl Default for Settings {
@@ -60,6 +66,7 @@ impl Default for Settings {
             intensity: 8,
             window: Duration::from_secs(600),
             probe: Duration::from_secs(1800),
+            crash_probe: Duration::from_secs(120),
         }
     }
 }
@@ -84,6 +91,17 @@ pub enum Cause {
     Stale,
     /// It ended by itself, and left others behind.
     Fallen,
+}
+
+/// What the next start waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// A while after its end.
+    Ended,
+    /// Its turn: it was started often lately.
+    Paced,
+    /// What it needs and somebody else is about to give up.
+    NotYet,
 }
 
 /// Where the worker is.
@@ -115,6 +133,8 @@ pub enum Phase {
     Backoff {
         /// The time.
         until: Instant,
+        /// What it waits for.
+        wait: Wait,
     },
     /// There is none until a person acts, but for a slow probe.
     Held {
@@ -157,6 +177,8 @@ pub enum Verdict {
     Counted,
     /// Try again; an outage is no crash.
     Uncounted,
+    /// It could not be made yet: try again after so long.
+    NotYet(Duration),
     /// Another process may do better; if that one says the same, a person must act.
     HeldIfAgain {
         /// What is wrong.
@@ -221,6 +243,8 @@ pub struct Lifecycle {
     generation: Generation,
     backoff: Backoff,
     deaths: Intensity,
+    /// No start before then.
+    paced: Option<Instant>,
     /// It has said [`Verdict::HeldIfAgain`] once.
     warned: bool,
 }
@@ -236,6 +260,7 @@ impl Lifecycle {
             generation,
             backoff: Backoff::new(settings.backoff, seed),
             deaths: Intensity::new(settings.intensity, settings.window),
+            paced: None,
             warned: false,
         }
     }
@@ -256,6 +281,11 @@ impl Lifecycle {
         };
         let fresh = Self::new(settings, generation, seed, now);
         Self { wanted: Wanted::Up, phase, ..fresh }
+    }
+
+    /// When the next start is due at the earliest. `None`: at any time.
+    pub fn pace(&mut self, until: Option<Instant>) {
+        self.paced = until;
     }
 
     /// What the operator wants.
@@ -284,7 +314,7 @@ impl Lifecycle {
             Phase::Down | Phase::Ready { .. } => None,
             Phase::Starting { until } => *until,
             Phase::Stopping { until, .. }
-            | Phase::Backoff { until }
+            | Phase::Backoff { until, .. }
             | Phase::Held { until, .. } => Some(*until),
         }
     }
@@ -453,6 +483,7 @@ impl Lifecycle {
                 self.enter(Phase::Held { reason, remedy, until }, now);
                 None
             }
+            Verdict::NotYet(after) => self.wait(Wait::NotYet, now + after, now),
             Verdict::HeldIfAgain { .. } if !self.warned => {
                 self.warned = true;
                 self.spawn(now)
@@ -466,24 +497,32 @@ impl Lifecycle {
                     self.settings.intensity,
                     self.settings.window.as_secs()
                 );
-                let remedy = "see its last exits in `ctl status` and the log, then `ctl restart`";
-                let until = now + self.settings.probe;
-                self.enter(Phase::Held { reason, remedy: remedy.into(), until }, now);
+                let remedy = format!(
+                    "see its last exits in `ctl status` and the log, then `ctl restart`; it is tried \
+                     again every {} s",
+                    self.settings.crash_probe.as_secs()
+                );
+                let until = now + self.settings.crash_probe;
+                self.enter(Phase::Held { reason, remedy, until }, now);
                 None
             }
             Verdict::Counted | Verdict::Uncounted => match self.backoff.failed() {
                 Duration::ZERO => self.spawn(now),
-                delay => {
-                    self.enter(Phase::Backoff { until: now + delay }, now);
-                    None
-                }
+                delay => self.wait(Wait::Ended, now + delay, now),
             },
         }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "every cell of the table yields the same")]
+    fn wait(&mut self, wait: Wait, until: Instant, now: Instant) -> Option<Action> {
+        self.enter(Phase::Backoff { until, wait }, now);
+        None
+    }
+
     fn spawn(&mut self, now: Instant) -> Option<Action> {
         self.wanted = Wanted::Up;
+        if let Some(until) = self.paced.filter(|until| *until > now) {
+            return self.wait(Wait::Paced, until, now);
+        }
         self.generation = Generation(self.generation.0 + 1);
         self.enter(Phase::Starting { until: Some(now + self.settings.start) }, now);
         Some(Action::Spawn(self.generation))

@@ -148,6 +148,7 @@ fn every_deadline() {
     let due = life.deadline().unwrap();
     assert!(matches!(life.on(Input::Tick, due), Some(Action::Spawn(_))));
     let mut life = is_held(now);
+    assert_eq!(life.on(Input::Tick, now + settings.crash_probe), None, "a person must act");
     assert_eq!(life.on(Input::Tick, now + settings.probe), Some(Action::Spawn(G2)));
     assert_eq!((down(now).deadline(), ready(now).deadline()), (None, None));
 }
@@ -192,6 +193,18 @@ fn a_crash_loop_ends_held_and_a_stable_run_is_forgiven() {
         }
     }
     assert!(starts <= SETTINGS().intensity + 1, "{starts} starts");
+    // It may be well by now; if it is not, it is held again.
+    assert_eq!(life.deadline(), Some(at + SETTINGS().crash_probe));
+    assert!(SETTINGS().crash_probe <= Duration::from_secs(120));
+    at += SETTINGS().crash_probe;
+    assert!(matches!(life.on(Input::Tick, at), Some(Action::Spawn(_))));
+    let mut well = life.clone();
+    assert_eq!(life.on(Input::Exited(life.generation(), Verdict::Counted), at), None);
+    assert_eq!(life.phase().word(), "held");
+    well.on(Input::Ready(well.generation()), at);
+    at += SETTINGS().stable;
+    let crash = Input::Exited(well.generation(), Verdict::Counted);
+    assert!(matches!(well.on(crash, at), Some(Action::Spawn(_))), "forgiven");
 
     let mut life = ready(now);
     let mut at = now;
@@ -201,6 +214,59 @@ fn a_crash_loop_ends_held_and_a_stable_run_is_forgiven() {
         assert!(life.on(Input::Exited(of, Verdict::Counted), at).is_some(), "at once, each time");
         life.on(Input::Ready(life.generation()), at);
     }
+}
+
+/// F48: where one login after the other would be too many, each start has its time, and no person has to act.
+#[test]
+fn a_paced_worker_waits_for_its_turn_and_for_nothing_else() {
+    use Force::{No, Yes};
+    let now = start();
+    let due = now + Duration::from_secs(60);
+    let paced = |mut life: Lifecycle| {
+        life.pace(Some(due));
+        life
+    };
+    let is_paced =
+        |life: &Lifecycle| life.phase() == &Phase::Backoff { until: due, wait: Wait::Paced };
+    for (mut life, input) in [
+        (paced(down(now)), Input::Start),
+        (paced(down(now)), Input::Restart(No)),
+        (paced(ready(now)), Input::Exited(G1, Verdict::Counted)),
+        (paced(ready(now)), Input::Exited(G1, Verdict::Uncounted)),
+        (paced(in_backoff(now)), Input::Restart(Yes)),
+        (paced(is_held(now)), Input::Restart(No)),
+    ] {
+        let generation = life.generation();
+        assert_eq!(life.on(input, now), None);
+        assert!(is_paced(&life) && life.wanted() == Wanted::Up, "{life:?}");
+        assert_eq!(life.generation(), generation, "none was made");
+        assert_eq!(life.on(Input::Tick, now + Duration::from_secs(59)), None);
+        assert!(matches!(life.on(Input::Tick, due), Some(Action::Spawn(_))));
+    }
+    let mut life = paced(ready(now));
+    life.on(Input::Exited(G1, Verdict::Counted), now);
+    // A person acts.
+    life.pace(None);
+    assert_eq!(life.on(Input::Restart(No), now), Some(Action::Spawn(G2)));
+    let mut life = paced(ready(now));
+    assert_eq!(life.on(Input::Exited(G1, held()), now), None);
+    assert_eq!(life.phase().word(), "held", "what a person must mend");
+}
+
+#[test]
+fn what_cannot_be_made_yet_is_tried_again_and_counts_for_nothing() {
+    let mut now = start();
+    let mut life = starting(now);
+    for _ in 0..50 {
+        let after = Duration::from_secs(5);
+        let not_yet = Input::SpawnFailed(life.generation(), Verdict::NotYet(after));
+        assert_eq!(life.on(not_yet, now), None);
+        assert_eq!(life.phase(), &Phase::Backoff { until: now + after, wait: Wait::NotYet });
+        now += after;
+        assert!(matches!(life.on(Input::Tick, now), Some(Action::Spawn(_))));
+    }
+    let crash = Input::Exited(life.generation(), Verdict::Counted);
+    assert!(matches!(life.on(crash, now), Some(Action::Spawn(_))), "the first one, at once");
 }
 
 /// F93

@@ -63,6 +63,8 @@ struct World {
     coming: Vec<(Instant, Generation, Coming)>,
     liveness: Option<Liveness>,
     spawned: u64,
+    /// No start before then.
+    paced: Option<Instant>,
     /// Children of this world are well from now on.
     calm: bool,
 }
@@ -81,6 +83,7 @@ impl World {
             coming: Vec::new(),
             liveness: None,
             spawned: 0,
+            paced: None,
             calm: false,
         }
     }
@@ -113,6 +116,10 @@ impl World {
     fn spawn(&mut self, generation: Generation) {
         assert!(self.living.is_empty(), "seed {}: two at once: {:?}", self.seed, self.living);
         assert_eq!(self.life.wanted(), Wanted::Up, "seed {}: nobody wants it", self.seed);
+        let is_due = self.paced.is_none_or(|due| due <= self.now);
+        assert!(is_due, "seed {}: started out of its turn", self.seed);
+        let pace = (self.dice.roll(4) == 0).then(|| self.dice.millis(60_000));
+        self.pace(pace);
         self.spawned += 1;
         self.liveness = None;
         let trouble = if self.calm { 9 } else { self.dice.roll(13) };
@@ -141,6 +148,11 @@ impl World {
         self.living.insert(generation, child);
     }
 
+    fn pace(&mut self, wait: Option<Duration>) {
+        self.paced = wait.map(|wait| self.now + wait);
+        self.life.pace(self.paced);
+    }
+
     fn end(&mut self, generation: Generation) {
         let Some(child) = self.living.get(&generation) else { return };
         if child.hears_term && !child.hung {
@@ -156,7 +168,8 @@ impl World {
     }
 
     fn verdict(&mut self) -> Verdict {
-        match self.dice.roll(5) {
+        match self.dice.roll(6) {
+            5 => Verdict::NotYet(self.dice.millis(5_000)),
             0 => Verdict::Uncounted,
             1 => Verdict::HeldIfAgain { reason: "r".into(), remedy: "m".into() },
             2 => Verdict::Held { reason: "r".into(), remedy: "m".into() },
@@ -237,6 +250,8 @@ impl World {
 
     fn operator(&mut self) {
         let force = if self.dice.roll(2) == 0 { Force::No } else { Force::Yes };
+        // Whoever acts ends the waiting for a turn.
+        self.pace(None);
         let input = match self.dice.roll(8) {
             0 | 1 => Input::Start,
             2..=4 => Input::Restart(force),

@@ -12,7 +12,7 @@ use super::slot::{Desk, Slot};
 use crate::clock;
 use crate::identity;
 use crate::link::Listener;
-use crate::policy::lifecycle::{Phase, Wanted};
+use crate::policy::lifecycle::{Phase, Wait, Wanted};
 use crate::socket::Peer;
 
 impl Gateway {
@@ -20,10 +20,11 @@ impl Gateway {
     pub(super) fn observe(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let (phase, generation) = (slot.life.phase().word(), slot.life.generation());
-        if slot.announced == Some((phase, generation)) {
+        let waits = slot.waits();
+        if slot.announced == Some((phase, generation, waits)) {
             return;
         }
-        slot.announced = Some((phase, generation));
+        slot.announced = Some((phase, generation, waits));
         let pid = slot.child.as_ref().map(|running| running.child.pid());
         let wanted = match slot.life.wanted() {
             Wanted::Up => "up",
@@ -38,12 +39,20 @@ impl Gateway {
                 );
                 Some(reason.clone())
             }
-            Phase::Backoff { .. } => {
+            Phase::Backoff { wait: Wait::NotYet, .. } => {
+                let (reason, _) = slot.waiting().unzip();
+                tracing::info!(
+                    instance = %slot.name, generation = generation.0, phase, wanted, reason, "phase"
+                );
+                reason
+            }
+            Phase::Backoff { wait: Wait::Ended | Wait::Paced, .. } => {
+                let (reason, _) = slot.waiting().unzip();
                 tracing::warn!(
-                    instance = %slot.name, generation = generation.0, phase, wanted,
+                    instance = %slot.name, generation = generation.0, phase, wanted, reason,
                     delay_ms = delay, "waiting before the next start"
                 );
-                None
+                reason
             }
             Phase::Down | Phase::Starting { .. } | Phase::Ready { .. } | Phase::Stopping { .. } => {
                 tracing::info!(

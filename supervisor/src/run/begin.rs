@@ -182,6 +182,9 @@ impl Gateway {
             self.announce_supervisor("started", Some(version.into()), None);
             (0..self.slots.len()).collect()
         };
+        for index in 0..self.slots.len() {
+            self.pace(index);
+        }
         for index in start {
             self.live(index, lifecycle::Input::Start);
         }

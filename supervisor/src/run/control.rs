@@ -163,6 +163,7 @@ impl Gateway {
             // A person has acted.
             let name = self.slots.get(slot).map(|slot| slot.name.to_string());
             self.starts.forgive(&name.unwrap_or_default());
+            self.pace(slot);
             let wish = format!("{}{}", verb.word(), if act.force { " --force" } else { "" });
             self.announce_asked(Some(slot), &wish, peer);
         }

@@ -248,6 +248,7 @@ impl Gateway {
         slot::connect(&mut self.slots, &self.by_name);
         self.adopted(config, changes);
         for index in start {
+            self.pace(index);
             self.live(index, Input::Start);
         }
     }

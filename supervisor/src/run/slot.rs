@@ -20,7 +20,7 @@ use crate::policy::access::{Access, Denial, Grants};
 use crate::policy::delivery::Delivery;
 use crate::policy::drafts::{Drafts, Unfinished};
 use crate::policy::hooks::Backlog;
-use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict};
+use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict, Wait};
 use crate::policy::liveness::{Liveness, Progress};
 use crate::policy::loops::Loops;
 use crate::policy::outbox::{self, Outbox};
@@ -55,6 +55,8 @@ pub(super) struct Slot {
     pub(super) credential: Option<Credential>,
     /// Somebody else uses the account: when to look again.
     pub(super) contested: Option<Instant>,
+    /// A worker of a supervisor before us still has it: how long that may last.
+    pub(super) follows: Option<Instant>,
     pub(super) link: Option<Link>,
     pub(super) liveness: Option<Liveness>,
     pub(super) progress: Option<Progress>,
@@ -72,7 +74,7 @@ pub(super) struct Slot {
     /// Whether handlers of hooks were told last that its connection works.
     pub(super) told_up: bool,
     /// What was last announced, so that a change is told once.
-    pub(super) announced: Option<(&'static str, Generation)>,
+    pub(super) announced: Option<(&'static str, Generation, Option<Wait>)>,
 }
 
 /// A child and what it must show to be let in.
@@ -251,6 +253,7 @@ impl Slot {
             stuck: None,
             credential: None,
             contested: None,
+            follows: None,
             link: None,
             liveness: None,
             progress: None,
@@ -305,6 +308,22 @@ impl Slot {
         self.account = None;
         self.removed = false;
         self.spec = spec;
+    }
+
+    /// The account that it logs in with, if it does.
+    pub(super) fn account_wanted(&self) -> Option<String> {
+        match &self.desk {
+            Desk::Platform(desk) => desk.settings.account(),
+            Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
+        }
+    }
+
+    /// What its next start waits for, if it waits.
+    pub(super) fn waits(&self) -> Option<Wait> {
+        match self.life.phase() {
+            Phase::Backoff { wait, .. } => Some(*wait),
+            _ => None,
+        }
     }
 
     /// Nothing of it is between two durable states.

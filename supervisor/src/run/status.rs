@@ -13,7 +13,8 @@ use crate::clock;
 use crate::exit::Code;
 use crate::link::Reply;
 use crate::policy::closing::Stage;
-use crate::policy::lifecycle::{Phase, Wanted};
+use crate::policy::lifecycle::{Phase, Wait, Wanted};
+use crate::starts;
 use crate::store::{Answer, Count};
 
 impl Gateway {
@@ -86,6 +87,7 @@ impl Slot {
         }
         match (self.life.phase(), &self.outside) {
             (Phase::Held { reason, remedy, .. }, _) => (Some(reason.clone()), Some(remedy.clone())),
+            (Phase::Backoff { wait: Wait::Paced | Wait::NotYet, .. }, _) => self.waiting().unzip(),
             (_, Some(Outside::Down { reason, remedy } | Outside::Limited { reason, remedy })) => {
                 (Some(reason.clone()), remedy.clone())
             }
@@ -93,6 +95,27 @@ impl Slot {
                 (Some(reason.clone()), Some(remedy.clone()))
             }
             _ => self.refusing().or_else(|| self.unready()).unzip(),
+        }
+    }
+
+    /// What its next start waits for, and what helps, where that is no matter of its last end.
+    pub(super) fn waiting(&self) -> Option<(String, String)> {
+        match self.waits()? {
+            Wait::Ended => None,
+            Wait::Paced => Some((
+                format!(
+                    "started {} times within {} min, also by supervisors before this one: once a \
+                     minute for now, so that the platform does not shut it out",
+                    starts::FREE,
+                    starts::WITHIN_MS / 60_000
+                ),
+                "see its last exits in `ctl status` and the journal; `ctl restart` starts it at once"
+                    .into(),
+            )),
+            Wait::NotYet => Some((
+                "its account is still with a worker whose supervisor has ended, and which leaves".into(),
+                "it is started as soon as that one is gone".into(),
+            )),
         }
     }
 
@@ -127,7 +150,7 @@ impl Slot {
     fn status(&self, counts: &[Count], now: Instant) -> InstanceStatus {
         let (reason, remedy) = self.trouble();
         let next_start = match self.life.phase() {
-            Phase::Backoff { until } | Phase::Held { until, .. } => Some(Self::unix_ms(*until)),
+            Phase::Backoff { until, .. } | Phase::Held { until, .. } => Some(Self::unix_ms(*until)),
             _ => None,
         };
         let (heartbeat, at_ms) = self.heartbeat.unzip();

@@ -7,18 +7,21 @@ use protocol::id::{Generation, Nonce, hex};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
-use super::slot::{Desk, Running};
+use super::slot::{Desk, Running, Slot};
 use crate::clock;
 use crate::credential::{Credential, Refused, User};
-use crate::policy::lifecycle::{Action, Force, Input, Phase, Verdict};
+use crate::policy::lifecycle::{Action, Force, Input, Phase, Verdict, Wait};
 use crate::policy::{delivery, outbox};
 use crate::process::{kin, spawn};
-use crate::starts;
 
 /// Three missed heartbeats and a little.
 pub(super) const STALE: Duration = Duration::from_secs(16);
 /// How often to look whether an account that somebody else uses is free.
 const CONTESTED: Duration = Duration::from_secs(2);
+/// How long a worker whose supervisor was killed may hold its account before that is a person's matter, and
+/// how often to look. It leaves within two seconds.
+const FOLLOWS: Duration = Duration::from_secs(5);
+const FOLLOWS_LOOK: Duration = Duration::from_millis(100);
 
 impl Gateway {
     /// Feeds the lifecycle of one instance, performs what follows and announces what changed.
@@ -47,6 +50,9 @@ impl Gateway {
             return Some(Input::SpawnFailed(generation, verdict));
         }
         if let Err(refused) = self.take_account(index) {
+            if let Some(left) = self.account_follows(index, &refused) {
+                return Some(Input::SpawnFailed(generation, Verdict::NotYet(left)));
+            }
             let verdict = Verdict::Held {
                 reason: match refused {
                     Refused::Used(Some(user)) => format!("credential in use by {user}"),
@@ -59,20 +65,13 @@ impl Gateway {
             };
             return Some(Input::SpawnFailed(generation, verdict));
         }
-        let slot = self.slots.get_mut(index)?;
+        let slot = self.slots.get(index)?;
         // Who has no account logs in nowhere.
-        if slot.credential.is_some() && !self.starts.may(slot.name.as_str(), clock::unix_ms()) {
-            let reason = format!(
-                "started {} times within {} min, also by supervisors before this one",
-                starts::MOST,
-                starts::WITHIN_MS / 60_000
-            );
-            let remedy = "see its last exits in `ctl status` and the journal, then `ctl restart`";
-            return Some(Input::SpawnFailed(
-                generation,
-                Verdict::Held { reason, remedy: remedy.into() },
-            ));
+        if slot.credential.is_some() {
+            self.starts.note(slot.name.as_str(), clock::unix_ms());
+            self.pace(index);
         }
+        let slot = self.slots.get_mut(index)?;
         let made = clock::random().and_then(|bytes| {
             let nonce = Nonce(bytes);
             let leash = Leash {
@@ -111,8 +110,7 @@ impl Gateway {
     /// Takes the account that this instance logs in with, unless it is ours already.
     fn take_account(&mut self, index: usize) -> Result<(), Refused> {
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
-        let Desk::Platform(desk) = &slot.desk else { return Ok(()) };
-        let Some(account) = desk.settings.account() else { return Ok(()) };
+        let Some(account) = slot.account_wanted() else { return Ok(()) };
         if slot.credential.is_none() {
             let user = User {
                 pid: std::process::id(),
@@ -122,8 +120,33 @@ impl Gateway {
             slot.contested = Some(clock::now() + CONTESTED);
             slot.credential = Some(Credential::take(&account, &user)?);
         }
-        slot.contested = None;
+        (slot.contested, slot.follows) = (None, None);
         Ok(())
+    }
+
+    /// How long to wait for an account that a worker of a supervisor before us still holds: nobody else has
+    /// our state directory, and that one leaves since its supervisor is gone.
+    fn account_follows(&mut self, index: usize, refused: &Refused) -> Option<Duration> {
+        let Refused::Used(Some(user)) = refused else { return None };
+        let account = self.slots.get(index)?.account_wanted()?;
+        let is_ours = |slot: &Slot| {
+            slot.credential.is_some() && slot.account_wanted().as_ref() == Some(&account)
+        };
+        if user.state_dir != self.paths.state_dir || self.slots.iter().any(is_ours) {
+            return None;
+        }
+        let now = clock::now();
+        let slot = self.slots.get_mut(index)?;
+        let until = *slot.follows.get_or_insert(now + FOLLOWS);
+        slot.contested = Some(now + FOLLOWS_LOOK);
+        until.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+
+    /// When the next start of an instance is due, as its former ones tell.
+    pub(super) fn pace(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let wait = self.starts.wait(slot.name.as_str(), clock::unix_ms());
+        slot.life.pace(wait.map(|wait| clock::now() + wait));
     }
 
     /// An instance that nobody wants leaves its account to others. One that could not have it looks
@@ -131,14 +154,20 @@ impl Gateway {
     fn look_at_account(&mut self, index: usize, now: Instant) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         match slot.life.phase() {
-            Phase::Down => (slot.credential, slot.contested) = (None, None),
+            Phase::Down => {
+                slot.credential = None;
+                (slot.contested, slot.follows) = (None, None);
+            }
             Phase::Held { .. } if slot.contested.is_none() => slot.credential = None,
-            Phase::Held { .. } if slot.contested.is_some_and(|at| at <= now) => {
-                if self.take_account(index).is_ok() {
-                    self.live(index, Input::Restart(Force::No));
+            Phase::Held { .. } | Phase::Backoff { wait: Wait::NotYet, .. } => {
+                if slot.contested.is_none_or(|at| at > now) {
+                    return;
+                }
+                match self.take_account(index) {
+                    Ok(()) => self.live(index, Input::Restart(Force::No)),
+                    Err(refused) => drop(self.account_follows(index, &refused)),
                 }
             }
-            Phase::Held { .. } => {}
             Phase::Starting { .. }
             | Phase::Ready { .. }
             | Phase::Stopping { .. }

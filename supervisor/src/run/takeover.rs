@@ -189,7 +189,7 @@ impl Gateway {
         slot.credential = (!credential.is_empty()).then(|| Credential::resumed(credential));
         slot.starts = 1;
         slot.told_up = worker.outside == Some(Outside::Up);
-        slot.announced = Some((slot.life.phase().word(), generation));
+        slot.announced = Some((slot.life.phase().word(), generation, None));
         (slot.account, slot.outside) = (worker.account, worker.outside);
         slot.confined = worker.confined;
         self.by_pid.insert(worker.pid, (index, generation));
