@@ -20,6 +20,7 @@ use protocol::secret;
 use supervisor::config::{Config, System};
 use supervisor::paths::{Environment, Paths};
 use supervisor::{Error, lock};
+use tracing::level_filters::LevelFilter;
 use worker::stderr;
 
 use crate::args::{Cli, Color, Command, Common};
@@ -88,7 +89,7 @@ fn build() -> BuildId {
 
 /// Logs to standard error, which is where a service manager listens.
 fn init_log(level: &str) {
-    let level = level.parse().unwrap_or(tracing::Level::INFO);
+    let level = level.parse().unwrap_or(LevelFilter::INFO);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(|| Clean)
@@ -161,7 +162,7 @@ fn locate(common: &Common) -> Result<Paths, Error> {
     let config = match (load(common), &common.state_dir) {
         (Ok(config), _) => Some(config),
         (Err(_), Some(_)) => None,
-        (Err(e), None) => return Err(e),
+        (Err(e), None) => return Err(Error::Unlocated(Box::new(e))),
     };
     let mut paths = paths(common, config.as_ref())?;
     // Whoever holds the lock says where its socket is: it may have been told by a service manager.

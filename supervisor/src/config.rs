@@ -38,6 +38,8 @@ pub const DEFAULT: &str = "[platform.local]\n\n[agent.echo]\n";
 const STOP_S: u32 = 8;
 /// A hundred times what an idle worker uses.
 const MEMORY_MB: u32 = 512;
+/// How much is said.
+const LOG: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const FILE_MIB: u32 = 100;
 const FILES_MIB: u32 = 2048;
 const FILES_HOURS: u32 = 72;
@@ -86,6 +88,8 @@ pub trait Surroundings {
     fn file(&self, path: &Path) -> Result<Secret, String>;
     /// The value of an environment variable, or why not.
     fn variable(&self, name: &str) -> Result<Secret, String>;
+    /// The directory that a configuration lies in. `None`: it comes out of a pipe, which lies in none.
+    fn directory(&self, config: &Path) -> Option<PathBuf>;
     /// What `~` means.
     fn home(&self) -> Option<PathBuf>;
     /// What `$CREDENTIALS_DIRECTORY` means.
@@ -149,13 +153,13 @@ impl Config {
         };
         let table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| wrong(place_of(text, &e)))?;
-        let dir = source.and_then(Path::parent).unwrap_or(Path::new(".")).to_owned();
+        let dir = source.map_or_else(|| Some(".".into()), |source| secrets.directory(source));
         let place = Place { dir, home: secrets.home(), credentials: secrets.credentials() };
         let mut top = Block::new("", table);
         let mut gateway = top.table("gateway");
         let (state_dir, runtime_dir) =
             (gateway.path("state_dir", &place), gateway.path("runtime_dir", &place));
-        let log = gateway.string("log").unwrap_or_else(|| "info".into());
+        let log = gateway.choice("log", &LOG.map(|word| (word, word))).unwrap_or("info").to_owned();
         let stop = gateway.number("stop_s", 2..=3600).unwrap_or(STOP_S);
         let memory = gateway.number("memory_mb", 1..=1_048_576).unwrap_or(MEMORY_MB);
         let network = network::network(&mut gateway, &place, secrets, &Network::default());
@@ -294,6 +298,15 @@ impl Surroundings for System {
         let text = std::env::var(name)
             .map_err(|e| format!("read the secret in the environment variable {name}: {e}"))?;
         non_empty(&text, || format!("the environment variable {name}"))
+    }
+
+    fn directory(&self, config: &Path) -> Option<PathBuf> {
+        let is_file = std::fs::metadata(config).is_ok_and(|metadata| metadata.is_file());
+        let dir = config.parent()?;
+        // Where descriptors are shown: a file that is open there lies elsewhere, or nowhere.
+        let real = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let is_shown = real == Path::new("/dev") || real.starts_with("/proc");
+        (is_file && !is_shown).then(|| dir.to_owned())
     }
 
     fn home(&self) -> Option<PathBuf> {

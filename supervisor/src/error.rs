@@ -36,6 +36,9 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Where a running supervisor is cannot be told, as the configuration cannot be read.
+    #[error(transparent)]
+    Unlocated(Box<Self>),
     /// Blocks of the configuration are wrong.
     #[error("{message}")]
     Blocks {
@@ -163,6 +166,7 @@ impl Error {
             Self::Usage { .. } => Code::Usage,
             Self::ConfigMissing { .. } => Code::NoInput,
             Self::Config { .. } => Code::Config,
+            Self::Unlocated(why) => return why.code(),
             Self::Blocks { code, .. } | Self::Unfulfilled(code) => *code,
             Self::NoHome | Self::Create { .. } | Self::PathTooLong { .. } => Code::CannotCreate,
             Self::Held { .. } | Self::TimedOut { .. } | Self::ToldByStranger => Code::Temporary,
@@ -196,6 +200,16 @@ impl Error {
                 "make it a file that this user may read, or name another one with --config".into()
             }
             Self::Config { .. } => "mend the file at that place; nothing was started".into(),
+            Self::Unlocated(why) => {
+                let mend = match **why {
+                    Self::ConfigMissing { .. } => "name an existing file with --config",
+                    _ => "mend the file at that place",
+                };
+                format!(
+                    "nothing was asked: {mend}, or name the directory in which the supervisor keeps its \
+                     state: `--state-dir DIR` needs no file"
+                )
+            }
             Self::Blocks { code: Code::NoInput, .. } => {
                 "put what is missing in place; the other instances would serve meanwhile".into()
             }

@@ -40,6 +40,30 @@ fn a_backup_is_whole_and_the_store_stays_locked() {
     assert!(stderr(&again).contains("File exists"), "{}", stderr(&again));
     assert!(stderr(&again).contains("hint: name a new file"), "{}", stderr(&again));
 
+    // Two at once, by hand: both are asked for before either is done.
+    let mut round = 0;
+    let told = gateway.until("two at once", || {
+        use std::io::{BufRead, Write};
+        round += 1;
+        let ask = |name: &str| {
+            let path = gateway.path(&format!("{name}-{round}.db"));
+            let params = serde_json::json!({ "path": path });
+            let line = serde_json::json!({ "id": 1, "method": "backup", "params": params });
+            let mut tool = std::os::unix::net::UnixStream::connect(gateway.socket()).unwrap();
+            tool.write_all(format!("{line}\n").as_bytes()).unwrap();
+            tool
+        };
+        let asked = [ask("three"), ask("four")].map(|tool| {
+            let mut line = String::new();
+            std::io::BufReader::new(tool).read_line(&mut line).unwrap();
+            serde_json::from_str::<serde_json::Value>(&line).unwrap()
+        });
+        asked.into_iter().find(|told| !told["error"].is_null())
+    });
+    assert_eq!(told["error"]["code"], 75, "{told}");
+    assert!(told["error"]["message"].as_str().unwrap().ends_with("another backup is under way"));
+    assert!(told["error"]["hint"].as_str().unwrap().starts_with("try again"), "{told}");
+
     // The first copy in place of the store: it knows what it knew then.
     gateway.kill_supervisor();
     std::fs::copy(gateway.path("one.db"), gateway.state().join("store.db")).unwrap();

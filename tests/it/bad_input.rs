@@ -38,6 +38,67 @@ fn a_configuration_that_is_wrong() {
     );
 }
 
+/// What a tool needs of the file is where the supervisor is, and that can be said otherwise.
+#[test]
+fn a_tool_that_cannot_read_the_file_says_how_the_supervisor_is_reached() {
+    let gateway = Gateway::running(GOOD);
+    let file = gateway.path("config.toml");
+    let without_state_dir = |args: &[&str]| {
+        let mut command = std::process::Command::new(crate::gateway::PROGRAM);
+        command.arg("--config").arg(&file).args(args).output().unwrap()
+    };
+    std::fs::write(&file, "[platform\n").unwrap();
+    let backup = gateway.path("backup.db");
+    for args in [
+        &["ctl", "status"][..],
+        &["ctl", "events"],
+        &["ctl", "restart"],
+        &["ctl", "kill"],
+        &["ctl", "kill", "--force"],
+        &["ctl", "parked", "list"],
+        &["ctl", "backup", backup.to_str().unwrap()],
+        &["chat"],
+    ] {
+        let output = without_state_dir(args);
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(78), "{args:?}: {told}");
+        assert!(
+            told.contains("hint: nothing was asked: mend the file")
+                && told.contains("--state-dir DIR"),
+            "{told}"
+        );
+    }
+    assert!(gateway.run(&["ctl", "status"]).status.success());
+    std::fs::remove_file(&file).unwrap();
+    let output = without_state_dir(&["ctl", "status"]);
+    assert_eq!(output.status.code(), Some(66));
+    assert!(
+        stderr(&output).contains("hint: nothing was asked: name an existing file"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_configuration_out_of_a_pipe_is_in_no_directory() {
+    let gateway = Gateway::new("[agent.relay]\nsecret_file = \"secret\"\n");
+    std::fs::write(gateway.path("secret"), "secret").unwrap();
+    assert!(gateway.run(&["check"]).status.success());
+    let mut command = std::process::Command::new(crate::gateway::PROGRAM);
+    let file = std::fs::File::open(gateway.path("config.toml")).unwrap();
+    let output = command.args(["check", "--config", "/dev/stdin"]).stdin(file).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let why = "[agent.relay] secret_file must be an absolute path";
+    assert!(stderr(&output).contains(why), "{}", stderr(&output));
+}
+
+#[test]
+fn a_log_that_is_off_is_silent() {
+    let gateway = Gateway::running(&format!("[gateway]\nlog = \"off\"\n{GOOD}"));
+    gateway.wait_ready("local");
+    assert_eq!(gateway.log(), "");
+}
+
 #[test]
 fn a_configuration_file_that_is_missing() {
     let gateway = Gateway::new(GOOD);

@@ -178,7 +178,7 @@ fn program(
     if command.first().is_none_or(String::is_empty) {
         block.problem("command must be set: the program and its arguments, a list of texts");
     }
-    let dir = block.path("dir", place).unwrap_or_else(|| place.dir.clone());
+    let dir = block.path("dir", place).unwrap_or_else(|| place.for_programs());
     let mut variables = Vec::new();
     for name in block.strings("variables").unwrap_or_default() {
         match secrets.variable(&name) {

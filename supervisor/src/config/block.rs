@@ -1,15 +1,23 @@
 //! A table of the configuration, read key by key: what is left over at the end is a mistake.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
 /// What paths in the file are relative to.
 pub(super) struct Place {
-    pub(super) dir: PathBuf,
+    /// Where the file lies, if it lies anywhere.
+    pub(super) dir: Option<PathBuf>,
     pub(super) home: Option<PathBuf>,
     /// Where systemd has put credentials.
     pub(super) credentials: Option<PathBuf>,
+}
+
+impl Place {
+    /// Where programs run that are told no other directory.
+    pub(super) fn for_programs(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| ".".into())
+    }
 }
 
 /// A table that remembers which keys were asked for and what was wrong.
@@ -80,6 +88,10 @@ impl Block {
     /// relative one is taken from the directory of the file.
     pub(super) fn path(&mut self, key: &'static str, place: &Place) -> Option<PathBuf> {
         let text = self.string(key)?;
+        if text.is_empty() {
+            self.problem(&format!("{key} must be a path, and is empty: leave the key out instead"));
+            return None;
+        }
         if let Some(name) = text.strip_prefix("$CREDENTIALS_DIRECTORY/") {
             let dir = place.credentials.as_ref();
             if dir.is_none() {
@@ -96,7 +108,16 @@ impl Block {
                 self.problem(&format!("{key} starts with ~/, and HOME is not set"));
                 None
             }
-            (None, _) => Some(place.dir.join(text)),
+            (None, _) if Path::new(&text).is_absolute() => Some(text.into()),
+            (None, _) => {
+                if place.dir.is_none() {
+                    self.problem(&format!(
+                        "{key} must be an absolute path, since the configuration comes out of a pipe, \
+                         which lies in no directory: not {text:?}"
+                    ));
+                }
+                place.dir.as_ref().map(|dir| dir.join(text))
+            }
         }
     }
 

@@ -20,6 +20,9 @@ pub(super) fn hooks(mut block: Block, commands: Vec<Block>, place: &Place) -> Op
     let name = Instance::new("hooks").ok()?;
     let dir = block.path("dir", place);
     let python = block.string("python").unwrap_or_else(|| "python3".into());
+    if python.is_empty() {
+        block.problem("python must be a program, and is empty: leave the key out instead");
+    }
     let timeout_s = block.number("timeout_s", 1..=3600).unwrap_or(30);
     let concurrency = block.number("concurrency", 1..=64).unwrap_or(4);
     let backlog = block.number("backlog", 1..=100_000).unwrap_or(1000);
@@ -37,7 +40,7 @@ pub(super) fn hooks(mut block: Block, commands: Vec<Block>, place: &Place) -> Op
         programs.push(HookCommand {
             events,
             command,
-            dir: own.unwrap_or_else(|| place.dir.clone()),
+            dir: own.unwrap_or_else(|| place.for_programs()),
         });
         block.absorb(inner);
     }

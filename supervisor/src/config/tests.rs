@@ -5,6 +5,9 @@ use super::*;
 struct NoSecrets;
 
 impl Surroundings for NoSecrets {
+    fn directory(&self, config: &Path) -> Option<PathBuf> {
+        (!config.starts_with("/dev")).then(|| config.parent().unwrap().to_owned())
+    }
     fn home(&self) -> Option<PathBuf> {
         Some("/home/ann".into())
     }
@@ -58,6 +61,87 @@ fn the_reference_file_is_valid_and_says_the_defaults() {
     let agent = config.instances.iter().find(|s| s.kind == Kind::Agent(Some(AgentKind::Socket)));
     let Ok(instance::Body::Agent { delivery, .. }) = &agent.unwrap().body else { panic!() };
     assert_eq!(*delivery, crate::policy::delivery::Settings::default());
+}
+
+#[test]
+fn an_empty_path_is_a_mistake_wherever_it_stands() {
+    for (text, place) in [
+        ("[gateway]\nstate_dir = \"\"\n", "[gateway] state_dir"),
+        ("[gateway]\nruntime_dir = \"\"\n", "[gateway] runtime_dir"),
+        ("[gateway]\nca_file = \"\"\n", "[gateway] ca_file"),
+        ("[gateway]\nproxy_file = \"\"\n", "[gateway] proxy_file"),
+        ("[hooks]\ndir = \"\"\n", "[hooks] dir"),
+        ("[hooks]\npython = \"\"\n", "[hooks] python"),
+        (
+            "[[hooks.command]]\nevents = [\"*\"]\ncommand = [\"x\"]\ndir = \"\"\n",
+            "[[hooks.command]] dir",
+        ),
+        (
+            "[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"\"\n",
+            "[platform.feishu] app_secret_file",
+        ),
+        ("[platform.telegram]\ntoken_file = \"\"\n", "[platform.telegram] token_file"),
+        (
+            "[platform.telegram]\ntoken_file = \"t\"\nlocal_files = \"\"\n",
+            "[platform.telegram] local_files",
+        ),
+        ("[agent.socket]\nlisten = \"\"\n", "[agent.socket] listen"),
+        ("[agent.exec]\ncommand = [\"x\"]\ndir = \"\"\n", "[agent.exec] dir"),
+        ("[agent.relay]\nsecret_file = \"\"\n", "[agent.relay] secret_file"),
+        ("[agent.relay]\nlisten = \"\"\nsecret_file = \"s\"\n", "[agent.relay] listen"),
+        ("[agent.relay]\nhome = \"\"\nsecret_file = \"s\"\n", "[agent.relay] home"),
+    ] {
+        let told = trouble(text);
+        assert!(told.starts_with("78 ") && told.contains(&format!("{place} must be")), "{told}");
+        assert_eq!(told.lines().count(), 1, "once: {told}");
+    }
+}
+
+#[test]
+fn the_log_has_words_and_no_others() {
+    for word in ["off", "error", "warn", "info", "debug", "trace"] {
+        let text = format!("[gateway]\nlog = {word:?}\n{DEFAULT}");
+        assert_eq!(parse(&text).unwrap().log, word);
+    }
+    for word in ["loud", "", "7"] {
+        let told = trouble(&format!("[gateway]\nlog = {word:?}\n{DEFAULT}"));
+        let why = format!(
+            "[gateway] log must be one of off, error, warn, info, debug, trace, not {word:?}"
+        );
+        assert!(told.starts_with("78 ") && told.ends_with(&why), "{told}");
+    }
+}
+
+#[test]
+fn what_comes_out_of_a_pipe_has_absolute_paths() {
+    let parse = |text: &str| Config::parse(text, Some(Path::new("/dev/fd/63")), &NoSecrets);
+    let config = parse(FEISHU).unwrap();
+    let told = config.check().unwrap_err();
+    assert_eq!(told.code(), 78);
+    let why = "[platform.feishu] app_secret_file must be an absolute path, since the configuration comes \
+               out of a pipe, which lies in no directory: not \"s\"";
+    assert_eq!(told.to_string(), why);
+    assert!(parse("[gateway]\nstate_dir = \"s\"\n").is_err());
+    for path in ["/run/s", "~/s"] {
+        let text = FEISHU.replace("\"s\"", &format!("{path:?}"));
+        parse(&text).unwrap().check().unwrap();
+    }
+}
+
+#[test]
+fn a_descriptor_lies_in_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(System.directory(&path).unwrap(), dir.path());
+    let file = std::fs::File::open(&path).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let shown = [format!("/dev/fd/{fd}"), format!("/proc/self/fd/{fd}"), "/dev/stdin".into()];
+    for path in shown.iter().map(Path::new).chain([fifo.as_path()]) {
+        assert_eq!(System.directory(path), None, "{}", path.display());
+    }
 }
 
 #[test]
@@ -230,6 +314,9 @@ impl Surroundings for Found {
         Ok(Secret::new(if name == "P" { "socks5://u:w@p:2" } else { "secret" }))
     }
 
+    fn directory(&self, config: &Path) -> Option<PathBuf> {
+        NoSecrets.directory(config)
+    }
     fn home(&self) -> Option<PathBuf> {
         None
     }

@@ -287,6 +287,7 @@ impl Gateway {
             Answer::BackedUp { bytes } => {
                 return reply.answer(&BackedUp { schema: SCHEMA, path, bytes });
             }
+            Answer::Busy => (Code::Temporary, "another backup is under way".into()),
             Answer::Failed(why) => (Code::CannotCreate, why),
             Answer::Full => (Code::Io, "the disk of the store is full".into()),
             other => (Code::Software, format!("{other:?}")),
@@ -294,10 +295,14 @@ impl Gateway {
         reply.refuse(Refusal {
             code: code.number(),
             message: format!("back the store up to {}: {why}", path.display()),
-            hint: (code == Code::CannotCreate).then(|| {
-                "name a new file, in a directory that is there and that the supervisor may write to"
-                    .into()
-            }),
+            hint: match code {
+                Code::CannotCreate => Some(
+                    "name a new file, in a directory that is there and that the supervisor may write to"
+                        .into(),
+                ),
+                Code::Temporary => Some("try again when that one is complete".into()),
+                _ => None,
+            },
         });
     }
 }

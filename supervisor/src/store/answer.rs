@@ -119,6 +119,8 @@ pub enum Answer {
     Gone,
     /// The disk is full: nothing of this operation was done. It may be tried again.
     Full,
+    /// One of its kind is under way: it may be tried again.
+    Busy,
     /// This operation alone is impossible.
     Failed(String),
 }

@@ -55,7 +55,7 @@ impl Owner {
     pub(super) fn start_backup(&mut self, ticket: Ticket, path: &Path) -> Result<(), Fault> {
         let answer = |answer| vec![Done::Answered { ticket, answer }];
         if self.backup.is_some() {
-            self.send(answer(Answer::Failed("another backup is under way".into())));
+            self.send(answer(Answer::Busy));
             return Ok(());
         }
         self.copy()?;
