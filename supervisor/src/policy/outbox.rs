@@ -5,7 +5,7 @@
 //! and never answered is *ambiguous*. An ambiguous reply is sent again only while the platform still
 //! recognises its key; otherwise it ends as unknown, never as sent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use protocol::event::{Outcome, Rest};
@@ -37,7 +37,7 @@ impl Default for Settings {
             waiting: 240,
             max_age: Duration::from_secs(24 * 3600),
             retry_first: Duration::from_secs(1),
-            retry_cap: Duration::from_secs(60),
+            retry_cap: Duration::from_secs(15),
             lanes: 1024,
         }
     }
@@ -94,6 +94,8 @@ pub enum Input {
         /// How long after a first attempt the platform recognises a key. `None`: it never does.
         idempotent: Option<Duration>,
     },
+    /// The platform is heard again: what waits by our own choice need not wait longer.
+    Heard,
     /// The worker was asked to end: what it has, it still answers.
     Leaving,
     /// The worker is gone.
@@ -151,7 +153,14 @@ pub struct Outbox {
     stages: HashMap<u64, Stage>,
     /// Of those that are sending, the ones that wait in the middle.
     waiting: HashSet<u64>,
+    /// Those whose delay is our own choice.
+    postponed: BTreeSet<u64>,
+    /// Attempts in a row that came to nothing: the platform is ill, not one reply.
+    in_vain: u32,
 }
+
+/// So many attempts in a row, and the first success after them ends the delays of all.
+const IN_VAIN: u32 = 3;
 
 impl Outbox {
     /// Nothing known, worker down.
@@ -164,6 +173,8 @@ impl Outbox {
             lanes,
             stages: HashMap::new(),
             waiting: HashSet::new(),
+            postponed: BTreeSet::new(),
+            in_vain: 0,
         }
     }
 
@@ -180,7 +191,11 @@ impl Outbox {
                 self.stages.remove(&id);
                 out.extend(self.lanes.finished(id).map(Action::Load));
             }
-            Input::Up { idempotent } => self.up = Some(Up { idempotent }),
+            Input::Up { idempotent } => {
+                self.up = Some(Up { idempotent });
+                self.hurry(now);
+            }
+            Input::Heard => self.hurry(now),
             Input::Leaving => self.up = None,
             Input::Down => self.down(),
             Input::Hold(on) => self.on_hold = on,
@@ -248,7 +263,12 @@ impl Outbox {
             return;
         };
         match outcome {
-            Outcome::Sent { message_ids } => self.end(id, End::Sent(message_ids), out),
+            Outcome::Sent { message_ids } => {
+                if std::mem::take(&mut self.in_vain) >= IN_VAIN {
+                    self.hurry(now);
+                }
+                self.end(id, End::Sent(message_ids), out);
+            }
             Outcome::Failed { reason } => self.end(id, End::Failed(reason), out),
             Outcome::Unknown { reason } => self.end(id, End::Unknown(reason), out),
             Outcome::Partly { message_ids, rest, reason } => {
@@ -262,11 +282,21 @@ impl Outbox {
                 if age + now.duration_since(since) + delay > self.settings.max_age {
                     self.end(id, End::Failed(format!("given up: {reason}")), out);
                 } else {
+                    if after_ms.is_none() {
+                        self.postponed.insert(id);
+                        self.in_vain = self.in_vain.saturating_add(1);
+                    }
                     self.stages.remove(&id);
                     self.lanes.delay(id, now + delay);
                     out.push(Action::Again(id));
                 }
             }
+        }
+    }
+
+    fn hurry(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.postponed) {
+            self.lanes.delay(id, now);
         }
     }
 
@@ -308,6 +338,7 @@ impl Outbox {
         let mut free = self.settings.concurrency.saturating_sub(busy);
         while free > 0 {
             let Some(id) = self.lanes.take() else { break };
+            self.postponed.remove(&id);
             self.stages.insert(id, Stage::Beginning);
             out.push(Action::Begin(id));
             free -= 1;
@@ -424,6 +455,51 @@ mod tests {
         assert_eq!(outbox.in_flight(), 1);
         let ended = outbox.on(Input::Outcome(2, sent()), now);
         assert_eq!(ended, [Action::End(2, End::Sent(Vec::new())), Action::Begin(3)]);
+    }
+
+    fn in_vain() -> Outcome {
+        Outcome::Retry { reason: "503".into(), after_ms: None }
+    }
+
+    #[test]
+    fn when_the_platform_is_heard_again_nobody_waits_longer_but_by_its_own_wish() {
+        let now = start();
+        let mut outbox = Outbox::new(Settings::default());
+        let found = (1..=4).map(|id| (id, lane(id))).collect();
+        outbox.on(Input::Scanned { found, at_end: true }, now);
+        outbox.on(Input::Up { idempotent: None }, now);
+        let begun =
+            |id| Input::Begun(Begun { id, attempt: 5, age: Duration::ZERO, ambiguous: None });
+        for id in 1..=4 {
+            outbox.on(begun(id), now);
+        }
+        let wish = Outcome::Retry { reason: "429".into(), after_ms: Some(9000) };
+        outbox.on(Input::Outcome(4, wish), now);
+        outbox.on(Input::Outcome(1, in_vain()), now);
+        outbox.on(Input::Outcome(2, in_vain()), now);
+        // One success between failures says nothing about the platform.
+        let sent = || Outcome::Sent { message_ids: Vec::new() };
+        assert_eq!(outbox.on(Input::Outcome(3, sent()), now).len(), 1);
+        let heard = outbox.on(Input::Heard, now);
+        assert_eq!(heard, [Action::Begin(1), Action::Begin(2)]);
+        assert_eq!(outbox.deadline(), Some(now + Duration::from_secs(9)), "its wish holds");
+
+        // And three failures in a row say that it is ill.
+        for id in [1, 2] {
+            outbox.on(begun(id), now);
+            outbox.on(Input::Outcome(id, in_vain()), now);
+        }
+        let due = now + Duration::from_secs(9);
+        assert_eq!(outbox.on(Input::Tick, due), [Action::Begin(4)]);
+        outbox.on(begun(4), due);
+        outbox.on(Input::Outcome(4, in_vain()), due);
+        outbox.on(Input::Accepted(5, lane(5)), due);
+        outbox.on(begun(5), due);
+        let next = outbox.on(Input::Outcome(5, sent()), due);
+        assert!(
+            next.ends_with(&[Action::Begin(1), Action::Begin(2), Action::Begin(4)]),
+            "{next:?}"
+        );
     }
 
     #[test]

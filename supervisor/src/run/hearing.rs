@@ -148,9 +148,14 @@ impl Gateway {
             (Some(was), Some(now)) => !is_same_trouble(was, now),
             _ => true,
         };
+        let is_up = slot.outside == Some(Outside::Up);
+        let is_platform = matches!(slot.desk, Desk::Platform(_));
         if is_news {
             self.announce_outside(index);
             self.hook_outside(index);
+        }
+        if is_news && is_up && is_platform {
+            self.send(index, outbox::Input::Heard);
         }
     }
 
