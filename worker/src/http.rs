@@ -204,28 +204,42 @@ pub struct NoAnswer {
 
 /// An answer that is read piece by piece.
 #[derive(Debug)]
-pub struct Stream(reqwest::Response);
+pub struct Stream {
+    response: reqwest::Response,
+    /// What was looked at before it was read.
+    ahead: Option<bytes::Bytes>,
+}
 
 impl Stream {
     /// Makes a call, up to its headers.
     pub async fn open(request: reqwest::RequestBuilder) -> Result<Self, NoAnswer> {
         let sent = request.send().await;
-        sent.map(Self).map_err(|e| NoAnswer { unsent: e.is_connect(), why: describe(&e) })
+        let stream = |response| Self { response, ahead: None };
+        sent.map(stream).map_err(|e| NoAnswer { unsent: e.is_connect(), why: describe(&e) })
     }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        self.0.status().as_u16()
+        self.response.status().as_u16()
     }
 
     /// A header that is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.0.headers().get(name)?.to_str().ok()
+        self.response.headers().get(name)?.to_str().ok()
     }
 
     /// The next bytes; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, String> {
-        self.0.chunk().await.map_err(|e| describe(&e))
+        match self.ahead.take() {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.response.chunk().await.map_err(|e| describe(&e)),
+        }
+    }
+
+    /// Looks at the first bytes, which remain to be read.
+    pub async fn peek(&mut self) -> Result<&[u8], String> {
+        self.ahead = self.chunk().await?;
+        Ok(self.ahead.as_deref().unwrap_or_default())
     }
 
     /// All bytes, up to a bound, cut there.

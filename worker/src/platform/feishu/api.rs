@@ -18,7 +18,7 @@ use super::health::Health;
 use super::token::{NoToken, Tokens};
 use crate::clock::{self, Instant};
 use crate::http::{Answer, Http, Stream, Within};
-use crate::json::{brief, member, number_of, text_of};
+use crate::json::{brief, member, number_of, parse, text_of};
 
 const BOT_INFO: &str = "/open-apis/bot/v3/info";
 const RESET: &str = "x-ogw-ratelimit-reset";
@@ -128,8 +128,7 @@ impl Api {
             let opened = tokio::time::timeout(CALL, opening).await;
             let opened = opened.map_err(|_| Said::later("no answer in time"))?;
             let mut stream = opened.map_err(|e| Said::later(e.why))?;
-            let is_json = stream.header("content-type").is_some_and(|it| it.contains("json"));
-            if stream.status() == 200 && !is_json {
+            if stream.status() == 200 && is_file(&mut stream).await? {
                 return Ok(stream);
             }
             let reset = stream.header(RESET).or(stream.header(RETRY)).map(str::to_owned);
@@ -253,6 +252,19 @@ impl Api {
     fn pauses(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Instant>> {
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a download with status 200 is the file. A file may be JSON, too; a refusal is a small object with a
+/// `code` of its own.
+async fn is_file(stream: &mut Stream) -> Result<bool, Said> {
+    let header = |name| stream.header(name).unwrap_or_default();
+    if !header("content-disposition").is_empty() || !header("content-type").contains("json") {
+        return Ok(true);
+    }
+    let begun = tokio::time::timeout(CALL, stream.peek()).await;
+    let begun = begun.map_err(|_| Said::later("no answer in time"))?.map_err(Said::later)?;
+    let envelope = parse(begun);
+    Ok(number_of(&envelope, "code").is_none() || envelope.get("msg").is_none())
 }
 
 /// The platform's support asks for this number.

@@ -74,8 +74,11 @@ async fn bytes_are_fetched_when_asked_for_within_limits() {
     let small = vec![7; 300_000];
     rig.sim.put_resource("img_1", "image", "image/png", &small);
     rig.sim.put_resource("file_1", "file", "text/plain; charset=utf-8", &vec![8; (1 << 20) + 1]);
-    let post =
-        json!([[{"tag": "img", "image_key": "img_1"}, {"tag": "media", "file_key": "file_1"}]]);
+    // Looks like a refusal, and is what somebody sent.
+    let data = br#"{"code": "of a program"}"#;
+    rig.sim.put_resource("data_1", "file", "application/json", data);
+    let file = |key| json!({"tag": "media", "file_key": key});
+    let post = json!([[{"tag": "img", "image_key": "img_1"}, file("file_1"), file("data_1")]]);
     let event = rig.sim.push_message(APP, Message::direct("oc_1", "ou_ann").post("", &post));
     let heard = accept(rig.heard().await);
     event.acked_within(LONG).await;
@@ -85,6 +88,8 @@ async fn bytes_are_fetched_when_asked_for_within_limits() {
     assert_eq!((got.size, got.mime.as_deref()), (300_000, Some("image/png")));
     assert!(got.file.ends_with("a_b.png"), "{}", got.file);
     assert_eq!(std::fs::read(rig.files.path().join(&got.file)).unwrap(), small);
+    let got = fetch(&mut rig, wish(&id, "media", "data_1")).await.unwrap();
+    assert_eq!(std::fs::read(rig.files.path().join(&got.file)).unwrap(), data);
 
     let cases = [
         (wish(&id, "media", "file_1"), "larger than 1 MiB"),
@@ -99,6 +104,6 @@ async fn bytes_are_fetched_when_asked_for_within_limits() {
     rig.sim.grant(APP, "im:resource", false);
     let refused = fetch(&mut rig, wish(&id, "image", "img_1")).await.unwrap_err();
     assert!(refused.contains("lacks the scope im:resource"), "{refused}");
-    assert_eq!(std::fs::read_dir(rig.files.path()).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(rig.files.path()).unwrap().count(), 2, "nothing is left behind");
     rig.end().await;
 }
