@@ -6,6 +6,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -18,7 +19,7 @@ use protocol::step;
 use protocol::worker::{FromWorker, ToWorker};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,9 @@ const UNREAD: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Frames that may wait for a worker: more than all its windows together.
 const QUEUE: usize = 16 * 1024;
+/// Requests of one tool that are under way. It is heard further when an answer is written: whoever asks
+/// without end, or reads nothing, keeps only itself waiting.
+const TURNS: usize = 16;
 /// Lines that may wait for a tool.
 const LINES: usize = 1024;
 
@@ -134,14 +138,18 @@ impl Handle {
 #[derive(Debug)]
 pub struct Reply {
     id: Option<Box<RawValue>>,
-    lines: mpsc::Sender<String>,
+    turn: OwnedSemaphorePermit,
+    lines: mpsc::Sender<Line>,
     cut: CancellationToken,
 }
+
+/// A line for a tool. An answer ends the turn of its request when it is written.
+type Line = (String, Option<OwnedSemaphorePermit>);
 
 /// A tool that listens to what changes.
 #[derive(Debug)]
 pub struct Listener {
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Line>,
     cut: CancellationToken,
 }
 
@@ -153,7 +161,7 @@ impl Listener {
 
     /// Tells without waiting; false: it is gone, or so far behind that its connection is ended.
     pub fn tell(&self, line: String) -> bool {
-        let told = self.lines.try_send(line).is_ok();
+        let told = self.lines.try_send((line, None)).is_ok();
         if !told {
             self.cut.cancel();
         }
@@ -172,13 +180,15 @@ impl Reply {
     /// Answers with what users and agents have said, to the last byte.
     pub fn answer_with_content<T: serde::Serialize>(self, result: &T) {
         let result = serde_json::value::to_raw_value(result).ok();
-        self.put(&Answer { id: self.id.clone(), result, error: None });
+        let answer = Answer { id: self.id.clone(), result, error: None };
+        self.put(&answer);
     }
 
     /// Refuses.
     pub fn refuse(self, mut refusal: Refusal) {
         refusal.message = secret::cleaned(refusal.message);
-        self.put(&Answer { id: self.id.clone(), result: None, error: Some(refusal) });
+        let answer = Answer { id: self.id.clone(), result: None, error: Some(refusal) };
+        self.put(&answer);
     }
 
     /// Where notices go from now on.
@@ -186,10 +196,10 @@ impl Reply {
         Listener { lines: self.lines, cut: self.cut }
     }
 
-    fn put(&self, answer: &Answer) {
+    fn put(self, answer: &Answer) {
         if let Ok(line) = serde_json::to_string(answer) {
-            // A tool that hung up, or reads nothing, has waived its answer.
-            let _ = self.lines.try_send(line);
+            // A tool that hung up has waived its answer.
+            let _ = self.lines.try_send((line, Some(self.turn)));
         }
     }
 }
@@ -395,11 +405,16 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
     let cut = CancellationToken::new();
     let writing = tokio::spawn(write_lines(send, outgoing, cut.clone()));
     let mut listens = false;
-    while let Some(line) = tokio::select! {
+    let turns = Arc::new(Semaphore::new(TURNS));
+    let mut next = async || {
+        let turn = turns.clone().acquire_owned().await.ok()?;
+        reader.next().await.map(|line| (turn, line))
+    };
+    while let Some((turn, line)) = tokio::select! {
         () = cut.cancelled() => None,
-        line = reader.next() => line,
+        line = next() => line,
     } {
-        let reply = |id| Reply { id, lines: lines.clone(), cut: cut.clone() };
+        let reply = |id| Reply { id, turn, lines: lines.clone(), cut: cut.clone() };
         let bad = |why: String| Refusal { code: 76, message: why, hint: None };
         let line = match line {
             Ok(line) if line.trim().is_empty() => continue,
@@ -443,11 +458,11 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
 
 async fn write_lines<W: AsyncWrite + Unpin>(
     send: W,
-    mut outgoing: mpsc::Receiver<String>,
+    mut outgoing: mpsc::Receiver<Line>,
     cut: CancellationToken,
 ) {
     let mut writer = FramedWrite::new(send, LinesCodec::new());
-    while let Some(line) = tokio::select! {
+    while let Some((line, _turn)) = tokio::select! {
         biased;
         line = outgoing.recv() => line,
         () = cut.cancelled() => None,
