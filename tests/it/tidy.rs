@@ -162,6 +162,7 @@ fn every_library_has_its_place() {
             [
                 "supervisor/src/process/birth.rs",
                 "supervisor/src/process/memory.rs",
+                "supervisor/src/process/signals.rs",
                 "supervisor/src/process/spawn.rs",
                 "supervisor/src/upgrade.rs",
             ]

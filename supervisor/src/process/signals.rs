@@ -1,15 +1,17 @@
 //! The signals that ask something of us, with who sent them: a service manager's TERM means "stay
 //! down", a stranger's does not.
 //!
-//! They are blocked in every thread and read from a descriptor by one of its own, so they must be
-//! blocked before any other thread is made. Children start with nothing blocked: `std` sees to that.
+//! They are blocked in every thread and read from a descriptor, so they must be blocked before any other
+//! thread is made. No thread reads them ahead: an upgrade would lose what it has read. Children start with nothing blocked: `std` sees to that.
+#![expect(unsafe_code, reason = "a descriptor of our own for the event loop")]
 
 use std::io;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use tokio::sync::mpsc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,42 +42,48 @@ impl Asked {
     }
 }
 
-/// The signals, from a thread that reads them.
+/// The signals. Those that were not read stay with the process, also when it becomes another program.
 #[derive(Debug)]
-pub struct Signals(mpsc::Receiver<Asked>);
-
-/// Signals that may wait to be heard; whoever sends more means the same.
-const WAITING: usize = 16;
+pub struct Signals {
+    /// Until there is an event loop.
+    bare: Option<SignalFd>,
+    watched: Option<AsyncFd<SignalFd>>,
+}
 
 impl Signals {
-    /// Blocks them in this thread and all that it makes, and reads them from now on.
+    /// Blocks them in this thread and all that it makes.
     pub fn take() -> io::Result<Self> {
         let mut set = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             set.add(signal);
         }
         set.thread_block()?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
-        let (tell, heard) = mpsc::channel(WAITING);
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            loop {
-                match fd.read_signal() {
-                    Ok(Some(info)) => {
-                        if let Some(asked) = asked(&info) {
-                            let _ = tell.try_send(asked);
-                        }
-                    }
-                    Ok(None) | Err(Errno::EINTR) => {}
-                    Err(_) => return,
-                }
-            }
-        })?;
-        Ok(Self(heard))
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { bare: Some(fd), watched: None })
     }
 
-    /// The next one.
+    /// The next one. Dropped before its end, it has taken none.
     pub async fn next(&mut self) -> io::Result<Asked> {
-        self.0.recv().await.ok_or_else(|| io::Error::other("signals can no longer be read"))
+        if let Some(fd) = self.bare.take() {
+            // SAFETY: the descriptor is the signals' own, and open as long as they are.
+            self.watched =
+                Some(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?);
+        }
+        let gone = || io::Error::other("signals cannot be read");
+        let fd = self.watched.as_ref().ok_or_else(gone)?;
+        loop {
+            let mut ready = fd.readable().await?;
+            match ready.get_inner().read_signal() {
+                Ok(Some(info)) => {
+                    if let Some(asked) = asked(&info) {
+                        return Ok(asked);
+                    }
+                }
+                Ok(None) => ready.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 }
 
