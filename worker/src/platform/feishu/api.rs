@@ -235,8 +235,9 @@ impl Api {
             Said::Denied(reason) => self.health.denied(api, reason),
             _ => {}
         }
-        if let Said::Later { after_ms, pause: true, .. } = &mut answered.said {
+        if let Said::Later { after_ms, pause: true, reason } = &mut answered.said {
             let pause = after_ms.map_or(PAUSE, Duration::from_millis).min(PAUSE_MOST);
+            self.health.paused(api, pause, reason);
             *after_ms = Some(millis(pause));
             self.pauses().insert(api, clock::now() + pause);
         }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use protocol::event::Part;
+use protocol::secret::excerpt;
 use serde_json::Value;
 
 use crate::json::{list_of, member, text_of};
@@ -20,6 +21,8 @@ const SYSTEM_MAX: usize = 4000;
 /// Of messages within one that forwards them.
 const FORWARDED_MAX: usize = 100;
 const FORWARDED_BYTES: usize = 64 * 1024;
+/// Of what nobody knows yet.
+const UNKNOWN_BYTES: usize = 16 * 1024;
 
 /// One entry of a message's list of mentions.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,9 +77,17 @@ pub(super) fn render(kind: &str, content: &Value, mentions: &[Mentioned]) -> Con
         // What it forwards has to be asked for: see `forwarded`.
         "merge_forward" => "[forwarded messages]".to_owned(),
         "" => "[message]".to_owned(),
-        other => bracketed(other, ""),
+        other => bracketed(other, &as_it_came(content)),
     };
     Content { text, parts }
+}
+
+/// Of a type that nobody knows yet.
+fn as_it_came(content: &Value) -> String {
+    match (text_of(content, "text"), content.as_object()) {
+        ("", Some(members)) if !members.is_empty() => excerpt(&content.to_string(), UNKNOWN_BYTES),
+        (text, _) => text.to_owned(),
+    }
 }
 
 /// Messages that one forwards, as the platform tells of them: type, sender and content of each.
@@ -417,6 +428,8 @@ mod tests {
             ),
             ("hongbao", json!({"text": "x"}), "[red packet: x]", None),
             ("brand_new", json!({}), "[brand_new]", None),
+            ("brand_new", json!({"text": "words"}), "[brand_new: words]", None),
+            ("brand_new", json!({"a": ["b"]}), "[brand_new: {\"a\":[\"b\"]}]", None),
             ("image", json!(null), "[image]", None),
         ];
         for (kind, content, text, part) in cases {

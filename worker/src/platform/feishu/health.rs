@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use protocol::worker::Outside;
 use tokio::sync::Notify;
@@ -29,6 +30,9 @@ const STRANGE: u32 = 3;
 /// Calls in a row without an answer of the platform itself, until that is told.
 const SILENT: u32 = 3;
 
+/// A shorter pause is told to nobody.
+const PAUSE_TOLD: Duration = Duration::from_secs(10);
+
 /// Parts of the API without which replies or files are not what they should be.
 const NEEDED: [&str; 8] = ["send", "reply", "edit", "patch", "recall", "image", "file", "resource"];
 /// The part without which an absence is not made up for.
@@ -44,6 +48,8 @@ struct State {
     denied: BTreeMap<&'static str, String>,
     /// Calls in a row that the platform itself did not answer, and what came instead.
     silent: BTreeMap<&'static str, (u32, String)>,
+    /// What the platform takes no more of for a while.
+    paused: BTreeMap<&'static str, String>,
     /// Requests in a row that nobody vouches for, and what is wrong with the last.
     strange: (u32, String),
 }
@@ -122,9 +128,23 @@ impl Health {
         let mut state = self.lock();
         let was_refused = state.refused.take().is_some();
         let was_silent = state.silent.remove(api).is_some_and(|(count, _)| count >= SILENT);
-        if was_refused || was_silent {
+        let was_paused = state.paused.remove(api).is_some();
+        if was_refused || was_silent || was_paused {
             self.changed.notify_one();
         }
+    }
+
+    /// The platform wants to hear no more of this for a while.
+    pub(super) fn paused(&self, api: &'static str, pause: Duration, reason: &str) {
+        if !NEEDED.contains(&api) || pause < PAUSE_TOLD {
+            return;
+        }
+        let now = Duration::from_millis(clock::unix_ms().unsigned_abs());
+        let until = humantime::format_rfc3339_seconds(UNIX_EPOCH + now + pause);
+        let reason = format!("the platform takes no more before {until}: {reason}");
+        tracing::warn!(reason, api, "replies have to wait");
+        self.lock().paused.insert(api, reason);
+        self.changed.notify_one();
     }
 
     /// A request came that nobody vouches for.
@@ -172,6 +192,8 @@ impl Health {
         } else if let Some((_, why)) = silent {
             let reason = format!("replies do not get through: {why}");
             Outside::Limited { reason, remedy: Some(BETWEEN.to_owned()) }
+        } else if let Some(reason) = state.paused.values().next() {
+            Outside::Limited { reason: reason.clone(), remedy: None }
         } else if state.strange.0 >= STRANGE {
             let reason = format!("what is posted to it is refused: {}", state.strange.1);
             Outside::Limited { reason, remedy: Some(SECRETS.to_owned()) }
@@ -216,6 +238,13 @@ mod tests {
         health.answered("reply");
         let Some(Outside::Limited { reason, .. }) = health.outside() else { panic!() };
         assert!(reason.contains("HTTP 502"));
+        health.answered("send");
+        assert_eq!(health.outside(), Some(Outside::Up));
+        health.paused("send", Duration::from_secs(1), "99991400 slowly");
+        assert_eq!(health.outside(), Some(Outside::Up), "too short to be told");
+        health.paused("send", Duration::from_secs(300), "99991400 slowly");
+        let Some(Outside::Limited { reason, .. }) = health.outside() else { panic!() };
+        assert!(reason.ends_with("Z: 99991400 slowly"), "{reason}");
         health.answered("send");
         assert_eq!(health.outside(), Some(Outside::Up));
         health.connected(false);
