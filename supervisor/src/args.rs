@@ -364,14 +364,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| "a time looks like 500ms, 30s, 5m or 2h")?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err("a time looks like 500ms, 30s, 5m or 2h".into()),
-    }
+    let time = match unit {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        "h" => Duration::from_secs(number.saturating_mul(3600)),
+        _ => return Err("a time looks like 500ms, 30s, 5m or 2h".into()),
+    };
+    Ok(time.min(LONGEST))
 }
+
+/// Longer than anybody waits, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 #[cfg(test)]
 mod tests {
@@ -387,6 +391,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("18446744073709551615s"), Ok(LONGEST));
         assert!(duration("soon").is_err() && duration("3d").is_err() && duration("").is_err());
     }
 }
