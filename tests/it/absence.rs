@@ -1,15 +1,20 @@
 //! What was said while the gateway was away is judged like anything that is heard (F18, F32).
 
+use std::collections::HashMap;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::feishu::{Feishu, Message, SentMessage};
+use tests::feishu::{Entry, Feishu, Message, Observation, Schedule, SentMessage};
+use tokio::sync::watch;
 
-use crate::gateway::{Gateway, PATIENCE, stderr, stdout};
+use crate::gateway::{Gateway, PATIENCE, signal, stderr, stdout};
 use crate::socket_agent::Lines;
 
 const APP: &str = "cli_away";
 const HOUR_MS: u128 = 3_600_000;
+/// The platform's limit.
+const IN_TIME: Duration = Duration::from_secs(3);
 
 fn config(feishu: &Feishu, access: &str) -> String {
     format!(
@@ -21,17 +26,18 @@ fn config(feishu: &Feishu, access: &str) -> String {
     )
 }
 
-/// What the gateway remembers: it heard nothing for three hours.
-fn three_hours_pass(gateway: &Gateway) {
+/// What the gateway remembers: it heard nothing for so long.
+fn passes(span: Duration, gateway: &Gateway) {
     let script = "import json, sqlite3, sys\n\
                   db = sqlite3.connect(sys.argv[1])\n\
                   (body,), = db.execute('SELECT body FROM cursor')\n\
                   told = json.loads(body)\n\
-                  told['heard_ms'] -= 3 * 3600 * 1000\n\
+                  told['heard_ms'] -= int(sys.argv[2])\n\
                   db.execute('UPDATE cursor SET body = ?', (json.dumps(told).encode(),))\n\
                   db.commit()\n";
     let mut python = Command::new("python3");
     let python = python.args(["-c", script]).arg(gateway.state().join("store.db"));
+    let python = python.arg(span.as_millis().to_string());
     let done = python.stdin(Stdio::null()).output().unwrap();
     assert!(done.status.success(), "{}", stderr(&done));
 }
@@ -67,7 +73,7 @@ async fn what_is_caught_up_is_judged_by_who_said_it_and_when() {
     // Bob is a stranger by now.
     let strict = config(&feishu, "direct = \"pairing\", users = [\"ou_ann\"], groups = \"all\"");
     std::fs::write(gateway.path("config.toml"), strict).unwrap();
-    three_hours_pass(&gateway);
+    passes(Duration::from_hours(3), &gateway);
     let now = now_ms();
     feishu.push_message(APP, ann("oc_ann").text("two hours old").created_ms(now - 2 * HOUR_MS));
     feishu.push_message(APP, ann("oc_ann").text("new").created_ms(now));
@@ -109,4 +115,95 @@ async fn what_is_caught_up_is_judged_by_who_said_it_and_when() {
     assert_eq!(codes.len(), 1, "one for all that he said: {codes:?}");
     assert!(told.contains(codes[0]["code"].as_str().unwrap()), "{told}");
     assert_eq!(feishu.sent().into_iter().filter(to_bob).count(), 1);
+}
+
+/// However often the worker or the supervisor is killed while people speak: neither believes that nobody listened, so
+/// no history is read, and what a living connection brings is answered in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_in_a_flow_are_no_absence() {
+    const CHATS: usize = 20;
+    const A_LIFE: usize = 80;
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    let pauses = vec![Duration::from_millis(300); 100];
+    feishu.configure(|settings| settings.schedule = Schedule { pauses, ..Schedule::default() });
+    let config = config(&feishu, "direct = \"open\"");
+    let (config, _) = config.split_once("[agent.mine]").unwrap();
+    let mut gateway = Gateway::new(&format!("{config}[agent.echo]\n"));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    for chat in 0..CHATS {
+        let event = feishu.push_text(APP, &format!("oc_{chat}"), "ou_ann", "before");
+        event.acked_within(PATIENCE).await;
+    }
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    // This is no absence yet; it would be if the lives that follow were not remembered.
+    passes(Duration::from_secs(10), &gateway);
+    gateway.start();
+
+    let (end, ended) = watch::channel(false);
+    let speaking = tokio::spawn({
+        let feishu = feishu.clone();
+        async move {
+            let mut pushed = Vec::new();
+            let mut pace = tokio::time::interval(Duration::from_millis(20));
+            while !*ended.borrow() {
+                pace.tick().await;
+                let chat = format!("oc_{}", pushed.len() % CHATS);
+                pushed.push(feishu.push_text(APP, &chat, "ou_ann", "hello"));
+            }
+            pushed
+        }
+    });
+    for life in 0..5 {
+        let answered = |connection: u64| {
+            move |entry: &&Entry| match &entry.what {
+                Observation::Answered { connection: by, .. } => *by == connection,
+                _ => false,
+            }
+        };
+        let lives = |entries: &[Entry]| {
+            let [connection] = *feishu.connections(APP) else { return None };
+            (entries.iter().filter(answered(connection)).count() >= A_LIFE).then_some(())
+        };
+        feishu.wait_for("a life", PATIENCE, lives).await;
+        match life {
+            0 | 2 => signal(gateway.instance("feishu")["pid"].as_u64().unwrap(), "KILL"),
+            1 | 3 => {
+                gateway.kill_supervisor();
+                gateway.start();
+            }
+            _ => end.send(true).unwrap(),
+        }
+    }
+    let pushed = speaking.await.unwrap();
+    for event in &pushed {
+        event.acked_within(PATIENCE).await;
+    }
+    let sent = |entry: &Entry| matches!(entry.what, Observation::Sent(_));
+    feishu.wait_count("every answer", PATIENCE, CHATS + pushed.len(), sent).await;
+
+    let (mut over, mut by) = (HashMap::new(), HashMap::new());
+    for entry in feishu.journal() {
+        match entry.what {
+            Observation::Closed { connection, .. } => drop(over.insert(connection, entry.at)),
+            Observation::Pushed { connection, event_id, attempt, .. } => {
+                by.insert((event_id, attempt), (connection, entry.at));
+            }
+            _ => {}
+        }
+    }
+    for entry in feishu.journal() {
+        match entry.what {
+            Observation::Unanswered { event_id, attempt } => {
+                let (connection, at) = by[&(event_id, attempt)];
+                let lived_on = over.get(&connection).is_none_or(|end| *end > at + IN_TIME);
+                assert!(!lived_on, "pushed at {at:?}, and not answered");
+            }
+            Observation::Call { route: "history", .. } => panic!("nobody was away for long"),
+            _ => {}
+        }
+    }
 }

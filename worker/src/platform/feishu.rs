@@ -23,6 +23,7 @@ mod fetch;
 mod fill;
 mod frame;
 mod health;
+mod late;
 mod live;
 mod memory;
 mod order;
@@ -48,6 +49,7 @@ use self::absence::Absence;
 use self::api::{Api, Bot};
 use self::discovery::{Endpoint, Failure};
 use self::drafts::Drafts;
+use self::late::{Late, Told};
 use self::memory::Memory;
 use self::order::Order;
 use self::react::Working;
@@ -75,11 +77,9 @@ const LIMITS: Limits = Limits {
     rival: rival::Limits { every: Duration::from_mins(1), settled: Duration::from_secs(45) },
     absence: absence::Limits {
         least: Duration::from_secs(15),
-        save: Duration::from_secs(30),
+        save: Duration::from_secs(8),
         again: Duration::from_secs(30),
-        soon: Duration::from_secs(2),
-        // Less than it takes until the platform says something again.
-        patience: Duration::from_secs(12),
+        soon: Duration::from_millis(500),
     },
     reply: Duration::from_secs(15),
 };
@@ -138,6 +138,7 @@ impl Platform for Feishu {
             bot: watch::Sender::new(None),
             memory: Mutex::new(memory),
             order: Order::default(),
+            late: Mutex::default(),
             quiet: Mutex::default(),
             drafts: Drafts::default(),
             unfinished: Unfinished::default(),
@@ -175,6 +176,7 @@ struct Shared {
     bot: watch::Sender<Option<Bot>>,
     memory: Mutex<Memory>,
     order: Order,
+    late: Mutex<Late>,
     /// Parts of the API that need not be asked for a while.
     quiet: Mutex<HashMap<&'static str, Instant>>,
     drafts: Drafts,
@@ -196,6 +198,11 @@ impl Shared {
     async fn known(&self) {
         // The sender is ours, so this cannot fail.
         let _ = self.bot.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// An event was answered in time, or not.
+    fn late(&self, in_time: bool) -> Option<Told> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).on(in_time, clock::now())
     }
 
     /// Whether asking this part of the API is of no use just now.

@@ -1,38 +1,32 @@
-//! What was said while nobody listened. What is remembered of it is pure, and the instance's cursor.
+//! What was said while nobody listened. What is remembered of it is pure (`book`), and the instance's cursor.
 //!
 //! The platform tells an event at once, after 15 s, 5 min, 1 h and 6 h, and then never again (F18). So after
 //! an absence beyond the first repetition, the history of the chats that are known is read from the moment
 //! on until which this app surely heard everything, and handed in like events; what comes again
-//! later is known by its message id. Until that is done, the moment does not move, in this life or the
-//! next.
+//! later is known by its message id. What is not read yet stays owed, in this life or the next.
 //!
 //! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message.
 //! A chat in which nothing was ever heard is unknown.
 
+mod book;
 mod past;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::event::{ChatType, Inbound, InboundKind};
+use protocol::event::Inbound;
 use protocol::worker::Cursor;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 
+use self::book::{Book, Due};
 pub(super) use self::past::catch_up;
 use super::Shared;
-use super::accounts::Accounts;
 use super::order::Place;
-use crate::json::{list_of, member, number_of, parse, text_of};
 use crate::platform::Note;
-use crate::raw::feishu_ids;
 
-/// Chats whose history is read: those in which something was heard last.
-const CHATS_MAX: usize = 200;
-/// The clocks of the platform and of this machine differ, and so does when a message was made and told.
-const MARGIN_MS: i64 = 10_000;
-/// From who is new until that is remembered.
+/// Between two cursors.
 const SOON: Duration = Duration::from_secs(1);
 
 /// When to act.
@@ -40,71 +34,21 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) struct Limits {
     /// An absence that the platform's first repetition may not outlast.
     pub(super) least: Duration,
-    /// Between two cursors.
+    /// A cursor that is so old is told anew when the platform gives a sign of life, which it does at least as often
+    /// as we ask for one: both together are less than `least`, or a kill would look like an absence.
     pub(super) save: Duration,
-    /// Before what could not be read is tried again,
-    pub(super) again: Duration,
-    /// as long as nobody has to wait for it.
+    /// Before what could not be read is tried again, at first
     pub(super) soon: Duration,
-    /// What comes in a chat waits so long at most while its past cannot be read. What cannot be answered in time is
-    /// in the history by then, and the platform says it again after 15 s.
-    pub(super) patience: Duration,
-}
-
-/// What is known.
-#[derive(Debug, Default)]
-struct State {
-    /// Until then everything was heard, in Unix milliseconds. 0: nothing was ever.
-    heard_ms: i64,
-    /// When the latest frame came.
-    frame_ms: i64,
-    chats: HashMap<String, Chat>,
-    accounts: Accounts,
-    /// Since this moment some is to be read.
-    owed: Option<Owed>,
-    /// Nor was anything heard since this moment, while that was being read.
-    missed_ms: Option<i64>,
-    /// The connection works.
-    up: bool,
-    changed: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Chat {
-    kind: ChatType,
-    /// Who speaks with the bot in it, if it is direct.
-    with: Option<String>,
-    /// When something was heard in it.
-    at_ms: i64,
-    /// The supervisor has kept a cursor that names it, with an event.
-    kept: bool,
-}
-
-#[derive(Debug)]
-struct Owed {
-    since_ms: i64,
-    places: HashMap<String, Place>,
-}
-
-impl State {
-    fn cursor(&self) -> Cursor {
-        let of = |kind: ChatType| {
-            let chats = self.chats.iter().filter(|(_, chat)| chat.kind == kind);
-            chats.map(|(id, _)| id.as_str()).collect::<Vec<_>>()
-        };
-        let with = self.chats.iter().filter_map(|(id, chat)| Some((id, chat.with.as_ref()?)));
-        let told = json!({
-            "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
-            "with": with.collect::<HashMap<_, _>>(), "accounts": self.accounts.told(),
-        });
-        Cursor(told.to_string().into_bytes())
-    }
+    /// and then.
+    pub(super) again: Duration,
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Absence {
-    state: Mutex<State>,
+    book: Mutex<Book>,
+    /// Behind these waits what comes in chats that are still to be read.
+    places: Mutex<HashMap<String, Place>>,
     due: Notify,
     news: Notify,
 }
@@ -112,153 +56,115 @@ pub(super) struct Absence {
 impl Absence {
     /// As the cursor says.
     pub(super) fn recall(cursor: Option<&Cursor>) -> Self {
-        let told: Value =
-            cursor.and_then(|it| serde_json::from_slice(&it.0).ok()).unwrap_or_default();
-        let heard_ms = number_of(&told, "heard_ms").unwrap_or_default();
-        let listed = |name: &str, kind: ChatType| {
-            let chats = list_of(&told, name).iter().filter_map(Value::as_str);
-            let with = |id| Some(text_of(member(&told, "with"), id).to_owned());
-            let chat = |id| Chat {
-                kind,
-                with: with(id).filter(|user| !user.is_empty()),
-                at_ms: heard_ms,
-                kept: true,
-            };
-            chats.map(|id| (id.to_owned(), chat(id))).collect::<Vec<_>>()
-        };
-        let mut chats: HashMap<_, _> = listed("direct", ChatType::Direct).into_iter().collect();
-        chats.extend(listed("groups", ChatType::Group));
-        let accounts = Accounts::recall(member(&told, "accounts"));
-        let state = State { heard_ms, chats, accounts, ..State::default() };
-        Self { state: Mutex::new(state), ..Self::default() }
+        let book = Mutex::new(Book::recall(cursor));
+        let (due, news) = (Notify::new(), Notify::new());
+        Self { book, places: Mutex::default(), due, news }
     }
 
     /// Who speaks with the bot, and in which chat.
     pub(super) fn people(&self) -> Vec<(String, String)> {
-        let state = self.lock();
-        let people =
-            state.chats.iter().filter_map(|(id, chat)| Some((chat.with.clone()?, id.clone())));
-        people.collect()
+        self.book().people()
     }
 
     /// Who caused an event has the ids that it names.
     pub(super) fn knows(&self, event: &Inbound) {
-        let mut state = self.lock();
-        if state.accounts.wants(&event.sender.user_id)
-            && state.accounts.hear(feishu_ids(&parse(&event.raw)))
-        {
-            state.changed = true;
+        if self.book().knows(event) {
             self.news.notify_one();
         }
     }
 
     /// Something was heard in a chat.
     pub(super) fn spoke(&self, event: &Inbound, now_ms: i64) {
-        if event.kind != InboundKind::Message || event.chat_id.is_empty() {
-            return;
-        }
-        let mut state = self.lock();
-        let known = state.chats.get(&event.chat_id);
-        let (is_new, kept) = (known.is_none(), known.is_some_and(|chat| chat.kept));
-        let with = match event.direct_user() {
-            Some(user) => Some(user.to_owned()),
-            None => known.and_then(|chat| chat.with.clone()),
-        };
-        let chat = Chat { kind: event.chat_type, with, at_ms: now_ms, kept };
-        state.chats.insert(event.chat_id.clone(), chat);
-        state.changed |= is_new;
-        if state.chats.len() > CHATS_MAX {
-            let oldest = state.chats.iter().min_by_key(|(_, chat)| chat.at_ms);
-            let oldest = oldest.map(|(chat, _)| chat.clone());
-            oldest.and_then(|chat| state.chats.remove(&chat));
-        }
+        self.book().spoke(event, now_ms);
     }
 
     /// A frame of the platform came: the connection works.
     pub(super) fn alive(&self, shared: &Shared, now_ms: i64) {
-        let mut state = self.lock();
-        let was_up = std::mem::replace(&mut state.up, true);
-        let before_ms = std::mem::replace(&mut state.frame_ms, now_ms);
-        // What is not read yet has kept the other moment back.
-        let is_reading = state.owed.is_some();
-        let heard_ms = if is_reading { before_ms } else { state.heard_ms };
-        let away_ms = now_ms.saturating_sub(heard_ms);
-        let least = i64::try_from(shared.limits.absence.least.as_millis()).unwrap_or(i64::MAX);
-        let most = i64::from(shared.api.settings.catch_up_h) * 3_600_000;
-        let owes = !was_up && heard_ms > 0 && away_ms >= least && most > 0;
-        let since_ms = (heard_ms - MARGIN_MS).max(now_ms - most);
-        if owes && is_reading {
-            state.missed_ms.get_or_insert(since_ms);
-        } else if owes {
-            let place = |chat: &String| Some((chat.clone(), shared.order.place(chat, true)?));
-            let places = state.chats.keys().filter_map(place).collect();
-            state.owed = Some(Owed { since_ms, places });
-            self.due.notify_one();
+        let back = Duration::from_hours(u64::from(shared.api.settings.catch_up_h));
+        let alive = self.book().alive(now_ms, &shared.limits.absence, back);
+        if alive.news {
+            self.news.notify_one();
         }
-        if state.owed.is_none() {
-            state.heard_ms = now_ms;
-            state.changed = true;
+        if !alive.owed.is_empty() {
+            let place = |chat: String| Some((chat.clone(), shared.order.place(&chat, true)?));
+            self.places().extend(alive.owed.into_iter().filter_map(place));
+            self.due.notify_one();
         }
     }
 
     /// There is no connection any more.
     pub(super) fn gone(&self) {
-        self.lock().up = false;
+        self.book().gone();
     }
 
-    /// What was owed is read.
-    fn paid(&self) {
-        let mut state = self.lock();
-        let missed_ms = state.missed_ms.take();
-        state.owed = missed_ms.map(|since_ms| Owed { since_ms, places: HashMap::new() });
-        if state.owed.is_some() {
-            self.due.notify_one();
-            return;
-        }
-        state.heard_ms = state.frame_ms;
-        state.changed = true;
-    }
-
-    /// What is to be remembered, if that is new.
-    fn cursor(&self) -> Option<Cursor> {
-        let mut state = self.lock();
-        std::mem::take(&mut state.changed).then(|| state.cursor())
-    }
-
-    /// What is to be remembered with an event: that its chat is known, unless that is kept already. Whatever
-    /// ends us a moment later, what is said in it then is asked for.
-    pub(super) fn with_event(&self, chat_id: &str) -> Option<Cursor> {
-        let state = self.lock();
-        let is_new = state.chats.get(chat_id).is_some_and(|chat| !chat.kept);
-        is_new.then(|| state.cursor())
+    /// What is to be remembered with an event.
+    pub(super) fn with_event(&self, chat: &str) -> Option<Cursor> {
+        self.book().with_event(chat)
     }
 
     /// An event of this chat was kept, and the cursor with it.
-    pub(super) fn kept(&self, chat_id: &str) {
-        if let Some(chat) = self.lock().chats.get_mut(chat_id) {
-            chat.kept = true;
-        }
+    pub(super) fn kept(&self, chat: &str) {
+        self.book().kept(chat);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All ids of whom a history names by `ids`.
+    fn complete(&self, ids: Value) -> Value {
+        self.book().accounts.complete(ids)
+    }
+
+    /// The next chat to read, which is in `taken` from then on.
+    fn next(&self, taken: &mut HashSet<String>) -> Option<Due> {
+        let places = self.places();
+        let due = self.book().next(taken, |chat| places.get(chat)?.awaited())?;
+        taken.insert(due.chat.clone());
+        Some(due)
+    }
+
+    /// Some of what is due is read: whatever was said before then.
+    fn reached(&self, due: &Due, ms: i64) {
+        self.book().reached(due, ms);
+        self.news.notify_one();
+    }
+
+    /// All of what is due is read, or never can be.
+    fn paid(&self, due: &Due) {
+        if self.book().paid(due) {
+            self.let_go(&due.chat);
+        }
+        self.news.notify_one();
+    }
+
+    /// Nobody is to wait any longer for what was said in this chat.
+    fn let_go(&self, chat: &str) {
+        let place = self.places().remove(chat);
+        drop(place);
+    }
+
+    /// Nor in any chat.
+    fn let_all_go(&self) {
+        self.places().clear();
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<String, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells the supervisor what to remember, now and then and at the end.
+/// Tells the supervisor what to remember, when there is news and at the end.
 pub(super) async fn remember(shared: &Shared) {
     loop {
-        let soon = async {
-            shared.absence.news.notified().await;
-            tokio::time::sleep(SOON).await;
-        };
-        let pause = tokio::time::timeout(shared.limits.absence.save, soon);
-        let stopped = shared.stop.run_until_cancelled(pause).await.is_none();
-        if let Some(cursor) = shared.absence.cursor() {
+        let news = shared.stop.run_until_cancelled(shared.absence.news.notified()).await;
+        let cursor = shared.absence.book().cursor();
+        if let Some(cursor) = cursor {
             shared.report.tell(Note::Cursor(cursor)).await;
         }
-        if stopped {
+        if news.is_none() {
             return;
         }
+        shared.stop.run_until_cancelled(tokio::time::sleep(SOON)).await;
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout_at;
 
 use super::decode::{Heard, Lack, Own, decode, unreadable};
 use super::frame::Frame;
+use super::late::Told;
 use super::order::Place;
 use super::{Shared, fill};
 use crate::clock::{self, Instant};
@@ -25,9 +26,6 @@ use crate::platform::Note;
 /// From the arrival of the last part to the answer. The platform waits 3 s, the way there and back
 /// included.
 const ANSWER: Duration = Duration::from_millis(2600);
-
-/// What is no message waits for others of its chat, but not so long that it could not be answered in time.
-const IN_ORDER: Duration = Duration::from_millis(1600);
 
 /// A complete event.
 pub(super) struct Arrival {
@@ -77,11 +75,20 @@ pub(super) async fn hand(shared: &Shared, arrival: Arrival) -> (Arrival, Handed)
 
 /// Waits for the verdict; the frame to answer with, if any.
 pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) -> Option<Frame> {
+    let was_taken = !matches!(handed, Handed::Late);
     let settled = timeout_at(arrival.at + ANSWER, settle(shared, handed)).await;
-    let settled = settled.unwrap_or_else(|_| {
-        tracing::warn!("no verdict on an event in time; the platform will repeat it");
-        None
-    });
+    match shared.late(was_taken && settled.is_ok()) {
+        Some(Told::Begins) => {
+            tracing::warn!(
+                "no verdict on an event in time; the platform will repeat it. Others are counted"
+            );
+        }
+        Some(Told::Ended(events)) => {
+            tracing::info!(events, "verdicts are in time again; on so many there was none");
+        }
+        None => {}
+    }
+    let settled = settled.unwrap_or(None);
     let took = clock::now().duration_since(arrival.at).as_millis();
     let data = settled? == Reply::Empty;
     if arrival.doubtful {
@@ -172,14 +179,7 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
             }
             let mut place = place;
             if let Some(place) = &mut place {
-                let waits = shared.order.waits(&inbound.chat_id);
-                if inbound.kind == InboundKind::Message {
-                    place.turn().await;
-                } else {
-                    // It is in no history, and whoever pressed a card sees whether it was answered.
-                    let _ = tokio::time::timeout(IN_ORDER, place.turn()).await;
-                }
-                waits.heard();
+                place.turn().await;
             }
             if inbound.chat_id.is_empty() && inbound.kind == InboundKind::Button {
                 // Somebody waits for what it does, but nobody can say where.

@@ -44,10 +44,9 @@ const HURRIED: Limits = Limits {
     rival: rival::Limits { every: Duration::from_millis(200), settled: Duration::from_millis(300) },
     absence: absence::Limits {
         least: Duration::from_millis(100),
-        save: Duration::from_millis(200),
+        save: Duration::from_millis(50),
         again: Duration::from_millis(300),
         soon: Duration::from_millis(100),
-        patience: Duration::from_millis(5000),
     },
     reply: Duration::from_secs(4),
 };

@@ -1,0 +1,282 @@
+//! What was heard until when, and of which chats some is still to be read: pure, bounded, and the instance's
+//! cursor.
+//!
+//! A cursor is told when a connection begins to work and then every few seconds, so that whoever comes after
+//! a kill knows how long nobody listened. What is owed is kept for each chat and shrinks while it is read, so
+//! that reading it goes on where a kill cut it short.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use protocol::event::{ChatType, Inbound, InboundKind};
+use protocol::worker::Cursor;
+use serde_json::{Value, json};
+
+use super::Limits;
+use crate::clock::Instant;
+use crate::json::{list_of, member, number_of, parse, text_of};
+use crate::platform::feishu::accounts::Accounts;
+use crate::raw::feishu_ids;
+
+/// Chats whose history is read: those in which something was heard last.
+const CHATS_MAX: usize = 200;
+/// The clocks of the platform and of this machine differ, and so does when a message was made and told.
+const MARGIN_MS: i64 = 10_000;
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// Until then everything was heard but what chats are owed, in Unix milliseconds. 0: nothing was ever.
+    heard_ms: i64,
+    chats: HashMap<String, Chat>,
+    pub(super) accounts: Accounts,
+    /// The connection works, since then.
+    up_ms: Option<i64>,
+    /// It did before, in this life.
+    has_begun: bool,
+    /// Absences in this life.
+    absences: u64,
+    /// When the last cursor was told.
+    told_ms: i64,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Chat {
+    kind: ChatType,
+    /// Who speaks with the bot in it, if it is direct.
+    with: Option<String>,
+    /// When something was heard in it.
+    at_ms: i64,
+    /// The supervisor has kept a cursor that names it, with an event.
+    kept: bool,
+    owed: Option<Owed>,
+}
+
+/// What was said since then is to be read.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    since_ms: i64,
+    /// Because of this absence. Whoever reads because of an earlier one does not know all.
+    absence: u64,
+}
+
+/// What a frame means.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub(super) struct Alive {
+    /// The cursor is to be told.
+    pub(super) news: bool,
+    /// Chats that are to be read from now on.
+    pub(super) owed: Vec<String>,
+}
+
+/// A chat to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Due {
+    pub(super) chat: String,
+    pub(super) kind: ChatType,
+    pub(super) since_ms: i64,
+    /// From then on somebody listens.
+    pub(super) until_ms: i64,
+    absence: u64,
+}
+
+impl Book {
+    /// As the cursor says.
+    pub(super) fn recall(cursor: Option<&Cursor>) -> Self {
+        let told: Value =
+            cursor.and_then(|it| serde_json::from_slice(&it.0).ok()).unwrap_or_default();
+        let heard_ms = number_of(&told, "heard_ms").unwrap_or_default();
+        let mut chats = HashMap::new();
+        for (name, kind) in [("direct", ChatType::Direct), ("groups", ChatType::Group)] {
+            let ids = list_of(&told, name).iter().filter_map(Value::as_str);
+            for (id, age_ms) in ids.zip(0..) {
+                let with = Some(text_of(member(&told, "with"), id).to_owned());
+                let since_ms = number_of(member(&told, "owed"), id);
+                let chat = Chat {
+                    kind,
+                    with: with.filter(|user| !user.is_empty()),
+                    at_ms: heard_ms - age_ms,
+                    kept: true,
+                    owed: since_ms.map(|since_ms| Owed { since_ms, absence: 0 }),
+                };
+                chats.insert(id.to_owned(), chat);
+            }
+        }
+        let accounts = Accounts::recall(member(&told, "accounts"));
+        Self { heard_ms, chats, accounts, ..Self::default() }
+    }
+
+    /// What [`Self::recall`] understands.
+    fn told(&self) -> Cursor {
+        // Those in which something was heard last come first.
+        let mut chats: Vec<_> = self.chats.iter().collect();
+        chats.sort_by_key(|(_, chat)| Reverse(chat.at_ms));
+        let of = |kind: ChatType| {
+            let chats = chats.iter().filter(|(_, chat)| chat.kind == kind);
+            chats.map(|(id, _)| id.as_str()).collect::<Vec<_>>()
+        };
+        let with = chats.iter().filter_map(|(id, chat)| Some((id.as_str(), chat.with.as_ref()?)));
+        let owed = chats.iter().filter_map(|(id, chat)| Some((id.as_str(), chat.owed?.since_ms)));
+        let told = json!({
+            "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
+            "with": with.collect::<HashMap<_, _>>(), "owed": owed.collect::<HashMap<_, _>>(),
+            "accounts": self.accounts.told(),
+        });
+        Cursor(told.to_string().into_bytes())
+    }
+
+    /// What is to be remembered, if that is new.
+    pub(super) fn cursor(&mut self) -> Option<Cursor> {
+        let is_new = std::mem::take(&mut self.changed);
+        self.told_ms = self.heard_ms;
+        is_new.then(|| self.told())
+    }
+
+    /// What is to be remembered with an event: that its chat is known, unless that is kept already. Whatever
+    /// ends us a moment later, what is said in it then is asked for.
+    pub(super) fn with_event(&self, chat: &str) -> Option<Cursor> {
+        let is_new = self.chats.get(chat).is_some_and(|chat| !chat.kept);
+        is_new.then(|| self.told())
+    }
+
+    /// An event of this chat was kept, and the cursor with it.
+    pub(super) fn kept(&mut self, chat: &str) {
+        if let Some(chat) = self.chats.get_mut(chat) {
+            chat.kept = true;
+        }
+    }
+
+    /// Who speaks with the bot, and in which chat.
+    pub(super) fn people(&self) -> Vec<(String, String)> {
+        let chats = self.chats.iter();
+        chats.filter_map(|(id, chat)| Some((chat.with.clone()?, id.clone()))).collect()
+    }
+
+    /// Who caused an event has the ids that it names. Whether that is news.
+    pub(super) fn knows(&mut self, event: &Inbound) -> bool {
+        let is_news = self.accounts.wants(&event.sender.user_id)
+            && self.accounts.hear(feishu_ids(&parse(&event.raw)));
+        self.changed |= is_news;
+        is_news
+    }
+
+    /// Something was heard in a chat.
+    pub(super) fn spoke(&mut self, event: &Inbound, now_ms: i64) {
+        if event.kind != InboundKind::Message || event.chat_id.is_empty() {
+            return;
+        }
+        let user = event.direct_user().map(str::to_owned);
+        if let Some(chat) = self.chats.get_mut(&event.chat_id) {
+            chat.kind = event.chat_type;
+            chat.with = user.or(chat.with.take());
+            chat.at_ms = now_ms;
+            return;
+        }
+        let chat =
+            Chat { kind: event.chat_type, with: user, at_ms: now_ms, kept: false, owed: None };
+        self.chats.insert(event.chat_id.clone(), chat);
+        self.changed = true;
+        if self.chats.len() > CHATS_MAX {
+            let oldest =
+                self.chats.iter().min_by_key(|(_, chat)| (chat.owed.is_some(), chat.at_ms));
+            let oldest = oldest.map(|(chat, _)| chat.clone());
+            oldest.and_then(|chat| self.chats.remove(&chat));
+        }
+    }
+
+    /// A frame of the platform came: the connection works. Nothing is read that is older than `back`.
+    pub(super) fn alive(&mut self, now_ms: i64, limits: &Limits, back: Duration) -> Alive {
+        let before_ms = std::mem::replace(&mut self.heard_ms, now_ms);
+        self.changed = true;
+        if self.up_ms.is_some() {
+            let news = now_ms.abs_diff(self.told_ms) >= millis(limits.save).unsigned_abs();
+            return Alive { news, owed: Vec::new() };
+        }
+        self.up_ms = Some(now_ms);
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        let was_away = before_ms > 0 && now_ms.saturating_sub(before_ms) >= millis(limits.least);
+        self.absences += u64::from(was_away);
+        let missed = Owed { since_ms: before_ms - MARGIN_MS, absence: self.absences };
+        let mut owed = Vec::new();
+        for (id, chat) in &mut self.chats {
+            chat.owed = match chat.owed {
+                _ if back.is_zero() => None,
+                Some(owed) if was_away => {
+                    Some(Owed { since_ms: owed.since_ms.min(missed.since_ms), ..missed })
+                }
+                None if was_away => Some(missed),
+                owed => owed,
+            };
+            if let Some(owed) = &mut chat.owed {
+                owed.since_ms = owed.since_ms.max(now_ms - millis(back));
+            }
+            if (was_away || is_first) && chat.owed.is_some() {
+                owed.push(id.clone());
+            }
+        }
+        Alive { news: true, owed }
+    }
+
+    /// There is no connection any more.
+    pub(super) fn gone(&mut self) {
+        self.up_ms = None;
+    }
+
+    /// The next chat to read that is not in `taken`: the one in which somebody has `waited` longest for his past,
+    /// else the one in which something was heard last.
+    pub(super) fn next(
+        &self,
+        taken: &HashSet<String>,
+        waited: impl Fn(&str) -> Option<Instant>,
+    ) -> Option<Due> {
+        let chats = self.chats.iter().filter(|(id, _)| !taken.contains(*id));
+        let owed = chats.filter_map(|(id, chat)| Some((id, chat, chat.owed?)));
+        let urgency = |(id, chat, _): &(&String, &Chat, Owed)| {
+            let since = waited(id);
+            (since.is_none(), since, Reverse(chat.at_ms))
+        };
+        let (id, chat, owed) = owed.min_by_key(urgency)?;
+        Some(Due {
+            chat: id.clone(),
+            kind: chat.kind,
+            since_ms: owed.since_ms,
+            until_ms: self.up_ms.unwrap_or(self.heard_ms),
+            absence: owed.absence,
+        })
+    }
+
+    /// Some of what is due is read: whatever was said before then.
+    pub(super) fn reached(&mut self, due: &Due, ms: i64) {
+        if let Some(owed) = self.owed(due) {
+            owed.since_ms = owed.since_ms.max(ms);
+            self.changed = true;
+        }
+    }
+
+    /// All that is due is read, or never can be. Whether nothing is owed any more in this chat.
+    pub(super) fn paid(&mut self, due: &Due) -> bool {
+        let is_all = self.owed(due).is_some();
+        let chat = self.chats.get_mut(&due.chat);
+        let Some(chat) = chat.filter(|chat| chat.owed.is_some()) else { return true };
+        if is_all {
+            chat.owed = None;
+            self.changed = true;
+        }
+        is_all
+    }
+
+    /// What is owed, if no later absence has made it more.
+    fn owed(&mut self, due: &Due) -> Option<&mut Owed> {
+        let owed = self.chats.get_mut(&due.chat)?.owed.as_mut();
+        owed.filter(|owed| owed.absence == due.absence)
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
