@@ -156,6 +156,43 @@ async fn an_agent_that_restarted_gets_its_event_again_and_one_that_dialled_again
     world.acknowledged(2);
 }
 
+/// Somebody started Hermes twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_agents_with_one_id_the_first_is_served_and_a_person_is_told() {
+    let world = World::new();
+    let mut terminal = Terminal::join(&world.gateway);
+    let mut first = world.dial("a").await;
+    first.hello("local").await;
+    terminal.typed("t1", "hello");
+    let open = first.event().await;
+    let mut second = world.dial("b").await;
+    second.hello("local").await;
+    // Asked for a sign of life, it gives it.
+    let probe = first.until("inbound").await;
+    assert!(probe["bufferId"].is_null(), "{probe}");
+    let source = &probe["event"]["source"];
+    first.send(&source["platform"], &source["chat_id"], &Value::Null, "help").await;
+    world.gateway.wait("hermes", "two", |i| {
+        i["outside"] == "limited" && i["connected"] == true && i["gate"]["open"] == true
+    });
+    let told = world.gateway.instance("hermes");
+    assert!(told["reason"].as_str().unwrap().contains("runs twice"), "{told}");
+    assert!(told["remedy"].as_str().unwrap().contains("end one of them"), "{told}");
+    first.answer(&open, "good day").await;
+    terminal.typed("t2", "and now");
+    let event = first.event().await;
+    first.answer(&event, "still here").await;
+    assert_eq!((terminal.shown(), terminal.shown()), ("good day".into(), "still here".into()));
+    world.acknowledged(2);
+    drop(first);
+    terminal.typed("t3", "and then");
+    let event = second.event().await;
+    assert_eq!(event["message_id"], "t3");
+    second.answer(&event, "here now").await;
+    assert_eq!(terminal.shown(), "here now");
+    world.gateway.wait("hermes", "one", |i| i["outside"] == "up");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_about_to_leave_is_let_go() {
     let world = World::new();

@@ -73,6 +73,8 @@ pub(super) struct Book {
     chats: VecDeque<Chat>,
     /// Messages, with their chats, that were offered more than once and are answered.
     answered: VecDeque<(String, String)>,
+    /// Events, with their chats and messages, that were handed back or set aside, and may be answered still.
+    given_up: VecDeque<(EventId, String, String)>,
 }
 
 impl Book {
@@ -98,6 +100,7 @@ impl Book {
         self.chats.retain(|known| {
             (&known.platform, &known.id, &known.thread) != (&chat.platform, &chat.id, &chat.thread)
         });
+        self.given_up.retain(|(given_up, ..)| *given_up != id);
         self.chats.push_front(chat);
         self.chats.truncate(REMEMBERED);
         let key = source.session_key();
@@ -211,6 +214,21 @@ impl Book {
             self.answered(entry.source.chat_id, entry.source.message_id);
         }
         true
+    }
+
+    /// Nobody waits for its answer any more; whether it was here.
+    pub(super) fn give_up(&mut self, id: EventId) -> bool {
+        let Some(Entry { source, .. }) = self.entries.remove(&id) else { return false };
+        self.given_up.push_front((id, source.chat_id, source.message_id));
+        self.given_up.truncate(REMEMBERED);
+        true
+    }
+
+    /// The event of a message that was given up.
+    pub(super) fn given_up(&self, chat_id: &str, message_id: &str) -> Option<EventId> {
+        let found =
+            self.given_up.iter().find(|(_, chat, name)| chat == chat_id && name == message_id);
+        found.map(|(id, ..)| *id)
     }
 
     /// There were two copies of a message, and one is answered.

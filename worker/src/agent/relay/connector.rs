@@ -14,6 +14,7 @@
 
 mod loss;
 mod messages;
+mod rivals;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use protocol::id::{EventId, Instance};
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 
 use self::messages::Early;
+use self::rivals::Rivals;
 use super::book::{Book, Entry, State};
 use super::wire::{self, Heard, Op};
 use crate::agent::blame::Blame;
@@ -122,7 +124,7 @@ pub(super) struct Rules {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// Asking whether it listens.
-    Probing { next: Instant, count: u32 },
+    Probing { next: Instant },
     /// It listens; which process is it?
     Recognising,
     /// Events may go.
@@ -131,6 +133,7 @@ enum Phase {
     Leaving,
 }
 
+/// The connection that is served.
 #[derive(Debug)]
 struct Live {
     conn: Conn,
@@ -138,11 +141,25 @@ struct Live {
     phase: Phase,
 }
 
+impl Live {
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// It has proved that it listens.
+    fn is_begun(&self) -> bool {
+        !matches!(self.phase, Phase::Probing { .. })
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub(super) struct Connector {
     rules: Rules,
     live: Option<Live>,
+    rivals: Rivals,
+    /// Probes so far.
+    probes: u64,
     down_since: Option<Instant>,
     book: Book,
     process: Option<String>,
@@ -163,8 +180,10 @@ pub(super) struct Connector {
     /// What was told of `concurrency` last.
     places: u32,
     blame: Blame,
-    /// It said that it leaves.
-    has_left: bool,
+    /// It takes no work, and why.
+    left: Option<&'static str>,
+    /// What was told of the connection last.
+    told: Outside,
 }
 
 impl Connector {
@@ -172,6 +191,8 @@ impl Connector {
         Self {
             rules,
             live: None,
+            rivals: Rivals::new(),
+            probes: 0,
             down_since: None,
             book: Book::default(),
             process: None,
@@ -185,7 +206,8 @@ impl Connector {
             active: None,
             places: 0,
             blame: Blame::default(),
-            has_left: false,
+            left: None,
+            told: down(),
         }
     }
 
@@ -210,10 +232,13 @@ impl Connector {
             Input::Tick => self.tick(now, &mut out),
         }
         self.flush(now, &mut out);
-        let is_open = self.live.as_ref().is_some_and(|it| matches!(it.phase, Phase::Open { .. }));
-        if is_open && self.places != self.places() {
+        if self.is_open() && self.places != self.places() {
             self.places = self.places();
             out.push(Action::Say(self.lease(LEASE_MS)));
+        }
+        if let Some(outside) = self.outside().filter(|outside| *outside != self.told) {
+            self.told = outside.clone();
+            out.push(Action::Say(FromWorker::Outside(outside)));
         }
         for action in &out {
             if let Action::Say(said) = action {
@@ -221,6 +246,23 @@ impl Connector {
             }
         }
         out
+    }
+
+    fn is_open(&self) -> bool {
+        self.live.as_ref().is_some_and(Live::is_open)
+    }
+
+    /// What is known of the agent's connection; `None`: nothing else than before.
+    fn outside(&self) -> Option<Outside> {
+        match (&self.live, self.left) {
+            (None, _) => Some(down()),
+            (Some(live), Some(why)) if live.phase == Phase::Leaving => {
+                let reason = format!("the agent takes no work: {why}");
+                Some(Outside::Down { reason, remedy: None })
+            }
+            (Some(live), _) if live.is_open() => Some(self.rivals.outside().unwrap_or(Outside::Up)),
+            (Some(_), _) => None,
+        }
     }
 
     fn heard(&mut self, conn: Conn, heard: Heard, now: Instant, out: &mut Vec<Action>) {
@@ -244,6 +286,7 @@ impl Connector {
             Heard::Taken(buffer_id) => self.book.taken(conn, &buffer_id, now),
             Heard::GoingIdle => {
                 out.push(Action::Line(conn, wire::going_idle_ack()));
+                self.rivals.gone(conn);
                 if self.live.as_ref().is_some_and(|live| live.conn == conn) {
                     self.leave("it is about to leave", out);
                 }
@@ -257,13 +300,12 @@ impl Connector {
         }
     }
 
-    /// The newest connection with a hello is the one: a reader that died leaves an old one open.
     fn hello(&mut self, conn: Conn, platform: String, now: Instant, out: &mut Vec<Action>) {
         out.push(Action::Line(conn, wire::descriptor(&platform)));
         if !self.rules.platforms.iter().any(|(_, kind)| *kind == platform) {
             tracing::warn!(platform, "the agent fronts a platform that it does not hear here");
         }
-        let fresh = Phase::Probing { next: now, count: 0 };
+        let fresh = Phase::Probing { next: now };
         match &mut self.live {
             Some(live) if live.conn == conn => {
                 live.platforms.insert(platform);
@@ -271,13 +313,11 @@ impl Connector {
                     live.phase = fresh;
                 }
             }
-            former => {
+            Some(_) => self.rival(conn, platform, now, out),
+            None => {
                 let platforms = BTreeSet::from([platform]);
-                let former = former.replace(Live { conn, platforms, phase: fresh });
-                if let Some(former) = former {
-                    out.push(Action::Close(former.conn));
-                    self.lost(out);
-                }
+                self.live = Some(Live { conn, platforms, phase: fresh });
+                self.rivals = Rivals::new();
             }
         }
         self.down_since = None;
@@ -285,11 +325,18 @@ impl Connector {
     }
 
     fn closed(&mut self, conn: Conn, now: Instant, out: &mut Vec<Action>) {
+        self.rivals.gone(conn);
         if self.live.as_ref().is_some_and(|live| live.conn == conn) {
             self.live = None;
-            self.down_since = Some(now);
             self.lost(out);
-            out.push(Action::Say(FromWorker::Outside(down())));
+            if self.promote(now) {
+                // It was here beside the other, so it is another process, and the file may be either's.
+                self.rivals.is_contested = true;
+                self.process = None;
+                self.tick(now, out);
+            } else {
+                self.down_since = Some(now);
+            }
         }
     }
 
@@ -299,14 +346,12 @@ impl Connector {
         self.book.gap();
     }
 
-    fn leave(&mut self, why: &str, out: &mut Vec<Action>) {
+    fn leave(&mut self, why: &'static str, out: &mut Vec<Action>) {
         if let Some(live) = &mut self.live {
             tracing::info!(why, "no more events for the agent until it says hello again");
             live.phase = Phase::Leaving;
-            self.has_left = true;
+            self.left = Some(why);
             out.push(Action::Say(self.lease(0)));
-            let reason = format!("the agent takes no work: {why}");
-            out.push(Action::Say(FromWorker::Outside(Outside::Down { reason, remedy: None })));
         }
     }
 
@@ -354,7 +399,7 @@ impl Connector {
 
     /// Hands an event back, to be offered again at once; the attempt counts.
     fn refuse(&mut self, id: EventId, why: &str, out: &mut Vec<Action>) {
-        if self.book.entries.remove(&id).is_some() {
+        if self.book.give_up(id) {
             let (reason, after_ms) = (why.to_owned(), Some(0));
             out.push(Action::Say(FromWorker::Nack { event_id: id, reason, after_ms }));
         }
@@ -364,10 +409,11 @@ impl Connector {
     fn probed(&mut self, conn: Conn, chat: &str, now: Instant, out: &mut Vec<Action>) {
         let own = self.probe_prefix(conn);
         let Some(live) = &mut self.live else { return };
-        if matches!(live.phase, Phase::Probing { .. })
-            && live.conn == conn
-            && chat.starts_with(&own)
-        {
+        if live.conn != conn || !chat.starts_with(&own) {
+            return;
+        }
+        self.rivals.lives();
+        if !live.is_begun() {
             live.phase = Phase::Recognising;
             out.push(Action::Look);
             self.beat = now;
@@ -381,15 +427,13 @@ impl Connector {
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.beat = now;
         self.let_go(now, out);
-        let (lease, nonce) = (self.lease(LEASE_MS), self.rules.nonce.clone());
+        self.ask_again(now, out);
+        let lease = self.lease(LEASE_MS);
         if let Some(live) = &mut self.live {
             match &mut live.phase {
-                Phase::Probing { next, count } if *next <= now => {
-                    *count += 1;
+                Phase::Probing { next } if *next <= now => {
                     *next = now + BEAT;
-                    let chat = format!("{PROBE}{nonce}-{}-{count}", live.conn);
-                    let platform = live.platforms.first().map_or("", String::as_str);
-                    out.push(Action::Line(live.conn, probe(platform, &chat)));
+                    self.probe(out);
                 }
                 Phase::Open { renew } if *renew <= now => {
                     *renew = now + RENEW;
@@ -418,6 +462,9 @@ impl Connector {
     /// Sends what may go: one event of each session.
     fn flush(&mut self, now: Instant, out: &mut Vec<Action>) {
         let Some(Live { conn, phase: Phase::Open { .. }, .. }) = &self.live else { return };
+        if self.rivals.is_asked() {
+            return;
+        }
         for entry in self.book.due(self.cautious, &self.blame) {
             let (event_id, attempt) = (entry.delivery.event_id.0, entry.delivery.attempt);
             if attempt > 1 {
@@ -437,8 +484,8 @@ pub(super) fn stop_of(id: EventId) -> String {
     format!("{STOP}{id}")
 }
 
-fn probe(platform: &str, chat: &str) -> String {
-    let event = serde_json::json!({
+fn probe(platform: &str, chat: &str) -> serde_json::Value {
+    serde_json::json!({
         "text": "/help",
         "message_type": "command",
         "message_id": chat,
@@ -446,8 +493,7 @@ fn probe(platform: &str, chat: &str) -> String {
             "platform": platform, "chat_id": chat, "chat_type": "dm", "user_id": chat,
             "message_id": chat, "is_bot": false,
         },
-    });
-    wire::inbound(event, None)
+    })
 }
 
 /// What is known while nobody is connected.

@@ -7,6 +7,9 @@ use super::super::wire::Send;
 use super::*;
 use crate::agent::sample::delivery;
 
+#[path = "connector/rival_tests.rs"]
+mod rivals;
+
 const S: Duration = Duration::from_secs(1);
 
 struct World {
@@ -188,6 +191,7 @@ fn nothing_goes_before_the_agent_proves_that_it_listens() {
     assert!(world.sent(1).is_empty());
     // An answer to another connection's probe proves nothing.
     world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    world.pass(2 * S);
     assert_eq!(world.told(), ["close 1", "shut"]);
     world.say(1, &second, "help", None, None);
     world.say(2, &second, "help", None, None);

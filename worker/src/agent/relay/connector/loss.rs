@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::event::Pause;
 use protocol::id::EventId;
-use protocol::worker::{FromWorker, Outside};
+use protocol::worker::FromWorker;
 
 use super::{
     AWAY, Action, Connector, Entry, FORMER, Instant, LEASE_MS, Phase, Process, RENEW, SETTLED,
@@ -13,6 +13,7 @@ use super::{
 
 impl Connector {
     pub(super) fn seen(&mut self, process: Option<Process>, now: Instant, out: &mut Vec<Action>) {
+        let process = self.own(process);
         match &process {
             Some(Process { active: 0, .. }) => {
                 self.idle_since.get_or_insert(now);
@@ -53,6 +54,19 @@ impl Connector {
         }
     }
 
+    /// What the file tells of the agent that is served, and not of another one that writes there.
+    fn own(&mut self, process: Option<Process>) -> Option<Process> {
+        let process = process?;
+        if self.rivals.is_contested {
+            return (self.process.as_ref() == Some(&process.identity)).then_some(process);
+        }
+        if self.is_open() && self.process.is_none() {
+            // It wrote it late.
+            self.process = Some(process.identity.clone());
+        }
+        Some(process)
+    }
+
     /// The same process works on; any other has lost what it had.
     fn recognise(&mut self, process: Option<Process>, now: Instant, out: &mut Vec<Action>) {
         let identity = process.map(|process| process.identity);
@@ -63,37 +77,45 @@ impl Connector {
         self.stuck_until = if self.cautious { now + STUCK } else { now };
         self.process = identity;
         self.idle_since = None;
-        let gone: Vec<EventId> = self
-            .book
-            .entries
-            .iter()
-            .filter(|(_, entry)| match entry.state {
-                State::Held | State::Answering => false,
-                State::Sent { taken, .. } => !(same && taken.is_some()),
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        for (id, entry) in &self.book.entries {
+            match entry.state {
+                State::Sent { taken: Some(_), .. } if same => {}
+                // It was in work when another connection took the place: no fault of its own.
+                State::Sent { taken: Some(_), .. } if self.rivals.has_ousted => kept.push(*id),
+                State::Sent { .. } => gone.push(*id),
+                State::Held | State::Answering => {}
+            }
+        }
+        for id in kept {
+            self.defer(id, "another connection took the place of the agent's", out);
+        }
         let why = "the agent lost it: it restarted, or its connection broke";
         self.give_up(gone, why, out);
-        self.has_left = false;
+        self.left = None;
         if let Some(live) = &mut self.live {
             live.phase = Phase::Open { renew: now + RENEW };
         }
-        out.push(Action::Say(FromWorker::Outside(Outside::Up)));
         out.push(Action::Say(self.lease(LEASE_MS)));
     }
 
     /// Hands back what was lost together. It counts only against one that was alone, and not if the agent
     /// left as it should.
     fn give_up(&mut self, lost: Vec<EventId>, why: &str, out: &mut Vec<Action>) {
-        let counts = !self.has_left && self.blame.died(&lost);
-        for event_id in lost {
+        let counts = self.left.is_none() && self.blame.died(&lost);
+        for id in lost {
             if counts {
-                self.refuse(event_id, why, out);
-            } else if self.book.entries.remove(&event_id).is_some() {
-                tracing::warn!(event_id = event_id.0, why, "handed back; it does not count");
-                out.push(Action::Say(FromWorker::Defer { event_id, after_ms: 0 }));
+                self.refuse(id, why, out);
+            } else {
+                self.defer(id, why, out);
             }
+        }
+    }
+
+    fn defer(&mut self, event_id: EventId, why: &str, out: &mut Vec<Action>) {
+        if self.book.give_up(event_id) {
+            tracing::warn!(event_id = event_id.0, why, "handed back; it does not count");
+            out.push(Action::Say(FromWorker::Defer { event_id, after_ms: 0 }));
         }
     }
 
@@ -113,7 +135,7 @@ impl Connector {
         let over: Vec<_> =
             self.book.entries.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
         for id in over {
-            self.book.entries.remove(&id);
+            self.book.give_up(id);
             let reason = format!(
                 "its turn said nothing for {} s; whether the agent worked on it is not known",
                 turn.as_secs()

@@ -147,8 +147,8 @@ impl Connector {
         out.push(Action::Submit { conn, request, ends, reply: Box::new(reply) });
     }
 
-    /// The answer to an event that a former worker sent, and that is not offered again yet: it gets the
-    /// key that the answer to the second copy would get.
+    /// The answer to an event that a former worker sent and that is not offered again yet, or that was given up:
+    /// it gets the key that the answer to the second copy would get.
     fn of_a_former_copy(
         &self,
         platform: &str,
@@ -158,7 +158,9 @@ impl Connector {
         // In a thread the target is its root, which many answers share.
         let message =
             send.reply_to.as_ref().filter(|_| send.is_final && send.thread_id.is_none())?;
-        (now < self.former_until).then(|| {
+        let may_be =
+            now < self.former_until || self.book.given_up(&send.chat_id, message).is_some();
+        may_be.then(|| {
             let key = book::key(platform, &send.chat_id, message);
             (key, Ends::Message(send.chat_id.clone(), message.clone()))
         })
@@ -190,7 +192,13 @@ impl Connector {
             Ends::Event(id) if self.book.done(id) => {
                 out.push(Action::Say(FromWorker::Ack { event_id: id }));
             }
-            Ends::Message(chat, message) if accepted => self.book.answered(chat, message),
+            Ends::Message(chat, message) if accepted => {
+                // It may wait to be offered again.
+                if let Some(event_id) = self.book.given_up(&chat, &message) {
+                    out.push(Action::Say(FromWorker::Ack { event_id }));
+                }
+                self.book.answered(chat, message);
+            }
             Ends::Event(_) | Ends::Message(..) | Ends::Nothing => {}
         }
     }
