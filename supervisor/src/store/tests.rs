@@ -2,6 +2,7 @@
 
 mod damage;
 mod killed;
+mod log;
 mod order;
 mod refused;
 mod removed;
