@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use serde_json::Value;
 
-use crate::gateway::{Gateway, PATIENCE};
+use crate::gateway::{Gateway, PATIENCE, stdout};
 use crate::terminal::Terminal;
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -160,6 +160,43 @@ fn what_waits_for_another_attempt_is_no_secret_and_can_be_stopped() {
     terminal.typed("t5", "pong");
     assert_eq!(posted.recv_timeout(PATIENCE).unwrap().body["data"]["text"], "pong");
     gateway.wait("flow", "well again", |i| i["outside"] == "up" && i["reason"].is_null());
+}
+
+/// F17: nothing that ends the supervisor, or takes its place, makes the next attempt earlier.
+#[test]
+fn a_stated_pause_outlives_the_supervisor_and_a_reload() {
+    let later = "503 Later\r\nretry-after: 600\r\ncontent-length: 0\r\n\r\n";
+    let (url, posted) = receiver(&[later]);
+    let mut gateway = gateway(&url);
+    Terminal::join(&gateway).typed("t1", "ping");
+    assert_eq!(posted.recv_timeout(PATIENCE).unwrap().body["data"]["text"], "ping");
+    gateway.wait("flow", "told", |i| i["outside"] == "limited");
+    let events: [fn(&mut Gateway); 3] = [
+        |gateway| {
+            gateway.kill_supervisor();
+            gateway.start();
+        },
+        |gateway| {
+            let config = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
+            std::fs::write(gateway.path("config.toml"), config + "lease_s = 400\n").unwrap();
+            let reload = gateway.run(&["ctl", "reload"]);
+            assert!(stdout(&reload).contains("flow"), "{reload:?}");
+        },
+        |gateway| assert!(gateway.run(&["ctl", "upgrade"]).status.success()),
+    ];
+    for (number, happens) in events.into_iter().enumerate() {
+        happens(&mut gateway);
+        gateway.wait("flow", "open", |i| i["gate"]["open"] == true);
+        let mut terminal = Terminal::join(&gateway);
+        terminal.typed(&format!("s{number}"), "/status");
+        let status = terminal.shown();
+        assert!(status.contains("another attempt here in"), "{number}: {status}");
+        // Whoever need not wait is heard, and nobody else.
+        let other = format!("o{number}");
+        Terminal::join_as(&gateway, "other", "bob").typed(&other, &other);
+        let next = posted.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(next.body["data"]["text"], other);
+    }
 }
 
 #[test]

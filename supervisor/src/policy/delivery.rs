@@ -17,7 +17,8 @@
 //! A lane in which somebody just spoke waits for a moment: see `bursts`.
 //!
 //! The attempt is counted durably *before* the event is handed over ([`Action::Begin`]), so that an
-//! event that kills its reader is counted (F22). A late acknowledgement settles too: the agent has it.
+//! event that kills its reader is counted (F22). The store keeps the delay behind one that counts, and says
+//! at the next beginning what is left of it: a scheduler that is new knows of no delays. A late acknowledgement settles too: the agent has it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -103,6 +104,14 @@ impl Delivery {
             Input::Scanned { found, upto, at_end } => self.lanes.scanned_upto(found, upto, at_end),
             Input::Loaded(lane, found) => self.lanes.loaded(lane, found),
             Input::Begun { id, counted } => self.begun(id, counted, now, &mut out),
+            Input::Pauses { id, left } => match self.stages.get(&id) {
+                Some(Stage::Beginning { acked: true }) => self.settle(id, &mut out),
+                Some(Stage::Beginning { acked: false }) => {
+                    self.stages.remove(&id);
+                    self.lanes.delay(id, now + left);
+                }
+                Some(Stage::Leased { .. } | Stage::Ending { .. }) | None => {}
+            },
             Input::Expired(id, reason) => self.expired(id, reason, &mut out),
             Input::Taken(id) => {
                 if let Some(Stage::Beginning { .. }) = self.stages.get(&id) {
@@ -360,9 +369,9 @@ impl Delivery {
         self.stages.remove(&id);
         let doublings = counted.saturating_sub(1).min(20);
         let own = self.settings.retry_first.saturating_mul(1 << doublings);
-        let delay = after.unwrap_or(own.min(self.settings.retry_cap));
-        self.lanes.delay(id, now + delay);
-        out.push(Action::Failed { id, reason: why.to_owned() });
+        let pause = after.unwrap_or(own.min(self.settings.retry_cap));
+        self.lanes.delay(id, now + pause);
+        out.push(Action::Failed { id, reason: why.to_owned(), pause });
     }
 
     fn settle(&mut self, id: u64, out: &mut Vec<Action>) {

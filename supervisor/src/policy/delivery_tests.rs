@@ -30,8 +30,8 @@ fn leased(now: Instant, counted: u32) -> Delivery {
     delivery
 }
 
-fn failed(id: u64, reason: &str) -> Action {
-    Action::Failed { id, reason: reason.to_owned() }
+fn failed(id: u64, reason: &str, pause_s: u64) -> Action {
+    Action::Failed { id, reason: reason.to_owned(), pause: Duration::from_secs(pause_s) }
 }
 
 #[test]
@@ -180,11 +180,29 @@ fn a_nack_counts_waits_and_comes_again() {
     let now = start();
     let mut delivery = leased(now, 2);
     let nack = Input::Nack { id: 1, reason: "busy".into(), after: None };
-    assert_eq!(delivery.on(nack, now), [failed(1, "refused by the agent: busy")]);
+    assert_eq!(delivery.on(nack, now), [failed(1, "refused by the agent: busy", 2)]);
     assert!(delivery.on(Input::Tick, now + Duration::from_millis(1999)).is_empty());
     let due = now + Duration::from_secs(2);
     assert_eq!(delivery.deadline(), Some(due));
     assert_eq!(delivery.on(Input::Tick, due), [Action::Begin(1)]);
+}
+
+/// F17: a scheduler of before said how long to wait.
+#[test]
+fn what_is_found_before_its_time_waits_without_an_attempt() {
+    let now = start();
+    let mut delivery = ready(now, 1);
+    assert_eq!(delivery.on(Input::Accepted(1, lane(1)), now), [Action::Begin(1)]);
+    delivery.on(Input::Accepted(2, lane(2)), now);
+    let left = Duration::from_secs(600);
+    let pauses = delivery.on(Input::Pauses { id: 1, left }, now);
+    assert_eq!(pauses, [Action::Begin(2)], "it takes nobody's place");
+    assert_eq!(delivery.waits_again(&lane(1), now), Some(now + left));
+    delivery.on(Input::Ack(2), now);
+    delivery.on(Input::Ended(2), now);
+    assert_eq!(delivery.on(Input::Tick, now + left), [Action::Begin(1)]);
+    assert!(delivery.on(Input::Ack(1), now + left).is_empty(), "late");
+    assert_eq!(delivery.on(Input::Pauses { id: 1, left }, now + left), [Action::Settle(1)]);
 }
 
 /// F15
@@ -196,7 +214,7 @@ fn a_silent_agent_loses_its_lease_and_progress_renews_it() {
     assert!(delivery.on(Input::Progress(1), half).is_empty());
     assert!(delivery.on(Input::Tick, now + Settings::default().lease).is_empty());
     let over = half + Settings::default().lease;
-    assert_eq!(delivery.on(Input::Tick, over), [failed(1, "the agent fell silent about it")]);
+    assert_eq!(delivery.on(Input::Tick, over), [failed(1, "the agent fell silent about it", 1)]);
     assert_eq!(delivery.on(Input::Ack(1), over), [Action::Settle(1)], "a late answer is an answer");
 }
 
@@ -241,7 +259,7 @@ fn pausing_costs_no_attempt_and_being_lost_does() {
     let mut delivery = leased(now, 1);
     assert_eq!(
         delivery.on(Input::Paused(Pause::Lost), now),
-        [failed(1, "the agent was lost with it")]
+        [failed(1, "the agent was lost with it", 1)]
     );
     assert!(!delivery.is_open(now));
 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::policy::age::{Asked, Verdict};
 use crate::policy::bursts;
 use crate::policy::delivery::{Action, Input, UNREADABLE};
-use crate::store::{Answer, Begun, Follower, Hand, Head, Op};
+use crate::store::{Answer, Begun, Follower, Hand, Head, Op, Pause};
 use crate::text;
 
 impl Gateway {
@@ -48,7 +48,7 @@ impl Gateway {
                     Some("the agent was lost with it and others"),
                 );
             }
-            Action::Failed { id, reason } => {
+            Action::Failed { id, reason, .. } => {
                 self.not_at_work(index, *id, "failed", Some(reason));
             }
             Action::Settle(id) => {
@@ -94,7 +94,15 @@ impl Gateway {
             Action::Refund(id) | Action::Lost(id) => {
                 self.store.submit(Op::Refund { id: EventId(id) });
             }
-            Action::Failed { id, .. } => self.store.submit(Op::Fail { id: EventId(id) }),
+            Action::Failed { id, pause, .. } => {
+                let Some(slot) = self.slots.get(index) else { return };
+                let pause = Pause {
+                    agent: slot.name.clone(),
+                    now_ms: clock::unix_ms(),
+                    for_ms: i64::try_from(pause.as_millis()).unwrap_or(i64::MAX),
+                };
+                self.store.submit(Op::Fail { id: EventId(id), pause });
+            }
             Action::Settle(id) => {
                 let also = self.joined(index, id);
                 self.ask(Pending::Settle { slot: index, id: EventId(id), also });
@@ -202,6 +210,7 @@ impl Gateway {
                 self.deliver_with(index, input, Some(Box::new(delivery)));
                 return;
             }
+            (_, Answer::Pauses { id, left }) => Input::Pauses { id: id.0, left },
             (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: UNREADABLE },
             (
                 Pending::Begin { id, .. } | Pending::Settle { id, .. } | Pending::Park { id, .. },
@@ -241,6 +250,7 @@ impl Gateway {
             within_ms: rule.map(quiet),
             album_ms: quiet(bursts::Rule::of_album(rule)),
             bytes: bursts::BYTES,
+            now_ms: clock::unix_ms(),
         })
     }
 

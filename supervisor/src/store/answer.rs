@@ -1,6 +1,7 @@
 //! What the store answers, as data; see [`op`](super::op) for what it is asked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use protocol::content::Content;
 use protocol::event::{Inbound, Outbound, Receipt, Session};
@@ -52,6 +53,13 @@ pub enum Answer {
     Next(Option<EventId>),
     /// An attempt is counted.
     Begun(Box<Begun>),
+    /// Nothing is counted: the pause before the next attempt is not over.
+    Pauses {
+        /// The event.
+        id: EventId,
+        /// What is left of it.
+        left: Duration,
+    },
     /// The attempt is counted, but the payload cannot be understood (a newer version wrote it, or the
     /// disk changed it): park the event.
     Unreadable(EventId),

@@ -5,6 +5,12 @@
 //! strike, so that an event which kills its reader is counted; what was no fault of the event is taken
 //! back. When this process itself dies in between, a quarter stays: an innocent event survives many
 //! such deaths, but one that brings everything down is parked in the end.
+//!
+//! The pause before the next attempt is kept with it, so that no restart makes that attempt too early. It
+//! is kept as its beginning and its length: whatever the wall clock is set to, nothing waits for longer.
+//! Another agent than the one that failed need not wait.
+
+use std::time::Duration;
 
 use protocol::event::{Inbound, Session};
 use protocol::id::EventId;
@@ -13,11 +19,12 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::answer::{Answer, Begun, Follower};
 use super::body;
-use super::op::{Arrival, Hand, Quota};
+use super::op::{Arrival, Hand, Pause, Quota};
 use super::seen::Verdict;
 use super::session;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
+use crate::policy::wall::Set;
 
 /// One attempt, in quarters.
 const STRIKE: i64 = 4;
@@ -66,11 +73,17 @@ pub(super) fn accept(
 
 /// Counts an attempt and reads the event, with what `hand` wants to know.
 pub(super) fn begin(tables: &mut Tables, id: EventId, hand: Option<&Hand>) -> Result<Answer> {
-    let db = &tables.db;
     let row = row_id(id.0);
+    if let Some(hand) = hand
+        && let Some(left) = pause_left(tables, row, hand)?
+    {
+        return Ok(Answer::Pauses { id, left });
+    }
+    let db = &tables.db;
     let counted = db
         .prepare_cached(
-            "UPDATE inbox SET attempts = attempts + 1, strikes = strikes + ?2, begun = 1 WHERE id = ?1",
+            "UPDATE inbox SET attempts = attempts + 1, strikes = strikes + ?2, begun = 1, pause_ms = 0
+             WHERE id = ?1",
         )?
         .execute([row, STRIKE])?;
     if counted == 0 {
@@ -112,6 +125,23 @@ pub(super) fn begin(tables: &mut Tables, id: EventId, hand: Option<&Hand>) -> Re
         followers,
         is_last,
     })))
+}
+
+/// What is left of the pause before an agent's next attempt.
+fn pause_left(tables: &mut Tables, row: i64, hand: &Hand) -> Result<Option<Duration>> {
+    let Tables { db, names, .. } = tables;
+    let read = "SELECT tried_by, tried_ms, pause_ms FROM inbox WHERE id = ?1 AND pause_ms > 0";
+    let paused: Option<(Option<i64>, i64, i64)> = db
+        .prepare_cached(read)?
+        .query_row([row], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .optional()?;
+    let Some((tried_by, tried_ms, pause_ms)) = paused else { return Ok(None) };
+    if tried_by != names.instance(db, &hand.agent)? {
+        return Ok(None);
+    }
+    let since = hand.now_ms.saturating_sub(tried_ms).max(0);
+    let left = pause_ms.saturating_sub(since);
+    Ok((left > 0).then(|| Duration::from_millis(left.unsigned_abs())))
 }
 
 /// Counts that an event goes to the agent beside another one. Whatever becomes of that, it is not to blame.
@@ -185,23 +215,30 @@ fn followers(
     Ok(found)
 }
 
-/// The event is not with the agent any more; `back` of its strike is taken back.
-fn give_back(db: &Connection, id: EventId, back: i64) -> Result<()> {
-    db.prepare_cached(
-        "UPDATE inbox SET strikes = strikes - ?2, begun = 0 WHERE id = ?1 AND begun",
-    )?
-    .execute([row_id(id.0), back])?;
+/// The attempt that was begun does not count.
+pub(super) fn refund(tables: &mut Tables, id: EventId) -> Result<()> {
+    let back = "UPDATE inbox SET strikes = strikes - ?2, begun = 0 WHERE id = ?1 AND begun";
+    tables.db.prepare_cached(back)?.execute([row_id(id.0), STRIKE])?;
     Ok(())
 }
 
-/// The attempt that was begun does not count.
-pub(super) fn refund(tables: &mut Tables, id: EventId) -> Result<()> {
-    give_back(&tables.db, id, STRIKE)
+/// The attempt that was begun counts, and the next one is not made before the pause is over.
+pub(super) fn fail(tables: &mut Tables, id: EventId, pause: &Pause) -> Result<()> {
+    let Tables { db, names, .. } = tables;
+    let agent = names.instance_made(db, &pause.agent)?;
+    db.prepare_cached(
+        "UPDATE inbox SET begun = 0, tried_by = ?2, tried_ms = ?3, pause_ms = ?4
+         WHERE id = ?1 AND begun",
+    )?
+    .execute(params![row_id(id.0), agent, pause.now_ms, pause.for_ms])?;
+    Ok(())
 }
 
-/// The attempt that was begun counts.
-pub(super) fn fail(tables: &mut Tables, id: EventId) -> Result<()> {
-    give_back(&tables.db, id, 0)
+/// The wall clock was set: pauses that began before that are over when they would have been.
+pub(super) fn clock_set(tables: &Tables, set: Set) -> Result<()> {
+    let moved = "UPDATE inbox SET tried_ms = tried_ms + ?1 WHERE pause_ms > 0";
+    tables.db.prepare_cached(moved)?.execute([set.by_ms])?;
+    Ok(())
 }
 
 /// What was with the agent when the last run ended, but for what still is.

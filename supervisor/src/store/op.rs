@@ -59,7 +59,7 @@ pub enum Op {
         /// Behind this id.
         after: EventId,
     },
-    /// Counts an attempt durably and reads the event: `Answer::Begun`.
+    /// Counts an attempt durably and reads the event: `Answer::Begun`. Before its time: `Answer::Pauses`.
     Begin {
         /// For the answer.
         ticket: Ticket,
@@ -84,6 +84,8 @@ pub enum Op {
     Fail {
         /// The event.
         id: EventId,
+        /// When the next one may begin.
+        pause: Pause,
     },
     /// The agent has it: removes it. Its keys stay known. `Answer::Settled`.
     Settle {
@@ -332,6 +334,17 @@ pub struct Arrival {
     pub(super) body: Vec<u8>,
 }
 
+/// An agent is not to be offered an event again for a while.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// Which agent.
+    pub agent: Instance,
+    /// Now.
+    pub now_ms: i64,
+    /// How long.
+    pub for_ms: i64,
+}
+
 /// To whom an event is handed, and what may go with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hand {
@@ -345,6 +358,8 @@ pub struct Hand {
     pub album_ms: i64,
     /// Bytes of all their payloads together.
     pub bytes: usize,
+    /// Now: whether a pause is over.
+    pub now_ms: i64,
 }
 
 /// What became of a reply, or of one attempt at it.

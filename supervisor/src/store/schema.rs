@@ -121,6 +121,12 @@ ALTER TABLE conversation ADD COLUMN user TEXT;
 -- How far replies of several messages have come that are not sent as a whole: which have arrived, and what their
 -- worker has to know to go on.
 CREATE TABLE progress(id INTEGER PRIMARY KEY, message_ids TEXT NOT NULL, note BLOB NOT NULL);
+", "
+-- The pause before the next attempt: which agent made the last one, when it ended, and how long to wait.
+ALTER TABLE inbox ADD COLUMN tried_by INTEGER;
+ALTER TABLE inbox ADD COLUMN tried_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE inbox ADD COLUMN pause_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX inbox_paused ON inbox(id) WHERE pause_ms > 0;
 "];
 
 /// The schema after all steps.

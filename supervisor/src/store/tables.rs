@@ -126,8 +126,8 @@ impl Tables {
                 inbox::refund(self, *id)?;
                 return Ok(Outcome::Silent);
             }
-            Op::Fail { id } => {
-                inbox::fail(self, *id)?;
+            Op::Fail { id, pause } => {
+                inbox::fail(self, *id, pause)?;
                 return Ok(Outcome::Silent);
             }
             Op::Settle { id, also, .. } => inbox::settle(self, *id, also)?,
@@ -171,6 +171,7 @@ impl Tables {
             }
             Op::ClockSet(set) => {
                 outbox::clock_set(self, *set)?;
+                inbox::clock_set(self, *set)?;
                 return Ok(Outcome::Silent);
             }
             Op::Told { id } => {

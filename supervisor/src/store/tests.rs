@@ -315,7 +315,8 @@ fn an_attempt_is_counted_before_the_event_is_handed_out_and_can_be_taken_back() 
     }
     let refunded = rig.begin(id);
     assert_eq!((refunded.attempts, refunded.counted), (3, 1));
-    rig.store.submit(Op::Fail { id });
+    let pause = Pause { agent: instance("hermes"), now_ms: 0, for_ms: 0 };
+    rig.store.submit(Op::Fail { id, pause });
     rig.store.submit(Op::Refund { id });
     let failed = rig.begin(id);
     assert_eq!((failed.attempts, failed.counted), (4, 2), "a fault stands");

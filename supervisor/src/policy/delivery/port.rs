@@ -69,6 +69,13 @@ pub enum Input {
         /// Attempts that count against it, or [`UNREADABLE`].
         counted: u32,
     },
+    /// The answer to [`Action::Begin`] of an event whose time has not come; nothing is counted.
+    Pauses {
+        /// The event.
+        id: u64,
+        /// For how long yet.
+        left: Duration,
+    },
     /// The answer to [`Action::Begin`] of an event that is not to be delivered: why.
     Expired(u64, String),
     /// The answer to [`Action::Begin`] of an event that was for the gateway itself.
@@ -145,6 +152,8 @@ pub enum Action {
         id: u64,
         /// Why.
         reason: String,
+        /// How long before the next one.
+        pause: Duration,
     },
     /// The event is acknowledged: remove it durably.
     Settle(u64),

@@ -82,9 +82,24 @@ fn the_third_version_is_read_to_the_last_row() {
     Rig::open(dir.path()).close();
 }
 
+#[test]
+fn the_fourth_version_is_read_to_the_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    left_behind(dir.path(), include_str!("version_4.sql"));
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_none());
+    let waiting = rig.begin_send(OutboundId(1), 9_000).outbound;
+    assert_eq!(waiting.progress.map(|progress| progress.message_ids), Some(vec!["om_1".into()]));
+    // What was tried before knows of no pause.
+    assert_eq!(rig.hand(EventId(1), hand(0)).attempts, 2);
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
 fn hand(followers: usize) -> Hand {
     let within_ms = Some(1000);
-    Hand { agent: instance("hermes"), followers, within_ms, album_ms: 1000, bytes: 10_000 }
+    let agent = instance("hermes");
+    Hand { agent, followers, within_ms, album_ms: 1000, bytes: 10_000, now_ms: 0 }
 }
 
 fn note(epoch: u64, text: &str) -> Note {
@@ -128,6 +143,42 @@ fn a_conversation_is_remembered_until_it_begins_anew() {
     rig.purge(i64::MAX / 2);
     let id = rig.accept(&event("2", "chat"));
     assert_eq!(rig.hand(id, hand(0)).session, Session::default(), "after half a year it is over");
+    rig.close();
+}
+
+/// F17: a restart makes no attempt earlier, whatever the clock is set to, and another agent need not wait.
+#[test]
+fn the_pause_before_the_next_attempt_outlives_restarts() {
+    let hour = 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let id = rig.accept(&event("1", "chat"));
+    assert_eq!(rig.hand(id, hand(0)).attempts, 1);
+    let pause = Pause { agent: instance("hermes"), now_ms: 5_000, for_ms: hour };
+    rig.store.submit(Op::Fail { id, pause });
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    let left = |rig: &mut Rig, now_ms: i64| {
+        let hand = Hand { now_ms, ..hand(0) };
+        match rig.ask(|ticket| Op::Begin { ticket, id, hand: Some(hand) }) {
+            Answer::Pauses { id: paused, left } if paused == id => left.as_millis(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(left(&mut rig, 6_000), 3_599_000);
+    assert_eq!(left(&mut rig, 5_000 + hour - 1), 1);
+    assert_eq!(left(&mut rig, 5_000 - 24 * hour), 3_600_000, "set back, and nobody saw it");
+    rig.store.submit(Op::ClockSet(Set { by_ms: 24 * hour, now_ms: 6_000 + 24 * hour }));
+    assert_eq!(left(&mut rig, 6_000 + 24 * hour), 3_599_000);
+    rig.store.submit(Op::ClockSet(Set { by_ms: -24 * hour, now_ms: 6_000 }));
+    let other = Hand { agent: instance("other"), now_ms: 6_000, ..hand(0) };
+    assert_eq!(rig.hand(id, other).attempts, 2, "no look was an attempt");
+    rig.store.submit(Op::Refund { id });
+    let begun = rig.hand(id, Hand { now_ms: 6_000, ..hand(0) });
+    assert_eq!((begun.attempts, begun.counted), (3, 2), "it was tried since");
+    let pause = Pause { agent: instance("hermes"), now_ms: 7_000, for_ms: hour };
+    rig.store.submit(Op::Fail { id, pause });
+    assert_eq!(rig.hand(id, Hand { now_ms: 7_000 + hour, ..hand(0) }).attempts, 4);
     rig.close();
 }
 
