@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::hermes::{Hermes, Said, bearer};
 
-use crate::gateway::{Gateway, stderr};
+use crate::gateway::{Gateway, stderr, stdout};
 use crate::terminal::Terminal;
 
 const SECRET: &str = "shared";
@@ -19,17 +19,25 @@ fn free_port() -> u16 {
 
 impl World {
     fn new() -> Self {
+        let world = Self::without_home();
+        std::fs::create_dir(world.gateway.path("home")).unwrap();
+        world.started()
+    }
+
+    fn without_home() -> Self {
         let port = free_port();
         let gateway = Gateway::new(&format!(
             "[platform.local]\n[agent.hermes]\nkind = \"relay\"\nlisten = \"127.0.0.1:{port}\"\n\
              secret_file = \"secret\"\nhome = \"home\"\n"
         ));
         std::fs::write(gateway.path("secret"), SECRET).unwrap();
-        std::fs::create_dir(gateway.path("home")).unwrap();
-        let mut gateway = gateway;
-        gateway.start();
-        gateway.wait("hermes", "listening", |i| i["phase"] == "ready");
         Self { gateway, url: format!("ws://127.0.0.1:{port}/relay") }
+    }
+
+    fn started(mut self) -> Self {
+        self.gateway.start();
+        self.gateway.wait("hermes", "listening", |i| i["phase"] == "ready");
+        self
     }
 
     /// What the agent's state file says from now on.
@@ -210,4 +218,49 @@ async fn an_agent_that_is_about_to_leave_is_let_go() {
     let told = world.gateway.run(&["ctl", "kill", "hermes"]);
     assert!(told.status.success(), "{}", stderr(&told));
     assert_eq!(closed(&mut hermes).await, Some(1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_is_not_there_is_named_and_read_when_it_is() {
+    let world = World::without_home();
+    let path = world.gateway.path("home").display().to_string();
+    let told = stdout(&world.gateway.run(&["check"]));
+    let warned = |line: &str| line.starts_with("warning ") && line.contains(&path);
+    assert!(told.lines().any(warned), "{told}");
+    let world = world.started();
+    let named = |i: &Value| i["reason"].as_str().is_some_and(|why| why.contains(&path));
+    world.gateway.wait("hermes", "named without an agent", named);
+    let mut terminal = Terminal::join(&world.gateway);
+    let mut first = world.dial("a").await;
+    first.hello("local").await;
+    terminal.typed("t1", "hello");
+    let event = first.event().await;
+    world.gateway.wait("hermes", "named", |i| i["outside"] == "limited" && named(i));
+    // While something is at work nobody is disturbed.
+    std::fs::create_dir(world.gateway.path("home")).unwrap();
+    world.process(7, 1);
+    first.answer(&event, "good day").await;
+    assert_eq!(terminal.shown(), "good day");
+    world.gateway.wait("hermes", "read", |i| {
+        let unconfined = i["confined"].as_str().is_some_and(|to| to.starts_with("nothing"));
+        let may = i["generation"] == 2 || unconfined;
+        may && i["phase"] == "ready" && i["outside"].is_string() && i["outside"] != "limited"
+    });
+    drop(first);
+
+    let mut second = world.dial("b").await;
+    second.hello("local").await;
+    terminal.typed("t2", "and now");
+    let event = second.event().await;
+    drop(second);
+    let mut third = world.dial("c").await;
+    third.hello("local").await;
+    let probe = third.until("inbound").await;
+    let source = &probe["event"]["source"];
+    third.send(&source["platform"], &source["chat_id"], &Value::Null, "help").await;
+    world.wait_open(true);
+    third.answer(&event, "of the turn that went on").await;
+    assert_eq!(terminal.shown(), "of the turn that went on");
+    terminal.typed("t3", "and then");
+    assert_eq!(third.event().await["message_id"], "t3", "what is at work is not given twice");
 }

@@ -37,6 +37,9 @@ pub enum Error {
         /// The exit code that stands for it.
         code: u8,
     },
+    /// Another process may do what this one may not.
+    #[error("{0}")]
+    Anew(String),
     /// The operating system refuses a socket or a limit.
     #[error("{what}: {source}")]
     Os {
@@ -57,6 +60,7 @@ impl Error {
             Self::Config { .. } => 78,
             Self::Credentials { .. } => 77,
             Self::Os { .. } => 71,
+            Self::Anew(_) => 75,
             Self::Program { code, .. } => *code,
         }
     }

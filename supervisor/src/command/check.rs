@@ -83,6 +83,15 @@ fn doubts(spec: &Spec) -> Vec<String> {
         Ok(Body::Agent { settings: AgentSettings::Acp(settings), .. }) => {
             missing(&settings.command, &settings.dir).into_iter().collect()
         }
+        Ok(Body::Agent { settings: AgentSettings::Relay { home: Some(home), .. }, .. })
+            if !home.is_dir() =>
+        {
+            vec![format!(
+                "{}: home {} is not there: until it is, each connection of the agent counts as a restart of it",
+                spec.name,
+                home.display()
+            )]
+        }
         Ok(Body::Hooks(body)) => hooks::problems(&body.settings),
         _ => Vec::new(),
     }

@@ -7,12 +7,12 @@
 mod book;
 mod connector;
 mod door;
+mod home;
 mod source;
 mod token;
 mod wire;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +20,16 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use protocol::content::Fetch;
-use protocol::event::{Abilities, Delivery, Reply};
+use protocol::event::{Abilities, Delivery, Pause, Reply};
 use protocol::worker::{FromWorker, Ready, RelaySettings, ReplyVerdict};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
-use self::connector::{Action, Conn, Connector, Input, Process, Rules};
+use self::connector::{Action, Conn, Connector, Input, Rules};
 use self::door::{Keeper, Line, News};
+use self::home::Home;
 use super::{Agent, Context, Files, Replies, ToAgent};
 use crate::Error;
 use crate::clock;
@@ -40,8 +42,8 @@ const UNREAD: usize = 512;
 /// An answer must come within 30 s, or the agent gives its message up.
 const STORE: Duration = Duration::from_secs(20);
 const STORE_AGAIN: Duration = Duration::from_millis(500);
-/// A larger state file is none.
-const STATE_MAX: u64 = 1024 * 1024;
+/// How often a `home` that cannot be read is looked for. An agent that has just made it dials after a second.
+const HOME: Duration = Duration::from_millis(500);
 
 /// The adapter.
 #[derive(Debug)]
@@ -65,7 +67,6 @@ impl Agent for Relay {
             TcpListener::bind(listen).await.map_err(|source| Error::Os { what, source })?;
         let account = format!("{id} at ws://{listen}/relay");
         context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
-        context.say.say(FromWorker::Outside(connector::down())).await;
         // In a turn its own `/stop` does it; to be told more would make it deaf for half a minute.
         let can = Abilities { interrupt: true, steer: false };
         context.say.say(FromWorker::Can(can)).await;
@@ -77,17 +78,21 @@ impl Agent for Relay {
             connector: Connector::new(rules, clock::now()),
             lines: HashMap::new(),
             submitted: FuturesOrdered::new(),
-            home,
+            home: home.map(Home::new),
+            is_shut: false,
             replies: context.replies.clone(),
         };
+        let mut look = tokio::time::interval(HOME);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        desk.look_for_home(&context).await;
         let keeper = Arc::new(Keeper { id, secret });
         let mut brought = FuturesUnordered::new();
         let mut sockets = JoinSet::new();
         let mut last: Conn = 0;
-        loop {
+        let ended = loop {
             let due = desk.connector.deadline();
             let input = tokio::select! {
-                () = context.stop.cancelled() => break,
+                () = context.stop.cancelled() => break Ok(()),
                 Some(incoming) = context.incoming.recv() => match incoming {
                     ToAgent::Deliver(delivery) if delivery.event.parts.is_empty() => {
                         Input::Deliver(delivery)
@@ -116,8 +121,25 @@ impl Agent for Relay {
                         desk.lines.insert(last, write);
                         let keeper = keeper.clone();
                         sockets.spawn(door::serve(last, stream, peer, keeper, lines, tell.clone()));
+                        desk.look_for_home(&context).await;
                     }
                     continue;
+                }
+                _ = look.tick(), if desk.is_without_home() => {
+                    desk.look_for_home(&context).await;
+                    // What was on its way when the gate was shut is here by the next look.
+                    match (desk.may_be_succeeded(), desk.is_shut) {
+                        (true, is_shut) if is_shut || desk.lines.is_empty() => {
+                            context.say.say(FromWorker::Paused(Pause::Asked)).await;
+                            let why = "home is there now, and only another worker may read it";
+                            break Err(Error::Anew(why.to_owned()));
+                        }
+                        (may, is_shut) if may != is_shut => {
+                            desk.is_shut = may;
+                            Input::Shut(may)
+                        }
+                        _ => continue,
+                    }
                 }
                 Some(_) = sockets.join_next() => continue,
                 () = tokio::time::sleep_until(due.unwrap_or_else(clock::now)), if due.is_some() => {
@@ -125,12 +147,12 @@ impl Agent for Relay {
                 }
             };
             desk.perform(input, &context).await;
-        }
+        };
         // The end of its lines tells each socket to close politely.
         desk.lines.clear();
         let all = async { while sockets.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(door::GOODBYE, all).await;
-        Ok(())
+        ended
     }
 }
 
@@ -138,11 +160,32 @@ struct Desk {
     connector: Connector,
     lines: HashMap<Conn, mpsc::Sender<Line>>,
     submitted: FuturesOrdered<BoxFuture<'static, Input>>,
-    home: Option<std::path::PathBuf>,
+    home: Option<Home>,
+    /// No event may come, since another worker is to begin.
+    is_shut: bool,
     replies: Replies,
 }
 
 impl Desk {
+    async fn look_for_home(&mut self, context: &Context) {
+        let home = self.home.as_mut().and_then(|home| {
+            home.look();
+            home.trouble()
+        });
+        self.perform(Input::Home(home), context).await;
+    }
+
+    fn is_without_home(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.trouble().is_some())
+    }
+
+    /// Whether another worker would do better, and a change disturbs nobody.
+    fn may_be_succeeded(&self) -> bool {
+        self.home.as_ref().is_some_and(Home::wants_successor)
+            && self.submitted.is_empty()
+            && (self.lines.is_empty() || self.connector.is_at_rest())
+    }
+
     async fn perform(&mut self, input: Input, context: &Context) {
         let mut next = Some(input);
         while let Some(input) = next.take() {
@@ -151,7 +194,7 @@ impl Desk {
                     Action::Line(conn, line) => self.write(conn, Line::Text(line)),
                     Action::Close(conn) => self.write(conn, Line::Close),
                     Action::Look => {
-                        let seen = self.home.as_deref().and_then(look);
+                        let seen = self.home.as_ref().and_then(Home::process);
                         next = Some(Input::Seen(seen));
                     }
                     Action::Say(frame) => context.say.say(frame).await,
@@ -218,36 +261,6 @@ async fn submit(replies: &Replies, reply: Reply) -> Option<ReplyVerdict> {
                 tokio::time::sleep(STORE_AGAIN).await;
             }
             verdict => return verdict,
-        }
-    }
-}
-
-/// What the agent's state file tells. It is small and local: reading it takes no time worth a thread.
-fn look(home: &Path) -> Option<Process> {
-    let path = home.join("gateway_state.json");
-    let size = std::fs::metadata(&path).ok()?.len();
-    let text = (size <= STATE_MAX).then(|| std::fs::read(&path).ok()).flatten()?;
-    process(&text)
-}
-
-fn process(text: &[u8]) -> Option<Process> {
-    let state: serde_json::Value = serde_json::from_slice(text).ok()?;
-    let (pid, start) = (state.get("pid")?.as_u64()?, state.get("start_time")?);
-    let active = state.get("active_agents").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    (!start.is_null()).then(|| Process { identity: format!("{pid} {start}"), active })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_file_that_tells_nothing_is_none() {
-        let told = br#"{"pid":7,"start_time":12.5,"active_agents":2,"later":1}"#;
-        let expected = Process { identity: "7 12.5".into(), active: 2 };
-        assert_eq!(process(told), Some(expected));
-        for nothing in [&b"{"[..], b"[]", br#"{"pid":7}"#, br#"{"pid":7,"start_time":null}"#] {
-            assert_eq!(process(nothing), None);
         }
     }
 }

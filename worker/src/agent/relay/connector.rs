@@ -15,6 +15,7 @@
 mod loss;
 mod messages;
 mod rivals;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -78,6 +79,10 @@ pub(super) enum Input {
     Judged { conn: Conn, request: String, ends: Ends, verdict: Option<ReplyVerdict> },
     /// The answer to [`Action::Look`]; `None`: the file tells nothing.
     Seen(Option<Process>),
+    /// What is wrong with the directory of the state file.
+    Home(Option<String>),
+    /// The gate is to stay shut, or need not.
+    Shut(bool),
     /// Time has passed.
     Tick,
 }
@@ -182,7 +187,11 @@ pub(super) struct Connector {
     blame: Blame,
     /// It takes no work, and why.
     left: Option<&'static str>,
-    /// What was told of the connection last.
+    /// What is wrong with the directory of the state file.
+    home: Option<String>,
+    /// The gate stays shut.
+    is_shut: bool,
+    /// What was told of the connection last. One that is ready counts as up.
     told: Outside,
 }
 
@@ -207,7 +216,9 @@ impl Connector {
             places: 0,
             blame: Blame::default(),
             left: None,
-            told: down(),
+            home: None,
+            is_shut: false,
+            told: Outside::Up,
         }
     }
 
@@ -215,6 +226,11 @@ impl Connector {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let is_idle = self.live.is_none() && self.book.entries.is_empty() && self.early.is_empty();
         (!is_idle).then_some(self.beat + BEAT)
+    }
+
+    /// It has an agent, and nothing is at work there.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_open() && self.book.entries.is_empty() && self.early.is_empty()
     }
 
     /// What follows from `input`.
@@ -229,6 +245,13 @@ impl Connector {
                 self.judged(conn, &request, ends, verdict, &mut out);
             }
             Input::Seen(process) => self.seen(process, now, &mut out),
+            Input::Home(trouble) => self.home = trouble,
+            Input::Shut(is_shut) => {
+                self.is_shut = is_shut;
+                if self.is_open() {
+                    out.push(Action::Say(self.lease(LEASE_MS)));
+                }
+            }
             Input::Tick => self.tick(now, &mut out),
         }
         self.flush(now, &mut out);
@@ -250,19 +273,6 @@ impl Connector {
 
     fn is_open(&self) -> bool {
         self.live.as_ref().is_some_and(Live::is_open)
-    }
-
-    /// What is known of the agent's connection; `None`: nothing else than before.
-    fn outside(&self) -> Option<Outside> {
-        match (&self.live, self.left) {
-            (None, _) => Some(down()),
-            (Some(live), Some(why)) if live.phase == Phase::Leaving => {
-                let reason = format!("the agent takes no work: {why}");
-                Some(Outside::Down { reason, remedy: None })
-            }
-            (Some(live), _) if live.is_open() => Some(self.rivals.outside().unwrap_or(Outside::Up)),
-            (Some(_), _) => None,
-        }
     }
 
     fn heard(&mut self, conn: Conn, heard: Heard, now: Instant, out: &mut Vec<Action>) {
@@ -356,6 +366,7 @@ impl Connector {
     }
 
     fn lease(&self, ttl_ms: u32) -> FromWorker {
+        let ttl_ms = if self.is_shut { 0 } else { ttl_ms };
         FromWorker::Lease { ttl_ms, concurrency: self.places() }
     }
 
@@ -482,27 +493,6 @@ impl Connector {
 /// The name of the command that ends the turn of an event.
 pub(super) fn stop_of(id: EventId) -> String {
     format!("{STOP}{id}")
-}
-
-fn probe(platform: &str, chat: &str) -> serde_json::Value {
-    serde_json::json!({
-        "text": "/help",
-        "message_type": "command",
-        "message_id": chat,
-        "source": {
-            "platform": platform, "chat_id": chat, "chat_type": "dm", "user_id": chat,
-            "message_id": chat, "is_bot": false,
-        },
-    })
-}
-
-/// What is known while nobody is connected.
-pub(super) fn down() -> Outside {
-    Outside::Down {
-        reason: "no agent is connected".to_owned(),
-        remedy: Some("set GATEWAY_RELAY_URL, _ID, _SECRET and _PLATFORMS in the agent's .env, then start it; \
-                      one that was started earlier dials again within minutes".to_owned()),
-    }
 }
 
 #[cfg(test)]

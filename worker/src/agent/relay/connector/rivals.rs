@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use protocol::worker::Outside;
 
-use super::{Action, Conn, Connector, Instant, Live, Phase, probe, wire};
+use super::{Action, Conn, Connector, Instant, Live, Phase, wire};
 
 /// How long the one that is served is asked at first. A busy agent may be slow: each change of places doubles it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -165,4 +165,16 @@ impl Connector {
         let platform = platforms.and_then(|all| all.first()).map_or("", String::as_str);
         out.push(Action::Line(conn, wire::inbound(probe(platform, &chat), None)));
     }
+}
+
+fn probe(platform: &str, chat: &str) -> serde_json::Value {
+    serde_json::json!({
+        "text": "/help",
+        "message_type": "command",
+        "message_id": chat,
+        "source": {
+            "platform": platform, "chat_id": chat, "chat_type": "dm", "user_id": chat,
+            "message_id": chat, "is_bot": false,
+        },
+    })
 }
