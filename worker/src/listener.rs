@@ -2,16 +2,21 @@
 //!
 //! Whoever reaches the port may send what he likes, so each step has a limit: the head of a request, its
 //! body, the time for either, the time for the answer, connections at once. A [`Site`] looks at the head
-//! first and may refuse without a byte of the body being read. There is no TLS here: a reverse proxy has the
-//! certificate, and by default only this machine can connect. Connections live within the adapter's own task,
-//! so that they end with it.
+//! first and may refuse without a byte of the body being read. Where as many are connected as may be, the one
+//! that has been still for longest makes room for the next, unless it is being answered. There is no TLS here:
+//! a reverse proxy has the certificate, and by default only this machine can connect. Connections live within
+//! the adapter's own task, so that they end with it.
+
+mod held;
+mod seat;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -25,6 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::held::Held;
+use self::seat::{Noted, Seat, Seats};
 use crate::Error;
 use crate::clock;
 
@@ -37,8 +44,14 @@ const DEAF: Duration = Duration::from_millis(200);
 const HEADERS: usize = 64;
 /// From a connection to its first byte.
 const FIRST: Duration = Duration::from_secs(5);
+/// Whoever was still for so long makes room for the next.
+const STILL: Duration = Duration::from_secs(1);
 /// The least that the server buffers.
 const BUFFER_MIN: usize = 8192;
+/// Bytes of all bodies that are in memory at once, of requests and of answers.
+const BODIES: usize = 192 * 1024 * 1024;
+/// In seconds, for whoever finds no room for what he posts.
+const NO_ROOM: u32 = 1;
 
 /// What answers.
 pub trait Site {
@@ -62,7 +75,7 @@ pub struct Limits {
     pub body_within: Duration,
     /// Until there is an answer; after that the answer is 503.
     pub answer_within: Duration,
-    /// Connections at once. More wait in the system's queue.
+    /// Connections at once. Where all are being answered, more wait in the system's queue.
     pub connections: usize,
     /// What is under way when the adapter is told to stop has so long.
     pub last: Duration,
@@ -131,17 +144,36 @@ pub async fn serve(
     site: &impl Site,
     stop: &CancellationToken,
 ) {
+    let held = Held::new(BODIES);
     let mut lines = FuturesUnordered::new();
+    let mut seats = Seats::default();
+    let turns = seats.turns();
     let mut deaf_until = clock::now();
     loop {
         let deaf = deaf_until > clock::now();
+        let is_full = lines.len() >= limits.connections;
+        // Those that have only just come are to be heard first.
+        let room_at = if is_full {
+            seats.resting().map(|(_, since)| since + STILL)
+        } else {
+            Some(clock::now())
+        };
+        let has_room = room_at.is_some_and(|at| at <= clock::now());
         tokio::select! {
             () = stop.cancelled() => break,
             Some(()) = lines.next() => {}
             () = sleep_until(deaf_until), if deaf => {}
-            accepted = listener.accept(), if !deaf && lines.len() < limits.connections => {
+            () = turns.notified(), if is_full => {}
+            () = sleep_until(room_at.unwrap_or(deaf_until)), if room_at.is_some() && !has_room => {}
+            accepted = listener.accept(), if !deaf && has_room => {
                 match accepted {
-                    Ok((stream, _)) => lines.push(line(stream, limits, site, stop)),
+                    Ok((stream, _)) => {
+                        if is_full && let Some((resting, _)) = seats.resting() {
+                            resting.lost.cancel();
+                        }
+                        let seat = seats.take();
+                        lines.push(line(stream, limits, site, stop, seat, held.share()));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         deaf_until = clock::now() + DEAF;
@@ -155,8 +187,27 @@ pub async fn serve(
     while lines.next().await.is_some() {}
 }
 
-/// One connection, to its end.
-async fn line(stream: TcpStream, limits: Limits, site: &impl Site, stop: &CancellationToken) {
+/// One connection, to its end or to that of its place.
+async fn line(
+    stream: TcpStream,
+    limits: Limits,
+    site: &impl Site,
+    stop: &CancellationToken,
+    seat: Arc<Seat>,
+    held: Held,
+) {
+    let lost = seat.lost.clone();
+    lost.run_until_cancelled(talk(stream, limits, site, stop, seat, held)).await;
+}
+
+async fn talk(
+    stream: TcpStream,
+    limits: Limits,
+    site: &impl Site,
+    stop: &CancellationToken,
+    seat: Arc<Seat>,
+    held: Held,
+) {
     // Without it the system still delivers, only later.
     let _ = stream.set_nodelay(true);
     // Whoever connects has something to say; one that has not keeps no place.
@@ -165,13 +216,16 @@ async fn line(stream: TcpStream, limits: Limits, site: &impl Site, stop: &Cancel
     if !matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(1)))) {
         return;
     }
-    let answer = |request| async move { Ok::<_, Infallible>(answer(request, limits, site).await) };
+    let (seat_of, held_of) = (&seat, &held);
+    let answer = |request| async move {
+        Ok::<_, Infallible>(answer(request, limits, site, seat_of, held_of).await)
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_within)
         .max_headers(HEADERS)
         .max_buf_size(limits.head.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(stream), service_fn(answer));
+        .serve_connection(TokioIo::new(Noted { stream, seat: seat.clone() }), service_fn(answer));
     let mut connection = pin!(connection);
     // A connection that breaks is its peer's affair.
     if stop.run_until_cancelled(connection.as_mut()).await.is_none() {
@@ -184,6 +238,8 @@ async fn answer(
     request: Request<Incoming>,
     limits: Limits,
     site: &impl Site,
+    seat: &Arc<Seat>,
+    held: &Held,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     if let Err(refusal) = site.admit(&head) {
@@ -192,16 +248,44 @@ async fn answer(
     if body.size_hint().lower() > limits.body as u64 {
         return Answer::plain(413, "too large").respond(true);
     }
-    let body = match timeout(limits.body_within, Limited::new(body, limits.body).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Answer::plain(413, "too large").respond(true);
-        }
-        Ok(Err(_)) => return Answer::plain(400, "the body is not whole").respond(true),
+    let mut heard = held.share();
+    let reading = read(Limited::new(body, limits.body), &mut heard);
+    let body = match timeout(limits.body_within, reading).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refusal)) => return refusal.respond(true),
         Err(_) => return Answer::plain(408, "too slow").respond(true),
     };
+    let _work = seat.work();
     let answer = timeout(limits.answer_within, site.answer(head, body)).await;
-    answer.unwrap_or_else(|_| Answer::later(1)).respond(false)
+    let mut answer = answer.unwrap_or_else(|_| Answer::later(1));
+    drop(heard);
+    let mut said = held.share();
+    if !said.more(answer.body.len()) {
+        return Answer::later(NO_ROOM).respond(false);
+    }
+    answer.body = said.keep(answer.body);
+    answer.respond(false)
+}
+
+/// A whole body, which counts as it comes. An error is the answer.
+async fn read(mut body: Limited<Incoming>, held: &mut Held) -> Result<Bytes, Answer> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let is_long = error.is::<LengthLimitError>();
+            if is_long {
+                Answer::plain(413, "too large")
+            } else {
+                Answer::plain(400, "the body is not whole")
+            }
+        })?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if !held.more(piece.len()) {
+            return Err(Answer::later(NO_ROOM));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.freeze())
 }
 
 #[cfg(test)]
@@ -354,8 +438,38 @@ mod tests {
         rig.site.may.add_permits(9);
         assert!(heard(&mut first).await.ends_with("{\"n\":1}"));
         assert!(heard(&mut second).await.ends_with("{\"n\":2}"));
-        drop(first);
-        assert!(heard(&mut third).await.ends_with("{\"n\":3}"));
+        assert!(heard(&mut third).await.ends_with("{\"n\":3}"), "one of them rests");
+    }
+
+    /// Of those that rest after an answer, said half a head or half a body, and of none that is answered.
+    #[tokio::test]
+    async fn whoever_has_been_still_for_longest_makes_room_for_the_next() {
+        let rig = Rig::new(|it| it.connections = 3, 0).await;
+        let mut asked = rig.say(&post("{\"n\":1}")).await;
+        drop(rig.site.asked.acquire().await);
+        let mut half = rig.say("POST / HTTP/1.1\r\nhost").await;
+        let body = post("{\"n\":2}");
+        let mut slow = rig.say(&body[..body.len() - 1]).await;
+        let mut next = rig.say(&post("{\"n\":3}")).await;
+        let mut after = rig.say(&post("{\"n\":4}")).await;
+        assert!(heard(&mut half).await.is_empty() && heard(&mut slow).await.is_empty());
+        rig.site.may.add_permits(9);
+        for (stream, n) in [(&mut asked, 1), (&mut next, 3), (&mut after, 4)] {
+            assert!(heard(stream).await.ends_with(&format!("{{\"n\":{n}}}")));
+        }
+        let mut last = rig.say(&post("{\"n\":5}")).await;
+        assert!(heard(&mut last).await.ends_with("{\"n\":5}"), "one that rests made room");
+    }
+
+    #[test]
+    fn bodies_count_together_until_they_are_gone() {
+        let all = Held::new(10);
+        let (mut one, mut other) = (all.share(), all.share());
+        assert!(one.more(6) && !other.more(5) && other.more(4));
+        let kept = one.keep(Bytes::from_static(b"123456"));
+        assert!(!other.more(1));
+        drop(kept);
+        assert!(other.more(6) && !other.more(1));
     }
 
     #[tokio::test]

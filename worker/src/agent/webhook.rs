@@ -72,6 +72,7 @@ impl Agent for Webhook {
             files: context.files.clone(),
             exchange: context.exchange.clone(),
             say: context.say.clone(),
+            fetches: door::fetches(),
         };
         let stop = context.stop.clone();
         let listener = match listen {

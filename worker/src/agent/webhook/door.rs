@@ -15,6 +15,7 @@ use protocol::worker::{FromWorker, ReplyVerdict};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
 
 use super::sign::Signer;
 use crate::agent::{Files, Replies, Say};
@@ -27,6 +28,8 @@ const PATH: &str = "/messages";
 const BODY_MAX: usize = 24 * 1024 * 1024;
 /// The largest file that is given out.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
+/// Files that are read to be given out at the same time.
+const FETCHES: usize = 8;
 const MOMENT: Duration = Duration::from_secs(10);
 
 /// Its limits. A file may have to be fetched from its platform first.
@@ -36,7 +39,7 @@ pub(super) const LIMITS: Limits = Limits {
     head_within: Duration::from_secs(30),
     body_within: Duration::from_secs(60),
     answer_within: Duration::from_secs(120),
-    connections: 8,
+    connections: 256,
     last: Duration::from_secs(1),
 };
 
@@ -48,6 +51,12 @@ pub(super) struct Door {
     pub(super) files: Files,
     pub(super) exchange: Exchange,
     pub(super) say: Say,
+    pub(super) fetches: Semaphore,
+}
+
+/// As many files as are given out at the same time.
+pub(super) fn fetches() -> Semaphore {
+    Semaphore::new(FETCHES)
 }
 
 /// A file that comes with its bytes.
@@ -176,6 +185,7 @@ impl Door {
         let rpc::Fetch { instance, message_id, part } = read(data)?;
         let instance = Instance::new(instance).map_err(|e| (422, e.to_string()))?;
         let name = part.name.clone();
+        let _turn = self.fetches.acquire().await;
         let fetch = content::Fetch { instance, message_id, part: Part { ..part } };
         let fetched = self.files.fetch(fetch).await.map_err(|why| (404, why))?;
         let (mut file, size) =
