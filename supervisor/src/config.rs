@@ -203,7 +203,7 @@ impl Config {
                     "[platform.{name}] and [agent.{name}] have the same name; commands could not tell them apart"
                 )));
             }
-            instances.push(agent::agent(instance, block, &place, secrets));
+            instances.push(agent::agent(instance, block, &place, secrets, &network));
         }
         for route in &routes {
             let known = |name: &Instance, is: fn(Kind) -> bool| {

@@ -213,6 +213,25 @@ fn a_receiver_that_is_gone_gets_no_more_and_nothing_is_lost() {
 }
 
 #[test]
+fn certificates_of_the_gateway_are_those_of_its_agents() {
+    let mut gateway = Gateway::new(
+        "[gateway]\nca_file = \"ca\"\n[platform.local]\nagent = \"flow\"\n\
+         [agent.flow]\nkind = \"webhook\"\nurl = \"https://localhost:1/\"\nsecret_file = \"key\"\n\
+         [agent.model]\nkind = \"openai\"\nbase_url = \"https://localhost:1/v1\"\nmodel = \"m\"\n",
+    );
+    std::fs::write(gateway.path("key"), SECRET).unwrap();
+    std::fs::write(gateway.path("ca"), "-----BEGIN CERTIFICATE-----\ntorn").unwrap();
+    gateway.start();
+    for name in ["flow", "model"] {
+        let held = gateway.wait(name, "held", |i| i["phase"] == "held");
+        assert!(held["reason"].as_str().unwrap().contains("ca_file"), "{held}");
+    }
+    std::fs::write(gateway.path("ca"), "-----BEGIN CERTIFICATE-----\nother").unwrap();
+    let reload = stdout(&gateway.run(&["ctl", "reload"]));
+    assert!(reload.contains("flow") && reload.contains("model"), "{reload}");
+}
+
+#[test]
 fn a_secret_that_is_none_holds_the_instance() {
     let gateway = Gateway::new(
         "[platform.local]\n[agent.flow]\nkind = \"webhook\"\nurl = \"http://h/\"\nsecret_file = \"key\"\n",

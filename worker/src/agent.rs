@@ -20,7 +20,7 @@ pub mod webhook;
 use protocol::content::{Fetch, Fetched};
 use protocol::event::{ChatType, Delivery, Note, Receipt, Reply};
 use protocol::id::EventId;
-use protocol::worker::{FromWorker, ReplyVerdict};
+use protocol::worker::{FromWorker, Network, ReplyVerdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,8 @@ pub struct Context {
     pub files: Files,
     /// Where files are.
     pub exchange: Exchange,
+    /// How the outside is reached.
+    pub network: Network,
     /// Cancelled when the adapter must return.
     pub stop: CancellationToken,
 }

@@ -130,7 +130,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         outbound: outgoing,
         asks,
         exchange: exchange.clone(),
-        network: configure.network,
+        network: configure.network.clone(),
         report: platform::Report::new(note.clone()),
         stop: stop.clone(),
         cursor: configure.cursor,
@@ -141,6 +141,7 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         say: agent::Say::new(say.clone()),
         files: agent::Files::new(wish.clone()),
         exchange,
+        network: configure.network,
         stop: stop.clone(),
     };
     let for_service =

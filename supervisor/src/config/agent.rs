@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::id::Instance;
 use protocol::worker::{
-    AcpSettings, Broken, Memory, OpenAiSettings, Permission, Secret, WebhookSettings,
+    AcpSettings, Broken, Memory, Network, OpenAiSettings, Permission, Secret, WebhookSettings,
 };
 
 use super::Surroundings;
@@ -106,6 +106,7 @@ pub(super) fn agent(
     mut block: Block,
     place: &Place,
     secrets: &dyn Surroundings,
+    network: &Network,
 ) -> Spec {
     let kind = kind(&name, &mut block, &KINDS);
     let mut missing = None;
@@ -140,10 +141,29 @@ pub(super) fn agent(
     let away = manners::away(&mut block);
     let trouble = finish(block, kind.is_none(), missing);
     let body = match (trouble, settings) {
-        (None, Some(settings)) => Ok(Body::Agent { settings, delivery: rules, away }),
+        (None, Some(settings)) => {
+            let network = Box::new(reached(&settings, network));
+            Ok(Body::Agent { settings, delivery: rules, away, network })
+        }
         (trouble, _) => Err(trouble.unwrap_or_else(|| Trouble::wrong("incomplete".into()))),
     };
     Spec { name, kind: Kind::Agent(kind), body }
+}
+
+/// How it is reached: never through a proxy, since most agents are on this machine, and only those that need
+/// certificates depend on which are trusted.
+fn reached(settings: &AgentSettings, network: &Network) -> Network {
+    let url = match settings {
+        AgentSettings::OpenAi(settings) => &settings.base_url,
+        AgentSettings::Webhook(settings) => &settings.url,
+        AgentSettings::Echo
+        | AgentSettings::Socket { .. }
+        | AgentSettings::Exec { .. }
+        | AgentSettings::Relay { .. }
+        | AgentSettings::Acp(_) => return Network::default(),
+    };
+    let ca = if url.starts_with("https:") { network.ca.clone() } else { String::new() };
+    Network { proxy: None, ca }
 }
 
 fn concurrency(block: &mut Block) -> u32 {

@@ -96,6 +96,8 @@ pub enum Body {
         delivery: delivery::Settings,
         /// What chats are told while it is away.
         away: Option<Away>,
+        /// How it is reached.
+        network: Box<Network>,
     },
     /// The handlers of hooks.
     Hooks(Hooks),

@@ -282,6 +282,22 @@ fn ids_that_are_numbers_need_no_quotes() {
 }
 
 #[test]
+fn a_companys_certificates_are_for_all_who_need_certificates() {
+    let text = "[gateway]\nproxy = \"http://p:1\"\nca_file = \"ca\"\n[agent.echo]\n\
+        [agent.far]\nkind = \"webhook\"\nurl = \"https://h/\"\nsecret_env = \"S\"\n\
+        [agent.near]\nkind = \"webhook\"\nurl = \"http://h/\"\nsecret_env = \"S\"\n\
+        [agent.model]\nkind = \"openai\"\nbase_url = \"https://h/v1\"\nmodel = \"m\"\n";
+    let config = Config::parse(text, None, &Found).unwrap();
+    let mut trusting = Vec::new();
+    for spec in &config.instances {
+        let Ok(instance::Body::Agent { network, .. }) = &spec.body else { panic!("{spec:?}") };
+        assert!(network.proxy.is_none(), "a proxy is for platforms");
+        trusting.extend((!network.ca.is_empty()).then_some(spec.name.as_str()));
+    }
+    assert_eq!(trusting, ["far", "model"]);
+}
+
+#[test]
 fn a_proxy_is_everybodys_unless_a_platform_has_its_own() {
     let text = "[gateway]\nproxy = \"http://p:1\"\n[agent.echo]\n\
         [platform.feishu]\napp_id = \"cli_1\"\napp_secret_env = \"S\"\n\

@@ -173,6 +173,7 @@ pub(super) struct PlatformDesk {
 #[derive(Debug)]
 pub(super) struct AgentDesk {
     pub(super) settings: AgentSettings,
+    pub(super) network: Network,
     pub(super) delivery: Delivery,
     /// The platforms whose events it hears.
     pub(super) hears: Vec<Instance>,
@@ -400,6 +401,15 @@ impl Slot {
         matches!(self.life.phase(), Phase::Ready { .. }) && up
     }
 
+    /// How its outside is reached.
+    pub(super) fn network(&self) -> Network {
+        match &self.desk {
+            Desk::Platform(desk) => desk.network.clone(),
+            Desk::Agent(desk) => desk.network.clone(),
+            Desk::Hooks(_) | Desk::Broken(_) => Network::default(),
+        }
+    }
+
     /// An instant as Unix milliseconds.
     pub(super) fn unix_ms(instant: Instant) -> i64 {
         let now = clock::now();
@@ -441,21 +451,24 @@ impl Desk {
                     unknown: 0,
                 }))
             }
-            Ok(Body::Agent { settings, delivery, away }) => Self::Agent(Box::new(AgentDesk {
-                settings: settings.clone(),
-                delivery: Delivery::new(*delivery),
-                hears: Vec::new(),
-                at_work: HashMap::new(),
-                joined: HashMap::new(),
-                followed: HashSet::new(),
-                unfinished: Unfinished::default(),
-                steered: HashSet::new(),
-                abilities: Abilities::default(),
-                absence: Absence::new(away.clone()),
-                busy: BusyCounts::default(),
-                acknowledged: 0,
-                was_open: false,
-            })),
+            Ok(Body::Agent { settings, delivery, away, network }) => {
+                Self::Agent(Box::new(AgentDesk {
+                    settings: settings.clone(),
+                    network: network.as_ref().clone(),
+                    delivery: Delivery::new(*delivery),
+                    hears: Vec::new(),
+                    at_work: HashMap::new(),
+                    joined: HashMap::new(),
+                    followed: HashSet::new(),
+                    unfinished: Unfinished::default(),
+                    steered: HashSet::new(),
+                    abilities: Abilities::default(),
+                    absence: Absence::new(away.clone()),
+                    busy: BusyCounts::default(),
+                    acknowledged: 0,
+                    was_open: false,
+                }))
+            }
             Ok(Body::Hooks(hooks)) => Self::Hooks(Box::new(HooksDesk {
                 settings: hooks.settings.clone(),
                 backlog: Backlog::new(usize::try_from(hooks.backlog).unwrap_or(usize::MAX)),

@@ -11,7 +11,7 @@ use protocol::control::Upgraded;
 use protocol::event::Abilities;
 use protocol::hello;
 use protocol::id::{EventId, hex};
-use protocol::worker::{Adapter, Outside};
+use protocol::worker::Outside;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::Gateway;
@@ -127,7 +127,7 @@ impl Gateway {
             pid: child.pid(),
             mark: child.mark().to_owned(),
             cgroup: child.cgroup().map(ToOwned::to_owned),
-            settings: self.adapter(index).map(|adapter| digest(&adapter)).unwrap_or_default(),
+            settings: self.digest(index).unwrap_or_default(),
             leash: upgrade::keep(leash)?,
             credential,
             link: upgrade::keep(paused.connection.as_fd())?,
@@ -167,6 +167,14 @@ impl Gateway {
         Ok(start)
     }
 
+    /// What an instance is, so that another configuration is noticed.
+    fn digest(&self, index: usize) -> Option<String> {
+        let what = (self.adapter(index)?, self.slots.get(index)?.network());
+        let mut hasher = SipHasher13::new();
+        hasher.write(&postcard::to_stdvec(&what).unwrap_or_default());
+        Some(hex(&hasher.finish128().as_bytes()))
+    }
+
     /// `None`: its instance is not configured any more, and it leaves with its leash.
     fn take_worker(&mut self, worker: Worker, speaks: bool) -> io::Result<Option<usize>> {
         let (leash, connection) = (upgrade::take(worker.leash)?, upgrade::take(worker.link)?);
@@ -176,7 +184,7 @@ impl Gateway {
             .map(|fd| upgrade::take(*fd))
             .collect::<io::Result<Vec<_>>>()?;
         let index = self.by_name.get(&worker.instance).copied();
-        let same = index.and_then(|index| self.adapter(index)).map(|adapter| digest(&adapter));
+        let same = index.and_then(|index| self.digest(index));
         let Some(index) = index else { return Ok(None) };
         let (now, generation) = (clock::now(), worker.generation);
         let platforms = self.by_name.clone();
@@ -286,11 +294,4 @@ impl Gateway {
             }
         }
     }
-}
-
-/// What an instance is, so that another configuration is noticed.
-fn digest(adapter: &Adapter) -> String {
-    let mut hasher = SipHasher13::new();
-    hasher.write(&postcard::to_stdvec(adapter).unwrap_or_default());
-    hex(&hasher.finish128().as_bytes())
 }

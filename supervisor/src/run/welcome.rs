@@ -5,8 +5,8 @@ use std::time::Duration;
 use protocol::hello::Hello;
 use protocol::id::Instance;
 use protocol::worker::{
-    Adapter, Configure, Exchange, ExecSettings, LocalSettings, Network, RelaySettings,
-    SocketSettings, ToWorker,
+    Adapter, Configure, Exchange, ExecSettings, LocalSettings, RelaySettings, SocketSettings,
+    ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -59,10 +59,7 @@ impl Gateway {
             grace_ms: millis(WORKER_GRACE),
             log: self.log.clone(),
             exchange: Exchange { dir: self.paths.exchange(), max_bytes: self.files.max_bytes },
-            network: match &slot.desk {
-                Desk::Platform(desk) => desk.network.clone(),
-                Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => Network::default(),
-            },
+            network: slot.network(),
         };
         handle.send(ToWorker::Configure(Box::new(configure)));
         slot.link = Some(Link { generation: hello.generation, handle, unanswered: 0 });

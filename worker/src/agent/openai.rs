@@ -99,7 +99,7 @@ impl Agent for OpenAi {
         let account = format!("{} at {}", self.settings.model, self.settings.base_url);
         let system = self.settings.system.clone();
         let mut desk = Desk {
-            client: Client::new(self.settings)?,
+            client: Client::new(self.settings, &context.network)?,
             memory,
             system,
             takes_images: images,

@@ -65,7 +65,7 @@ impl Agent for Webhook {
             why: "it must be whsec_ and the base64 of 24 to 64 bytes".into(),
         })?;
         let timeout = Duration::from_secs(u64::from(timeout_s));
-        let client = Client::new(&url, signer.clone(), timeout)?;
+        let client = Client::new(&url, signer.clone(), timeout, &context.network)?;
         let door = Door {
             signer,
             replies: context.replies.clone(),

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use protocol::content::Draft;
 use protocol::event::Delivery;
 use protocol::id::Lane;
-use protocol::worker::{FromWorker, Memory, OpenAiSettings};
+use protocol::worker::{FromWorker, Memory, Network, OpenAiSettings};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(settings: OpenAiSettings) -> Result<Self, Error> {
-        Ok(Self { http: Http::new(&settings.base_url)?, settings })
+    pub(super) fn new(settings: OpenAiSettings, network: &Network) -> Result<Self, Error> {
+        Ok(Self { http: Http::over(&settings.base_url, network)?, settings })
     }
 
     fn request(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {

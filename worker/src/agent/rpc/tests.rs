@@ -28,6 +28,7 @@ async fn given_up(lines: &[&str]) -> Option<Duration> {
         say: Say::new(say),
         files: Files::new(mpsc::channel(1).0),
         exchange: Exchange::from(protocol::worker::Exchange { dir: "/x".into(), max_bytes: 0 }),
+        network: protocol::worker::Network::default(),
         stop: CancellationToken::new(),
     };
     let started = clock::now();

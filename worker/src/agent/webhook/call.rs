@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use protocol::event::Delivery;
 use protocol::rpc;
+use protocol::worker::Network;
 use serde_json::{Value, json};
 
 use super::sign::Signer;
@@ -50,8 +51,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, signer: Signer, timeout: Duration) -> Result<Self, Error> {
-        Ok(Self { http: Http::new(url)?, url: url.to_owned(), signer, timeout })
+    pub(super) fn new(
+        url: &str,
+        signer: Signer,
+        timeout: Duration,
+        network: &Network,
+    ) -> Result<Self, Error> {
+        Ok(Self { http: Http::over(url, network)?, url: url.to_owned(), signer, timeout })
     }
 
     pub(super) async fn post(&self, delivery: Delivery) -> Outcome {
