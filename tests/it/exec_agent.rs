@@ -245,6 +245,94 @@ fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
             "it answers an event of the kind \"edit\"",
         ),
         (
+            "import agent\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if method == 'initialize': params['protocol'] = 2\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "initialize is as documented: protocol must be 1",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if method == 'initialize': params['concurrency'] = 'many'\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "initialize is as documented: ",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if method == 'message.send': params['thread_id'] = 'x'\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "its replies name the account, the chat and the thread of the event",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if method == 'message.send': params['key'] = 'k' + params['text']\n\
+             \x20   return plain(self, method, **params)\n\
+             agent.Gateway.call = call\n\
+             agent.main()\n",
+            "other events give replies with other keys",
+        ),
+        (
+            "import agent\n\
+             agent.LEASE_MS = 1000\n\
+             agent.Gateway.renew = lambda self: None\n\
+             agent.main()\n",
+            "it says again that it is ready before that runs out",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.send\n\
+             def send(self, line):\n\
+             \x20   if line.get('result') == {} and 'method' not in line: del line['result']\n\
+             \x20   plain(self, line)\n\
+             agent.Gateway.send = send\n\
+             agent.main()\n",
+            "its answers have either a result or an error",
+        ),
+        (
+            "import agent\n\
+             plain = agent.Gateway.send\n\
+             def send(self, line):\n\
+             \x20   if line.get('result') == {} and 'method' not in line: plain(self, line)\n\
+             \x20   plain(self, line)\n\
+             agent.Gateway.send = send\n\
+             agent.main()\n",
+            "it answers each request once",
+        ),
+        (
+            "import agent, time\n\
+             plain = agent.Gateway.call\n\
+             def call(self, method, **params):\n\
+             \x20   if method == 'initialize': params['interrupt'] = True\n\
+             \x20   return plain(self, method, **params)\n\
+             def answer(event):\n\
+             \x20   if event['event_id'] in ('11', '12'): time.sleep(1.2)\n\
+             \x20   return 'x'\n\
+             agent.Gateway.call = call\n\
+             agent.answer = answer\n\
+             agent.main()\n",
+            "event.interrupt ends its work, as it says by interrupt: true",
+        ),
+        (
+            "import agent\n\
+             agent.LEASE_MS = 3000\n\
+             agent.Gateway.handle = lambda self, request: None\n\
+             agent.main()\n",
+            "it answers the delivery of an event",
+        ),
+        (
             "import agent, threading\n\
              plain, send = agent.Gateway.call, agent.Gateway.send\n\
              def call(self, method, **params):\n\

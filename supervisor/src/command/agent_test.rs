@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::event::{ChatType, InboundKind, Mention, SenderKind};
 use protocol::rpc::{
@@ -14,13 +14,17 @@ use protocol::rpc::{
     PROTOCOL, Send,
 };
 use serde_json::{Value, json};
-use supervisor::Error;
+use supervisor::{Error, clock};
 use worker::family;
 
 use super::print;
 
-/// For whatever the program should do next.
+/// For whatever the program should do next. What it does for it begins the time anew; to be ready again does not.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same, whatever it does meanwhile.
+const LONGEST: Duration = Duration::from_secs(300);
+/// Work that is over sooner was not interrupted in vain.
+const SWIFT: Duration = Duration::from_secs(1);
 /// From the end of its input to its own end, as the gateway grants it.
 const GRACE: Duration = Duration::from_millis(800);
 /// Lines that may come before the one that is waited for.
@@ -59,10 +63,23 @@ struct Kit {
     early: BTreeSet<String>,
     /// What it has called, in order.
     called: Vec<String>,
+    /// Requests that it has answered.
+    answered: BTreeSet<String>,
+    /// A request that it may refuse.
+    refusable: Option<String>,
+    /// What it says it can.
+    can: rpc::Initialize,
+    /// Until when it is ready.
+    ready_until: Option<Instant>,
     /// It has ended.
     is_gone: bool,
+    /// Rules that are broken.
+    broken: BTreeSet<String>,
     wrong: u32,
 }
+
+/// What an agent calls while it works on an event.
+const WORK: [&str; 4] = ["delivery.progress", "message.send", "message.draft", "file.fetch"];
 
 /// A line that was waited for.
 enum Awaited {
@@ -99,7 +116,12 @@ impl Kit {
             sent: Vec::new(),
             early: BTreeSet::new(),
             called: Vec::new(),
+            answered: BTreeSet::new(),
+            refusable: None,
+            can: rpc::Initialize::default(),
+            ready_until: None,
             is_gone: false,
+            broken: BTreeSet::new(),
             wrong: 0,
         })
     }
@@ -107,6 +129,13 @@ impl Kit {
     fn rule(&mut self, holds: bool, rule: &str) {
         print(&format!("{} {rule}", if holds { "ok   " } else { "WRONG" }));
         self.wrong += u32::from(!holds);
+    }
+
+    /// A rule is broken; told once, however often it is.
+    fn breaks(&mut self, rule: &str, how: &str) {
+        if self.broken.insert(rule.to_owned()) {
+            self.rule(false, &format!("{rule}: {how}"));
+        }
     }
 
     /// Plays until a rule is broken without which the rest tells nothing.
@@ -133,10 +162,11 @@ impl Kit {
             !is_behind,
             "its replies come before its answer to the event, or they may be lost",
         );
-        let to_it = sent
-            .iter()
-            .all(|send| (send.instance.as_str(), send.chat_id.as_str()) == ("test", "home"));
-        self.rule(to_it, "its replies name the account and the chat of the event");
+        let to_it = sent.iter().all(|send| {
+            let chat = (send.instance.as_str(), send.chat_id.as_str());
+            chat == ("test", "home") && send.thread_id.is_none()
+        });
+        self.rule(to_it, "its replies name the account, the chat and the thread of the event");
         let keys =
             |sent: &[Send]| sent.iter().map(|send| send.key.clone()).collect::<BTreeSet<_>>();
         let mut first = keys(&sent);
@@ -168,6 +198,51 @@ impl Kit {
             let kind = serde_json::to_value(kind).unwrap_or_default();
             self.needs(answered, &format!("it answers an event of the kind {kind}"))?;
         }
+        self.abilities()?;
+        self.renewal()
+    }
+
+    /// What it says it can, it does.
+    fn abilities(&mut self) -> Option<()> {
+        if self.can.interrupt {
+            let began = clock::now();
+            let answered = self.deliver(&[(11, 1, "home")]);
+            self.needs(answered, "it answers the delivery of an event")?;
+            let plain = clock::now() - began;
+            let began = clock::now();
+            self.offer(&event(12, 1, "home"));
+            let which = json!({ "event_id": "12" });
+            self.say(&json!({ "jsonrpc": "2.0", "method": "event.interrupt", "params": which }));
+            let answered = self.wait(&Awaited::Answer("12.1".into()));
+            self.needs(answered, "it answers an event that is interrupted")?;
+            let spent = clock::now() - began;
+            let is_ended = spent < SWIFT || spent < plain * 3 / 4;
+            self.rule(is_ended, "event.interrupt ends its work, as it says by interrupt: true");
+        }
+        if self.can.steer {
+            self.offer(&event(13, 1, "home"));
+            self.offer(&Event { steers: Some("13".into()), ..event(14, 1, "home") });
+            // It may come too late to be taken in.
+            self.refusable = Some("14.1".into());
+            let both = ["14.1", "13.1"].map(|name| self.wait(&Awaited::Answer(name.into())));
+            self.refusable = None;
+            self.needs(
+                both == [true, true],
+                "it answers an event that steers its work, as it says by steer: true",
+            )?;
+        }
+        Some(())
+    }
+
+    /// Waits for it to be ready again, if nothing else is wrong and that takes no longer than anything else may.
+    fn renewal(&mut self) -> Option<()> {
+        let now = clock::now();
+        let until = self.ready_until?;
+        if until <= now || (self.wrong == 0 && until <= now + PATIENCE) {
+            let left = until.saturating_duration_since(now);
+            let renewed = self.wait_for(&Awaited::Request("ready"), left.min(PATIENCE));
+            self.rule(renewed, "it says again that it is ready before that runs out");
+        }
         Some(())
     }
 
@@ -184,11 +259,7 @@ impl Kit {
 
     fn deliver_as(&mut self, events: &[(u64, u32, &str)], kind: InboundKind) -> bool {
         for (id, attempt, chat) in events {
-            let event = Event { kind, ..event(*id, *attempt, chat) };
-            let name = format!("{id}.{attempt}");
-            self.say(&json!({
-                "jsonrpc": "2.0", "id": name, "method": "event.deliver", "params": event,
-            }));
+            self.offer(&Event { kind, ..event(*id, *attempt, chat) });
         }
         let mut names: Vec<_> =
             events.iter().map(|(id, attempt, _)| format!("{id}.{attempt}")).collect();
@@ -204,15 +275,29 @@ impl Kit {
         true
     }
 
+    fn offer(&mut self, event: &Event) {
+        let name = format!("{}.{}", event.event_id, event.attempt);
+        self.say(&json!({
+            "jsonrpc": "2.0", "id": name, "method": "event.deliver", "params": event,
+        }));
+    }
+
     /// Answers what the program asks until what is awaited comes. Answers may come in any order.
     fn wait(&mut self, awaited: &Awaited) -> bool {
+        self.wait_for(awaited, PATIENCE)
+    }
+
+    fn wait_for(&mut self, awaited: &Awaited, patience: Duration) -> bool {
+        let began = clock::now();
+        let mut until = began + patience;
         for _ in 0..LINES_MAX {
             if let Awaited::Answer(name) = awaited
                 && self.early.remove(name)
             {
                 return true;
             }
-            let line = match self.lines.recv_timeout(PATIENCE) {
+            let left = until.min(began + LONGEST).saturating_duration_since(clock::now());
+            let line = match self.lines.recv_timeout(left) {
                 Ok(line) => line,
                 Err(mpsc::RecvTimeoutError::Timeout) => return false,
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -220,11 +305,13 @@ impl Kit {
                     return false;
                 }
             };
-            let called = self.hear(&line);
-            if let (Awaited::Request(name), Some(method)) = (awaited, called)
-                && *name == method
-            {
-                return true;
+            let Some(called) = self.hear(&line) else { continue };
+            match awaited {
+                Awaited::Request(name) if *name == called => return true,
+                Awaited::Answer(_) if WORK.contains(&called.as_str()) => {
+                    until = clock::now() + patience;
+                }
+                Awaited::Request(_) | Awaited::Answer(_) => {}
             }
         }
         false
@@ -241,7 +328,7 @@ impl Kit {
     fn hear(&mut self, line: &str) -> Option<String> {
         let Some(line) = object(line) else {
             let shown: String = line.chars().take(100).collect();
-            self.rule(false, &format!("every line on its standard output is JSON: {shown}"));
+            self.breaks("every line on its standard output is JSON", &shown);
             return None;
         };
         if let Some(method) = line.get("method").and_then(Value::as_str) {
@@ -249,26 +336,48 @@ impl Kit {
             self.answer(method, &line);
             return Some(method.to_owned());
         }
-        if let Some(fault) = line.get("error") {
-            self.rule(false, &format!("it takes what is sent to it: {fault}"));
+        let name = line.get("id").and_then(Value::as_str).map(str::to_owned);
+        let (result, fault) = (line.get("result"), line.get("error"));
+        if result.is_some() == fault.is_some() {
+            let shown = Value::Object(line.as_object().cloned().unwrap_or_default()).to_string();
+            self.breaks("its answers have either a result or an error", &shown);
+        } else if let Some(fault) = fault
+            && (name.is_none() || name != self.refusable)
+        {
+            self.breaks("it takes what is sent to it", &fault.to_string());
         }
-        self.early.extend(line.get("id").and_then(Value::as_str).map(str::to_owned));
+        if let Some(name) = name {
+            if !self.answered.insert(name.clone()) {
+                self.breaks("it answers each request once", &name);
+            }
+            self.early.insert(name);
+        }
         None
     }
 
     fn answer(&mut self, method: &str, line: &Value) {
         let params = line.get("params").cloned().unwrap_or_default();
         let result = match method {
-            "initialize" => {
-                let exchange = std::env::temp_dir();
-                Ok(json!({
-                    "protocol": PROTOCOL, "gateway": "agent-test", "concurrency": 16, "exchange": exchange
-                }))
-            }
+            "initialize" => match serde_json::from_value::<rpc::Initialize>(params) {
+                Ok(own) if own.protocol.is_some_and(|protocol| protocol != PROTOCOL) => {
+                    Err((INVALID_PARAMS, format!("protocol must be {PROTOCOL}, or be left out")))
+                }
+                Ok(own) => {
+                    self.can = own;
+                    let exchange = std::env::temp_dir();
+                    Ok(json!({
+                        "protocol": PROTOCOL, "gateway": "agent-test", "concurrency": 16, "exchange": exchange
+                    }))
+                }
+                Err(e) => Err((INVALID_PARAMS, e.to_string())),
+            },
             "ready" => {
                 let wish = serde_json::from_value::<rpc::Ready>(params);
                 match wish.map(|ready| ready.lease_ms.unwrap_or(LEASE_MS)) {
-                    Ok(ms) if LEASE_RANGE.contains(&ms) => Ok(json!({ "lease_ms": ms })),
+                    Ok(ms) if LEASE_RANGE.contains(&ms) => {
+                        self.ready_until = Some(clock::now() + Duration::from_millis(ms.into()));
+                        Ok(json!({ "lease_ms": ms }))
+                    }
                     Ok(ms) => Err((
                         INVALID_PARAMS,
                         format!("lease_ms is 1000 to 600000 milliseconds, not {ms}"),
@@ -276,7 +385,11 @@ impl Kit {
                     Err(e) => Err((INVALID_PARAMS, e.to_string())),
                 }
             }
-            "paused" | "delivery.progress" => Ok(json!({})),
+            "paused" => {
+                self.ready_until = None;
+                Ok(json!({}))
+            }
+            "delivery.progress" => Ok(json!({})),
             "message.draft" => match serde_json::from_value::<rpc::Draft>(params) {
                 Ok(_) => Ok(json!({})),
                 Err(e) => Err((INVALID_PARAMS, e.to_string())),
@@ -302,7 +415,7 @@ impl Kit {
             }
             Ok(_) => {}
             Err((code, message)) => {
-                self.rule(false, &format!("{method} is as documented: {message}"));
+                self.breaks(&format!("{method} is as documented"), &message);
                 let error = json!({ "code": code, "message": message });
                 self.say(&json!({ "jsonrpc": "2.0", "id": id, "error": error }));
             }
@@ -357,7 +470,8 @@ fn event(id: u64, attempt: u32, chat: &str) -> Event {
         user_name: Some("Ann".into()),
         user_kind: SenderKind::User,
         mention: Mention::Me,
-        text: format!("Hello {id}, \"quoted\", 世界"),
+        // The same in all: a key that is made of it is one for two events.
+        text: "Hello, \"quoted\", 世界".into(),
         parts: Vec::new(),
         origin_ms: 1_700_000_000_000,
         received_ms: 1_700_000_000_000,
