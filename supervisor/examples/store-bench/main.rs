@@ -2,7 +2,7 @@
 //! groups of the same size.
 //!
 //!     store-bench line DIR [DEPTH]      worker → link → run loop → commit → accepted, at 1, 8, 64, 256
-//!     store-bench table DIR [DEPTH]     the store alone at 1, 8, 64 and 256 in flight
+//!     store-bench table DIR [DEPTH]     the store alone at 1, 8, 64 and 256 in flight, and its engine at its best
 //!     store-bench backlog DIR [COUNT]   fill, SIGKILL, reopen, drain, disk given back
 //!
 //! DIR must be on the disk in question and is left behind. Disks are noisy: raw and store take turns,
@@ -16,6 +16,7 @@
 #![expect(clippy::unwrap_used, reason = "it may panic")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod engine;
 mod line;
 mod raw;
 
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use engine::Engine;
 use protocol::id::{EventId, Instance};
 use protocol::worker::Cursor;
 use raw::{Random, Raw, quantile};
@@ -55,7 +57,7 @@ fn main() {
 
 fn table(dir: &Path, depths: &[usize]) {
     println!(
-        "in flight  group    raw/s  store/s  ratio   raw p50/p99 ms   store p50/p99 ms  events/commit  checkpoints"
+        "in flight  group    raw/s engine/s  ratio  store/s  ratio   raw p50/p99 ms engine p50/p99 ms  store p50/p99 ms  events/commit  checkpoints"
     );
     for &depth in depths {
         let dir = dir.join(format!("depth-{depth}"));
@@ -69,21 +71,27 @@ fn table(dir: &Path, depths: &[usize]) {
         let before = bench.files();
         let group = warm.len().div_ceil(usize::try_from(before.commits - start.commits).unwrap());
         let mut raw = Raw::new(&dir.join("raw"), group);
-        let (mut raw_times, mut times) = (Vec::new(), Vec::new());
-        let (mut raw_spent, mut spent) = (0.0, 0.0);
+        let mut engine = Engine::open(&dir);
+        let (mut raw_times, mut engine_times, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut raw_spent, mut engine_spent, mut spent) = (0.0, 0.0, 0.0);
         for _ in 0..8 {
             raw_spent += raw.run(slice, &mut raw_times);
+            engine_spent += engine.run(group, slice, &mut engine_times);
             spent += bench.accept(depth, slice, &mut times);
         }
         let after = bench.files();
         let raw_rate = (raw_times.len() * group) as f64 / raw_spent;
+        let engine_rate = (engine_times.len() * group) as f64 / engine_spent;
         let rate = times.len() as f64 / spent;
         let commits = after.commits - before.commits;
         println!(
-            "{depth:9} {group:6} {raw_rate:8.0} {rate:8.0} {:6.2} {:>9.2}/{:<7.2} {:>9.2}/{:<7.2} {:11.1} {:10}",
+            "{depth:9} {group:6} {raw_rate:8.0} {engine_rate:8.0} {:6.2} {rate:8.0} {:6.2} {:>9.2}/{:<7.2} {:>9.2}/{:<7.2} {:>9.2}/{:<7.2} {:11.1} {:10}",
+            engine_rate / raw_rate,
             rate / raw_rate,
             quantile(&mut raw_times, 0.5),
             quantile(&mut raw_times, 0.99),
+            quantile(&mut engine_times, 0.5),
+            quantile(&mut engine_times, 0.99),
             quantile(&mut times, 0.5),
             quantile(&mut times, 0.99),
             times.len() as f64 / commits as f64,
