@@ -224,6 +224,7 @@ impl Config {
         });
         let mut warnings: Vec<_> = warnings.collect();
         warnings.extend(platform::shared(&instances));
+        warnings.extend(platform::nobodies(&instances));
         routing::route(&mut instances, &routes);
         instances.extend(hooks::hooks(hooks, commands, &place));
         let source = source.map(Path::to_owned);

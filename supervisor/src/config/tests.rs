@@ -298,6 +298,26 @@ fn a_companys_certificates_are_for_all_who_need_certificates() {
 }
 
 #[test]
+fn an_id_that_nobody_can_have_is_told() {
+    let told = |block: &str| {
+        let text = format!(
+            "{block}access = {{ users = [\"7\", \"ou_a\", \"@ann\", \"007\"], chats = [-100, 100, \"oc_b\"] }}\n"
+        );
+        parse(&text).unwrap().warnings
+    };
+    let warnings = told("[platform.telegram]\ntoken_file = \"s\"\n");
+    let named = |words: &str| warnings.iter().any(|it| it.contains(words));
+    assert!(
+        named("\"@ann\" is no user there") && named("\"007\"") && named("\"ou_a\""),
+        "{warnings:?}"
+    );
+    assert!(named("\"100\" is no group there") && named("look like -1001234567"), "{warnings:?}");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
+    let warnings = told("[platform.feishu]\napp_id = \"cli_1\"\napp_secret_env = \"S\"\n");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
+}
+
+#[test]
 fn a_proxy_is_everybodys_unless_a_platform_has_its_own() {
     let text = "[gateway]\nproxy = \"http://p:1\"\n[agent.echo]\n\
         [platform.feishu]\napp_id = \"cli_1\"\napp_secret_env = \"S\"\n\
