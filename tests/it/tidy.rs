@@ -120,7 +120,10 @@ fn every_library_has_its_place() {
         ("interprocess::", |path| {
             ["supervisor/src/socket.rs", "worker/src/socket.rs"].contains(&path)
         }),
-        ("rusqlite", |path| path.starts_with("supervisor/src/store/")),
+        ("rusqlite", |path| {
+            path.starts_with("supervisor/src/store/")
+                || path == "supervisor/examples/store-bench/engine.rs"
+        }),
         ("nix::", |path| {
             path.starts_with("supervisor/src/process/")
                 || [
