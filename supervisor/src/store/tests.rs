@@ -2,7 +2,6 @@
 
 mod damage;
 mod killed;
-mod log;
 mod order;
 mod refused;
 mod removed;
