@@ -193,12 +193,13 @@ async fn of_two_agents_with_one_id_the_first_is_served_and_a_person_is_told() {
     assert_eq!((terminal.shown(), terminal.shown()), ("good day".into(), "still here".into()));
     world.acknowledged(2);
     drop(first);
-    world.gateway.wait("hermes", "one", |i| i["outside"] == "up");
     terminal.typed("t3", "and then");
     let event = second.event().await;
-    assert_eq!(event["message_id"], "t3");
+    // The first may have had it a moment before it was gone: then it comes marked.
+    assert!(event["message_id"].as_str().unwrap().starts_with("t3"), "{event}");
     second.answer(&event, "here now").await;
     assert_eq!(terminal.shown(), "here now");
+    world.gateway.wait("hermes", "one", |i| i["outside"] == "up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
