@@ -192,6 +192,8 @@ pub(super) fn open(paths: &Paths, now_ms: i64) -> Result<Connection, Refusal> {
     }
     let log = |source| Refusal::Other(Error::Io { path: paths.wal.clone(), source });
     space::grow_log(&paths.wal, space::LOG_AT_REST).map_err(log)?;
+    // A commit that a kill cut short of its sync is found all the same. What is told of it must last.
+    File::open(&paths.wal).and_then(|wal| wal.sync_data()).map_err(log)?;
     let mut db = connect(paths)?;
     migrate(&mut db, paths, now_ms)?;
     sync_dir(&paths.dir).map_err(Refusal::Other)?;
