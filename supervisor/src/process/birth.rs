@@ -4,10 +4,8 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::identity;
+use super::tree::Held;
+use crate::identity::{self, Identity};
 
 /// A birth takes a millisecond.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -17,7 +15,13 @@ pub(super) fn attended<T>(make: impl FnOnce() -> T) -> T {
     let (made, waits) = channel::<()>();
     let attend = move || {
         while waits.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            unborn().for_each(go_on);
+            for child in unborn() {
+                tracing::warn!(
+                    pid = child.pid(),
+                    "somebody stopped a child before it was one; it goes on"
+                );
+                child.go_on();
+            }
         }
     };
     // Without a thread it is made all the same.
@@ -27,23 +31,16 @@ pub(super) fn attended<T>(make: impl FnOnce() -> T) -> T {
     child
 }
 
-/// Our children that are stopped and are still this program, word by word. They keep their numbers: who
-/// would collect them waits.
-fn unborn() -> impl Iterator<Item = u32> {
+/// Our children that are stopped and are still this program, word by word.
+fn unborn() -> impl Iterator<Item = Held> {
     let words = |who: &str| std::fs::read(format!("/proc/{who}/cmdline")).ok();
     let own = words("self");
-    let children = identity::children(std::process::id()).into_iter().map(|child| child.pid);
-    children.filter(move |child| {
-        let is_stopped = identity::name_and_state(*child).is_some_and(|(_, state)| state == 'T');
-        is_stopped && own.is_some() && words(&child.to_string()) == own
-    })
-}
-
-fn go_on(child: u32) {
-    if let Ok(raw) = i32::try_from(child) {
-        tracing::warn!(pid = child, "somebody stopped a child before it was one; it goes on");
-        let _ = kill(Pid::from_raw(raw), Signal::SIGCONT);
-    }
+    let is_unborn = move |child: &Identity| {
+        let state = identity::name_and_state(child.pid).map(|(_, state)| state);
+        state == Some('T') && own.is_some() && words(&child.pid.to_string()) == own
+    };
+    let children = identity::children(std::process::id()).into_iter();
+    children.filter(is_unborn).filter_map(|child| Held::hold(&child))
 }
 
 #[cfg(test)]
@@ -52,7 +49,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
-    use nix::sys::signal::raise;
+    use nix::sys::signal::{Signal, raise};
 
     use super::*;
 

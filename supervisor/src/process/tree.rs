@@ -36,6 +36,11 @@ impl Held {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::STOP);
     }
 
+    /// Has it go on if it is stopped.
+    pub fn go_on(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::CONT);
+    }
+
     /// Kills it, and nothing else.
     pub fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
