@@ -8,7 +8,8 @@ use protocol::secret;
 use protocol::worker::Outside;
 
 use super::Gateway;
-use super::slot::{Desk, Slot};
+use super::desk::Desk;
+use super::slot::Slot;
 use crate::clock;
 use crate::identity;
 use crate::link::Listener;

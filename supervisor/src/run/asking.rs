@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::control::Decision;
 
 use super::Gateway;
-use super::slot::Desk;
+use super::desk::Desk;
 use super::tickets::Pending;
 use crate::clock;
 use crate::store::{Answer, Op, Quota};

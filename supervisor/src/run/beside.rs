@@ -11,8 +11,8 @@ use protocol::id::{EventId, Generation, Instance, Seq};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
+use super::desk::{Desk, Turn};
 use super::door::GATEWAY;
-use super::slot::{Desk, Turn};
 use super::within;
 use crate::clock;
 use crate::policy::busy::Mode;

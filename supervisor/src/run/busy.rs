@@ -7,7 +7,7 @@ use protocol::id::{EventId, Lane};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
-use super::slot::Desk;
+use super::desk::Desk;
 use super::tickets::{Arrived, Pending};
 use crate::clock;
 use crate::policy::busy::Mode;
@@ -102,7 +102,7 @@ impl Gateway {
     /// The agent has taken something into its work, or leaves it to wait.
     pub(super) fn steered(&mut self, agent: usize, id: EventId, taken: bool) {
         let Some(desk) = self.agent_desk(agent) else { return };
-        let offered = |turn: &super::slot::Turn| turn.steering.is_offered(id.0);
+        let offered = |turn: &super::desk::Turn| turn.steering.is_offered(id.0);
         let turn = desk.at_work.iter_mut().find(|(_, turn)| offered(turn));
         let Some((running, turn)) = turn else { return };
         let (running, lane) = (EventId(*running), turn.lane.clone());

@@ -7,7 +7,7 @@ use protocol::id::EventId;
 use protocol::worker::ToWorker;
 
 use super::Gateway;
-use super::slot::Desk;
+use super::desk::Desk;
 use super::tickets::Pending;
 use crate::clock;
 use crate::policy::age::{Asked, Verdict};

@@ -10,7 +10,7 @@ use protocol::event::{Inbound, Reply as Said, SenderKind};
 use protocol::id::{Instance, Lane};
 
 use super::Gateway;
-use super::slot::{Desk, PlatformDesk};
+use super::desk::{Desk, PlatformDesk};
 use super::tickets::Pending;
 use crate::clock;
 use crate::exit::Code;

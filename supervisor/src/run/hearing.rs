@@ -7,7 +7,7 @@ use protocol::id::{Generation, OutboundId};
 use protocol::worker::{Cursor, FromWorker, Heartbeat, Outside};
 
 use super::Gateway;
-use super::slot::Desk;
+use super::desk::Desk;
 use super::tickets::Pending;
 use super::welcome::HEARTBEAT;
 use crate::clock;

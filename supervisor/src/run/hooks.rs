@@ -16,7 +16,7 @@ use protocol::worker::{Outside, ToWorker};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::Gateway;
-use super::slot::{Desk, HooksDesk, Turn};
+use super::desk::{Desk, HooksDesk, Turn};
 use super::tickets::Pending;
 use crate::clock;
 use crate::exit::Code;

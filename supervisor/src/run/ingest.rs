@@ -6,7 +6,7 @@ use protocol::id::{Generation, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
 
 use super::Gateway;
-use super::slot::{Desk, PlatformDesk, Refusing};
+use super::desk::{Desk, PlatformDesk, Refusing};
 use super::tickets::{Arrived, Pending};
 use super::welcome::WINDOW;
 use crate::clock;

@@ -9,7 +9,7 @@ use protocol::rpc::KEY_MAX;
 use protocol::worker::{ReplyVerdict, ToWorker};
 
 use super::Gateway;
-use super::slot::Desk;
+use super::desk::Desk;
 use super::tickets::Pending;
 use super::welcome::WINDOW;
 use crate::clock;

@@ -8,7 +8,8 @@ use protocol::control::{
 use protocol::worker::Outside;
 
 use super::Gateway;
-use super::slot::{Desk, Refusing, Slot};
+use super::desk::{Desk, Refusing};
+use super::slot::Slot;
 use crate::clock;
 use crate::exit::Code;
 use crate::link::Reply;

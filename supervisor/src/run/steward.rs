@@ -7,7 +7,8 @@ use protocol::id::{Generation, Nonce, hex};
 use protocol::worker::ToWorker;
 
 use super::Gateway;
-use super::slot::{Desk, Running, Slot};
+use super::desk::Desk;
+use super::slot::{Running, Slot};
 use crate::clock;
 use crate::credential::{Credential, Refused, User};
 use crate::policy::lifecycle::{Action, Force, Input, Phase, Verdict, Wait};

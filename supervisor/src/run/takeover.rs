@@ -15,7 +15,8 @@ use protocol::worker::Outside;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::Gateway;
-use super::slot::{Desk, Running, Slot, Turn};
+use super::desk::{Desk, Turn};
+use super::slot::{Running, Slot};
 use super::upgrade::{Adopted, IN_TURN, Paused};
 use crate::clock;
 use crate::credential::Credential;

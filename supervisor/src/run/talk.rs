@@ -12,7 +12,7 @@ use protocol::id::{EventId, Instance, Lane};
 use protocol::worker::{Outside, ToWorker};
 
 use super::Gateway;
-use super::slot::{AgentDesk, Desk};
+use super::desk::{AgentDesk, Desk};
 use super::tickets::{Arrived, Pending};
 use crate::clock;
 use crate::config::{AgentKind, Kind};

@@ -27,7 +27,8 @@ use protocol::id::hex;
 use tokio::sync::mpsc;
 
 use super::Gateway;
-use super::slot::{Desk, Link, Slot};
+use super::desk::Desk;
+use super::slot::{Link, Slot};
 use super::steward::STALE;
 use super::takeover::Foreign;
 use crate::clock;

@@ -11,7 +11,8 @@ use protocol::worker::{
 use tokio::sync::oneshot;
 
 use super::Gateway;
-use super::slot::{Desk, Link};
+use super::desk::Desk;
+use super::slot::Link;
 use super::steward::STALE;
 use crate::clock;
 use crate::config::{AgentSettings, PlatformSettings};

@@ -10,7 +10,7 @@ use protocol::id::{EventId, hex};
 
 use super::Gateway;
 use super::control::Asker;
-use super::slot::Desk;
+use super::desk::Desk;
 use super::tickets::Pending;
 use crate::clock;
 use crate::exit::Code;
