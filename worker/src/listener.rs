@@ -196,42 +196,36 @@ async fn line(
     seat: Arc<Seat>,
     held: Held,
 ) {
-    let lost = seat.lost.clone();
-    lost.run_until_cancelled(talk(stream, limits, site, stop, seat, held)).await;
-}
-
-async fn talk(
-    stream: TcpStream,
-    limits: Limits,
-    site: &impl Site,
-    stop: &CancellationToken,
-    seat: Arc<Seat>,
-    held: Held,
-) {
-    // Without it the system still delivers, only later.
-    let _ = stream.set_nodelay(true);
-    // Whoever connects has something to say; one that has not keeps no place.
-    let mut byte = [0];
-    let first = timeout(FIRST.min(limits.head_within), stream.peek(&mut byte));
-    if !matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(1)))) {
-        return;
-    }
-    let (seat_of, held_of) = (&seat, &held);
-    let answer = |request| async move {
-        Ok::<_, Infallible>(answer(request, limits, site, seat_of, held_of).await)
+    let talk = async {
+        // Without it the system still delivers, only later.
+        let _ = stream.set_nodelay(true);
+        // Whoever connects has something to say; one that has not keeps no place.
+        let mut byte = [0];
+        let first = timeout(FIRST.min(limits.head_within), stream.peek(&mut byte));
+        if !matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(1)))) {
+            return;
+        }
+        let (seat, held) = (&seat, &held);
+        let answer = |request| async move {
+            Ok::<_, Infallible>(answer(request, limits, site, seat, held).await)
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_within)
+            .max_headers(HEADERS)
+            .max_buf_size(limits.head.max(BUFFER_MIN))
+            .serve_connection(
+                TokioIo::new(Noted { stream, seat: seat.clone() }),
+                service_fn(answer),
+            );
+        let mut connection = pin!(connection);
+        // A connection that breaks is its peer's affair.
+        if stop.run_until_cancelled(connection.as_mut()).await.is_none() {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(limits.last, connection).await;
+        }
     };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_within)
-        .max_headers(HEADERS)
-        .max_buf_size(limits.head.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(Noted { stream, seat: seat.clone() }), service_fn(answer));
-    let mut connection = pin!(connection);
-    // A connection that breaks is its peer's affair.
-    if stop.run_until_cancelled(connection.as_mut()).await.is_none() {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(limits.last, connection).await;
-    }
+    seat.lost.run_until_cancelled(talk).await;
 }
 
 async fn answer(
