@@ -185,6 +185,19 @@ fn tested(script: &str) -> (Option<i32>, String) {
     (output.status.code(), crate::gateway::stdout(&output))
 }
 
+/// The documented example, with a change to what it asks the gateway.
+fn calling(change: &str) -> String {
+    format!(
+        "import agent, time\n\
+         plain = agent.Gateway.call\n\
+         def call(self, method, **params):\n\
+         \x20   {change}\n\
+         \x20   return plain(self, method, **params)\n\
+         agent.Gateway.call = call\n\
+         agent.main()\n"
+    )
+}
+
 #[test]
 fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
     let (code, told) = tested(EXAMPLE);
@@ -196,13 +209,7 @@ fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
             "every line on its standard output is JSON: hello",
         ),
         (
-            "import agent, time\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if 'key' in params: params['key'] += str(time.time())\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if 'key' in params: params['key'] += str(time.time())"),
             "a repeated event gives replies with the same keys",
         ),
         (
@@ -216,23 +223,11 @@ fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
             "ready is as documented: lease_ms is 1000 to 600000",
         ),
         (
-            "import agent\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if 'key' in params: params['key'] = 'same'\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if 'key' in params: params['key'] = 'same'"),
             "other events give replies with other keys",
         ),
         (
-            "import agent\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if method == 'initialize': plain(self, 'ready', lease_ms=30000)\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if method == 'initialize': plain(self, 'ready', lease_ms=30000)"),
             "it says initialize first",
         ),
         (
@@ -245,43 +240,19 @@ fn the_documented_example_keeps_every_rule_and_breaches_are_told() {
             "it answers an event of the kind \"edit\"",
         ),
         (
-            "import agent\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if method == 'initialize': params['protocol'] = 2\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if method == 'initialize': params['protocol'] = 2"),
             "initialize is as documented: protocol must be 1",
         ),
         (
-            "import agent\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if method == 'initialize': params['concurrency'] = 'many'\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if method == 'initialize': params['concurrency'] = 'many'"),
             "initialize is as documented: ",
         ),
         (
-            "import agent\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if method == 'message.send': params['thread_id'] = 'x'\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if method == 'message.send': params['thread_id'] = 'x'"),
             "its replies name the account, the chat and the thread of the event",
         ),
         (
-            "import agent\n\
-             plain = agent.Gateway.call\n\
-             def call(self, method, **params):\n\
-             \x20   if method == 'message.send': params['key'] = 'k' + params['text']\n\
-             \x20   return plain(self, method, **params)\n\
-             agent.Gateway.call = call\n\
-             agent.main()\n",
+            &*calling("if method == 'message.send': params['key'] = 'k' + params['text']"),
             "other events give replies with other keys",
         ),
         (

@@ -25,6 +25,26 @@ impl Rig {
     }
 }
 
+/// A worker that comes back after a minute. In these chats something was said meanwhile, and the history that
+/// tells it is in trouble; it is being asked.
+async fn back(chats: &[String], trouble: Trouble, times: Times) -> Rig {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| settings.schedule.pauses = Vec::new());
+    for chat in chats {
+        sim.push_text(APP, chat, "ou_ann", "past");
+    }
+    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": chats, "groups": []});
+    sim.fault(Scope::All, rest(Route::History, trouble), times);
+    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
+    rig.until_ready().await;
+    rig.sim.wait_count("it is being read", LONG, 1, |entry| called(entry, "history")).await;
+    rig
+}
+
+fn chats(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("oc_{number}")).collect()
+}
+
 /// F18: told while nobody was connected, and never again.
 #[tokio::test]
 async fn what_was_said_meanwhile_is_read_in_order_and_told_once() {
@@ -229,18 +249,8 @@ async fn a_menu_is_in_the_chat_of_before() {
 #[tokio::test]
 async fn nobody_overtakes_what_was_said_meanwhile() {
     const CHATS: usize = 120;
-    let sim = Rig::sim().await;
-    sim.configure(|settings| settings.schedule.pauses = Vec::new());
-    let chats: Vec<_> = (0..CHATS).map(|number| format!("oc_{number}")).collect();
-    for chat in &chats {
-        sim.push_text(APP, chat, "ou_ann", "past");
-    }
-    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": chats, "groups": []});
-    let slow = Trouble::Delay { ms: 100 };
-    sim.fault(Scope::All, rest(Route::History, slow), Times::Always);
-    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
-    rig.until_ready().await;
-    rig.sim.wait_count("it is being read", LONG, 1, |entry| called(entry, "history")).await;
+    let chats = chats(CHATS);
+    let mut rig = back(&chats, Trouble::Delay { ms: 100 }, Times::Always).await;
     // The last ones that would be read otherwise, whichever they are, are among these.
     let live: Vec<_> = chats
         .iter()
@@ -268,15 +278,8 @@ async fn nobody_overtakes_what_was_said_meanwhile() {
 /// A history that fails for a moment is waited for.
 #[tokio::test]
 async fn nobody_overtakes_a_past_that_cannot_be_read_at_once() {
-    let sim = Rig::sim().await;
-    sim.configure(|settings| settings.schedule.pauses = Vec::new());
-    sim.push_text(APP, "oc_1", "ou_ann", "past");
-    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": ["oc_1"], "groups": []});
-    sim.fault(Scope::All, rest(Route::History, Trouble::Html { status: 502 }), Times::Only(3));
-    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
-    rig.until_ready().await;
-    rig.sim.wait_count("a try", LONG, 1, |entry| called(entry, "history")).await;
-    rig.sim.push_text(APP, "oc_1", "ou_ann", "live");
+    let mut rig = back(&chats(1), Trouble::Html { status: 502 }, Times::Only(3)).await;
+    rig.sim.push_text(APP, "oc_0", "ou_ann", "live");
     let mut texts = vec![accept(rig.heard().await).text];
     while texts.len() < 2 {
         let text = accept(rig.heard().await).text;
@@ -289,15 +292,9 @@ async fn nobody_overtakes_a_past_that_cannot_be_read_at_once() {
 /// One that fails for longer keeps nothing back for so long that it could not be answered in time.
 #[tokio::test]
 async fn a_past_that_cannot_be_read_is_overtaken_in_time() {
-    let sim = Rig::sim().await;
-    sim.configure(|settings| settings.schedule.pauses = Vec::new());
-    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": ["oc_1"], "groups": []});
-    sim.fault(Scope::All, rest(Route::History, Trouble::Html { status: 502 }), Times::Always);
-    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
-    rig.until_ready().await;
-    rig.sim.wait_count("a try", LONG, 1, |entry| called(entry, "history")).await;
+    let mut rig = back(&chats(1), Trouble::Html { status: 502 }, Times::Always).await;
     for text in ["live", "next"] {
-        let event = rig.sim.push_text(APP, "oc_1", "ou_ann", text);
+        let event = rig.sim.push_text(APP, "oc_0", "ou_ann", text);
         assert_eq!(accept(rig.heard().await).text, text);
         event.acked_within(LONG).await;
     }
@@ -308,18 +305,8 @@ async fn a_past_that_cannot_be_read_is_overtaken_in_time() {
 #[tokio::test]
 async fn what_comes_is_answered_in_time_while_many_chats_are_read() {
     const CHATS: usize = 200;
-    let sim = Rig::sim().await;
-    sim.configure(|settings| settings.schedule.pauses = Vec::new());
-    let chats: Vec<_> = (0..CHATS).map(|number| format!("oc_{number}")).collect();
-    for chat in &chats {
-        sim.push_text(APP, chat, "ou_ann", "past");
-    }
-    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": chats, "groups": []});
-    let slow = Trouble::Delay { ms: 1000 };
-    sim.fault(Scope::All, rest(Route::History, slow), Times::Always);
-    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
-    rig.until_ready().await;
-    rig.sim.wait_count("it is being read", LONG, 1, |entry| called(entry, "history")).await;
+    let chats = chats(CHATS);
+    let mut rig = back(&chats, Trouble::Delay { ms: 1000 }, Times::Always).await;
     let mut live = Vec::new();
     let mut order: HashMap<String, Vec<String>> = HashMap::new();
     for text in ["first", "second"] {
@@ -343,16 +330,8 @@ async fn what_comes_is_answered_in_time_while_many_chats_are_read() {
 /// A kill while it is read is no reason to read it all again.
 #[tokio::test]
 async fn what_was_read_before_a_kill_is_not_read_again() {
-    let sim = Rig::sim().await;
-    sim.configure(|settings| settings.schedule.pauses = Vec::new());
-    let chats: Vec<_> = (0..20).map(|number| format!("oc_{number}")).collect();
-    for chat in &chats {
-        sim.push_text(APP, chat, "ou_ann", "past");
-    }
-    let told = json!({"heard_ms": clock::unix_ms() - 60_000, "direct": chats, "groups": []});
-    sim.fault(Scope::All, rest(Route::History, Trouble::Hold), Times::Only(1));
-    let mut rig = listening(sim, Some(Cursor(told.to_string().into_bytes())));
-    rig.until_ready().await;
+    let chats = chats(20);
+    let mut rig = back(&chats, Trouble::Hold, Times::Only(1)).await;
     let mut read = HashSet::new();
     while read.len() < chats.len() - 1 {
         read.insert(accept(rig.heard().await).chat_id);
