@@ -1,3 +1,5 @@
+//! What becomes of a reply, row by row.
+
 use super::*;
 use crate::policy::lanes::model::lane;
 
