@@ -48,6 +48,8 @@ pub struct Bench {
     pub slice: Duration,
     /// Only this many events in flight, for who looks into it with a profiler.
     pub depth: Option<usize>,
+    /// How much longer than on this disk each sync is to take.
+    pub longer: Option<Duration>,
 }
 
 /// What a gateway of the real program needs.

@@ -154,7 +154,8 @@ impl Gateway {
         Ok(self.instances()?.iter().filter_map(waiting).sum())
     }
 
-    fn until_ready(&mut self) -> io::Result<()> {
+    /// Waits until all of its instances are ready.
+    pub(crate) fn until_ready(&mut self) -> io::Result<()> {
         clock::until("all instances are ready", PATIENCE, || {
             if self.has_ended() {
                 return Some(Err(fault("the supervisor ended instead of serving")));

@@ -5,6 +5,9 @@
 //! have so many in a group: while it commits some, the others are on their way. So there is a second
 //! baseline with groups as large as the store's own, as far as strace is there to count them. While a
 //! baseline runs the supervisor is stopped, so that neither disturbs the other.
+//!
+//! The ratios hang on how long a sync takes: what the path does beside it is all the less the longer that is.
+//! So the same can be measured on a slower disk: strace lets each sync of the supervisor take longer.
 
 use std::io;
 use std::time::Duration;
@@ -25,7 +28,12 @@ const DEPTHS: [(usize, Option<f64>); 4] =
 const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
-    let gateway = Gateway::start(&bench.ground, "[platform.local]\n")?;
+    let mut gateway = Gateway::start(&bench.ground, "[platform.local]\n")?;
+    if let Some(longer) = bench.longer {
+        gateway.start_again_under(&syncs::longer(&gateway, longer))?;
+        gateway.until_ready()?;
+    }
+    let gateway = gateway;
     let idle = memory(gateway.pid())?;
     let mut terminal = Terminal::join(&gateway.chat_socket("local"), "bench")?;
     let sample = terminal.sample()?;
@@ -48,7 +56,10 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
     for _ in 0..bench.rounds {
         for case in &mut cases {
             let raw = |records| {
-                let run = || Raw::new(gateway.dir(), &sample, records)?.run(bench.slice);
+                let run = || {
+                    let raw = Raw::new(gateway.dir(), &sample, records)?;
+                    raw.on_slower(bench.longer).run(bench.slice)
+                };
                 aside(&gateway, run)
             };
             let full = raw(case.depth)?;

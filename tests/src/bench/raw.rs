@@ -14,13 +14,21 @@ pub(super) struct Raw {
     path: PathBuf,
     group: Vec<u8>,
     records: usize,
+    longer: Duration,
 }
 
 impl Raw {
     /// Appends to a new file in `dir`, `records` times `record` in one group.
     pub(super) fn new(dir: &Path, record: &[u8], records: usize) -> io::Result<Self> {
         let path = dir.join(format!("raw-{records}"));
-        Ok(Self { file: File::create(&path)?, path, group: record.repeat(records), records })
+        let (file, group) = (File::create(&path)?, record.repeat(records));
+        Ok(Self { file, path, group, records, longer: Duration::ZERO })
+    }
+
+    /// The same on a disk of which each sync takes so much longer.
+    pub(super) fn on_slower(mut self, longer: Option<Duration>) -> Self {
+        self.longer = longer.unwrap_or_default();
+        self
     }
 
     /// Does so for a while; the rate is that of records.
@@ -39,6 +47,9 @@ impl Raw {
     pub(super) fn group(&mut self) -> io::Result<f64> {
         let since = clock::now();
         self.file.write_all(&self.group)?;
+        if !self.longer.is_zero() {
+            clock::pause(self.longer);
+        }
         self.file.sync_data()?;
         Ok(clock::ms_since(since))
     }

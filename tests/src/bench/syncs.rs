@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -15,6 +16,9 @@ use super::stats::float;
 use super::table::Goal;
 use super::terminal::Terminal;
 use super::{Bench, Row, fault};
+
+/// What strace writes.
+const TRACE: &str = "trace";
 
 /// What was counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +35,13 @@ pub(super) fn look(
     depth: usize,
 ) -> (Row, Option<usize>) {
     let what = format!("syncs for each commit, {depth} in flight");
+    if bench.longer.is_some() {
+        // One tracer is there already, and sees the syncs only. They are one for each commit, or hardly more.
+        return match count_syncs(bench, gateway, terminal, depth) {
+            Ok(group) => (Row::new(what, "not measured on a slower disk"), Some(group)),
+            Err(e) => (Row::new(what, format!("n/a: {e}")), None),
+        };
+    }
     match count(bench, gateway, terminal, depth) {
         Ok((Counted { syncs, commits }, events)) if commits > 0 => {
             let each = float(syncs) / float(commits);
@@ -55,6 +66,34 @@ fn count(
     Ok((tracer.detach()?, events))
 }
 
+/// How many events there are for each sync of a supervisor that was started by [`longer`].
+fn count_syncs(
+    bench: &Bench,
+    gateway: &Gateway,
+    terminal: &mut Terminal,
+    depth: usize,
+) -> io::Result<usize> {
+    let syncs = || -> io::Result<usize> {
+        let mut counted = Counted::default();
+        for line in BufReader::new(File::open(gateway.dir().join(TRACE))?).lines() {
+            counted.add(&line?);
+        }
+        Ok(counted.syncs)
+    };
+    let before = syncs()?;
+    let events = terminal.run(depth, bench.slice)?.count;
+    Ok(events.div_ceil((syncs()? - before).max(1)))
+}
+
+/// What comes before the command of a supervisor of which each sync is to take `longer`. Nothing else of it is
+/// stopped, and it stays the child of whoever starts it.
+pub(super) fn longer(gateway: &Gateway, longer: Duration) -> Vec<String> {
+    let delay = format!("inject=fdatasync,fsync:delay_enter={}", longer.as_micros());
+    let trace = gateway.dir().join(TRACE).display().to_string();
+    let words = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fdatasync,fsync", "-e"];
+    words.into_iter().map(str::to_owned).chain([delay, "-o".to_owned(), trace]).collect()
+}
+
 struct Tracer {
     strace: Child,
     trace: std::path::PathBuf,
@@ -62,7 +101,7 @@ struct Tracer {
 
 impl Tracer {
     fn attach(gateway: &Gateway) -> io::Result<Self> {
-        let trace = gateway.dir().join("trace");
+        let trace = gateway.dir().join(TRACE);
         let mut strace = Command::new("strace")
             .args(["-f", "-xx", "-s", "8", "-e", "trace=pwrite64,fdatasync,fsync", "-o"])
             .arg(&trace)

@@ -18,6 +18,7 @@ Measures the hermes-gw that lies beside this program, in turns with baselines.
   --only NAME       only this: ingest, delivery, link, memory, facts,
                     feishu, hooks, agents or million; may be repeated
   --depth N         ingest with N in flight only: 1, 8, 64 or 256
+  --sync-ms MS      ingest only, on a disk of which each sync takes so much longer; wants strace
   --million         also a million waiting events, which takes minutes and 2 GB of disk
 ";
 
@@ -29,6 +30,7 @@ struct Args {
     dir: Option<PathBuf>,
     only: Vec<String>,
     depth: Option<usize>,
+    longer: Option<Duration>,
     million: bool,
 }
 
@@ -66,7 +68,8 @@ fn run(args: &Args) -> io::Result<bool> {
         return Err(io::Error::other(why));
     }
     let machine = bench::machine_line(dir);
-    let bench = Bench { ground, own, rounds: args.rounds, slice: args.slice, depth: args.depth };
+    let Args { rounds, slice, depth, longer, .. } = *args;
+    let bench = Bench { ground, own, rounds, slice, depth, longer };
     let wanted = |name: &str| match args.only.as_slice() {
         [] => name != MILLION.0 || args.million,
         only => only.iter().any(|one| one == name) || (name == MILLION.0 && args.million),
@@ -92,6 +95,7 @@ fn parse(words: &[String]) -> Result<Args, String> {
         dir: None,
         only: Vec::new(),
         depth: None,
+        longer: None,
         million: false,
     };
     let mut words = words.iter();
@@ -119,9 +123,20 @@ fn parse(words: &[String]) -> Result<Args, String> {
                 let number = value()?.parse().ok().filter(|depth| DEPTHS.contains(depth));
                 args.depth = Some(number.ok_or("--depth wants 1, 8, 64 or 256")?);
             }
+            "--sync-ms" => {
+                let number = value()?.parse().ok().filter(|ms| (0.1..=100.0).contains(ms));
+                let ms: f64 = number.ok_or("--sync-ms wants a number from 0.1 to 100")?;
+                args.longer = Some(Duration::from_secs_f64(ms / 1e3));
+            }
             "--million" => args.million = true,
             other => return Err(format!("unknown flag {other}; see --help")),
         }
+    }
+    if args.longer.is_some() {
+        if args.million || args.only.iter().any(|name| name != "ingest") {
+            return Err("--sync-ms measures nothing but ingest".to_owned());
+        }
+        args.only = vec!["ingest".to_owned()];
     }
     Ok(args)
 }
