@@ -182,28 +182,25 @@ fn clients_that_die_in_the_middle_cost_nothing() {
         b"{\"id\":1,\"method\":\"events\"}\n",
         b"\x89HGW\x01\x01",
     ];
-    let before = (descriptors(own), memory(own));
-    let mut after = Vec::new();
-    for _ in 0..2 {
+    let before = descriptors(own);
+    let mut after = vec![memory(own)];
+    for _ in 0..4 {
         for n in 0..10_000 {
             let mut stream = UnixStream::connect(gateway.socket()).unwrap();
             let _ = stream.write_all(requests[n % requests.len()]);
         }
         gateway.wait_ready("local");
         gateway
-            .until("its descriptors are back", || (descriptors(own) <= before.0 + 3).then_some(()));
-        after.push((descriptors(own), memory(own)));
+            .until("its descriptors are back", || (descriptors(own) <= before + 3).then_some(()));
+        after.push(memory(own));
     }
-    let told = |(descriptors, memory): (usize, u64)| (descriptors, memory / 1024);
-    eprintln!(
-        "descriptors, KiB: {:?} -> {:?} -> {:?}",
-        told(before),
-        told(after[0]),
-        told(after[1])
-    );
-    // What is freed is kept for the next ten thousand, and is enough for them.
-    assert!(after[0].1 < before.1 + (4 << 20), "{before:?} {after:?}");
-    assert!(after[1].1 < after[0].1 + (1 << 20), "{after:?}");
+    let told = after.iter().map(|bytes| bytes / 1024).collect::<Vec<_>>();
+    eprintln!("KiB, before and after each: {told:?}");
+    // How many of them meet is up to the machine, and what is freed is kept for as many. It is given back now
+    // and then, so each may find less or more than the one before; what they had cost together would show.
+    let [idle, one, two, three, four] = after[..] else { unreachable!() };
+    assert!(one < idle + (4 << 20), "{told:?}");
+    assert!(three.min(four) < one.max(two) + (1 << 20), "{told:?}");
 }
 
 fn memory(pid: u64) -> u64 {
