@@ -130,6 +130,19 @@ impl Request {
         }
     }
 
+    /// Whether it leads to the same when it is asked twice, also where its answer got lost.
+    pub fn may_repeat(&self) -> bool {
+        let harmless = matches!(
+            self,
+            Self::Act(Verb::Start | Verb::Kill, _)
+                | Self::Access(Decide::Allow(_) | Decide::Deny(_) | Decide::Revoke(_))
+                | Self::AccessList
+                | Self::Reload
+                | Self::Token
+        );
+        harmless || self.only_looks()
+    }
+
     /// Its method and parameters on the wire.
     pub fn to_line(&self, id: u64) -> String {
         let (method, params) = match self {

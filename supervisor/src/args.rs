@@ -224,7 +224,11 @@ pub(crate) enum Ctl {
     /// Read the configuration anew; only instances whose block has changed are started anew
     Reload,
     /// Print what changes, as it changes, one JSON object a line
-    Events,
+    Events {
+        /// When the supervisor has gone: how long to wait for the next, and go on with it
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+        timeout: Duration,
+    },
     /// Print a token for dashboards: a request with it may look and no more
     Token,
     /// Copy the store into a new file, while it is in use

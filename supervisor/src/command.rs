@@ -36,16 +36,21 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     }
     let done = perform(&common, command);
     if let (Err(e), true) = (&done, common.json && !HAS_TOLD.load(Ordering::Relaxed)) {
-        tell_refusal(Refusal { code: e.code(), message: e.to_string(), hint: e.hint() });
+        tell_refusal(e.refusal());
     }
     let unwritten = UNWRITTEN.lock().ok().and_then(|mut unwritten| unwritten.take());
     done.and(unwritten.map_or(Ok(()), Err))
 }
 
-/// Tells programs that a command failed.
+/// Tells programs that a command failed, in one line: it may be the last of many.
 pub(crate) fn tell_refusal(error: Refusal) {
-    let error = Refusal { message: secret::cleaned(error.message), ..error };
-    print_json(&Failed { schema: SCHEMA, error });
+    if let Ok(text) = serde_json::to_string(&Failed { schema: SCHEMA, error: cleaned(error) }) {
+        print(&text);
+    }
+}
+
+fn cleaned(error: Refusal) -> Refusal {
+    Refusal { message: secret::cleaned(error.message), ..error }
 }
 
 /// One object is printed, and no second one when what it tells of is a failure.
@@ -59,6 +64,15 @@ static UNWRITTEN: Mutex<Option<Error>> = Mutex::new(None);
 struct Failed {
     schema: u32,
     error: Refusal,
+}
+
+/// What a command has to tell, and why it failed, for programs.
+#[derive(serde::Serialize)]
+struct Told<'a, T> {
+    #[serde(flatten)]
+    data: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Refusal>,
 }
 
 fn perform(common: &Common, command: Command) -> Result<(), Error> {
@@ -207,6 +221,11 @@ fn print_json<T: serde::Serialize>(value: &T) {
         HAS_TOLD.store(true, Ordering::Relaxed);
         print(&text);
     }
+}
+
+/// Prints data of a command that may have failed.
+fn print_json_of<T: serde::Serialize>(data: &T, failed: Option<&Error>) {
+    print_json(&Told { data, error: failed.map(|e| cleaned(e.refusal())) });
 }
 
 /// Whether to colour what goes to standard output.

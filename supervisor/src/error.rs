@@ -102,9 +102,16 @@ pub enum Error {
     /// The supervisor refuses.
     #[error("{}", .0.message)]
     Refused(Refusal),
-    /// A wish was not fulfilled in time, or only in part; the lines were printed.
-    #[error("not everything is as wished")]
-    Unfulfilled(Code),
+    /// A wish was not fulfilled in time, or only in part; a line for each was printed.
+    #[error("{message}")]
+    Unfulfilled {
+        /// Of the first that failed.
+        code: Code,
+        /// What became of it.
+        message: String,
+        /// What helps.
+        hint: Option<String>,
+    },
     /// Time ran out.
     #[error("{what}: time ran out")]
     TimedOut {
@@ -152,10 +159,15 @@ impl Error {
     /// Whether nothing is to be said of it: it was told already, or whoever read has left.
     pub fn is_silent(&self) -> bool {
         match self {
-            Self::Unfulfilled(_) => true,
+            Self::Unfulfilled { .. } => true,
             Self::Output { source } => source.kind() == ErrorKind::BrokenPipe,
             _ => false,
         }
+    }
+
+    /// For programs.
+    pub fn refusal(&self) -> Refusal {
+        Refusal { code: self.code(), message: self.to_string(), hint: self.hint() }
     }
 
     /// The exit code of the program.
@@ -167,7 +179,7 @@ impl Error {
             Self::ConfigMissing { .. } => Code::NoInput,
             Self::Config { .. } => Code::Config,
             Self::Unlocated(why) => return why.code(),
-            Self::Blocks { code, .. } | Self::Unfulfilled(code) => *code,
+            Self::Blocks { code, .. } | Self::Unfulfilled { code, .. } => *code,
             Self::NoHome | Self::Create { .. } | Self::PathTooLong { .. } => Code::CannotCreate,
             Self::Held { .. } | Self::TimedOut { .. } | Self::ToldByStranger => Code::Temporary,
             Self::Unreachable { .. } => Code::Unavailable,
@@ -245,7 +257,8 @@ impl Error {
                  keep it down"
                     .into()
             }
-            Self::TimedOut { .. } => "`hermes-gw ctl status` tells how things stand".into(),
+            Self::Unfulfilled { hint: Some(hint), .. } => hint.clone(),
+            Self::Unfulfilled { .. } | Self::TimedOut { .. } => "`hermes-gw ctl status` tells how things stand".into(),
             Self::Store(store::Error::Newer { .. }) => {
                 "run the newer program, or restore a backup made by this one".into()
             }
@@ -258,7 +271,6 @@ impl Error {
                 "the supervisor runs another version, or is broken: start it anew".into()
             }
             Self::Store(_)
-            | Self::Unfulfilled(_)
             | Self::Os { .. }
             | Self::Output { .. }
             | Self::Survivors(_)

@@ -150,6 +150,11 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Whether nobody holds the lock at `path`. It is held for this moment: who starts just then tries again.
+pub fn is_free(path: &Path) -> bool {
+    Lock::take(path).is_ok()
+}
+
 /// Says in the file at `path` that this process, which held it, leaves: where it could not begin to serve.
 pub fn give_up(path: &Path, left: Left) {
     let Ok(mut lock) = Lock::take(path) else { return };

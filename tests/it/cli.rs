@@ -68,26 +68,6 @@ fn check_explains_the_configuration() {
 }
 
 #[test]
-fn a_command_that_fails_tells_programs_why() {
-    let gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
-    let object = |args: &[&str]| -> (i32, serde_json::Value) {
-        let output = gateway.run(args);
-        let text = stdout(&output);
-        (output.status.code().unwrap(), serde_json::from_str(&text).expect(&text))
-    };
-    let (code, told) = object(&["ctl", "restart", "local", "--json"]);
-    assert_eq!((code, &told["error"]["code"], &told["schema"]), (69, &69.into(), &1.into()));
-    let hint = told["error"]["hint"].as_str().unwrap();
-    assert!(hint.contains("hermes-gw supervise"), "{told}");
-    // This one has an object of its own.
-    let (code, told) = object(&["ctl", "status", "--json"]);
-    assert_eq!((code, &told["state"]), (69, &"stopped".into()), "{told}");
-    std::fs::write(gateway.path("config.toml"), "[platform").unwrap();
-    let (code, told) = object(&["check", "--json"]);
-    assert_eq!((code, &told["error"]["code"]), (78, &78.into()), "{told}");
-}
-
-#[test]
 fn a_command_line_that_is_wrong_is_told_to_programs_too() {
     let gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
     let told = |args: &[&str]| {

@@ -89,6 +89,24 @@ fn try_leaves_nothing_behind_when_it_is_told_to_leave() {
     }
 }
 
+/// What was said and not answered would be waited for, for whoever comes back; here nobody can.
+#[test]
+fn try_whose_reader_has_left_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["try", "-v"]).env("TMPDIR", dir.path()).env("HERMES_GW_CONFIG", "/nowhere");
+    command.stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    drop(reader);
+    child.stdin.take().unwrap().write_all("hello\n".repeat(50).as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141), "{}", stderr(&output));
+    assert!(stderr(&output).contains("now=\"forced\""), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn what_is_no_text_is_replaced_and_told_and_nothing_is_dropped() {
     let gateway = Gateway::running("[platform.local]\n[agent.echo]\n");

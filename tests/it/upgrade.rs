@@ -383,8 +383,8 @@ async fn without_its_files_it_does_not_become_another_program_with_nothing() {
     assert_eq!(Lines::ready(&gateway).event()["params"]["text"], "accepted");
 }
 
-/// Whoever asks at the very moment has its connection ended, and asks again; what changes something is not
-/// asked twice.
+/// Whoever asks at the very moment has its connection ended, and asks again; what could do harm
+/// twice is not.
 #[test]
 fn a_question_that_an_upgrade_cuts_off_is_asked_again() {
     let gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
@@ -409,8 +409,8 @@ fn a_question_that_an_upgrade_cuts_off_is_asked_again() {
     let list = gateway.run(&["ctl", "parked", "list"]);
     assert!(list.status.success(), "{}", stderr(&list));
     assert_eq!(stdout(&list).trim(), "nothing is set aside");
-    let reload = gateway.run(&["ctl", "reload"]);
-    assert_eq!(reload.status.code(), Some(69), "{}", stderr(&reload));
-    assert!(stderr(&reload).contains("ask for its status"), "{}", stderr(&reload));
-    assert_eq!(server.join().unwrap(), ["parked.list", "parked.list", "reload"]);
+    let dropped = gateway.run(&["ctl", "parked", "drop", "e1"]);
+    assert_eq!(dropped.status.code(), Some(69), "{}", stderr(&dropped));
+    assert!(stderr(&dropped).contains("ask for its status"), "{}", stderr(&dropped));
+    assert_eq!(server.join().unwrap(), ["parked.list", "parked.list", "parked.drop"]);
 }

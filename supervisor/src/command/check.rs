@@ -10,7 +10,7 @@ use supervisor::config::{AgentSettings, Body, Manners, PlatformSettings, Spec};
 use supervisor::paths::Paths;
 use supervisor::policy::busy::Mode;
 
-use super::{agent_test, hooks, load, print, print_json};
+use super::{agent_test, hooks, load, print, print_json_of};
 use crate::args::Common;
 
 #[derive(Serialize)]
@@ -48,8 +48,9 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
             .chain(config.instances.iter().flat_map(doubts))
             .collect(),
     };
+    let wrong = paths.check().and_then(|()| config.check()).err();
     if common.json {
-        print_json(&report);
+        print_json_of(&report, wrong.as_ref());
     } else {
         let source = report.config.as_deref().unwrap_or("none found; the built-in default applies");
         print(&format!("configuration  {source}"));
@@ -66,8 +67,7 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
             print(&format!("warning        {}", secret::cleaned(warning.clone())));
         }
     }
-    paths.check()?;
-    config.check()
+    wrong.map_or(Ok(()), Err)
 }
 
 /// What is in order as it is written, and will not work as things are.

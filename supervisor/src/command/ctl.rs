@@ -1,6 +1,8 @@
 //! `hermes-gw ctl`: asking and commanding the running supervisor, for people and for scripts.
 
 mod access;
+mod act;
+mod follow;
 mod parked;
 mod show;
 mod telegram;
@@ -10,12 +12,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::control::{
-    Act, Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Token,
-    Verb,
+    Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Token, Verb,
 };
 use supervisor::error::Error;
-use supervisor::exit::Code;
-use supervisor::lock::{self, Holder, Lock};
+use supervisor::lock::{self, Holder};
 use supervisor::paths::Paths;
 use supervisor::socket::Stream;
 use supervisor::{clock, socket, text};
@@ -23,7 +23,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
 pub(super) use self::show::stopped;
-use super::{force, locate, print, print_json, printed, runtime, upgrade};
+use super::{force, locate, print, print_json, print_json_of, runtime, upgrade};
 use crate::args::{self, Common, Ctl};
 
 /// How long a healthy supervisor may take to answer.
@@ -102,34 +102,43 @@ impl Client {
         self.reader.next().await?.ok()
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer. One that becomes another program meanwhile ends all
+    /// connections: what does no harm twice is asked once more.
     pub(super) async fn ask<T: serde::de::DeserializeOwned>(
         &mut self,
         request: &Request,
         within: Duration,
     ) -> Result<T, Error> {
-        let path = self.path.clone();
-        // One that becomes another program meanwhile ends all connections. What changes something may have
-        // been done.
-        let mut again = request.only_looks();
-        let line = loop {
-            self.say(request).await?;
-            match tokio::time::timeout(within, self.reader.next()).await {
-                Err(_) => return Err(hung(&self.path)),
-                Ok(Some(Ok(line))) => break line,
-                Ok(_) if again => *self = Self::dial(&path).await?,
-                Ok(_) => {
-                    let why = "it ended the connection before it answered; ask for its status";
-                    return Err(self.gone(why));
-                }
+        if let Some(answer) = self.ask_once(request, within).await? {
+            return Ok(answer);
+        }
+        if request.may_repeat() && self.foreign.is_none() {
+            *self = Self::dial(&self.path.clone()).await?;
+            if let Some(answer) = self.ask_once(request, within).await? {
+                return Ok(answer);
             }
-            again = false;
+        }
+        Err(self.gone("it ended the connection before it answered; ask for its status"))
+    }
+
+    /// Like [`Client::ask`]; `None` if the connection ended before the answer.
+    async fn ask_once<T: serde::de::DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Option<T>, Error> {
+        self.say(request).await?;
+        let line = match tokio::time::timeout(within, self.reader.next()).await {
+            Err(_) => return Err(hung(&self.path)),
+            Ok(Some(Ok(line))) => line,
+            Ok(_) => return Ok(None),
         };
         let answer: Answer = serde_json::from_str(&line).map_err(|e| self.gone(&e.to_string()))?;
         match (answer.result, answer.error) {
             (_, Some(refusal)) => Err(Error::Refused(refusal)),
             (Some(result), None) => {
-                serde_json::from_str(result.get()).map_err(|e| self.gone(&e.to_string()))
+                let result = serde_json::from_str(result.get());
+                result.map(Some).map_err(|e| self.gone(&e.to_string()))
             }
             (None, None) => Err(self.gone("its answer is empty")),
         }
@@ -172,25 +181,25 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
         Ctl::Access(what) => runtime()?.block_on(access::run(common, &socket, what)),
         Ctl::Telegram(what) => runtime()?.block_on(telegram::run(common, &socket, what)),
         Ctl::Status => match runtime()?.block_on(status(common, &socket)) {
-            Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, socket, &why)),
+            Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, &why)),
             told => told,
         },
         Ctl::Upgrade { program, timeout } => {
-            runtime()?.block_on(upgrade::run(common, &socket, program, timeout))
+            runtime()?.block_on(upgrade::run(common, &paths, program, timeout))
         }
         Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
         Ctl::Token => runtime()?.block_on(token(common, &socket)),
-        Ctl::Events => runtime()?.block_on(events(&socket)),
+        Ctl::Events { timeout } => runtime()?.block_on(follow::run(common, &socket, timeout)),
         Ctl::Start(options) => {
-            runtime()?.block_on(act(common, &socket, Verb::Start, options, false))
+            runtime()?.block_on(act::run(common, &socket, Verb::Start, options, false))
         }
         Ctl::Restart(options) => {
             let force = options.force;
-            runtime()?.block_on(act(common, &socket, Verb::Restart, options.act, force))
+            runtime()?.block_on(act::run(common, &socket, Verb::Restart, options.act, force))
         }
         Ctl::Kill(options) => {
             let force = options.force;
-            runtime()?.block_on(act(common, &socket, Verb::Kill, options.act, force))
+            runtime()?.block_on(act::run(common, &socket, Verb::Kill, options.act, force))
         }
     }
 }
@@ -221,11 +230,10 @@ async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error
 }
 
 /// Nobody answers: whether it was stopped, crashed, or is there and hangs.
-fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
+pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
     let holder = lock::holder(&paths.lock());
     let none_yet = matches!(paths.lock().try_exists(), Ok(false));
-    // Dropped at once: who starts at this very moment tries again.
-    let is_free = !none_yet && Lock::take(&paths.lock()).is_ok();
+    let is_free = !none_yet && lock::is_free(&paths.lock());
     let (state, why) = match &holder {
         _ if none_yet => ("stopped", "none has run there yet".to_owned()),
         Some(Holder { left: Some(left), .. }) if is_free => {
@@ -239,8 +247,9 @@ fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
         Some(holder) => ("unreachable", format!("{why} ({holder})")),
         None => ("unreachable", why.to_owned()),
     };
+    let error = Error::Unreachable { socket: paths.socket(), why: why.clone() };
     if common.json {
-        print_json(&show::Absent {
+        let absent = show::Absent {
             schema: SCHEMA,
             state,
             reason: &why,
@@ -248,20 +257,10 @@ fn absent(common: &Common, paths: &Paths, socket: PathBuf, why: &str) -> Error {
             started_ms: holder.as_ref().map(|holder| holder.started_ms),
             left_ms: holder.as_ref().and_then(|holder| Some(holder.left.as_ref()?.at_ms)),
             state_dir: paths.state_dir.display().to_string(),
-        });
+        };
+        print_json_of(&absent, Some(&error));
     }
-    Error::Unreachable { socket, why }
-}
-
-async fn events(socket: &Path) -> Result<(), Error> {
-    let mut client = Client::dial(socket).await?;
-    client.say(&Request::Events).await?;
-    let mut line = client.line().await.ok_or_else(|| client.gone("it ended the connection"))?;
-    loop {
-        printed(&line)?;
-        let Some(next) = client.line().await else { return Ok(()) };
-        line = next;
-    }
+    error
 }
 
 async fn token(common: &Common, socket: &Path) -> Result<(), Error> {
@@ -283,35 +282,6 @@ async fn reload(common: &Common, socket: &Path) -> Result<(), Error> {
         print(&show::reloaded(&told));
     }
     Ok(())
-}
-
-async fn act(
-    common: &Common,
-    socket: &Path,
-    verb: Verb,
-    options: args::Act,
-    force: bool,
-) -> Result<(), Error> {
-    let mut client = Client::dial(socket).await?;
-    let wait = if options.no_wait { Duration::ZERO } else { options.timeout };
-    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    let request = Request::Act(verb, Act { instances: options.instances, force, wait_ms });
-    // One that hangs is known at once, not only when the time for the deed has run out.
-    let _: Status = client.ask(&Request::Status, patience(options.timeout)).await?;
-    let acted: Acted = client.ask(&request, wait + patience(options.timeout)).await?;
-    if common.json {
-        print_json(&acted);
-    } else if !common.quiet {
-        for done in &acted.results {
-            print(&show::done(done));
-        }
-    }
-    match acted.results.iter().find(|done| done.code != 0) {
-        None => Ok(()),
-        Some(done) => {
-            Err(Error::Unfulfilled(supervisor::exit::code(done.code).unwrap_or(Code::Software)))
-        }
-    }
 }
 
 /// The supervisor drains and leaves.

@@ -12,7 +12,7 @@ use supervisor::{Error, clock};
 use worker::family;
 use worker::service::hooks;
 
-use super::{load, print, print_json, runtime};
+use super::{load, print, print_json, print_json_of, runtime};
 use crate::args::{Common, Hooks};
 
 #[derive(Serialize)]
@@ -64,16 +64,23 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
             let lines = hooks::describe(settings).into_iter();
             let lines = lines.map(|(hook, events, problem)| Line { hook, events, problem });
             let list = List { schema: 1, hooks: lines.collect() };
+            let wrong = list.hooks.iter().find_map(|line| {
+                let problem = line.problem.as_ref()?;
+                Some(Error::Unfulfilled {
+                    code: Code::Config,
+                    message: format!("the hook {} will not run: {problem}", line.hook),
+                    hint: Some("mend it; the others would be told meanwhile".into()),
+                })
+            });
             if common.json {
-                print_json(&list);
+                print_json_of(&list, wrong.as_ref());
             } else {
                 list.hooks.iter().for_each(|line| match &line.problem {
                     None => print(&format!("{}: {}", line.hook, line.events.join(", "))),
                     Some(problem) => print(&format!("{}: WRONG: {problem}", line.hook)),
                 });
             }
-            let wrong = list.hooks.iter().any(|line| line.problem.is_some());
-            if wrong { Err(Error::Unfulfilled(Code::Config)) } else { Ok(()) }
+            wrong.map_or(Ok(()), Err)
         }
         Hooks::Test { event } => {
             let tested = sample(event, &config);
@@ -86,8 +93,16 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
                 reason: result.err().map(secret::cleaned),
             });
             let tested = Tested { schema: 1, event: event.clone(), results: results.collect() };
+            let failed = tested.results.iter().find_map(|one| {
+                let reason = one.reason.as_ref()?;
+                Some(Error::Unfulfilled {
+                    code: Code::Unavailable,
+                    message: format!("{}: failed: {reason}", one.hook),
+                    hint: Some("mend it, and test it again".into()),
+                })
+            });
             if common.json {
-                print_json(&tested);
+                print_json_of(&tested, failed.as_ref());
             } else if tested.results.is_empty() {
                 print(&format!("no hook wants to know of {event}"));
             } else {
@@ -96,8 +111,7 @@ pub(super) fn run(common: &Common, what: &Hooks) -> Result<(), Error> {
                     print(&format!("{}: {}{}", one.hook, one.result, reason.unwrap_or_default()));
                 }
             }
-            let failed = tested.results.iter().any(|one| one.result == "failed");
-            if failed { Err(Error::Unfulfilled(Code::Unavailable)) } else { Ok(()) }
+            failed.map_or(Ok(()), Err)
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use protocol::control::{Request, Stop};
 use protocol::id::Instance;
 use supervisor::clock;
 use supervisor::config::{Config, System};
@@ -11,6 +12,7 @@ use supervisor::error::Error;
 use supervisor::paths::Paths;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::ctl::Client;
 use super::{chat, complain, environment, runtime};
 use crate::args::{Chat, Common};
 
@@ -91,6 +93,14 @@ async fn session(common: &Common, options: &Chat, name: &Instance) -> Result<(),
         _ = told.recv() => Ok(()),
         _ = hung_up.recv() => Ok(()),
     };
+    if result.is_err() {
+        // What is under way is for somebody who has left, or does not come.
+        let forced = async {
+            let mut client = Client::dial(&paths.socket()).await?;
+            client.say(&Request::Stop(Stop { force: true })).await
+        };
+        let _ = forced.await;
+    }
     drop(leash);
     let _ = tokio::time::timeout(LEAVE, waiting).await;
     result

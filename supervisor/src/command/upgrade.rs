@@ -1,16 +1,17 @@
 //! `hermes-gw ctl upgrade`, and what a program answers that is asked whether it could take over.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use protocol::control::{Refusal, Request, Status, Upgrade};
+use protocol::control::{Refusal, Request, Status, Upgrade, Upgraded};
 use serde::Serialize;
 use supervisor::error::Error;
 use supervisor::exit::Code;
+use supervisor::paths::Paths;
 use supervisor::upgrade::{Check, FORMAT};
-use supervisor::{clock, store};
+use supervisor::{clock, lock, store};
 
-use super::ctl::{ANSWER, Client};
+use super::ctl::{self, ANSWER, Client};
 use super::{load, print, print_json};
 use crate::args::Common;
 
@@ -46,7 +47,7 @@ pub(super) fn check(common: &Common) {
 
 pub(super) async fn run(
     common: &Common,
-    socket: &Path,
+    paths: &Paths,
     program: Option<PathBuf>,
     timeout: Duration,
 ) -> Result<(), Error> {
@@ -55,6 +56,7 @@ pub(super) async fn run(
     };
     let program = program.map_or_else(own, Ok)?;
     let program = std::path::absolute(&program).unwrap_or(program);
+    let socket = &paths.socket();
     let mut client = Client::dial(socket).await?;
     let before: Status = client.ask(&Request::Status, ANSWER).await?;
     let wait_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -67,34 +69,56 @@ pub(super) async fn run(
             let mut client = Client::dial(socket).await?;
             client.ask::<Status>(&Request::Status, ANSWER).await
         };
-        if let Ok(status) = asked.await
-            && let Some(done) = status.upgraded.as_ref()
-            && before.upgraded.as_ref() != Some(done)
-        {
-            if common.json {
-                print_json(&Done {
-                    schema: 1,
-                    result: "upgraded",
-                    pid: status.pid,
-                    from: &done.from,
-                    version: &status.version,
-                    pause_ms: done.pause_ms,
-                });
-            } else if !common.quiet {
-                print(&format!(
-                    "supervisor: upgraded from {} to {}, paused {} ms (pid {})",
-                    done.from, status.version, done.pause_ms, status.pid
-                ));
+        match asked.await {
+            Ok(status) if status.pid != before.pid => {
+                let (former, pid) = (before.pid, status.pid);
+                let message =
+                    format!("upgrade: pid {former} has ended, and pid {pid} runs instead");
+                return Err(not_upgraded(message));
             }
-            return Ok(());
+            Ok(status) => {
+                if let Some(done) = &status.upgraded
+                    && before.upgraded.as_ref() != Some(done)
+                {
+                    tell(common, &status, done);
+                    return Ok(());
+                }
+            }
+            // The lock goes through `exec`: where it is free, nobody has taken over.
+            Err(Error::Unreachable { why, .. }) if lock::is_free(&paths.lock()) => {
+                return Err(ctl::absent(common, paths, &why));
+            }
+            Err(_) => {}
         }
         if clock::now() > until {
-            return Err(Error::Refused(Refusal {
-                code: Code::Temporary.number(),
-                message: "upgrade: the other program has not answered".into(),
-                hint: Some("see the log of the supervisor, and `hermes-gw ctl status`".into()),
-            }));
+            return Err(not_upgraded("upgrade: the other program has not answered".into()));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn not_upgraded(message: String) -> Error {
+    Error::Refused(Refusal {
+        code: Code::Temporary.number(),
+        message,
+        hint: Some("see the log of the supervisor, and `hermes-gw ctl status`".into()),
+    })
+}
+
+fn tell(common: &Common, status: &Status, done: &Upgraded) {
+    if common.json {
+        print_json(&Done {
+            schema: 1,
+            result: "upgraded",
+            pid: status.pid,
+            from: &done.from,
+            version: &status.version,
+            pause_ms: done.pause_ms,
+        });
+    } else if !common.quiet {
+        print(&format!(
+            "supervisor: upgraded from {} to {}, paused {} ms (pid {})",
+            done.from, status.version, done.pause_ms, status.pid
+        ));
     }
 }

@@ -309,8 +309,11 @@ impl Gateway {
 
 /// Why nothing is begun any more.
 pub(super) fn stopping() -> Refusal {
-    let message = "the supervisor is stopping".into();
-    Refusal { code: Code::Temporary.number(), message, hint: None }
+    Refusal {
+        code: Code::Temporary.number(),
+        message: "the supervisor is stopping".into(),
+        hint: Some("ask the next one".into()),
+    }
 }
 
 impl Slot {

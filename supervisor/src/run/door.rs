@@ -148,7 +148,7 @@ impl Gateway {
             return reply.refuse(Refusal {
                 code: Code::Usage.number(),
                 message: format!("{} is no platform that works", subject.instance),
-                hint: None,
+                hint: Some("`hermes-gw ctl status` tells what each instance is, and how".into()),
             });
         };
         let Some(name) = self.slots.get(index).map(|slot| slot.name.clone()) else { return };

@@ -51,7 +51,7 @@ impl Gateway {
             return reply.refuse(unknown.unwrap_or_else(|| Refusal {
                 code: Code::Usage.number(),
                 message: format!("{instance} is no platform telegram"),
-                hint: None,
+                hint: Some("`hermes-gw ctl status` tells what each instance is".into()),
             }));
         };
         let wish = match order {
@@ -103,5 +103,9 @@ impl Gateway {
 }
 
 fn unavailable(instance: &str, why: &str) -> Refusal {
-    Refusal { code: Code::Unavailable.number(), message: format!("{instance}: {why}"), hint: None }
+    Refusal {
+        code: Code::Unavailable.number(),
+        message: format!("{instance}: {why}"),
+        hint: Some(format!("see {instance} in `hermes-gw ctl status`, and try again")),
+    }
 }

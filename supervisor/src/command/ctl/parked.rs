@@ -14,7 +14,7 @@ use supervisor::text::span;
 
 use super::{ANSWER, Client};
 use crate::args::{Common, Parked, Which};
-use crate::command::{print, print_json};
+use crate::command::{print, print_json, print_json_of};
 
 pub(super) async fn run(common: &Common, socket: &Path, what: Parked) -> Result<(), Error> {
     let mut client = Client::dial(socket).await?;
@@ -83,22 +83,27 @@ async fn decide(
         let decided: Decided = client.ask(&request, ANSWER).await?;
         results.extend(decided.results);
     }
-    let first_failure = results.iter().map(|one| one.code).find(|code| *code != 0);
+    let failed = results.iter().find(|one| one.code != 0).map(|one| Error::Unfulfilled {
+        code: exit::code(one.code).unwrap_or(Code::Software),
+        message: became(one),
+        hint: Some("`hermes-gw ctl parked list` shows what is".into()),
+    });
     if common.json {
-        print_json(&Decided { schema: SCHEMA, results });
+        print_json_of(&Decided { schema: SCHEMA, results }, failed.as_ref());
     } else if results.is_empty() {
         print("nothing is set aside");
     } else if !common.quiet {
-        for one in results {
-            print(&match one.result.as_str() {
-                "unknown" => format!("{}: nothing of this id is set aside", one.id),
-                done => format!("{}: {done}", one.id),
-            });
+        for one in &results {
+            print(&became(one));
         }
     }
-    match first_failure {
-        None => Ok(()),
-        Some(code) => Err(Error::Unfulfilled(exit::code(code).unwrap_or(Code::Software))),
+    failed.map_or(Ok(()), Err)
+}
+
+fn became(one: &DecidedOne) -> String {
+    match one.result.as_str() {
+        "unknown" => format!("{}: nothing of this id is set aside", one.id),
+        done => format!("{}: {done}", one.id),
     }
 }
 

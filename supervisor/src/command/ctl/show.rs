@@ -114,8 +114,14 @@ fn paint(word: &str, colored: bool) -> String {
     format!("\u{1b}[{color}m{word}\u{1b}[0m")
 }
 
-/// One line for one instance.
+/// One line for one instance, and what helps.
 pub(super) fn done(done: &Done) -> String {
+    let remedy = done.remedy.as_ref().map(|remedy| format!("\nhint: {remedy}"));
+    became(done) + &remedy.unwrap_or_default()
+}
+
+/// One line for one instance.
+pub(super) fn became(done: &Done) -> String {
     let took = span(i64::try_from(done.took_ms).unwrap_or(i64::MAX));
     let pid = done.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
     let name = &done.instance;
@@ -131,9 +137,6 @@ pub(super) fn done(done: &Done) -> String {
     };
     if let Some(reason) = &done.reason {
         line.push_str(&format!(": {}", reason.replace('\n', "; ")));
-    }
-    if let Some(remedy) = &done.remedy {
-        line.push_str(&format!("\nhint: {remedy}"));
     }
     line
 }
