@@ -19,6 +19,7 @@ use protocol::hello::BuildId;
 use protocol::secret;
 use supervisor::config::{Config, System};
 use supervisor::paths::{Environment, Paths};
+use supervisor::process::limits;
 use supervisor::{Error, lock};
 use tracing::level_filters::LevelFilter;
 use worker::stderr;
@@ -188,6 +189,9 @@ fn locate(common: &Common) -> Result<Paths, Error> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    // The library panics where it cannot have what it needs.
+    limits::suffice_for_a_tool()
+        .map_err(|source| Error::Os { what: "start the event loop", source })?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,7 +1,6 @@
 //! Directories that only their owner can use.
 
 use std::fs::DirBuilder;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
@@ -19,8 +18,7 @@ pub fn make(path: &Path) -> Result<(), Error> {
     }
     let empty = std::fs::read_dir(path).map_err(create)?.next().is_none();
     if !empty && !path.join("lock").exists() && !path.join("gw.sock").exists() {
-        let why = "it holds files of others and others may enter it";
-        return Err(create(io::Error::other(why)));
+        return Err(Error::Shared { path: path.into() });
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(create)
 }

@@ -54,7 +54,7 @@ pub enum Error {
         wrong: u32,
     },
     /// No place for the state can be told from the environment.
-    #[error("choose a state directory: neither HOME nor XDG_STATE_HOME is set")]
+    #[error("choose a state directory: neither HOME nor an absolute XDG_STATE_HOME is set")]
     NoHome,
     /// A directory or file of ours cannot be made or used.
     #[error("{what} {}: {source}", path.display())]
@@ -65,6 +65,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A directory is open to others, and something is in it.
+    #[error("use the directory {}: others may enter it, and it is not empty", path.display())]
+    Shared {
+        /// Where.
+        path: PathBuf,
     },
     /// A path is too long for a local socket.
     #[error(
@@ -180,7 +186,9 @@ impl Error {
             Self::Config { .. } => Code::Config,
             Self::Unlocated(why) => return why.code(),
             Self::Blocks { code, .. } | Self::Unfulfilled { code, .. } => *code,
-            Self::NoHome | Self::Create { .. } | Self::PathTooLong { .. } => Code::CannotCreate,
+            Self::NoHome | Self::Create { .. } | Self::Shared { .. } | Self::PathTooLong { .. } => {
+                Code::CannotCreate
+            }
             Self::Held { .. } | Self::TimedOut { .. } | Self::ToldByStranger => Code::Temporary,
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Refused(refusal) => return refusal.code,
@@ -238,6 +246,13 @@ impl Error {
             {
                 "move what lies there out of the way".into()
             }
+            Self::Shared { path } => {
+                let path = path.display();
+                format!(
+                    "if it is the gateway's alone, as after a backup was put there: `chmod 700 {path}`; if not, \
+                     name another directory with --state-dir"
+                )
+            }
             Self::Create { .. } => "name another directory with --state-dir".into(),
             Self::PathTooLong { .. } => {
                 "name a shorter directory with runtime_dir in [gateway], or with --state-dir".into()
@@ -266,7 +281,10 @@ impl Error {
                 "name a directory on a local disk with --state-dir or state_dir in [gateway]".into()
             }
             Self::Store(store::Error::Removed(removed)) => removed.hint(),
-            Self::Poisoned(_) => "check the disk; the supervisor recovers at its next start".into(),
+            Self::Store(store::Error::Engine { .. }) => {
+                "check the disk, and the limit of file sizes (`ulimit -f`)".into()
+            }
+            Self::Poisoned(_) => "check the disk, and the limit of file sizes (`ulimit -f`); the supervisor recovers at its next start".into(),
             Self::Worker(e) if e.exit_code() == Code::Protocol.number() => {
                 "the supervisor runs another version, or is broken: start it anew".into()
             }

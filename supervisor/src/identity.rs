@@ -22,10 +22,15 @@ pub fn own() -> std::io::Result<Identity> {
 
 /// The process that has this number now.
 pub fn of(pid: u32) -> std::io::Result<Identity> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let stat = read(&format!("/proc/{pid}/stat"))?;
     let start = field(&stat, 22).ok_or_else(|| std::io::Error::other("unexpected stat line"))?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let boot = read("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     Ok(Identity { pid, start, boot })
+}
+
+fn read(path: &str) -> std::io::Result<String> {
+    let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("read {path}: {e}"));
+    std::fs::read_to_string(path).map_err(named)
 }
 
 /// Whether that very process still exists.

@@ -3,6 +3,8 @@
 //! The sockets lie in the state directory unless a runtime directory is configured or the service
 //! manager gives one: `XDG_RUNTIME_DIR` vanishes when its user logs out, and a gateway stays.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use protocol::id::{INSTANCE_MAX, Instance};
@@ -32,15 +34,23 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Picks what matters out of `get`; empty values are absent ones.
-    pub fn from(get: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+    /// Picks what matters out of `get`; empty values are absent ones. A relative path has no place in a
+    /// variable of XDG and is ignored, says its specification; systemd puts colons between several
+    /// directories, and the first is ours.
+    pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name| get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let xdg = |name| path(name).filter(|path| path.is_absolute());
+        let first = |name| {
+            let several = get(name)?.into_encoded_bytes();
+            let first = several.split(|byte| *byte == b':').find(|path| !path.is_empty())?;
+            Some(PathBuf::from(OsString::from_vec(first.to_vec())))
+        };
         Self {
             home: path("HOME"),
-            xdg_state: path("XDG_STATE_HOME"),
-            xdg_config: path("XDG_CONFIG_HOME"),
-            systemd_state: path("STATE_DIRECTORY"),
-            systemd_runtime: path("RUNTIME_DIRECTORY"),
+            xdg_state: xdg("XDG_STATE_HOME"),
+            xdg_config: xdg("XDG_CONFIG_HOME"),
+            systemd_state: first("STATE_DIRECTORY"),
+            systemd_runtime: first("RUNTIME_DIRECTORY"),
             config: path("HERMES_GW_CONFIG"),
         }
     }
@@ -149,6 +159,16 @@ mod tests {
         let home = "/home/ann/.local/state/hermes-gw";
         assert_eq!(choose(None, None, &all[..1]), format!("{home} {home}"));
         assert!(choose(None, None, &[]).contains("HOME"));
+        let several = [
+            ("STATE_DIRECTORY", "/var/lib/gw:/var/lib/b"),
+            ("RUNTIME_DIRECTORY", "/run/gw:/run/b"),
+        ];
+        assert_eq!(choose(None, None, &several), "/var/lib/gw /run/gw", "the first of several");
+        let relative = [("HOME", "/home/ann"), ("XDG_STATE_HOME", "x")];
+        assert_eq!(choose(None, None, &relative), format!("{home} {home}"), "as XDG says");
+        let relative =
+            Environment::from(|name| Some(if name == "HOME" { "/h" } else { "x" }.into()));
+        assert_eq!(relative.config_candidates()[0], Path::new("/h/.config/hermes-gw/config.toml"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod control;
 mod desk;
 mod dispatch;
 mod door;
+mod exchanging;
 mod files;
 mod hearing;
 mod hooks;
@@ -47,6 +48,7 @@ pub use self::begin::Parts;
 use self::beside::Wishes;
 use self::control::Waiter;
 use self::desk::Desk;
+use self::exchanging::Exchanging;
 use self::listening::Listening;
 use self::orders::Orders;
 pub use self::reload::Reader;
@@ -143,6 +145,7 @@ pub struct Gateway {
     /// When the loop turned last.
     awake: Instant,
     files_at: Instant,
+    exchanging: Exchanging,
     upgrade: Upgrade,
     fatal: Option<Error>,
 }
@@ -353,6 +356,7 @@ impl Gateway {
             self.ask(Pending::Purge);
             exchange::clean(self.paths.exchange(), self.files);
         }
+        self.look_at_exchange(now);
         if self.give_back_at <= now {
             self.give_back_at = now + GIVE_BACK_EVERY;
             memory::give_back();

@@ -1,5 +1,7 @@
 //! Every command that fails tells programs why: one object with `error`.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
 use crate::gateway::{Gateway, PROGRAM, stdout};
@@ -131,4 +133,16 @@ fn what_is_wrong_with_configuration_and_hooks_is_told_to_programs() {
     std::fs::write(gateway.path("config.toml"), "[hooks]\ndir = \"hooks\"\n").unwrap();
     let told = error(&gateway, 78, &["hooks", "list"]);
     assert!(told["hooks"][0]["problem"].is_string(), "{told}");
+    // A handler that cannot run.
+    let handler = gateway.path("handler").display().to_string();
+    std::fs::write(&handler, "#!/no/such/python\n").unwrap();
+    let config = format!("[[hooks.command]]\nevents = [\"*\"]\ncommand = [\"{handler}\"]\n");
+    std::fs::write(gateway.path("config.toml"), config).unwrap();
+    for (mode, why) in [(0o600, "is not executable"), (0o700, "wants \"/no/such/python\"")] {
+        std::fs::set_permissions(&handler, std::fs::Permissions::from_mode(mode)).unwrap();
+        let told = error(&gateway, 78, &["hooks", "list"]);
+        assert!(told["error"]["message"].as_str().unwrap().contains(why), "{told}");
+        let checked = stdout(&gateway.run(&["check"]));
+        assert!(checked.contains("will not run") && checked.contains(why), "{checked}");
+    }
 }

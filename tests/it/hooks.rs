@@ -153,6 +153,11 @@ fn told(gateway: &Gateway, expected: &Told) {
         if kind == "message:sent" {
             assert_eq!(one["message"], "the answer");
             assert!(one["message_ids"].as_array().is_some_and(|ids| !ids.is_empty()), "{one}");
+            let start = hears(gateway, "all", "agent:start", expected.chat);
+            for member in ["user_id", "user_name", "chat_name", "event_id", "attempt", "agent"] {
+                assert_eq!(one[member], start[member], "{member}: {one}");
+            }
+            assert!(one["event_id"].is_string(), "{one}");
             continue;
         }
         assert_eq!(one["user_id"], expected.user);

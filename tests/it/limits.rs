@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use crate::gateway::{Gateway, PROGRAM, signal, stdout};
+use crate::gateway::{Gateway, PROGRAM, signal, stderr, stdout};
 
 const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
 const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
@@ -44,6 +44,39 @@ fn descriptors_are_for_the_supervisor_and_cores_for_nobody() {
         assert_eq!(limit(worker, "Max core file size"), ("0".into(), "0".into()), "{name}");
     }
     assert_eq!(limit(gateway.pid().into(), "Max core file size"), ("0".into(), "0".into()));
+}
+
+/// What a limit makes impossible is told with that limit, and no panic.
+#[test]
+fn limits_that_are_too_low_are_told() {
+    let gateway = Gateway::new(CONFIG);
+    let run = |limits: &str, args: &[&str]| {
+        let mut command = Command::new("sh");
+        let ours = gateway.command();
+        command.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\"")]);
+        command.arg(ours.get_program()).args(ours.get_args()).args(args);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    for (limits, args, words) in [
+        ("-n 8", &["supervise"][..], "set limits: 8 open files are allowed, and 64 are needed"),
+        ("-n 8", &["ctl", "status"], "8 open files are allowed, and 16 are needed"),
+    ] {
+        let (code, told) = run(limits, args);
+        assert_eq!(code, Some(71), "{args:?}: {told}");
+        assert!(told.contains(words) && !told.contains("panicked"), "{args:?}: {told}");
+    }
+    let (code, told) = run("-f 16", &["supervise", "-q"]);
+    assert_eq!(code, Some(74), "{told}");
+    assert!(told.contains("File too large") || told.contains("ulimit -f"), "{told}");
+}
+
+/// The soft limit of the user is what children get, unless nothing could begin with it.
+#[test]
+fn a_soft_limit_of_descriptors_that_is_too_low_for_anything_is_raised() {
+    let gateway = running(8, 2000);
+    let worker = pid(&gateway, "local");
+    assert_eq!(limit(worker, "Max open files"), ("64".into(), "2000".into()));
 }
 
 /// F69: whoever collects the log has stopped.

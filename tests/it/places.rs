@@ -64,6 +64,22 @@ fn as_process_1_it_serves_again_and_again_and_reaps_what_it_is_given() {
     });
 }
 
+#[test]
+fn without_proc_that_is_what_is_told() {
+    let gateway = Gateway::new(CONFIG);
+    let mut command = Command::new("unshare");
+    let ours = gateway.command();
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""]);
+    command.arg(ours.get_program()).args(ours.get_args()).args(["supervise", "-q"]);
+    let output = command.output().unwrap();
+    if stderr(&output).contains("unshare") || stderr(&output).contains("mount:") {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(71), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/proc must be mounted"), "{}", stderr(&output));
+}
+
 /// A library that takes the place of the system's `flock`.
 fn with_flock(gateway: &Gateway, body: &str) -> Command {
     let (source, library) = (gateway.path("flock.c"), gateway.path("flock.so"));

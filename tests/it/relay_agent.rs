@@ -100,7 +100,7 @@ async fn an_event_goes_to_an_agent_that_listens_and_its_answer_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_comes_in_without_the_secret() {
+async fn nobody_comes_in_without_the_secret_and_the_status_tells_why() {
     let world = World::new();
     for (id, secret, until, code) in
         [("hermes", "wrong", 0, 4401), ("other", SECRET, 0, 4401), ("hermes", SECRET, 1, 1013)]
@@ -111,7 +111,28 @@ async fn nobody_comes_in_without_the_secret() {
     let elsewhere = world.url.replace("/relay", "/other");
     let refused = Hermes::dial(&elsewhere, &bearer("hermes", SECRET, 0), "s").await;
     assert!(refused.unwrap_err().to_string().contains("400"));
-    assert_eq!(world.gateway.instance("hermes")["connected"], false);
+    let told = world.gateway.wait("hermes", "turned away", |i| {
+        i["reason"].as_str().is_some_and(|why| why.contains("was turned away: expired token"))
+    });
+    assert_eq!(told["connected"], false);
+    assert!(told["remedy"].as_str().unwrap().contains("GATEWAY_RELAY_ID and _SECRET"), "{told}");
+    let mut stranger = Hermes::dial(&world.url, &bearer("hermes", "wrong", 0), "s").await.unwrap();
+    closed(&mut stranger).await;
+    let status = |words: &'static str| {
+        world
+            .gateway
+            .wait("hermes", words, |i| i["reason"].as_str().is_some_and(|why| why.contains(words)));
+    };
+    status("was turned away: unauthorized");
+    // The right secret, and then nothing.
+    let mute = world.dial("mute").await;
+    status("does not say hello");
+    drop(mute);
+    status("was turned away");
+    world.dial("a").await.hello("local").await;
+    world.gateway.wait("hermes", "no word of it any more", |i| {
+        i["reason"].as_str().is_none_or(|why| !why.contains("turned away"))
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,36 @@ fn the_supervisor_is_found_again_when_its_socket_was_removed() {
     );
 }
 
+/// An empty directory is what those who clean up take first. Who has confined itself may only touch the
+/// directory that was there when it began.
+#[test]
+fn the_exchange_directory_and_the_journal_are_made_anew() {
+    let gateway = Gateway::running(CONFIG);
+    gateway.wait_ready("local");
+    let before = agent_ready(&gateway);
+    let mut events = gateway.events();
+    let (exchange, journal) =
+        (gateway.state().join("exchange"), gateway.state().join("journal.jsonl"));
+    std::fs::remove_file(&journal).unwrap();
+    std::fs::remove_dir(&exchange).unwrap();
+    let told = events.wait(|event| event["event"] == "exchange");
+    assert_eq!(told["now"], "made anew", "{told}");
+    assert_eq!(std::fs::metadata(&exchange).unwrap().permissions().mode() & 0o777, 0o700);
+    gateway.wait("hermes", "another worker, unless it is not confined", |i| {
+        let is_confined = i["confined"].as_str().is_some_and(|how| how.starts_with("files"));
+        i["phase"] == "ready" && is_confined == (i["generation"] != before["generation"])
+    });
+    assert!(std::fs::read_to_string(&journal).unwrap().contains("\"exchange\""));
+    // It still works for who reads there.
+    std::fs::remove_dir(&exchange).unwrap();
+    std::fs::write(&exchange, "in its place").unwrap();
+    let told = events.wait(|event| event["event"] == "exchange");
+    assert_eq!(told["now"], "gone", "{told}");
+    std::fs::remove_file(&exchange).unwrap();
+    let told = events.wait(|event| event["event"] == "exchange");
+    assert_eq!(told["now"], "made anew", "{told}");
+}
+
 #[test]
 fn a_socket_of_somebody_else_in_its_place_is_left_alone() {
     let mut gateway = Gateway::running(CONFIG);

@@ -14,6 +14,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags, path_beneath_rules,
 };
 use protocol::worker::{Adapter, TelegramSettings};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the resolver and the certificates are. Directories, since single files there are replaced.
 const NETWORK: [&str; 8] = [
@@ -34,6 +35,14 @@ pub(crate) fn close_memory() {
     let closed = rustix::process::DumpableBehavior::NotDumpable;
     // A kernel that cannot has no cores to protect either.
     let _ = rustix::process::set_dumpable_behavior(closed);
+}
+
+/// A write beyond the limit of file sizes is to fail like any other, and not to end us. Programs that we start
+/// are ended by it as ever.
+pub(crate) fn outlive_large_files() {
+    let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // It is heard from now on, also when nobody listens.
+    let _ = signal(too_large);
 }
 
 /// What an adapter needs.

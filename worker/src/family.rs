@@ -5,9 +5,12 @@
 //! a stranger's is signalled.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use protocol::hello::MARK;
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Looks, each of which kills what it finds: more than any family of programs that only wants to live.
@@ -16,13 +19,43 @@ const LOOKS: usize = 50;
 /// Why this command cannot be started in `dir`, as far as that can be seen.
 pub fn missing(command: &[String], dir: &Path) -> Option<String> {
     let program = command.first().map_or("", String::as_str);
+    let found = if program.contains('/') { vec![dir.join(program)] } else { in_path(program) };
+    let found: Vec<_> = found.into_iter().filter(|path| path.is_file()).collect();
+    if found.is_empty() {
+        return Some(format!("there is no program {program:?}"));
+    }
+    let may_run = |path: &&PathBuf| access(path.as_path(), Access::EXEC_OK).is_ok();
+    match found.iter().find(may_run) {
+        None => Some(format!("{program:?} is not executable")),
+        Some(path) => without_interpreter(path, dir)
+            .map(|interpreter| format!("{program:?} wants {interpreter:?}, which is not there")),
+    }
+}
+
+fn in_path(program: &str) -> Vec<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = if program.contains('/') {
-        dir.join(program).is_file()
-    } else {
-        std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
-    };
-    (!is_there).then(|| format!("there is no program {program:?}"))
+    std::env::split_paths(&paths).map(|dir| dir.join(program)).collect()
+}
+
+/// The program that a script's first line names, if it is not there.
+fn without_interpreter(script: &Path, dir: &Path) -> Option<String> {
+    /// The kernel reads no more.
+    const LINE: u64 = 256;
+    let mut begin = Vec::new();
+    File::open(script).ok()?.take(LINE).read_to_end(&mut begin).ok()?;
+    let line = begin.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_whitespace();
+    let interpreter = words.next()?;
+    let path = dir.join(interpreter);
+    if !path.is_file() {
+        return Some(interpreter.to_owned());
+    }
+    // `/usr/bin/env python3`, or `env -S NAME=value python3 -u`.
+    let named = (path.file_name()? == "env")
+        .then(|| words.find(|word| !word.starts_with('-') && !word.contains('=')));
+    let named = named.flatten().filter(|word| !word.contains('/'))?;
+    (!in_path(named).iter().any(|path| path.is_file())).then(|| named.to_owned())
 }
 
 /// Kills everything that this process has started, until nothing is left.
@@ -108,6 +141,8 @@ fn stat(pid: u32) -> Option<Stat> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -120,5 +155,35 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!found(child.id()));
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_told_with_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |name: &str, text: &str, mode: u32| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            missing(&[format!("./{name}")], dir.path())
+        };
+        assert_eq!(missing(&["sh".into()], dir.path()), None);
+        assert_eq!(told("fine", "#!/bin/sh\n", 0o700), None);
+        assert_eq!(told("env", "#!/usr/bin/env -S A=1 sh -u\n", 0o700), None);
+        assert_eq!(told("plain", "no program", 0o700), None, "only the kernel knows");
+        for (name, text, mode, why) in [
+            ("closed", "#!/bin/sh\n", 0o600, "is not executable"),
+            (
+                "lost",
+                "#!/no/such/python -u\n",
+                0o700,
+                "wants \"/no/such/python\", which is not there",
+            ),
+            ("env2", "#!/usr/bin/env no-such-python\n", 0o700, "wants \"no-such-python\""),
+        ] {
+            let told = told(name, text, mode);
+            assert!(told.as_ref().is_some_and(|told| told.contains(why)), "{name}: {told:?}");
+        }
+        let none = missing(&["no-such-program".into()], dir.path());
+        assert_eq!(none.as_deref(), Some("there is no program \"no-such-program\""));
     }
 }

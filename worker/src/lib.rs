@@ -64,6 +64,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         .map_err(os("start the event loop"))?;
     let result = runtime.block_on(async {
         let mut term = signal(SignalKind::terminate()).map_err(os("listen to signals"))?;
+        confine::outlive_large_files();
         let (mut receive, mut send) = socket::dial(&leash.socket).await.map_err(|source| {
             Error::Os { what: format!("dial {}", leash.socket.display()), source }
         })?;

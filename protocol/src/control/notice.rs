@@ -7,7 +7,7 @@ use crate::id::Instance;
 /// Something changed. Unknown events are to be ignored. A line of the journal has the same shape.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `busy`, `supervisor`, `subscribed`; in the
+    /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `busy`, `supervisor`, `socket`, `exchange`, `subscribed`; in the
     /// journal also `journal`.
     pub event: String,
     /// When, in Unix milliseconds.

@@ -58,6 +58,10 @@ pub(super) fn end(paths: &Paths, within: Duration) -> Result<Option<u32>, Error>
         return Ok(None);
     }
     let Some(holder) = lock::proven_holder(&path) else {
+        if let Err(source) = std::fs::metadata("/proc/locks") {
+            let what = "look into /proc/locks for who holds the lock; nothing was signalled";
+            return Err(Error::Os { what, source });
+        }
         return Err(Error::Survivors(format!(
             "kill the holder of {}: the lock is held, but nothing proves by whom; nothing was signalled",
             path.display()

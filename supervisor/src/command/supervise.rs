@@ -87,7 +87,8 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         dirs::make(&paths.exchange())?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = Holder {
-            identity: identity::own().map_err(create)?,
+            identity: identity::own()
+                .map_err(os("tell which process this is, for which /proc must be mounted"))?,
             version: env!("CARGO_PKG_VERSION").into(),
             started_ms,
             manager: if notify::is_systemd() { "systemd" } else { "none" }.into(),

@@ -72,7 +72,7 @@ async fn session(common: &Common, options: &Chat, name: &Instance) -> Result<(),
     command.arg("--state-dir").arg(&state.0).arg("--config").arg(config);
     // A group of its own: Ctrl-C is for the chat, which then lets the supervisor leave.
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
-    let mut child = command.spawn().map_err(os("start the supervisor"))?;
+    let mut child = command.spawn().map_err(os("start /proc/self/exe as the supervisor"))?;
     let leash = child.stdin.take();
     let (tell, mut over) = tokio::sync::oneshot::channel();
     let waiting = tokio::spawn(async move {

@@ -9,6 +9,11 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 /// More is not needed, and a table of descriptors costs memory.
 const DESCRIPTORS: rlim_t = 65_536;
 
+/// With less neither we nor a worker can begin.
+const LEAST: rlim_t = 64;
+/// With less a tool cannot.
+const TOOL: rlim_t = 16;
+
 /// The limits that children get.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -18,12 +23,27 @@ pub struct Limits {
 
 /// Sets ours, and tells those for children.
 pub fn set() -> io::Result<Limits> {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let (soft, hard) = descriptors;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    suffice(hard, LEAST)?;
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(DESCRIPTORS)), hard)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     prctl::set_dumpable(false)?;
-    Ok(Limits { descriptors })
+    Ok(Limits { descriptors: (soft.max(LEAST), hard) })
+}
+
+/// Whether a tool has the descriptors that it needs.
+pub fn suffice_for_a_tool() -> io::Result<()> {
+    suffice(getrlimit(Resource::RLIMIT_NOFILE)?.0, TOOL)
+}
+
+fn suffice(allowed: rlim_t, needed: rlim_t) -> io::Result<()> {
+    if allowed >= needed {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{allowed} open files are allowed, and {needed} are needed: raise that limit (`ulimit -n`, \
+         LimitNOFILE=)"
+    )))
 }
 
 /// How many descriptors we may have.

@@ -58,6 +58,8 @@ impl Signals {
             set.add(signal);
         }
         set.thread_block()?;
+        // A write beyond the limit of file sizes is to fail like any other. Nobody reads this one.
+        SigSet::from(Signal::SIGXFSZ).thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { bare: Some(fd), watched: None })
     }

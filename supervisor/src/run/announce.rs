@@ -1,6 +1,7 @@
 //! Saying what has changed: one line in the log, one in the journal, one notice to whoever listens,
 //! once a change.
 
+use std::path::Path;
 use std::time::Instant;
 
 use protocol::control::{Asker, Notice};
@@ -176,6 +177,21 @@ impl Gateway {
             }
         };
         self.tell(Notice { reason: Some(reason), ..notice("socket", now) });
+    }
+
+    /// Somebody has taken the exchange directory away, and it was made anew or could not be.
+    pub(super) fn announce_exchange(&mut self, path: &Path, made: Result<(), String>) {
+        let (now, reason) = match made {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "somebody took the exchange directory away: made anew");
+                ("made anew", format!("somebody took {} away", path.display()))
+            }
+            Err(reason) => {
+                tracing::error!(reason, "the exchange directory is gone: no files come or go");
+                ("gone", reason)
+            }
+        };
+        self.tell(Notice { reason: Some(reason), ..notice("exchange", now) });
     }
 
     /// Sends notices to a listener from now on, and says so first.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::asking::PURGE_FIRST;
 use super::beside::Wishes;
+use super::exchanging::Exchanging;
 use super::orders::Orders;
 use super::reload::{Reader, Reload};
 use super::slot::{self, Slot};
@@ -88,6 +89,7 @@ impl Gateway {
         started_ms: i64,
     ) -> Result<Self, Error> {
         let now = clock::now();
+        let exchanging = Exchanging::new(&paths.exchange());
         let mut slots = Vec::new();
         for spec in config.instances {
             let seed = u64::from_le_bytes(
@@ -159,6 +161,7 @@ impl Gateway {
             wall: Wall::new(clock::unix_ms(), clock::boot_ms()),
             awake: now,
             files_at: now,
+            exchanging,
             upgrade,
             fatal: None,
         })

@@ -205,13 +205,16 @@ impl Gateway {
 
     /// What an agent replies belongs to what it works on in that conversation.
     pub(super) fn note_reply(&mut self, agent: usize, reply: &Reply) {
+        let Some(name) = self.slots.get(agent).map(|slot| slot.name.clone()) else { return };
         let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
         let turn = desk.at_work.values_mut().find(|turn| turn.lane == reply.lane);
-        let Some(turn) = turn.filter(|turn| turn.told.is_some()) else { return };
+        let Some(turn) = turn else { return };
+        let Some(told) = turn.told.clone() else { return };
         let known = turn.replies.iter().any(|(key, _)| *key == reply.key);
         if !known && turn.replies.len() < REPLIES {
             turn.replies.push((reply.key.clone(), reply.content.text.clone()));
         }
+        self.hook_answers(&name, &reply.key, told);
     }
 
     /// An event is set aside: what is known of it.

@@ -192,6 +192,14 @@ impl Gateway {
         }
     }
 
+    /// A reply is to the event that `told` is about.
+    pub(super) fn hook_answers(&mut self, agent: &Instance, key: &str, told: HookEvent) {
+        let Some(index) = self.hooks() else { return };
+        if let Some(Desk::Hooks(desk)) = self.desk(index) {
+            desk.answers.note(agent.as_str(), key, told);
+        }
+    }
+
     /// A reply came to its end.
     pub(super) fn hook_reply(
         &mut self,
@@ -201,15 +209,23 @@ impl Gateway {
         agent: &Instance,
         receipt: &Receipt,
     ) {
-        if self.hooks().is_none() {
-            return;
-        }
+        let Some(index) = self.hooks() else { return };
         let kind = match receipt.state {
             ReplyState::Sent => "message:sent",
             ReplyState::Failed | ReplyState::Unknown => "message:failed",
             ReplyState::Waiting | ReplyState::Sending => return,
         };
+        let answered = match self.desk(index) {
+            Some(Desk::Hooks(desk)) => desk.answers.take(agent.as_str(), &receipt.key),
+            _ => None,
+        };
+        let answered = answered.unwrap_or_else(|| HookEvent::new(kind, 0));
         let event = HookEvent {
+            chat_name: answered.chat_name,
+            user_id: answered.user_id,
+            user_name: answered.user_name,
+            event_id: answered.event_id,
+            attempt: answered.attempt,
             message_id: receipt.message_ids.first().cloned(),
             message_ids: Some(receipt.message_ids.clone()),
             reply_to,

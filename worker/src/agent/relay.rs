@@ -107,6 +107,8 @@ impl Agent for Relay {
                 },
                 Some((conn, said)) = news.recv() => match said {
                     News::Heard(heard) => Input::Heard(conn, heard),
+                    News::Entered => Input::Entered(conn),
+                    News::TurnedAway(why) => Input::TurnedAway(why),
                     News::Closed => {
                         desk.lines.remove(&conn);
                         Input::Closed(conn)

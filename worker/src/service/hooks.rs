@@ -68,7 +68,7 @@ pub fn describe(settings: &HooksSettings) -> Vec<(String, Vec<String>, Option<St
         let broken = match handler.way {
             Way::Broken(why) => Some(why),
             Way::Program(program) => program.problem(),
-            Way::Python(_) => None,
+            Way::Python(python) => python.problem(),
         };
         let broken = broken.or_else(|| mistyped.map(|name| format!("nothing is called {name:?}")));
         (handler.name, handler.events, broken)

@@ -26,6 +26,7 @@ use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 
 use self::messages::Early;
 use self::rivals::Rivals;
+use self::standing::Strangers;
 use super::book::{Book, Entry, State};
 use super::wire::{self, Heard, Op};
 use crate::agent::blame::Blame;
@@ -67,6 +68,10 @@ pub(super) struct Process {
 /// What has happened.
 #[derive(Debug)]
 pub(super) enum Input {
+    /// A connection has shown the secret.
+    Entered(Conn),
+    /// A connection was turned away, and why.
+    TurnedAway(&'static str),
     /// An authenticated connection says something.
     Heard(Conn, Heard),
     /// A connection is over.
@@ -187,6 +192,7 @@ pub(super) struct Connector {
     blame: Blame,
     /// It takes no work, and why.
     left: Option<&'static str>,
+    strangers: Strangers,
     /// What is wrong with the directory of the state file.
     home: Option<String>,
     /// The gate stays shut.
@@ -216,6 +222,7 @@ impl Connector {
             places: 0,
             blame: Blame::default(),
             left: None,
+            strangers: Strangers::default(),
             home: None,
             is_shut: false,
             told: Outside::Up,
@@ -225,6 +232,7 @@ impl Connector {
     /// When time is to be looked at again.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let is_idle = self.live.is_none() && self.book.entries.is_empty() && self.early.is_empty();
+        let is_idle = is_idle && self.strangers.mute.is_empty();
         (!is_idle).then_some(self.beat + BEAT)
     }
 
@@ -237,6 +245,8 @@ impl Connector {
     pub(super) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut out = Vec::new();
         match input {
+            Input::Entered(conn) => drop(self.strangers.mute.insert(conn, now)),
+            Input::TurnedAway(why) => self.strangers.turned_away = Some(why),
             Input::Heard(conn, heard) => self.heard(conn, heard, now, &mut out),
             Input::Closed(conn) => self.closed(conn, now, &mut out),
             Input::Deliver(delivery) => self.deliver(delivery, now, &mut out),
@@ -259,7 +269,7 @@ impl Connector {
             self.places = self.places();
             out.push(Action::Say(self.lease(LEASE_MS)));
         }
-        if let Some(outside) = self.outside().filter(|outside| *outside != self.told) {
+        if let Some(outside) = self.outside(now).filter(|outside| *outside != self.told) {
             self.told = outside.clone();
             out.push(Action::Say(FromWorker::Outside(outside)));
         }
@@ -311,6 +321,7 @@ impl Connector {
     }
 
     fn hello(&mut self, conn: Conn, platform: String, now: Instant, out: &mut Vec<Action>) {
+        self.strangers.hello(conn);
         out.push(Action::Line(conn, wire::descriptor(&platform)));
         if !self.rules.platforms.iter().any(|(_, kind)| *kind == platform) {
             tracing::warn!(platform, "the agent fronts a platform that it does not hear here");
@@ -335,6 +346,7 @@ impl Connector {
     }
 
     fn closed(&mut self, conn: Conn, now: Instant, out: &mut Vec<Action>) {
+        self.strangers.mute.remove(&conn);
         self.rivals.gone(conn);
         if self.live.as_ref().is_some_and(|live| live.conn == conn) {
             self.live = None;
@@ -354,15 +366,6 @@ impl Connector {
     fn lost(&mut self, out: &mut Vec<Action>) {
         out.push(Action::Say(self.lease(0)));
         self.book.gap();
-    }
-
-    fn leave(&mut self, why: &'static str, out: &mut Vec<Action>) {
-        if let Some(live) = &mut self.live {
-            tracing::info!(why, "no more events for the agent until it says hello again");
-            live.phase = Phase::Leaving;
-            self.left = Some(why);
-            out.push(Action::Say(self.lease(0)));
-        }
     }
 
     fn lease(&self, ttl_ms: u32) -> FromWorker {

@@ -50,13 +50,17 @@ pub(super) enum Line {
 
 /// What a connection tells.
 pub(super) enum News {
+    /// It has shown the secret.
+    Entered,
+    /// It was turned away, and why.
+    TurnedAway(&'static str),
     Heard(Heard),
     Closed,
 }
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// Serves a connection to its end. Closed is told of every connection that told anything.
+/// Serves a connection to its end, which is told last.
 pub(super) async fn serve(
     conn: Conn,
     stream: TcpStream,
@@ -69,6 +73,7 @@ pub(super) async fn serve(
     match upgraded {
         Ok(Ok((socket, Token::Good))) => {
             tracing::info!(%peer, conn, "an agent connected");
+            let _ = tell.send((conn, News::Entered)).await;
             let why = talk(conn, socket, lines, &tell).await;
             tracing::info!(conn, why, "the connection of the agent is over");
         }
@@ -78,6 +83,7 @@ pub(super) async fn serve(
                 Token::Good | Token::Wrong => (CloseCode::from(UNAUTHORIZED), "unauthorized"),
             };
             tracing::warn!(%peer, why, "turned away an agent; is its id and secret the same as here?");
+            let _ = tell.send((conn, News::TurnedAway(why))).await;
             let mut socket = socket;
             let frame = CloseFrame { code, reason: why.into() };
             let close = async {

@@ -5,6 +5,8 @@
 //! occasion starts another. What it had under way besides has failed with it.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use super::directory::Directory;
 use super::program::Group;
 use super::tail;
+use crate::family;
 
 const RUNNER: &str = include_str!("runner.py");
 /// From the start of a Python to its word that the handler is loaded.
@@ -63,6 +66,14 @@ struct Answer {
 impl Python {
     pub(super) fn new(directory: Directory, program: String, limit: Duration) -> Self {
         Self { directory, program, limit, running: AsyncMutex::new(None) }
+    }
+
+    /// Why it cannot be started.
+    pub(super) fn problem(&self) -> Option<String> {
+        let handler = &self.directory.handler;
+        let dir = handler.parent().unwrap_or_else(|| Path::new("/"));
+        let unread = || File::open(handler).err().map(|e| format!("read handler.py: {e}"));
+        family::missing(std::slice::from_ref(&self.program), dir).or_else(unread)
     }
 
     /// Tells its handler, and waits until that is done.

@@ -1,4 +1,4 @@
-//! Two agents of one id, and what an agent says when nobody waits for it any more.
+//! Two agents of one id, strangers, and what an agent says when nobody waits for it any more.
 
 use super::*;
 
@@ -159,4 +159,29 @@ fn a_late_answer_to_what_was_given_up_is_its_answer() {
     assert_eq!(world.told(), ["ack 1"]);
     world.say(1, "oc_1", "of another copy", Some("m1"), None);
     assert!(world.replies().is_empty());
+}
+
+#[test]
+fn a_connection_that_is_turned_away_or_says_no_hello_is_told() {
+    let mut world = World::new(None);
+    let reason = |world: &World| match &world.connector.told {
+        Outside::Down { reason, remedy } => format!("{reason} {remedy:?}"),
+        other => format!("{other:?}"),
+    };
+    world.on(Input::TurnedAway("unauthorized"));
+    assert!(reason(&world).contains("turned away: unauthorized"), "{}", reason(&world));
+    world.on(Input::Closed(1));
+    assert!(reason(&world).contains("turned away"), "its end changes nothing");
+    assert_eq!(world.connector.deadline(), None);
+    world.on(Input::Entered(2));
+    assert!(world.connector.deadline().is_some(), "it is looked after");
+    world.on(Input::Tick);
+    assert!(reason(&world).contains("turned away"), "it has a moment");
+    world.now += 3 * S;
+    world.on(Input::Tick);
+    assert!(reason(&world).contains("does not say hello"), "{}", reason(&world));
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    world.on(Input::Closed(2));
+    assert!(!reason(&world).contains("turned away"), "{}", reason(&world));
+    assert_eq!(world.connector.deadline(), None);
 }
