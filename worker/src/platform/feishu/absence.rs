@@ -5,6 +5,9 @@
 //! on until which this app surely heard everything, and handed in like events; what comes again
 //! later is known by its message id. What is not read yet stays owed, in this life or the next.
 //!
+//! After a shorter one the repetition would come, but behind what is said meanwhile: only chats in which
+//! something is said before it does are read.
+//!
 //! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message.
 //! A chat in which nothing was ever heard is unknown.
 
@@ -88,6 +91,16 @@ impl Absence {
         if !alive.owed.is_empty() {
             let place = |chat: String| Some((chat.clone(), shared.order.place(&chat, true)?));
             self.places().extend(alive.owed.into_iter().filter_map(place));
+            self.due.notify_one();
+        }
+    }
+
+    /// Something comes in a chat, and waits behind what was said there a moment ago while nobody listened.
+    pub(super) fn comes(&self, shared: &Shared, chat: &str, now_ms: i64) {
+        if self.book().comes(chat, now_ms, &shared.limits.absence)
+            && let Some(place) = shared.order.place(chat, true)
+        {
+            self.places().insert(chat.to_owned(), place);
             self.due.notify_one();
         }
     }

@@ -132,6 +132,7 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
     let is_pressed = inbound.kind == InboundKind::Button && inbound.message_id.is_some();
     let reply = if is_pressed { Reply::Empty } else { Reply::Bare };
     remember(shared, &inbound);
+    shared.absence.comes(shared, &inbound.chat_id, clock::unix_ms());
     // Who the bot is may take long to find out; nobody waits for that but who needs it.
     let asks = Lack { own: false, ..lack.clone() }.is_some();
     let place = shared.order.place(&inbound.chat_id, asks);

@@ -82,6 +82,16 @@ impl Rig {
         cursor: Option<Cursor>,
         change: impl FnOnce(&mut FeishuSettings),
     ) -> Self {
+        Self::limited(sim, network, HURRIED, cursor, change)
+    }
+
+    fn limited(
+        sim: Sim,
+        network: &Network,
+        limits: Limits,
+        cursor: Option<Cursor>,
+        change: impl FnOnce(&mut FeishuSettings),
+    ) -> Self {
         let mut settings = FeishuSettings {
             app_id: APP.to_owned(),
             app_secret: Secret::new("secret"),
@@ -91,8 +101,7 @@ impl Rig {
             catch_up_h: 0,
         };
         change(&mut settings);
-        let adapter = Feishu { settings, limits: HURRIED };
-        Self::running(sim, adapter, network, cursor)
+        Self::running(sim, Feishu { settings, limits }, network, cursor)
     }
 
     /// Connected, and the bot knows itself.

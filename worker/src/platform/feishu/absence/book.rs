@@ -35,8 +35,10 @@ pub(super) struct Book {
     up_ms: Option<i64>,
     /// It did before, in this life.
     has_begun: bool,
-    /// Absences in this life.
-    absences: u64,
+    /// What chats are owed since it does; nothing if nothing was ever heard before.
+    missed: Option<Owed>,
+    /// How often in this life nobody had listened.
+    gaps: u64,
     /// When the last cursor was told.
     told_ms: i64,
     changed: bool,
@@ -51,6 +53,8 @@ struct Chat {
     at_ms: i64,
     /// The supervisor has kept a cursor that names it, with an event.
     kept: bool,
+    /// It was owed what was said in this gap, and may be still.
+    gap: u64,
     owed: Option<Owed>,
 }
 
@@ -58,8 +62,10 @@ struct Chat {
 #[derive(Clone, Copy, Debug)]
 struct Owed {
     since_ms: i64,
-    /// Because of this absence. Whoever reads because of an earlier one does not know all.
-    absence: u64,
+    /// Because of this gap. Whoever reads because of an earlier one does not know all.
+    gap: u64,
+    /// It was so short that the platform tells all of it again.
+    is_brief: bool,
 }
 
 /// What a frame means.
@@ -79,7 +85,9 @@ pub(super) struct Due {
     pub(super) since_ms: i64,
     /// From then on somebody listens.
     pub(super) until_ms: i64,
-    absence: u64,
+    /// The platform tells all of it again.
+    pub(super) is_brief: bool,
+    gap: u64,
 }
 
 impl Book {
@@ -99,7 +107,8 @@ impl Book {
                     with: with.filter(|user| !user.is_empty()),
                     at_ms: heard_ms - age_ms,
                     kept: true,
-                    owed: since_ms.map(|since_ms| Owed { since_ms, absence: 0 }),
+                    gap: 0,
+                    owed: since_ms.map(|since_ms| Owed { since_ms, gap: 0, is_brief: false }),
                 };
                 chats.insert(id.to_owned(), chat);
             }
@@ -174,8 +183,8 @@ impl Book {
             chat.at_ms = now_ms;
             return;
         }
-        let chat =
-            Chat { kind: event.chat_type, with: user, at_ms: now_ms, kept: false, owed: None };
+        let kind = event.chat_type;
+        let chat = Chat { kind, with: user, at_ms: now_ms, kept: false, gap: 0, owed: None };
         self.chats.insert(event.chat_id.clone(), chat);
         self.changed = true;
         if self.chats.len() > CHATS_MAX {
@@ -197,8 +206,10 @@ impl Book {
         self.up_ms = Some(now_ms);
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let was_away = before_ms > 0 && now_ms.saturating_sub(before_ms) >= millis(limits.least);
-        self.absences += u64::from(was_away);
-        let missed = Owed { since_ms: before_ms - MARGIN_MS, absence: self.absences };
+        self.gaps += 1;
+        let since_ms = (before_ms - MARGIN_MS).max(now_ms - millis(back));
+        let missed = Owed { since_ms, gap: self.gaps, is_brief: !was_away };
+        self.missed = (before_ms > 0 && !back.is_zero()).then_some(missed);
         let mut owed = Vec::new();
         for (id, chat) in &mut self.chats {
             chat.owed = match chat.owed {
@@ -213,10 +224,28 @@ impl Book {
                 owed.since_ms = owed.since_ms.max(now_ms - millis(back));
             }
             if (was_away || is_first) && chat.owed.is_some() {
+                chat.gap = self.gaps;
                 owed.push(id.clone());
             }
         }
         Alive { news: true, owed }
+    }
+
+    /// Something comes in a chat. Whether it must wait for what was said there while nobody listened, if only for
+    /// a moment: the platform tells that again after what comes now.
+    pub(super) fn comes(&mut self, chat: &str, now_ms: i64, limits: &Limits) -> bool {
+        let (Some(missed), Some(up_ms)) = (self.missed, self.up_ms) else { return false };
+        let Some(chat) = self.chats.get_mut(chat) else { return false };
+        if chat.gap == missed.gap || now_ms.saturating_sub(up_ms) >= millis(limits.least) {
+            return false;
+        }
+        chat.gap = missed.gap;
+        self.changed = true;
+        let is_read = chat.owed.is_some();
+        let Owed { since_ms, is_brief, .. } = chat.owed.unwrap_or(missed);
+        let since_ms = since_ms.min(missed.since_ms);
+        chat.owed = Some(Owed { since_ms, is_brief, ..missed });
+        !is_read
     }
 
     /// There is no connection any more.
@@ -243,7 +272,8 @@ impl Book {
             kind: chat.kind,
             since_ms: owed.since_ms,
             until_ms: self.up_ms.unwrap_or(self.heard_ms),
-            absence: owed.absence,
+            is_brief: owed.is_brief,
+            gap: owed.gap,
         })
     }
 
@@ -267,10 +297,10 @@ impl Book {
         is_all
     }
 
-    /// What is owed, if no later absence has made it more.
+    /// What is owed, if no later gap has made it more.
     fn owed(&mut self, due: &Due) -> Option<&mut Owed> {
         let owed = self.chats.get_mut(&due.chat)?.owed.as_mut();
-        owed.filter(|owed| owed.absence == due.absence)
+        owed.filter(|owed| owed.gap == due.gap)
     }
 }
 

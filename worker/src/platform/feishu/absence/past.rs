@@ -66,7 +66,7 @@ pub(in crate::platform::feishu) async fn catch_up(shared: &Shared) {
 struct Sum {
     /// Messages that nobody had heard.
     found: usize,
-    /// Chats that were asked.
+    /// Chats that were asked because of an absence, or had something to tell.
     chats: HashSet<String>,
     /// Why some tell nothing.
     closed: Vec<String>,
@@ -93,21 +93,21 @@ async fn round(shared: &Shared, sum: &mut Sum) -> Option<Duration> {
             if !matches!(end, End::Again(_)) {
                 shared.absence.paid(&due);
             }
-            (end, found)
+            (due, end, found)
         })
     };
     let reading = futures_util::stream::iter(std::iter::from_fn(next));
     let ends: Vec<_> = reading.buffer_unordered(AT_ONCE).collect().await;
     let mut after = Duration::ZERO;
-    for (end, found) in ends {
+    for (due, end, found) in ends {
         sum.found += found;
         match end {
-            End::Whole => {}
-            End::Closed(why) => sum.closed.push(why),
+            End::Closed(why) if !due.is_brief => sum.closed.push(why),
+            End::Whole | End::Closed(_) => {}
             End::Again(wish) => after = after.max(wish),
         }
+        sum.chats.extend((found > 0 || !due.is_brief).then_some(due.chat));
     }
-    sum.chats.extend(taken.into_inner());
     shared.absence.next(&mut HashSet::new()).map(|_| after)
 }
 

@@ -155,6 +155,46 @@ fn a_later_absence_is_owed_as_well() {
     assert_eq!(unawaited(&book), []);
 }
 
+/// What the platform tells again after 15 s comes too late for what is said meanwhile, so chats in which something
+/// is said are asked, once for each gap.
+#[test]
+fn what_comes_after_a_short_gap_waits_for_what_was_said_in_it() {
+    let mut book = after(&mut heard(&["oc_1", "oc_2", "oc_3"], NOW));
+    let back = NOW + 5000;
+    assert!(!book.comes("oc_1", back, &LIMITS), "nobody listens");
+    assert_eq!(book.alive(back, &LIMITS, DAY).owed, Vec::<String>::new());
+    assert!(!book.comes("oc_unknown", back, &LIMITS));
+    assert_eq!(unawaited(&book), []);
+    for (at, chat, waits) in [
+        (back, "oc_1", true),
+        (back, "oc_1", false),
+        (back + 14_999, "oc_2", true),
+        (back + 15_000, "oc_3", false),
+    ] {
+        assert_eq!(book.comes(chat, at, &LIMITS), waits, "{at} {chat}");
+    }
+    let since = NOW - MARGIN_MS;
+    assert_eq!(unawaited(&book), [("oc_2".to_owned(), since), ("oc_1".to_owned(), since)]);
+    let first = book.next(&HashSet::new(), |_| None).unwrap();
+    assert!(first.is_brief && book.paid(&first));
+    assert!(!book.comes(&first.chat, back, &LIMITS), "it has been asked");
+    // Once more, while it is being read: whoever reads it does not know all.
+    let second = book.next(&HashSet::new(), |_| None).unwrap();
+    book.gone();
+    book.alive(back + 2000, &LIMITS, DAY);
+    assert!(!book.comes(&second.chat, back + 2000, &LIMITS), "it is waited for already");
+    assert!(!book.paid(&second));
+    assert_eq!(unawaited(&book), [(second.chat, since)]);
+    assert!(book.comes(&first.chat, back + 2000, &LIMITS));
+    // Nothing is asked for at a first start, nor where nobody wants it.
+    for (book, back) in [(&mut Book::default(), DAY), (&mut heard(&[], NOW), Duration::ZERO)] {
+        book.gone();
+        book.spoke(&said("oc_1"), NOW);
+        book.alive(NOW, &LIMITS, back);
+        assert!(!book.comes("oc_1", NOW, &LIMITS));
+    }
+}
+
 #[test]
 fn whoever_waits_longest_is_first_then_who_spoke_last() {
     let mut book = after(&mut heard(&["oc_1", "oc_2", "oc_3", "oc_4"], NOW));
