@@ -1,8 +1,11 @@
 //! Who asks, waits or listens while one supervisor goes and another comes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
 
+use serde_json::{Value, json};
 use tests::telegram::Telegram;
 
 use crate::gateway::{Gateway, PROGRAM, stderr, stdout};
@@ -50,7 +53,6 @@ fn who_follows_events_goes_on_with_what_comes_and_is_told_when_nobody_does() {
     gateway.kill_supervisor();
     let output = follower.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
-    assert!(stderr(&output).contains("none runs there"), "{}", stderr(&output));
     assert!(stderr(&output).contains("hint: start one"), "{}", stderr(&output));
 }
 
@@ -67,7 +69,7 @@ async fn who_waits_for_a_restart_gets_it_from_the_program_that_takes_over() {
     gateway.wait_ready("telegram");
     telegram.stop_listening().await;
     let waiting = begin(&gateway, &["ctl", "restart", "telegram", "--timeout", "60s"]);
-    let starting = |i: &serde_json::Value| i["phase"] == "starting" && i["generation"] == 2;
+    let starting = |i: &Value| i["phase"] == "starting" && i["generation"] == 2;
     gateway.wait("telegram", "starting", |i| starting(i) && i["outside"] == "down");
     let told = gateway.run(&["ctl", "upgrade"]);
     assert!(told.status.success(), "{}", stderr(&told));
@@ -76,6 +78,58 @@ async fn who_waits_for_a_restart_gets_it_from_the_program_that_takes_over() {
     assert_eq!(told.status.code(), Some(0), "{}{}", stdout(&told), stderr(&told));
     assert!(stdout(&told).starts_with("telegram: restarted, ready in "), "{}", stdout(&told));
     assert_eq!(gateway.instance("telegram")["generation"], 2, "not once more");
+}
+
+/// A supervisor played by hand: what it answers to each request, connection by connection; `None` ends
+/// the connection. What it was asked.
+fn played(gateway: &Gateway, script: Vec<Vec<Option<Value>>>) -> JoinHandle<Vec<String>> {
+    std::fs::create_dir_all(gateway.state()).unwrap();
+    let listener = UnixListener::bind(gateway.socket()).unwrap();
+    let path = gateway.socket();
+    std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for answers in script {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            for answer in answers {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                let asked: Value = serde_json::from_str(&line).unwrap();
+                heard.push(asked["method"].as_str().unwrap().to_owned());
+                let Some(result) = answer else { break };
+                let answer = json!({ "id": 1, "result": result }).to_string() + "\n";
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+        std::fs::remove_file(path).unwrap();
+        heard
+    })
+}
+
+/// Otherwise it would be said to have stopped, and go on.
+#[test]
+fn who_stops_a_supervisor_that_becomes_another_program_asks_that_one() {
+    let status = Gateway::running(CONFIG).status().unwrap();
+    let gateway = Gateway::new(CONFIG);
+    let once = || vec![Some(status.clone()), None];
+    let supervisor = played(&gateway, vec![once(), once()]);
+    let told = gateway.run(&["ctl", "kill"]);
+    assert!(told.status.success(), "{}", stderr(&told));
+    assert!(stdout(&told).starts_with("supervisor: stopped in "), "{}", stdout(&told));
+    assert_eq!(supervisor.join().unwrap(), ["status", "stop", "status", "stop"]);
+}
+
+#[test]
+fn an_upgrade_is_not_told_of_another_supervisor_that_has_come_instead() {
+    let status = Gateway::running(CONFIG).status().unwrap();
+    let gateway = Gateway::new(CONFIG);
+    let mut other = status.clone();
+    other["pid"] = json!(1);
+    let supervisor = played(&gateway, vec![vec![Some(status), None], vec![Some(other)]]);
+    let told = gateway.run(&["ctl", "upgrade"]);
+    assert_eq!(told.status.code(), Some(75), "{}", stderr(&told));
+    assert!(stderr(&told).contains("has ended, and pid 1 runs instead"), "{}", stderr(&told));
+    assert_eq!(supervisor.join().unwrap(), ["status", "upgrade", "status"]);
 }
 
 /// It could take over, said the program, and then it ended.

@@ -295,19 +295,28 @@ async fn stop(common: &Common, socket: &Path, options: &args::Act) -> Result<(),
         client => client?,
     };
     let status: Status = client.ask(&Request::Status, patience(options.timeout)).await?;
-    client.say(&Request::Stop(Stop { force: false })).await?;
-    if options.no_wait {
-        show::stopped(common, "requested", Some(status.pid), 0);
-        return Ok(());
-    }
-    let left = options.timeout.saturating_sub(clock::now().duration_since(since));
-    let told = tokio::time::timeout(left, client.closed()).await;
-    let told = told.map_err(|_| Error::TimedOut {
-        what: format!("stop the supervisor (pid {})", status.pid),
-    })?;
-    if told?.is_some() {
-        show::stopped(common, "queued", Some(status.pid), 0);
-        return Ok(());
+    loop {
+        client.say(&Request::Stop(Stop { force: false })).await?;
+        if options.no_wait {
+            show::stopped(common, "requested", Some(status.pid), 0);
+            return Ok(());
+        }
+        let left = options.timeout.saturating_sub(clock::now().duration_since(since));
+        let told = tokio::time::timeout(left, client.closed()).await;
+        let told = told.map_err(|_| Error::TimedOut {
+            what: format!("stop the supervisor (pid {})", status.pid),
+        })?;
+        if told?.is_some() {
+            show::stopped(common, "queued", Some(status.pid), 0);
+            return Ok(());
+        }
+        // One that has become another program meanwhile has ended the connection, too, and heard nothing.
+        let Ok(mut next) = Client::dial(socket).await else { break };
+        let found = next.ask::<Status>(&Request::Status, ANSWER).await;
+        if !found.is_ok_and(|found| found.pid == status.pid) {
+            break;
+        }
+        client = next;
     }
     let took = u64::try_from(clock::now().duration_since(since).as_millis()).unwrap_or(u64::MAX);
     show::stopped(common, "killed", Some(status.pid), took);

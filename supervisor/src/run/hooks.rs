@@ -196,7 +196,8 @@ impl Gateway {
     pub(super) fn hook_answers(&mut self, agent: &Instance, key: &str, told: HookEvent) {
         let Some(index) = self.hooks() else { return };
         if let Some(Desk::Hooks(desk)) = self.desk(index) {
-            desk.answers.note(agent.as_str(), key, told);
+            let who = HookEvent { message: None, ..told };
+            desk.answers.note(agent.as_str(), key, who);
         }
     }
 
