@@ -20,6 +20,8 @@ pub enum Fault {
     },
     /// 429 for this chat (or for the method, where it has none) until the seconds are over.
     RateLimit { seconds: u64 },
+    /// Success with this in place of the result. The call is not applied.
+    Answer { result: Value },
     /// The call is applied and its answer is lost with the connection.
     LostAnswer,
     /// The call is lost with the connection.

@@ -98,6 +98,7 @@ async fn route(
             Some(page(*status, "text/html", "<html>Bad Gateway</html>".to_owned()))
         }
         Some(Fault::Empty { status }) => Some(page(*status, "text/html", String::new())),
+        Some(Fault::Answer { result }) => Some(Answer::good(result.clone()).respond()),
         Some(Fault::Refuse { code, description, parameters }) => {
             let answer = Answer::bad(*code, description);
             let known = parameters.is_object();

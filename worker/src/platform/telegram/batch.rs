@@ -79,18 +79,18 @@ pub(super) struct Batch {
     /// An album at the end that may still grow: its first id and how many there are. It stays in the
     /// queue.
     pub(super) growing: Option<(i64, usize)>,
-    /// Everything below is to be handed in, or nobody can say.
+    /// Everything below is to be handed in; `None`: nobody can say.
     pub(super) next: Option<i64>,
-    /// The end of that is no id of an update: see [`ends`].
-    pub(super) is_guess: bool,
+    /// What comes behind that has no id, and stays in the queue until something that has one is behind it: whatever
+    /// offset might pass it might delete something else, if it is no update at all.
+    pub(super) stays: bool,
 }
 
 /// Understands an answer. `seen` is the album that was left in the queue last time: if it is no larger
-/// now, it is complete. Everything below `edge` is confirmed.
+/// now, it is complete.
 pub(super) fn understand(
     updates: &[Box<RawValue>],
     seen: Option<(i64, usize)>,
-    edge: Option<i64>,
     own: &Own,
     now_ms: i64,
 ) -> Batch {
@@ -110,18 +110,10 @@ pub(super) fn understand(
     if growing.is_some() {
         groups.pop();
     }
-    let ids: Vec<_> = groups.iter().flat_map(|group| &group.updates).map(|it| it.id).collect();
-    let is_guess = ids.last().is_some_and(Option::is_none);
-    Batch { groups, growing, next: ends(&ids, edge), is_guess }
-}
-
-/// Below which everything is among `ids`. Ids rise from one update to the next, so one that cannot be read is at least
-/// one more than that before it: an offset of one more can delete nothing behind it. Should it delete too little, the
-/// next one goes further.
-fn ends(ids: &[Option<i64>], edge: Option<i64>) -> Option<i64> {
-    let before = edge.map(|edge| edge.saturating_sub(1));
-    let last = ids.iter().fold(before, |at, id| id.or(at.map(|at| at.saturating_add(1))));
-    last.filter(|_| !ids.is_empty()).map(|last| last.saturating_add(1))
+    let mut ids = groups.iter().flat_map(|group| &group.updates).map(|update| update.id).rev();
+    let stays = ids.clone().next().is_some_and(|id| id.is_none());
+    let next = ids.find_map(|id| id?.checked_add(1));
+    Batch { groups, growing, next, stays }
 }
 
 fn belongs(group: &Group, update: &Update) -> bool {
@@ -165,7 +157,7 @@ mod tests {
             "nonsense",
             text(4),
         ]));
-        let batch = understand(&list, None, None, &own(), 0);
+        let batch = understand(&list, None, &own(), 0);
         let heard: Vec<_> = batch.groups.iter().map(|group| group.event().is_some()).collect();
         assert_eq!(
             heard,
@@ -175,31 +167,32 @@ mod tests {
         assert_eq!((batch.next, batch.growing), (Some(5), None));
     }
 
+    /// Nothing is confirmed that has not come.
     #[test]
-    fn ids_that_cannot_be_read_are_passed_without_deleting_more() {
-        let (a, b) = (Some(5), Some(9));
-        for (ids, edge, next) in [
-            (vec![], Some(4), None),
-            (vec![a, b], None, Some(10)),
-            (vec![None, a], None, Some(6)),
-            (vec![a, None, None], None, Some(8)),
-            (vec![None, None], Some(4), Some(6)),
-            (vec![None], None, None),
-            (vec![Some(i64::MAX), None], None, Some(i64::MAX)),
+    fn what_has_no_id_is_passed_with_what_comes_behind_it() {
+        let (a, b) = (json!({"update_id": 5}), json!({"update_id": "9"}));
+        for (list, next, stays) in [
+            (json!([]), None, false),
+            (json!([a, b]), Some(10), false),
+            (json!([null, a]), Some(6), false),
+            (json!([a, null, {"update_id": {}}]), Some(6), true),
+            (json!([null]), None, true),
+            (json!([{"update_id": i64::MAX}, 1]), None, true),
         ] {
-            assert_eq!(ends(&ids, edge), next, "{ids:?} {edge:?}");
+            let batch = understand(&updates(list.clone()), None, &own(), 0);
+            assert_eq!((batch.next, batch.stays), (next, stays), "{list}");
         }
     }
 
     #[test]
     fn an_album_is_one_event_when_it_has_stopped_growing() {
         let first = updates(json!([photo(1, "a"), photo(2, "b"), photo(3, "b")]));
-        let batch = understand(&first, None, None, &own(), 0);
+        let batch = understand(&first, None, &own(), 0);
         assert_eq!((batch.next, batch.growing), (Some(2), Some((2, 2))));
         let second = updates(json!([photo(2, "b"), photo(3, "b"), photo(4, "b")]));
-        let batch = understand(&second, batch.growing, None, &own(), 0);
+        let batch = understand(&second, batch.growing, &own(), 0);
         assert_eq!((batch.groups.len(), batch.growing), (0, Some((2, 3))));
-        let batch = understand(&second, batch.growing, None, &own(), 0);
+        let batch = understand(&second, batch.growing, &own(), 0);
         let album = batch.groups[0].event().unwrap();
         assert_eq!((batch.next, album.parts.len(), album.keys.len()), (Some(5), 3, 6));
         assert_eq!(album.text, "[photo] c2\n[photo] c3\n[photo] c4");
@@ -208,14 +201,14 @@ mod tests {
     #[test]
     fn a_full_album_waits_for_nothing() {
         let list: Vec<_> = (1..=10).map(|id| photo(id, "a")).collect();
-        assert_eq!(understand(&updates(list.into()), None, None, &own(), 0).growing, None);
+        assert_eq!(understand(&updates(list.into()), None, &own(), 0).growing, None);
     }
 
     #[test]
     fn a_letter_that_is_none_spoils_no_other_update() {
         let body = b"{\"ok\":true,\"result\":[{\"update_id\":1,\"x\":\"\xff\"},{\"update_id\":2}]}";
         let updates = read(body).unwrap();
-        assert_eq!(understand(&updates, None, None, &own(), 0).next, Some(3));
+        assert_eq!(understand(&updates, None, &own(), 0).next, Some(3));
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn id(raw: &[u8]) -> Option<i64> {
 }
 
 /// Tells contents apart.
-fn digest(content: &[u8]) -> String {
+pub(super) fn digest(content: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, content);
     protocol::id::hex(digest.as_ref().get(..16).unwrap_or_default())
 }

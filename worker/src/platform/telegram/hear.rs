@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::Shared;
 use super::api::Ask;
 use super::batch::{Fetched, Group, understand};
-use super::decode::Heard;
+use super::decode::{Heard, digest};
 use super::intake::{aside, is_settled, submit};
 use super::line::Line;
 use crate::Error;
@@ -25,8 +25,10 @@ use crate::clock;
 const HOLD: Duration = Duration::from_secs(3);
 /// An album that has not grown for this long is complete.
 const ALBUM: Duration = Duration::from_millis(700);
-/// Before what was refused is asked for again.
+/// Before what was refused, or has come before, is asked for again.
 const REFUSED: Duration = Duration::from_secs(1);
+/// After an answer that says nothing although there was time left to wait.
+const HASTY: Duration = Duration::from_millis(500);
 
 /// Hears until the worker is told to stop. An error is only for what a person must mend.
 pub(super) async fn run(shared: &Shared) -> Result<(), Error> {
@@ -51,13 +53,13 @@ struct Ear<'a> {
     line: Line<'a>,
     /// Everything below is settled, and the platform may not know it yet.
     confirm: Option<i64>,
-    /// Everything below is confirmed.
-    edge: Option<i64>,
     /// The offset that confirms nothing: 0, or 1, as no update has a lower number. An offset that the platform
     /// was asked from just now, by us or by the life before, is held back.
     nothing: i64,
     /// An album that was left in the queue.
     growing: Option<(i64, usize)>,
+    /// The digest of the latest answer, if all of it is settled.
+    settled: Option<String>,
 }
 
 impl<'a> Ear<'a> {
@@ -66,9 +68,9 @@ impl<'a> Ear<'a> {
             shared,
             line: Line::new(shared),
             confirm: None,
-            edge: None,
             nothing: 1,
             growing: None,
+            settled: None,
         }
     }
 
@@ -86,13 +88,13 @@ impl<'a> Ear<'a> {
         self.nothing = if is_first { 1 - self.nothing } else { 0 };
         match self.shared.api.updates(ask).await {
             Fetched::Updates(updates) => {
-                self.edge = self.confirm.or(self.edge);
                 let now = clock::now();
-                let waited = (updates.is_empty() && !is_first).then_some(hold);
-                let took = waited.map(|hold| now.duration_since(began).saturating_sub(hold));
-                self.line.answered(took);
+                let took = now.duration_since(began);
+                let waited = updates.is_empty() && !is_first;
+                self.line.answered(waited.then(|| took.saturating_sub(hold)));
                 self.line.works(now).await;
-                Ok(self.take(&updates).await)
+                let pause = self.take(&updates).await;
+                Ok(if waited && took < hold / 2 { HASTY } else { pause })
             }
             Fetched::Other(said) => self.line.fails(said).await,
         }
@@ -101,7 +103,14 @@ impl<'a> Ear<'a> {
     /// Hands updates in, waits for their verdicts, and decides what may be confirmed.
     async fn take(&mut self, updates: &[Box<RawValue>]) -> Duration {
         let Some(own) = &self.line.own else { return Duration::ZERO };
-        let batch = understand(updates, self.growing, self.edge, own, clock::unix_ms());
+        let raw = updates.iter().map(|update| update.get());
+        let answer =
+            (!updates.is_empty()).then(|| digest(raw.collect::<Vec<_>>().concat().as_bytes()));
+        if answer.is_some() && answer == self.settled {
+            // Something in it has no id, or nobody there heeds the offset.
+            return REFUSED;
+        }
+        let batch = understand(updates, self.growing, own, clock::unix_ms());
         let mut waiting = Vec::new();
         let mut forgotten = None;
         'all: for group in batch.groups {
@@ -128,10 +137,12 @@ impl<'a> Ear<'a> {
             }
         }
         self.growing = batch.growing;
-        let (confirm, pause) = match (unsettled.or(forgotten), batch.growing) {
+        let unsettled = unsettled.or(forgotten);
+        self.settled = answer.filter(|_| unsettled.is_none() && batch.growing.is_none());
+        let (confirm, pause) = match (unsettled, batch.growing) {
             (Some(first), _) => (first, REFUSED),
             (None, Some((first, _))) => (Some(first), ALBUM),
-            (None, None) if batch.is_guess => (batch.next, REFUSED),
+            (None, None) if batch.stays => (batch.next, REFUSED),
             (None, None) => (batch.next, Duration::ZERO),
         };
         self.confirm = confirm.filter(|id| *id > 0);

@@ -420,7 +420,7 @@ async fn where_a_group_has_gone_is_durable_before_it_is_confirmed() {
     rig.end().await;
 }
 
-/// One that cannot be told from others is kept once, and neither stops nor repeats what comes after it.
+/// One that cannot be told from others is kept once. It stays in the queue until something else is behind it.
 #[tokio::test]
 async fn updates_whose_id_cannot_be_read_are_kept_and_left_behind() {
     let mut rig = Rig::ready().await;
@@ -430,21 +430,28 @@ async fn updates_whose_id_cannot_be_read_are_kept_and_left_behind() {
     for n in 0..3 {
         rig.sim.push(TOKEN, json!({"update_id": {}, "x": n}));
     }
-    let last = update + 3;
-    // They come again until they are left behind, and are known then.
     let mut kept = std::collections::BTreeSet::new();
-    while rig.sim.pending(TOKEN) > 0 {
-        tokio::select! {
-            Some(submitted) = rig.events.recv() => {
-                assert_eq!(submitted.event.kind, InboundKind::Unreadable);
-                let is_new = kept.insert(submitted.event.keys.clone());
-                let verdict = if is_new { Verdict::Accepted(EventId(1)) } else { Verdict::Duplicate };
-                let _ = submitted.verdict.send(verdict);
-            }
-            () = rig.sim.wait_confirmed(LONG, last) => {}
-        }
+    while kept.len() < 3 {
+        let submitted = rig.heard().await;
+        assert_eq!(submitted.event.kind, InboundKind::Unreadable);
+        let is_new = kept.insert(submitted.event.keys.clone());
+        let verdict = if is_new { Verdict::Accepted(EventId(1)) } else { Verdict::Duplicate };
+        submitted.verdict.send(verdict).unwrap();
     }
-    assert_eq!(kept.len(), 3);
+    let polls = rig.sim.count(polled);
+    rig.sim.wait_count("they come again", LONG, polls + 2, polled).await;
+    assert_eq!(rig.sim.pending(TOKEN), 3);
+    let (last, _) = rig.sim.push_text(TOKEN, ANN, "after");
+    loop {
+        let submitted = rig.heard().await;
+        if submitted.event.kind == InboundKind::Message {
+            assert_eq!(accept(submitted).text, "after");
+            break;
+        }
+        assert!(kept.contains(&submitted.event.keys));
+        submitted.verdict.send(Verdict::Duplicate).unwrap();
+    }
+    rig.sim.wait_confirmed(LONG, last).await;
     let deep = (0..150).fold(json!(1), |inner, _| json!([inner]));
     let deep = rig.sim.push(TOKEN, json!({ "message": deep }));
     let kept = accept(rig.heard().await);
@@ -452,4 +459,53 @@ async fn updates_whose_id_cannot_be_read_are_kept_and_left_behind() {
     rig.sim.wait_confirmed(LONG, deep).await;
     rig.note(|note| (note == Note::Malformed).then_some(())).await;
     rig.end().await;
+}
+
+/// F14: what is no update at all confirms none.
+#[tokio::test]
+async fn an_answer_that_is_none_deletes_nothing() {
+    let mut rig = Rig::ready().await;
+    let (update, _) = rig.sim.push_text(TOKEN, ANN, "before");
+    accept(rig.heard().await);
+    rig.sim.wait_confirmed(LONG, update).await;
+    let answered = Fault::Answer { result: json!([null, "sorry"]) };
+    rig.sim.fault(Some("getUpdates"), answered, Some(2));
+    for _ in 0..2 {
+        assert_eq!(accept(rig.heard().await).kind, InboundKind::Unreadable);
+    }
+    rig.sim.push_text(TOKEN, ANN, "after");
+    assert_eq!(accept(rig.heard().await).text, "after");
+    let sim = rig.end().await;
+    assert_eq!(confirming(&sim), [update + 1], "until then");
+}
+
+/// Whoever answers at once and says nothing new is not asked without a pause.
+#[tokio::test]
+async fn hasty_answers_are_waited_for() {
+    let mut rig = Rig::ready().await;
+    let (update, _) = rig.sim.push_text(TOKEN, ANN, "known");
+    accept(rig.heard().await);
+    rig.sim.wait_confirmed(LONG, update).await;
+    let known = json!([{"update_id": update, "message": {"message_id": 1, "text": "known"}}]);
+    for (result, least) in [(json!([]), 500), (known, 1000)] {
+        let is_known = result != json!([]);
+        rig.sim.clear_faults();
+        rig.sim.fault(Some("getUpdates"), Fault::Answer { result }, None);
+        if is_known {
+            rig.heard().await.verdict.send(Verdict::Duplicate).unwrap();
+        }
+        let before = rig.sim.count(answered_at_once);
+        rig.sim.wait_count("answers", LONG, before + 5, answered_at_once).await;
+        let journal = rig.sim.journal().into_iter();
+        let times: Vec<_> =
+            journal.filter(answered_at_once).skip(before + 2).map(|entry| entry.at).collect();
+        for pair in times.windows(2) {
+            assert!(pair[1] - pair[0] >= Duration::from_millis(least), "{times:?}");
+        }
+    }
+    rig.end().await;
+}
+
+fn answered_at_once(entry: &Entry) -> bool {
+    matches!(&entry.what, Observation::Call { method, .. } if method == "getupdates")
 }
