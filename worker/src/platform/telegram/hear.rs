@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use protocol::worker::Verdict;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use super::Shared;
 use super::api::Ask;
@@ -47,6 +48,9 @@ pub(super) async fn run(shared: &Shared) -> Result<(), Error> {
         }
     }
 }
+
+/// What is handed in, its chat, and where the verdict comes.
+type Waiting = (Group, String, oneshot::Receiver<Verdict>);
 
 struct Ear<'a> {
     shared: &'a Shared,
@@ -100,7 +104,8 @@ impl<'a> Ear<'a> {
         }
     }
 
-    /// Hands updates in, waits for their verdicts, and decides what may be confirmed.
+    /// Hands updates in, waits for their verdicts, and decides what may be confirmed. Nothing is handed in before the
+    /// verdict on what was said before it in its chat: should that be refused, it must not be overtaken.
     async fn take(&mut self, updates: &[Box<RawValue>]) -> Duration {
         let Some(own) = &self.line.own else { return Duration::ZERO };
         let raw = updates.iter().map(|update| update.get());
@@ -111,33 +116,32 @@ impl<'a> Ear<'a> {
             return REFUSED;
         }
         let batch = understand(updates, self.growing, own, clock::unix_ms());
-        let mut waiting = Vec::new();
-        let mut forgotten = None;
+        let (mut wave, mut unsettled) = (Vec::new(), None);
         'all: for group in batch.groups {
+            let event = group.event();
+            let speaks_again =
+                |(_, chat, _): &Waiting| event.as_ref().is_some_and(|event| event.chat_id == *chat);
+            if wave.iter().any(speaks_again) {
+                unsettled = self.settle(std::mem::take(&mut wave)).await;
+                if unsettled.is_some() {
+                    break;
+                }
+            }
             for update in &group.updates {
                 if !aside(self.shared, update).await {
-                    // From here on it comes again.
-                    forgotten = Some(group.first);
+                    unsettled = Some(group.first);
                     break 'all;
                 }
             }
-            if let Some(event) = group.event() {
+            if let Some(event) = event {
+                let chat = event.chat_id.clone();
                 let verdict = submit(self.shared, event).await;
-                waiting.push((group, verdict));
+                wave.push((group, chat, verdict));
             }
         }
-        let mut unsettled = None;
-        for (group, verdict) in waiting {
-            let settled = match verdict.await {
-                Ok(Verdict::Duplicate) => group.updates.len() == 1 || self.singly(&group).await,
-                verdict => is_settled(verdict.ok()),
-            };
-            if !settled && unsettled.is_none() {
-                unsettled = Some(group.first);
-            }
-        }
+        // From there on it comes again.
+        let unsettled = self.settle(wave).await.or(unsettled);
         self.growing = batch.growing;
-        let unsettled = unsettled.or(forgotten);
         self.settled = answer.filter(|_| unsettled.is_none() && batch.growing.is_none());
         let (confirm, pause) = match (unsettled, batch.growing) {
             (Some(first), _) => (first, REFUSED),
@@ -147,6 +151,21 @@ impl<'a> Ear<'a> {
         };
         self.confirm = confirm.filter(|id| *id > 0);
         pause
+    }
+
+    /// Waits for the verdicts. The first id of what is not settled.
+    async fn settle(&self, wave: Vec<Waiting>) -> Option<Option<i64>> {
+        let mut unsettled = None;
+        for (group, _, verdict) in wave {
+            let settled = match verdict.await {
+                Ok(Verdict::Duplicate) => group.updates.len() == 1 || self.singly(&group).await,
+                verdict => is_settled(verdict.ok()),
+            };
+            if !settled && unsettled.is_none() {
+                unsettled = Some(group.first);
+            }
+        }
+        unsettled
     }
 
     /// A part of an album had been accepted before the rest of it was there: each part speaks for itself.

@@ -509,3 +509,26 @@ async fn hasty_answers_are_waited_for() {
 fn answered_at_once(entry: &Entry) -> bool {
     matches!(&entry.what, Observation::Call { method, .. } if method == "getupdates")
 }
+
+/// What the disk has no room for is not overtaken by what is said after it in its chat.
+#[tokio::test]
+async fn nothing_overtakes_what_is_refused() {
+    let mut rig = Rig::on(Rig::sim().await, |_| {});
+    for (user, text) in [(ANN, "first"), (ANN + 1, "other"), (ANN, "second"), (ANN, "third")] {
+        rig.sim.push_text(TOKEN, user, text);
+    }
+    rig.until_ready().await;
+    for text in ["first", "other"] {
+        let submitted = rig.heard().await;
+        assert_eq!(submitted.event.text, text);
+        let room = text == "other";
+        let verdict = if room { Verdict::Accepted(EventId(1)) } else { Verdict::Refused };
+        submitted.verdict.send(verdict).unwrap();
+    }
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|text| text != "third") {
+        heard.push(accept(rig.heard().await).text);
+    }
+    assert_eq!(heard, ["first", "other", "second", "third"]);
+    rig.end().await;
+}
