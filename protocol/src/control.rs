@@ -27,7 +27,7 @@ pub use self::answers::{
 pub use self::asks::{
     Act, Backup, Decide, Decision, Page, SendAsked, Stop, Subject, Upgrade, Verb,
 };
-use self::asks::{Code, Target, Which};
+use self::asks::{Code, Nothing, Target, Which};
 pub use self::notice::{Asker, Notice};
 pub use self::status::{
     BusyCounts, ExitStatus, FileStatus, GateStatus, HooksStatus, InstanceStatus, Status,
@@ -184,6 +184,9 @@ impl Request {
     /// Reads a method and its parameters.
     pub fn parse(envelope: &Envelope<'_>) -> Result<Self, Refusal> {
         let params = envelope.params.map_or("null", RawValue::get);
+        if ["status", "events", "reload", "access.list", "token"].contains(&&*envelope.method) {
+            let Nothing {} = read(params)?;
+        }
         Ok(match envelope.method.as_str() {
             "status" => Self::Status,
             "start" => Self::Act(Verb::Start, read(params)?),
@@ -334,6 +337,12 @@ mod tests {
         let misspelt = r#"{"method":"kill","params":{"instance":["feishu"]}}"#;
         let refusal = parse(misspelt).unwrap_err();
         assert!(refusal.code == 64 && refusal.message.contains("`instance`"), "{refusal:?}");
+        for method in ["status", "events", "reload", "access.list", "token"] {
+            let line = |params| format!(r#"{{"method":"{method}","params":{params}}}"#);
+            assert!(parse(&line("{}")).is_ok() && parse(&line("null")).is_ok());
+            let refusal = parse(&line(r#"{"instances":[]}"#)).unwrap_err();
+            assert!(refusal.message.contains("`instances`"), "{refusal:?}");
+        }
         let misplaced = r#"{"method":"kill","instances":["feishu"]}"#;
         assert!(serde_json::from_str::<Envelope<'_>>(misplaced).is_err(), "it would kill all");
         let list = r#"{"method":"parked.list"}"#;

@@ -90,7 +90,9 @@ async fn a_stranger_gets_one_code_and_is_heard_once_a_person_has_approved_it() {
     assert_eq!(decide(&gateway, &["deny", "feishu", "ou_ann"]), "feishu user ou_ann: denied\n");
     says(&feishu, "oc_ann", "ou_ann", "shut out").await;
     assert_eq!(list(&gateway)["codes"].as_array().map(Vec::len), Some(0), "no code for the denied");
-    decide(&gateway, &["revoke", "feishu", "ou_ann"]);
+    assert_eq!(decide(&gateway, &["revoke", "feishu", "ou_ann"]), "feishu user ou_ann: revoked\n");
+    let mistyped = decide(&gateway, &["revoke", "feishu", "ou_anna"]);
+    assert!(mistyped.contains("ou_anna: nobody had decided"), "{mistyped}");
     says(&feishu, "oc_ann", "ou_ann", "a stranger again").await;
     said(&feishu, "oc_ann", list(&gateway)["codes"][0]["code"].as_str().unwrap()).await;
     assert!(!feishu.sent().iter().any(|sent| sent.text().as_deref() == Some("shut out")));

@@ -86,7 +86,7 @@ pub struct AccessChanged {
     /// About whom.
     #[serde(flatten)]
     pub subject: Subject,
-    /// `allowed`, `denied` or `revoked`.
+    /// `allowed`, `denied` or `revoked`; `unknown` where there was nothing to revoke.
     pub result: String,
 }
 

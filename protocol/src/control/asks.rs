@@ -27,6 +27,11 @@ pub struct SendAsked {
     pub send: crate::rpc::Send,
 }
 
+/// Of methods that have none.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Nothing {}
+
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Target {

@@ -110,6 +110,28 @@ pub enum Denial {
     Loop,
 }
 
+impl Denial {
+    /// What a person can do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Stranger | Self::Unpaired => {
+                "let senders in with `hermes-gw ctl access allow INSTANCE USER`, or in this platform's access table"
+            }
+            Self::NotAddressed => {
+                "the bot is to be addressed in groups, unless `groups = \"all\"` in this platform's access table"
+            }
+            Self::Off => {
+                "`direct` or `groups` in this platform's access table switches such chats off"
+            }
+            Self::NotAPerson => {
+                "other programs are heard with `bots = true` in this platform's access table"
+            }
+            Self::Refused => "`hermes-gw ctl access revoke INSTANCE USER` takes the denial back",
+            Self::Loop => "programs go on to talk to one another when a person speaks",
+        }
+    }
+}
+
 impl Access {
     /// Decides about `event`; `Ok` lets it in. `former` is the id that its chat had before: what is said of that
     /// one holds, unless something is said of the new one.

@@ -40,19 +40,20 @@ impl PlatformDesk {
         }
     }
 
-    /// Takes over what a former process or the configuration before knew.
-    pub(super) fn remember(&mut self, grant: &Grant) {
+    /// Takes over what a former process or the configuration before knew. Whether something was decided before.
+    pub(super) fn remember(&mut self, grant: &Grant) -> bool {
         let list = match grant.subject {
             store::Subject::User => &mut self.grants.users,
             store::Subject::Chat => &mut self.grants.chats,
         };
-        match grant.allowed {
-            Some(allowed) => drop(list.insert(grant.id.clone(), allowed)),
-            None => drop(list.remove(&grant.id)),
-        }
+        let before = match grant.allowed {
+            Some(allowed) => list.insert(grant.id.clone(), allowed),
+            None => list.remove(&grant.id),
+        };
         if grant.subject == store::Subject::User {
             self.pairing.decided(&grant.id);
         }
+        before.is_some()
     }
 }
 
@@ -202,7 +203,7 @@ impl Gateway {
             .then(|| desk.pairing.live(now_ms).find(|(user, _)| *user == grant.id))
             .flatten()
             .map(|(_, code)| (code.chat_id.clone(), code.code.clone()));
-        desk.remember(grant);
+        let was_decided = desk.remember(grant);
         if let Some((chat_id, code)) = welcome {
             let lane = Lane { instance: grant.instance.clone(), chat_id, thread_id: None };
             let text = "You are let in. Write again what you wanted to say.".to_owned();
@@ -211,7 +212,8 @@ impl Gateway {
         let result = match grant.allowed {
             Some(true) => "allowed",
             Some(false) => "denied",
-            None => "revoked",
+            None if was_decided => "revoked",
+            None => "unknown",
         };
         reply.answer(&AccessChanged { schema: SCHEMA, subject, result: result.into() });
     }

@@ -44,11 +44,8 @@ impl Gateway {
             let user = event.sender.user_id.as_str();
             if desk.is_news(user, denial) {
                 let chat = event.chat_id.as_str();
-                tracing::warn!(
-                    %instance, user, chat, ?denial,
-                    "denied; let senders in with `hermes-gw ctl access allow {instance} USER`, or in this platform's \
-                     access table"
-                );
+                let remedy = denial.remedy();
+                tracing::warn!(%instance, user, chat, ?denial, remedy, "denied");
             }
             if denial == Denial::Unpaired {
                 self.knock(index, event);

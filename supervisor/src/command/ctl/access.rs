@@ -32,7 +32,14 @@ pub(super) async fn run(common: &Common, socket: &Path, what: Access) -> Result<
     if common.json {
         print_json(&changed);
     } else if !common.quiet {
-        print(&format!("{}: {}", name(&changed.subject), changed.result));
+        let result = match changed.result.as_str() {
+            "unknown" => {
+                "nobody had decided about it (`hermes-gw ctl access list` shows what was; what the configuration \
+                 says stands there)"
+            }
+            result => result,
+        };
+        print(&format!("{}: {result}", name(&changed.subject)));
     }
     Ok(())
 }

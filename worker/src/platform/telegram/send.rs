@@ -217,7 +217,7 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
     Outcome::Sent { message_ids: course.ids.take() }
 }
 
-/// A reply without the files that are not there.
+/// A reply without the files that are not there or that the platform does not take.
 struct There {
     content: Content,
     sizes: Vec<u64>,
@@ -232,6 +232,11 @@ async fn there(shared: &Shared, outbound: &Outbound) -> There {
     let mut there = There { content, sizes: Vec::new(), lost: Vec::new(), with_lost: Vec::new() };
     for file in &outbound.content.files {
         match shared.exchange.open(&file.file).await {
+            Ok((_, 0)) => {
+                let why = "it is empty, which the platform does not take";
+                there.lost.push(format!("send the file {:?}: {why}", file.file));
+                there.with_lost.push(1);
+            }
             Ok((_, size)) => {
                 there.content.files.push(file.clone());
                 there.sizes.push(size);

@@ -62,6 +62,22 @@ async fn a_file_that_is_not_there_is_never_said_to_be_sent() {
     assert!(rig.end().await.sent().is_empty());
 }
 
+/// F39: nor does it take the words along.
+#[tokio::test]
+async fn words_go_without_the_files_that_cannot() {
+    let mut rig = Rig::ready().await;
+    let gone = File { kind: FileKind::File, file: "gone.pdf".into(), title: None };
+    for (id, lost) in [(1, gone), (2, rig.file(FileKind::File, "empty.txt", b""))] {
+        let name = lost.file.clone();
+        let content = Content { files: vec![lost], ..Content::text("here it is") };
+        let outcome = rig.send_in_turn(outbound(id, |it| it.content = content)).await;
+        let Outcome::Partly { message_ids, rest, reason } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((message_ids.len(), rest), (1, Rest::Failed));
+        assert!(reason.contains(&name), "{reason}");
+    }
+    assert_eq!(rig.end().await.sent().len(), 2);
+}
+
 #[tokio::test]
 async fn a_picture_that_is_none_goes_as_a_file() {
     let mut rig = Rig::ready().await;
