@@ -51,7 +51,7 @@ pub(super) fn accept(
             tables.names.note_user(db, lane, user)?;
         }
         let size = body.len();
-        let id = tables.events.take(db)?;
+        let id = tables.events.take(db, received_ms)?;
         db.prepare_cached("INSERT INTO payload(id, lane, body) VALUES(?1, ?2, ?3)")?
             .execute(params![id, lane, body])?;
         db.prepare_cached(

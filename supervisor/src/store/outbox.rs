@@ -99,7 +99,7 @@ pub(super) fn accept(
     }
     let instance = tables.names.instance_made(db, &chat.instance)?;
     let lane = tables.names.lane_made(db, &chat, now_ms)?;
-    let id = tables.replies.take(db)?;
+    let id = tables.replies.take(db, now_ms)?;
     db.prepare_cached(
         "INSERT INTO reply(id, agent, key, instance, chat, thread, reply_to, text, rest, state,
            attempts, ambiguous, created_ms)

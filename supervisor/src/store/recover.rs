@@ -52,7 +52,7 @@ fn try_open(
 ) -> Result<(Tables, Opened), Refusal> {
     let db = schema::open(paths, now_ms)?;
     let read = || {
-        let mut tables = Tables::new(db, paths.clone())?;
+        let mut tables = Tables::new(db, paths.clone(), now_ms)?;
         let opened = tables.opened()?;
         inbox::give_all_back(&tables.db, with_agents)?;
         Ok((tables, opened))

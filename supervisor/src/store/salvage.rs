@@ -51,7 +51,7 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
     let readable = copy.as_ref().map_or(damage.kept_as.as_path(), |copy| &copy.path);
     if let Ok((old, model)) = source(readable) {
         // Random keys and ids of the old store, if they can be read; else the new ones stay.
-        for name in ["store_id", "created_ms", "seen_key", "last_event", "last_reply"] {
+        for name in ["store_id", "created_ms", "seen_key", "last_event", "last_reply", "ids_ms"] {
             let value: Option<Value> = old
                 .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
                 .optional()

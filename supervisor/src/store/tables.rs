@@ -20,7 +20,14 @@ use super::{access, exits, inbox, outbox, parked, purge, scan, session};
 
 /// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
 /// ever used twice, and most commits need not write it. A crash skips the rest of a block.
+///
+/// A store may be an older copy of itself that somebody has put back. So a start skips as many ids as
+/// milliseconds have passed since the latest one is known to have been given out: more than a thousand
+/// in each second since then nobody has.
 const BLOCK: i64 = 1024;
+
+/// When an id was given out, as far as that is known, in Unix milliseconds.
+const IDS_MS: &str = "ids_ms";
 
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -57,10 +64,12 @@ impl From<Answer> for Outcome {
 }
 
 impl Tables {
-    pub(super) fn new(db: Connection, paths: Paths) -> Result<Self> {
+    pub(super) fn new(db: Connection, paths: Paths, now_ms: i64) -> Result<Self> {
         let store_id = meta(&db, "store_id")?.unwrap_or_default();
-        let events = Ids::read(&db, "last_event", &["inbox", "parked"])?;
-        let replies = Ids::read(&db, "last_reply", &["reply"])?;
+        let given_ms = number(&db, IDS_MS)?.or(number(&db, "created_ms")?).unwrap_or(now_ms);
+        let skip = now_ms.saturating_sub(given_ms).max(0);
+        let events = Ids::read(&db, "last_event", &["inbox", "parked"], skip)?;
+        let replies = Ids::read(&db, "last_reply", &["reply"], skip)?;
         let tally = Tally::new(events.last_used());
         let lanes = Lanes::read(&db)?;
         let seen = Seen::read(&db)?;
@@ -265,6 +274,10 @@ impl Tables {
     }
 }
 
+fn number(db: &Connection, name: &str) -> Result<Option<i64>> {
+    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
 fn meta(db: &Connection, name: &str) -> Result<Option<String>> {
     db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
@@ -278,28 +291,29 @@ pub(super) struct Ids {
     reserved: i64,
     /// The value that is known to be durable.
     durable: i64,
+    /// When the latest one was given out; 0: none was.
+    given_ms: i64,
 }
 
 impl Ids {
-    fn read(db: &Connection, name: &'static str, tables: &[&str]) -> Result<Self> {
-        let reserved: i64 = db
-            .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
-            .optional()?
-            .unwrap_or(0);
+    fn read(db: &Connection, name: &'static str, tables: &[&str], skip: i64) -> Result<Self> {
+        let reserved = number(db, name)?.unwrap_or(0);
         let mut last = reserved;
         for table in tables {
             let max: Option<i64> =
                 db.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))?;
             last = last.max(max.unwrap_or(0));
         }
-        Ok(Self { name, next: last + 1, reserved, durable: reserved })
+        let next = last.saturating_add(skip).saturating_add(1);
+        Ok(Self { name, next, reserved, durable: reserved, given_ms: 0 })
     }
 
     fn last_used(&self) -> i64 {
         self.next - 1
     }
 
-    pub(super) fn take(&mut self, db: &Connection) -> Result<i64> {
+    pub(super) fn take(&mut self, db: &Connection, now_ms: i64) -> Result<i64> {
+        self.given_ms = now_ms;
         if self.next > self.reserved {
             self.write(db, self.next + BLOCK - 1)?;
         }
@@ -308,12 +322,16 @@ impl Ids {
     }
 
     fn give_back(&mut self, db: &Connection) -> Result<()> {
-        if self.next <= self.reserved { self.write(db, self.next - 1) } else { Ok(()) }
+        // Those that a start has skipped stay so.
+        let is_used = self.given_ms > 0 && self.next <= self.reserved;
+        if is_used { self.write(db, self.next - 1) } else { Ok(()) }
     }
 
     fn write(&mut self, db: &Connection, reserved: i64) -> Result<()> {
-        db.prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES(?1, ?2)")?
-            .execute(params![self.name, reserved])?;
+        let mut write =
+            db.prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES(?1, ?2)")?;
+        write.execute(params![self.name, reserved])?;
+        write.execute(params![IDS_MS, self.given_ms])?;
         self.reserved = reserved;
         Ok(())
     }

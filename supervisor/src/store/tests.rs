@@ -36,8 +36,12 @@ impl Rig {
     }
 
     fn try_open(dir: &Path) -> Result<Self, Error> {
+        Self::open_at(dir, 1_000)
+    }
+
+    fn open_at(dir: &Path, now_ms: i64) -> Result<Self, Error> {
         let (send, answers) = mpsc::channel(64);
-        let (store, opened) = Store::open(dir, 1_000, send)?;
+        let (store, opened) = Store::open(dir, now_ms, send)?;
         Ok(Self { store, answers, waiting: VecDeque::new(), opened, tickets: 0 })
     }
 
@@ -642,5 +646,30 @@ fn a_backup_grows_while_events_come_and_is_a_store() {
     let mut copy = Rig::open(other.path());
     let waiting = copy.settled_counts()[0].waiting;
     assert!((8..=108).contains(&waiting), "{waiting}");
+    copy.close();
+}
+
+/// By its id a platform and an agent tell a repetition from something new.
+#[test]
+fn a_backup_that_is_put_back_gives_no_id_out_again() {
+    const SINCE: u64 = 3000;
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut rig = Rig::open(dir.path());
+    let mut given = vec![rig.accept(&event("before", "chat"))];
+    let mut replies = vec![rig.reply("before", "chat", None).0.id];
+    let path = other.path().join("store.db");
+    let backed_up = rig.ask(|ticket| Op::Backup { ticket, path });
+    assert!(matches!(backed_up, Answer::BackedUp { .. }));
+    for n in 0..SINCE {
+        given.push(rig.accept(&event(&n.to_string(), "chat")));
+        replies.push(rig.reply(&n.to_string(), "chat", None).0.id);
+    }
+    rig.close();
+    // So many milliseconds later: it can have been no more.
+    let mut copy = Rig::open_at(other.path(), 3_000 + i64::try_from(SINCE).unwrap()).unwrap();
+    let again = copy.accept(&event("after", "chat"));
+    assert!(!given.contains(&again), "{again}");
+    let again = copy.reply("after", "chat", None).0.id;
+    assert!(!replies.contains(&again), "{again}");
     copy.close();
 }

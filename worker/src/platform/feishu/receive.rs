@@ -133,9 +133,7 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
     let reply = if is_pressed { Reply::Empty } else { Reply::Bare };
     remember(shared, &inbound);
     shared.absence.comes(shared, &inbound.chat_id, clock::unix_ms());
-    // Who the bot is may take long to find out; nobody waits for that but who needs it.
-    let asks = Lack { own: false, ..lack.clone() }.is_some();
-    let place = shared.order.place(&inbound.chat_id, asks);
+    let place = shared.order.place(&inbound.chat_id, lack.is_some());
     if lack.is_some() || place.is_some() {
         return Handed::Lacking(inbound, lack, place, reply);
     }

@@ -144,6 +144,32 @@ async fn a_mention_waits_until_the_bot_knows_itself() {
     rig.end().await;
 }
 
+/// And in its row: what somebody says in the same chat goes behind it.
+#[tokio::test]
+async fn whoever_waits_for_the_bots_name_keeps_his_place() {
+    let sim = Rig::sim().await;
+    let hold = sim.fault(APP, rest(Route::BotInfo, Trouble::Hold), Times::Always);
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    let mut events = Vec::new();
+    for n in 0..20 {
+        let text = if n % 7 == 5 { format!("{n}") } else { format!("@_user_1 {n}") };
+        let message = Message::group("oc_1", "ou_ann").text(&text);
+        events.push(rig.sim.push_message(APP, message.mention("@_user_1", "ou_bot", "Bot")));
+    }
+    rig.sim.wait_count("it is asked", LONG, 1, held).await;
+    for event in &events {
+        event.pushed_within(1, LONG).await;
+    }
+    drop(hold);
+    rig.sim.clear_faults();
+    for n in 0..20 {
+        let text = accept(rig.heard().await).text;
+        assert_eq!(text.trim_start_matches("@Bot "), n.to_string());
+    }
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn an_answer_to_the_bot_is_a_mention() {
     let mut rig = Rig::ready().await;
