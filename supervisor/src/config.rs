@@ -296,9 +296,9 @@ impl Surroundings for System {
     }
 
     fn variable(&self, name: &str) -> Result<Secret, String> {
-        let text = std::env::var(name)
-            .map_err(|e| format!("read the secret in the environment variable {name}: {e}"))?;
-        non_empty(&text, || format!("the environment variable {name}"))
+        let place = variable(name);
+        let text = std::env::var(name).map_err(|e| format!("read the secret in {place}: {e}"))?;
+        non_empty(&text, || place)
     }
 
     fn directory(&self, config: &Path) -> Option<PathBuf> {
@@ -318,6 +318,16 @@ impl Surroundings for System {
     fn credentials(&self) -> Option<PathBuf> {
         std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from)
     }
+}
+
+/// An environment variable, as it is told. Somebody may have put the secret where its name belongs.
+fn variable(name: &str) -> String {
+    let is_usual = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if name.len() <= 64 && name.chars().all(is_usual) {
+        return format!("the environment variable {name}");
+    }
+    "an environment variable whose name is not shown, since it looks like the secret itself (that belongs into a file)"
+        .to_owned()
 }
 
 fn non_empty(text: &str, place: impl FnOnce() -> String) -> Result<Secret, String> {

@@ -267,14 +267,16 @@ impl Block {
     pub(super) fn finish(mut self) -> Result<(), String> {
         let unknown: Vec<String> = self.table.keys().cloned().collect();
         for key in unknown {
+            // A secret stands in a file, so that is what a name without an end means.
+            let in_file = self.known.iter().find(|known| **known == format!("{key}_file"));
             let nearest = self
                 .known
                 .iter()
                 .map(|known| (strsim::damerau_levenshtein(known, &key), known))
                 .min()
                 .filter(|(distance, known)| *distance <= 1 + known.len() / 3);
-            let hint = match nearest {
-                Some((_, known)) => format!("; did you mean {known:?}?"),
+            let hint = match in_file.or(nearest.map(|(_, known)| known)) {
+                Some(known) => format!("; did you mean {known:?}?"),
                 None => format!("; the keys here are {}", self.known.join(", ")),
             };
             self.problem(&format!("{key:?} is no key{hint}"));

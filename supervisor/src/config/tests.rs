@@ -164,6 +164,10 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
             "78 [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secert_file\" is no key; did you mean \"app_secret_file\"?",
         ),
         (
+            "[platform.feishu]\napp_id = \"a\"\napp_secret = \"s3cret\"\n",
+            "78 [platform.feishu] app_secret_file or app_secret_env must be set\n[platform.feishu] \"app_secret\" is no key; did you mean \"app_secret_file\"?",
+        ),
+        (
             "[platform.feishu]\napp_id = \"a\"\napp_secret_file = \"missing\"\n",
             "66 [platform.feishu] read the secret in /etc/hermes-gw/missing: not found",
         ),
@@ -386,4 +390,14 @@ fn routes_and_commands_are_checked_as_a_whole() {
     let busy =
         "[platform.local]\n[platform.local.busy]\nmode = \"que\"\n[agent.a]\nkind = \"echo\"\n";
     assert!(trouble(busy).contains("mode must be one of queue, interrupt, steer"));
+}
+
+/// Whoever writes the secret where the name of a variable belongs does not find it in a log.
+#[test]
+fn what_may_be_a_secret_is_not_told() {
+    let told = |name| System.variable(name).unwrap_err();
+    assert!(told("HERMES_GW_NOT_SET").contains("environment variable HERMES_GW_NOT_SET:"));
+    for secret in ["tJx8nPVnkaWw3uMGl4AWpgBNnX1SvXcZ", "77:AAH_x", "", &"A".repeat(65)] {
+        assert!(secret.is_empty() || !told(secret).contains(secret), "{}", told(secret));
+    }
 }
