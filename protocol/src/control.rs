@@ -31,7 +31,7 @@ use self::asks::{Code, Nothing, Target, Which};
 pub use self::notice::{Asker, Notice};
 pub use self::status::{
     BusyCounts, ExitStatus, FileStatus, GateStatus, HooksStatus, InstanceStatus, Status,
-    StoreStatus, Upgraded,
+    StoreStatus, Unconfigured, Upgraded,
 };
 use crate::id::ParkedId;
 use crate::worker::Order;

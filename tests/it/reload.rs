@@ -118,6 +118,29 @@ fn a_block_that_was_wrong_is_mended() {
     assert_eq!(pid(&gateway, "one"), one);
 }
 
+/// P4: what was accepted under a name that is gone is not out of sight.
+#[test]
+fn what_waits_of_a_platform_that_is_gone_is_told() {
+    let gateway = Gateway::running(CONFIG);
+    pid(&gateway, "two");
+    let mut said = chat_without_answer(&gateway, "two");
+    let status = gateway.status().unwrap();
+    assert!(status.get("unconfigured").is_none(), "{status}");
+    write(&gateway, &CONFIG.replace("platform.two", "platform.three"));
+    let told = reload(&gateway);
+    assert!(told.contains("removed two"), "{told}");
+    let left = serde_json::json!([{"name": "two", "waiting": 1, "replies": 0}]);
+    let is_told = |status: &Value| status["unconfigured"] == left;
+    gateway.until("it is told", || gateway.status().filter(is_told));
+    let shown = stdout(&gateway.run(&["ctl", "status"]));
+    assert!(shown.contains("two: not in the configuration; waiting 1, replies 0"), "{shown}");
+    write(&gateway, CONFIG);
+    reload(&gateway);
+    gateway.wait("two", "goes on", |i| i["store"]["waiting"] == 1);
+    let _ = said.kill();
+    said.wait().unwrap();
+}
+
 #[test]
 fn a_hundred_wishes_are_one_reading() {
     let gateway = Gateway::running(CONFIG);

@@ -31,6 +31,20 @@ pub struct Status {
     pub store: Option<FileStatus>,
     /// Its instances, in the order of the configuration.
     pub instances: Vec<InstanceStatus>,
+    /// What waits of platforms that are not in the configuration, and goes on when they are again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unconfigured: Vec<Unconfigured>,
+}
+
+/// What waits of a platform that is not in the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Unconfigured {
+    /// The name that it had.
+    pub name: String,
+    /// Events that wait for an agent.
+    pub waiting: u64,
+    /// Replies that are on their way.
+    pub replies: u64,
 }
 
 /// The last time that the supervisor became another program.

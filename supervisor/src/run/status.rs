@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use protocol::control::{
-    FileStatus, GateStatus, InstanceStatus, Refusal, SCHEMA, Status, StoreStatus,
+    FileStatus, GateStatus, InstanceStatus, Refusal, SCHEMA, Status, StoreStatus, Unconfigured,
 };
+use protocol::id::Instance;
 use protocol::worker::Outside;
 
 use super::Gateway;
@@ -57,6 +58,15 @@ impl Gateway {
         let now = clock::now();
         let instances = self.slots.iter().filter(|slot| !slot.removed);
         let instances = instances.map(|slot| slot.status(&counts, now)).collect();
+        let is_configured =
+            |name: &Instance| self.slots.iter().any(|slot| !slot.removed && slot.name == *name);
+        let left = counts.iter().filter(|count| count.waiting + count.replies > 0);
+        let left = left.filter(|count| !is_configured(&count.instance)).map(|count| Unconfigured {
+            name: count.instance.to_string(),
+            waiting: count.waiting,
+            replies: count.replies,
+        });
+        let unconfigured = left.collect();
         reply.answer(&Status {
             schema: SCHEMA,
             state: self.state().into(),
@@ -73,6 +83,7 @@ impl Gateway {
                 checkpoints: files.checkpoints,
             }),
             instances,
+            unconfigured,
         });
     }
 }

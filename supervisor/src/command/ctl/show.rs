@@ -1,6 +1,6 @@
 //! Status and results as people read them.
 
-use protocol::control::{Done, InstanceStatus, Reloaded, Status};
+use protocol::control::{Done, InstanceStatus, Reloaded, Status, Unconfigured};
 use serde::Serialize;
 use supervisor::text::span;
 
@@ -35,6 +35,13 @@ pub(super) fn status(status: &Status, now_ms: i64, colored: bool) -> String {
                 exit.generation
             ));
         }
+    }
+    for left in &status.unconfigured {
+        let Unconfigured { name, waiting, replies } = left;
+        lines.push(format!(
+            "{name}: not in the configuration; waiting {waiting}, replies {replies}"
+        ));
+        lines.push("  hint: they go on when a platform with this name is in it again".to_owned());
     }
     lines.join("\n")
 }
