@@ -181,7 +181,10 @@ impl Gateway {
             return Err(Error::Refused(Refusal {
                 code: Code::Config.number(),
                 message: "state_dir and runtime_dir cannot change while the supervisor runs".into(),
-                hint: Some("start it anew: `hermes-gw supervise --replace`".into()),
+                hint: Some(
+                    "end it, then start it anew: what waits stays in the directory of before"
+                        .into(),
+                ),
             }));
         }
         let changes = changes::between(&before, &after);

@@ -23,16 +23,18 @@ const NO_QUESTIONS: Duration = Duration::from_mins(10);
 /// Of a quote, in bytes.
 const QUOTE_MAX: usize = 4000;
 
-/// Completes `inbound` as far as possible.
-pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) {
+/// Completes `inbound` as far as possible. Whether where it belongs may be told later.
+pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) -> bool {
     let until = clock::now() + LIMIT;
-    if let Some(message_id) = &lack.place
-        && let Some(item) = message(shared, message_id, until).await
-    {
-        text_of(&item, "chat_id").clone_into(&mut inbound.chat_id);
-        let thread = text_of(&item, "thread_id");
+    let place = match &lack.place {
+        Some(message_id) => message(shared, message_id, until).await,
+        None => Err(Silent::ForGood),
+    };
+    if let Ok(item) = &place {
+        text_of(item, "chat_id").clone_into(&mut inbound.chat_id);
+        let thread = text_of(item, "thread_id");
         inbound.thread_id = Some(thread.to_owned()).filter(|id| !id.is_empty());
-        if is_own(shared, &item) {
+        if is_own(shared, item) {
             inbound.mention = Mention::Me;
         }
     }
@@ -47,7 +49,7 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) {
         }
     }
     if let Some(message_id) = &lack.quote
-        && let Some(item) = message(shared, message_id, until).await
+        && let Ok(item) = message(shared, message_id, until).await
     {
         let content = inner(&item);
         let words = render(text_of(&item, "msg_type"), &content, &[]).text;
@@ -59,7 +61,7 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) {
     }
     if let Some(message_id) = &lack.forwarded
         && let Some(call) = encode::message(message_id)
-        && let Some(data) = ask(shared, &call, until).await
+        && let Ok(data) = ask(shared, &call, until).await
     {
         // The first is the message itself.
         let inside = list_of(&data, "items").iter().zip(items(&data)).filter_map(|(item, it)| {
@@ -71,6 +73,15 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) {
             inbound.text = forwarded(inside.into_iter());
         }
     }
+    matches!(place, Err(Silent::ForNow))
+}
+
+/// Why the platform does not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Silent {
+    /// It may if it is asked again.
+    ForNow,
+    ForGood,
 }
 
 /// Whether an item that the platform tells of is a message of this app.
@@ -83,13 +94,14 @@ fn inner(item: &Value) -> Value {
     lenient(text_of(member(item, "body"), "content").as_bytes()).unwrap_or_default()
 }
 
-async fn message(shared: &Shared, id: &str, until: clock::Instant) -> Option<Value> {
-    let data = ask(shared, &encode::message(id)?, until).await?;
-    list_of(&data, "items").first().cloned()
+async fn message(shared: &Shared, id: &str, until: clock::Instant) -> Result<Value, Silent> {
+    let call = encode::message(id).ok_or(Silent::ForGood)?;
+    let data = ask(shared, &call, until).await?;
+    list_of(&data, "items").first().cloned().ok_or(Silent::ForGood)
 }
 
 async fn chat_type(shared: &Shared, id: &str, until: clock::Instant) -> Option<ChatType> {
-    let data = ask(shared, &encode::chat(id)?, until).await?;
+    let data = ask(shared, &encode::chat(id)?, until).await.ok()?;
     let found = match text_of(&data, "chat_mode") {
         "p2p" => ChatType::Direct,
         _ => ChatType::Group,
@@ -98,19 +110,21 @@ async fn chat_type(shared: &Shared, id: &str, until: clock::Instant) -> Option<C
     Some(found)
 }
 
-async fn ask(shared: &Shared, call: &Call, until: clock::Instant) -> Option<Value> {
+async fn ask(shared: &Shared, call: &Call, until: clock::Instant) -> Result<Value, Silent> {
     if shared.quiet(call.api) {
-        return None;
+        return Err(Silent::ForGood);
     }
-    let answered = tokio::time::timeout_at(until, shared.api.call(call)).await.ok()?;
+    let answered = tokio::time::timeout_at(until, shared.api.call(call)).await;
+    let answered = answered.map_err(|_| Silent::ForNow)?;
     match answered.said {
-        Said::Done => Some(answered.data().clone()),
+        Said::Done => Ok(answered.data().clone()),
         said => {
             if matches!(said, Said::Denied(_)) {
                 shared.be_quiet(call.api, NO_QUESTIONS);
             }
+            let passes = matches!(said, Said::Later { .. } | Said::Token);
             tracing::debug!(reason = said.why(), "the platform does not tell more of an event");
-            None
+            Err(if passes { Silent::ForNow } else { Silent::ForGood })
         }
     }
 }

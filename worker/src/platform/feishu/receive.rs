@@ -173,9 +173,7 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
                     inbound.mention = Mention::Me;
                 }
             }
-            if lack.is_some() {
-                fill::fill(shared, &mut inbound, &lack).await;
-            }
+            let tells_later = lack.is_some() && fill::fill(shared, &mut inbound, &lack).await;
             let mut place = place;
             if let Some(place) = &mut place {
                 place.turn().await;
@@ -185,7 +183,10 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
                 inbound.kind = InboundKind::Unreadable;
             }
             if inbound.chat_id.is_empty() && inbound.kind != InboundKind::Unreadable {
-                // Nobody can say where it belongs.
+                // Nobody can say where it belongs; if somebody may be able to later, it is to come again.
+                if tells_later {
+                    return None;
+                }
                 shared.report.tell(Note::Ignored).await;
                 return Some(reply);
             }

@@ -148,7 +148,7 @@ async fn a_mention_waits_until_the_bot_knows_itself() {
 #[tokio::test]
 async fn whoever_waits_for_the_bots_name_keeps_his_place() {
     let sim = Rig::sim().await;
-    let hold = sim.fault(APP, rest(Route::BotInfo, Trouble::Hold), Times::Always);
+    sim.fault(APP, rest(Route::BotInfo, Trouble::Hold), Times::Always);
     let mut rig = Rig::on(sim);
     rig.until_ready().await;
     let mut events = Vec::new();
@@ -161,7 +161,6 @@ async fn whoever_waits_for_the_bots_name_keeps_his_place() {
     for event in &events {
         event.pushed_within(1, LONG).await;
     }
-    drop(hold);
     rig.sim.clear_faults();
     for n in 0..20 {
         let text = accept(rig.heard().await).text;
@@ -291,6 +290,28 @@ async fn what_an_event_does_not_tell_is_asked_for() {
     let found = accept(rig.heard().await);
     assert_eq!(found.text, "[forwarded messages]\n> ou_bob: one\n> ou_cy: [image]");
     rig.end().await;
+}
+
+/// Where a reaction belongs is asked for; if nobody can say just now, the platform is to tell of it again.
+#[tokio::test]
+async fn a_reaction_comes_again_when_it_cannot_be_placed_just_now() {
+    let mut rig = Rig::ready().await;
+    let old = rig.sim.push_text(APP, "oc_1", "ou_ann", "the old words");
+    accept(rig.heard().await);
+    old.acked_within(LONG).await;
+    let old = old.message_id().unwrap().to_owned();
+    let mut sim = Some(rig.end().await);
+    for trouble in [Trouble::Html { status: 502 }, Trouble::Hang] {
+        let used = sim.take().unwrap();
+        used.fault(APP, rest(Route::Message, trouble), Times::Only(1));
+        let mut rig = Rig::on(used);
+        rig.until_ready().await;
+        let event = rig.sim.push_event(APP, reaction(&old, "ou_ann", "OK", "user"));
+        let found = accept(rig.heard().await);
+        assert_eq!((found.kind, found.chat_id.as_str()), (InboundKind::Reaction, "oc_1"));
+        assert_eq!(event.acked_within(LONG).await.attempt, 2);
+        sim = Some(rig.end().await);
+    }
 }
 
 /// What cannot be found out delays nothing for long, and nothing overtakes in its chat.
