@@ -330,6 +330,23 @@ async fn the_menu_of_commands_is_set_where_it_is_configured_and_left_alone_elsew
     });
 }
 
+/// Messages of direct chats are numbered for each bot anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_bot_takes_no_message_for_a_repetition() {
+    const OTHER: &str = "8800:an0ther-Token";
+    let telegram = platform().await;
+    telegram.add_bot(OTHER, "other_bot");
+    let gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    let message = telegram.push_text(TOKEN, 9, "to the first").1;
+    telegram.wait_sent(PATIENCE, 1).await;
+    std::fs::write(gateway.path("token"), OTHER).unwrap();
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    gateway.wait("telegram", "the other bot", |i| i["account"] == "@other_bot (8800)");
+    assert_eq!(telegram.push_text(OTHER, 9, "to the second").1, message, "the same number");
+    assert_eq!(telegram.wait_sent(PATIENCE, 2).await[1].text, "to the second");
+}
+
 /// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_of_hearing_is_changed_without_losing_an_update() {

@@ -3,7 +3,8 @@
 //! An update has an id and one more member, whose name says what it is; new ones appear several times a
 //! year. Ids are numbers of up to 52 bits. A message belongs to a topic only if it says so: outside of
 //! forums the same number marks chains of answers. Whoever writes in the name of a chat (a channel, an
-//! anonymous administrator) is known by that chat's id.
+//! anonymous administrator) is known by that chat's id. Updates, and the messages of each direct chat, are numbered
+//! for each bot anew: what identifies an event names the bot, whose token may make way for another's.
 
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
 use serde::Deserialize;
@@ -20,6 +21,13 @@ pub(super) struct Own {
     pub(super) id: i64,
     /// Its user name, without the `@`.
     pub(super) username: String,
+}
+
+impl Own {
+    /// A text that identifies something among all that this instance hears, whose bot it is by then.
+    fn key(&self, what: &str, id: impl std::fmt::Display) -> String {
+        format!("{what}:{}:{id}", self.id)
+    }
 }
 
 /// What is to be made of an update.
@@ -52,7 +60,7 @@ pub(super) struct Update {
 pub(super) fn decode(raw: &[u8], own: &Own, now_ms: i64) -> Update {
     let update = parse(raw);
     let id = id(raw);
-    let kept = || Box::new(unreadable(id, raw, now_ms));
+    let kept = || Box::new(unreadable(id, raw, own, now_ms));
     let malformed = |why| Update {
         id,
         heard: Heard::Malformed(why, kept()),
@@ -82,7 +90,7 @@ pub(super) fn decode(raw: &[u8], own: &Own, now_ms: i64) -> Update {
         "edited_message" | "edited_channel_post" => message(value, own, InboundKind::Edit),
         "callback_query" => {
             understood.button = Some(text_of(value, "id").to_owned()).filter(|id| !id.is_empty());
-            button(value)
+            button(value, own)
         }
         "message_reaction" => reaction(value),
         "my_chat_member" => membership(value, Mention::Me),
@@ -96,7 +104,7 @@ pub(super) fn decode(raw: &[u8], own: &Own, now_ms: i64) -> Update {
             if event.sender.kind == SenderKind::Bot && event.sender.user_id == own.id.to_string() {
                 event.sender.kind = SenderKind::Own;
             }
-            event.keys.insert(0, format!("update:{id}"));
+            event.keys.insert(0, own.key("update", id));
             raw.clone_into(&mut event.raw);
             if event.origin_ms == 0 {
                 event.origin_ms = now_ms;
@@ -148,9 +156,9 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         // A message may be edited twice within a second.
         InboundKind::Edit => {
             let version = digest(message.to_string().as_bytes());
-            format!("edit:{chat}:{message_id}:{date}:{version}")
+            own.key("edit", format_args!("{chat}:{message_id}:{date}:{version}"))
         }
-        _ => format!("message:{chat}:{message_id}"),
+        _ => own.key("message", format_args!("{chat}:{message_id}")),
     }];
     event.origin_ms = date.saturating_mul(1000);
     event.message_id = Some(message_id.to_string());
@@ -174,14 +182,14 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
     Ok(Some(event))
 }
 
-fn button(query: &Value) -> Decoded {
+fn button(query: &Value, own: &Own) -> Decoded {
     let message = member(query, "message");
     if !message.is_object() {
         // The message was sent in the name of a user, or is too old: nowhere to answer.
         return Ok(None);
     }
     let mut event = base(message, query, InboundKind::Button)?;
-    event.keys = vec![format!("button:{}", text_of(query, "id"))];
+    event.keys = vec![own.key("button", text_of(query, "id"))];
     text_of(query, "data").clone_into(&mut event.text);
     event.reply_to = number_of(message, "message_id").map(|id| id.to_string());
     event.mention = Mention::Me;
@@ -245,8 +253,8 @@ fn other(value: &Value) -> Decoded {
 }
 
 /// What remains of an update that nobody understands.
-fn unreadable(id: Option<i64>, raw: &[u8], now_ms: i64) -> Inbound {
-    let key = id.map_or_else(|| format!("raw:{}", digest(raw)), |id| format!("update:{id}"));
+fn unreadable(id: Option<i64>, raw: &[u8], own: &Own, now_ms: i64) -> Inbound {
+    let key = id.map_or_else(|| own.key("raw", digest(raw)), |id| own.key("update", id));
     Inbound {
         kind: InboundKind::Unreadable,
         keys: vec![key],

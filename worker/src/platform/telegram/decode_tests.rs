@@ -35,12 +35,36 @@ fn said(change: Value) -> Value {
 #[test]
 fn a_message_has_its_place_and_its_sender() {
     let event = event(said(json!({})));
-    assert_eq!(event.keys, ["update:1", "message:-100:3"]);
+    assert_eq!(event.keys, ["update:7:1", "message:7:-100:3"]);
     assert_eq!((event.chat_id.as_str(), event.chat_type), ("-100", ChatType::Group));
     assert_eq!((event.origin_ms, event.message_id.as_deref()), (10_000, Some("3")));
     let sender = Sender { user_id: "9".into(), name: Some("Ann B".into()), kind: SenderKind::User };
     assert_eq!((event.sender, event.mention), (sender, Mention::None));
     assert!(event.raw.starts_with(b"{"));
+}
+
+/// An instance may get the token of another bot, whose numbers begin anew.
+#[test]
+fn what_one_bot_heard_is_no_repetition_for_another() {
+    let message = said(json!({}));
+    let edited = json!({"update_id": 1, "edited_message": message["message"]});
+    let pressed = json!({"update_id": 1, "callback_query": {
+        "id": "q", "from": {"id": 9}, "message": {"message_id": 4, "chat": {"id": 9}},
+    }});
+    let unreadable = json!({"update_id": 1, "message": "x"});
+    for update in [message, edited, pressed, unreadable, json!("x")] {
+        let keys = |id| {
+            let own = Own { id, ..own() };
+            match decode(update.to_string().as_bytes(), &own, 5).heard {
+                Heard::Event(event) | Heard::Malformed(_, event) => event.keys,
+                Heard::Ignored => Vec::new(),
+            }
+        };
+        let (one, other) = (keys(7), keys(8));
+        assert!(!one.is_empty() && one.len() == other.len(), "{update}");
+        assert!(one.iter().all(|key| !other.contains(key)), "{one:?}");
+        assert_eq!(one, keys(7));
+    }
 }
 
 #[test]
@@ -143,7 +167,11 @@ fn what_concerns_a_business_or_guests_is_kept_as_it_came() {
             (chat, sender),
             "{kind}"
         );
-        assert_eq!((event.keys, event.text.as_str()), (vec!["update:1".to_owned()], ""), "{kind}");
+        assert_eq!(
+            (event.keys, event.text.as_str()),
+            (vec!["update:7:1".to_owned()], ""),
+            "{kind}"
+        );
         assert_eq!(event.raw, update.to_string().into_bytes(), "{kind}");
     }
 }
@@ -190,11 +218,11 @@ fn what_is_no_update_says_so() {
 fn what_cannot_be_read_keeps_its_id_and_its_bytes() {
     let deep = format!(r#"{{"message":{}{},"update_id":3}}"#, "[".repeat(150), "]".repeat(150));
     for (raw, id, key) in [
-        (br#"{"update_id":3,"message":{"text":"\ud800"}}"#.as_slice(), Some(3), "update:3"),
-        (b"{\"update_id\":3,\"message\":{\"text\":\"\xff\"}}", Some(3), "update:3"),
-        (deep.as_bytes(), Some(3), "update:3"),
-        (br#"{"update_id":{},"message":{}}"#, None, "raw:"),
-        (b"\xff", None, "raw:"),
+        (br#"{"update_id":3,"message":{"text":"\ud800"}}"#.as_slice(), Some(3), "update:7:3"),
+        (b"{\"update_id\":3,\"message\":{\"text\":\"\xff\"}}", Some(3), "update:7:3"),
+        (deep.as_bytes(), Some(3), "update:7:3"),
+        (br#"{"update_id":{},"message":{}}"#, None, "raw:7:"),
+        (b"\xff", None, "raw:7:"),
     ] {
         let update = decode(raw, &own(), 5);
         assert_eq!(update.id, id);

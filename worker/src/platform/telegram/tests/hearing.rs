@@ -455,7 +455,10 @@ async fn updates_whose_id_cannot_be_read_are_kept_and_left_behind() {
     let deep = (0..150).fold(json!(1), |inner, _| json!([inner]));
     let deep = rig.sim.push(TOKEN, json!({ "message": deep }));
     let kept = accept(rig.heard().await);
-    assert_eq!((kept.kind, kept.keys), (InboundKind::Unreadable, vec![format!("update:{deep}")]));
+    assert_eq!(
+        (kept.kind, kept.keys),
+        (InboundKind::Unreadable, vec![format!("update:77:{deep}")])
+    );
     rig.sim.wait_confirmed(LONG, deep).await;
     rig.note(|note| (note == Note::Malformed).then_some(())).await;
     rig.end().await;
