@@ -17,7 +17,7 @@ pub struct Inbound {
     pub kind: InboundKind,
     /// Texts that identify it among all events of its instance, strongest first; an event is a
     /// duplicate if any of them was seen before. At least one. Adapters prefix each with its
-    /// namespace (`event:…`, `message:…`) and keep each below 256 bytes.
+    /// namespace (`event:…`, `message:…`); what is longer than 256 bytes is hashed on its way.
     pub keys: Vec<String>,
     /// When it happened, by the platform's clock.
     pub origin_ms: i64,

@@ -347,6 +347,44 @@ async fn a_token_of_another_bot_takes_no_message_for_a_repetition() {
     assert_eq!(telegram.wait_sent(PATIENCE, 2).await[1].text, "to the second");
 }
 
+/// Whatever the platform tells at whatever length, what comes behind it is heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_frame_can_hold_is_cut_and_holds_nothing_up() {
+    let telegram = platform().await;
+    let gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    let long = "N".repeat(1_200_000);
+    let said = |change: Value| {
+        let mut message = json!({
+            "message_id": 1, "date": 1, "text": "large", "chat": {"id": 9, "type": "private"},
+            "from": {"id": 9, "is_bot": false, "first_name": "Ann"},
+        });
+        message.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        json!({ "message": message })
+    };
+    let pressed = json!({"callback_query": {
+        "id": long, "data": "press", "from": {"id": 9},
+        "message": {"message_id": 6, "date": 1, "chat": {"id": 9, "type": "private"}},
+    }});
+    for update in [
+        said(json!({"from": {"id": 9, "is_bot": false, "first_name": long}})),
+        said(json!({"message_id": 2, "quote": {"text": long, "position": 0}})),
+        said(json!({"message_id": 3, "reply_to_message": {"message_id": 1, "text": long}})),
+        said(json!({"message_id": 4, "document": {"file_id": "f", "file_name": long}})),
+        pressed,
+    ] {
+        telegram.push(TOKEN, update);
+    }
+    telegram.push_text(TOKEN, 10, "behind");
+    gateway.until("what is behind is heard", || {
+        telegram.sent().iter().any(|it| it.text == "behind").then_some(())
+    });
+    gateway.wait("telegram", "all are accepted, by one worker", |i| {
+        i["store"]["accepted"] == 6 && i["generation"] == 1
+    });
+    gateway.until("all confirmed", || (telegram.pending(TOKEN) == 0).then_some(()));
+}
+
 /// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_of_hearing_is_changed_without_losing_an_update() {

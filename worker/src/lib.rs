@@ -11,6 +11,7 @@ mod confine;
 pub mod error;
 pub mod exchange;
 pub mod family;
+mod fit;
 pub mod http;
 mod json;
 pub mod listener;

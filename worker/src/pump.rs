@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use protocol::content::Fetched;
-use protocol::event::{Inbound, NOTE_MAX, Outbound, Outcome};
+use protocol::event::{Outbound, Outcome};
 use protocol::hook::HookEvent;
 use protocol::id::Seq;
 use protocol::link::{Receiver, Sender};
@@ -34,6 +34,7 @@ use crate::agent::webhook::Webhook;
 use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
 use crate::exchange::Exchange;
+use crate::fit::{EVENT_MAX, fit};
 use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
@@ -48,10 +49,6 @@ const DOWN: usize = 4096;
 const UP: usize = 256;
 /// Wishes for bytes without an answer.
 const WISHES: usize = 32;
-/// Left free in a frame for what surrounds an event: where it goes, what its agent noted.
-const FRAME_MARGIN: usize = NOTE_MAX + 8192;
-/// What remains of a text that no frame can hold.
-const TEXT_CUT: usize = 256 * 1024;
 
 type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
@@ -384,7 +381,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             self.note(note)?;
         }
         event.raw = scrub_raw(event.raw);
-        let event = fit(event)?;
+        let event = fit(event);
         let bytes = frame::size(&event)?;
         let seq = self.events.sent(bytes, verdict);
         self.say(&FromWorker::Inbound { seq, event: Box::new(event), cursor, former })
@@ -403,10 +400,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         }
         let agent::Submitted { reply, note, verdict } = submitted;
         let bytes = frame::size(&reply)? + note.as_ref().map_or(0, |note| note.bytes.len());
-        if bytes > frame::MAX - FRAME_MARGIN {
-            let most = frame::MAX - FRAME_MARGIN;
+        if bytes > EVENT_MAX {
             let _ = verdict.send(ReplyVerdict::Rejected(format!(
-                "the reply has {bytes} bytes, at most {most} are possible"
+                "the reply has {bytes} bytes, at most {EVENT_MAX} are possible"
             )));
             return Ok(());
         }
@@ -474,19 +470,4 @@ fn handed<T>(sent: Result<(), TrySendError<T>>, more: &'static str) -> Result<Op
         Err(TrySendError::Closed(back)) => Ok(Some(back)),
         Err(TrySendError::Full(_)) => Err(Error::Unexpected(more)),
     }
-}
-
-/// Makes an event fit into a frame: first without the platform's own JSON, then with less text.
-fn fit(mut event: Inbound) -> Result<Inbound, Error> {
-    let most = frame::MAX - FRAME_MARGIN;
-    if frame::size(&event)? > most {
-        event.raw = Vec::new();
-    }
-    if frame::size(&event)? > most {
-        let cut = event.text.floor_char_boundary(TEXT_CUT);
-        event.text.truncate(cut);
-        event.text.push_str(" […]");
-        event.parts.clear();
-    }
-    Ok(event)
 }

@@ -205,7 +205,7 @@ fn told(id: String, verdict: Option<Verdict>) -> ToTerminal {
 fn event(chat: &str, user: &str, id: &str, text: String) -> Inbound {
     Inbound {
         kind: InboundKind::Message,
-        keys: vec![format!("message:{}", &id[..id.floor_char_boundary(200)])],
+        keys: vec![format!("message:{id}")],
         origin_ms: clock::unix_ms(),
         chat_id: chat.to_owned(),
         chat_type: ChatType::Direct,
