@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer::Said;
 use super::encode::To;
+use super::pace::Pace;
 use super::{Shared, drafts, fetch, orders};
 use crate::clock;
 use crate::platform::{Ask, Note};
@@ -24,17 +25,20 @@ const AT_ONCE: usize = 64;
 const AGAIN: Duration = Duration::from_secs(4);
 /// Chats with a sign of work at once.
 const SIGNS: usize = 256;
+/// Signs under way at once: so many connections are kept for them and for polls.
+const SHOWING: usize = 3;
 /// An agent that is at work for longer than this has been forgotten.
 const LONGEST: Duration = Duration::from_hours(1);
 
-type Task<'a> = Pin<Box<dyn Future<Output = Option<To>> + 'a>>;
+type Task<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Does what it is asked until the worker is told to stop.
 pub(super) async fn run(shared: &Shared, mut asks: mpsc::Receiver<Ask>) {
-    let mut tasks: FuturesUnordered<Task<'_>> = FuturesUnordered::new();
+    let mut tasks: FuturesUnordered<Task<'_, ()>> = FuturesUnordered::new();
+    let mut showing: FuturesUnordered<Task<'_, Option<To>>> = FuturesUnordered::new();
     let mut signs = Signs::default();
     loop {
-        let due = signs.due();
+        let due = signs.due().filter(|_| showing.len() < SHOWING);
         tokio::select! {
             () = shared.stop.cancelled() => return,
             ask = asks.recv() => match ask {
@@ -43,21 +47,24 @@ pub(super) async fn run(shared: &Shared, mut asks: mpsc::Receiver<Ask>) {
                 Some(ask) => shared.report.tell(refusal(ask)).await,
                 None => return,
             },
-            Some(refused) = tasks.next() => {
+            Some(()) = tasks.next() => {}
+            Some(refused) = showing.next() => {
                 if let Some(to) = refused {
                     signs.forget(to);
                 }
             }
             () = sleep_until(due.unwrap_or_else(clock::now)), if due.is_some() => {
-                for to in signs.show(clock::now()) {
-                    tasks.push(Box::pin(sign(shared, to)));
+                let room = SHOWING.saturating_sub(showing.len());
+                let places = signs.show(room, &mut shared.pace(), clock::now());
+                for to in places {
+                    showing.push(Box::pin(sign(shared, to)));
                 }
             }
         }
     }
 }
 
-async fn task(shared: &Shared, ask: Ask) -> Option<To> {
+async fn task(shared: &Shared, ask: Ask) {
     let note = match ask {
         Ask::Draft(draft) => {
             let message_id = drafts::show(shared, &draft).await;
@@ -66,10 +73,9 @@ async fn task(shared: &Shared, ask: Ask) -> Option<To> {
         Ask::Fetch(ticket, fetch) => Note::Fetched(ticket, fetch::fetch(shared, &fetch).await),
         Ask::Order(ticket, order) => Note::Ordered(ticket, orders::perform(shared, order).await),
         // It is no task.
-        Ask::Busy(_) => return None,
+        Ask::Busy(_) => return,
     };
     shared.report.tell(note).await;
-    None
 }
 
 /// Too much is under way.
@@ -108,6 +114,10 @@ async fn sign(shared: &Shared, to: To) -> Option<To> {
 #[derive(Default)]
 struct Signs {
     at: HashMap<To, Sign>,
+    /// When the latest sign of each chat was shown, as long as it can be seen, also where that work is done.
+    seen: HashMap<i64, Instant>,
+    /// Before that there is no room for more.
+    room: Option<Instant>,
 }
 
 struct Sign {
@@ -115,6 +125,7 @@ struct Sign {
     messages: HashSet<Option<String>>,
     since: Instant,
     due: Instant,
+    shown: Option<Instant>,
 }
 
 impl Signs {
@@ -124,7 +135,7 @@ impl Signs {
             if self.at.len() >= SIGNS && !self.at.contains_key(&to) {
                 return;
             }
-            let fresh = || Sign { messages: HashSet::new(), since: now, due: now };
+            let fresh = || Sign { messages: HashSet::new(), since: now, due: now, shown: None };
             let sign = self.at.entry(to).or_insert_with(fresh);
             sign.messages.insert(busy.message_id.clone());
             sign.since = now;
@@ -137,18 +148,35 @@ impl Signs {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.at.values().map(|sign| sign.due).min()
+        let due = self.at.values().map(|sign| sign.due).min()?;
+        Some(self.room.map_or(due, |room| due.max(room)))
     }
 
-    /// Where a sign is due now.
-    fn show(&mut self, now: Instant) -> Vec<To> {
+    /// Where to show a sign now, at `most` so many: first where none was shown for longest.
+    fn show(&mut self, most: usize, pace: &mut Pace, now: Instant) -> Vec<To> {
         self.at.retain(|_, sign| now.duration_since(sign.since) < LONGEST);
-        let due = self.at.iter_mut().filter(|(_, sign)| sign.due <= now);
-        due.map(|(to, sign)| {
-            sign.due = now + AGAIN;
-            *to
-        })
-        .collect()
+        self.seen.retain(|_, at| now.duration_since(*at) < AGAIN);
+        self.room = None;
+        let mut due: Vec<_> = self.at.iter_mut().filter(|(_, sign)| sign.due <= now).collect();
+        due.sort_by_key(|(_, sign)| sign.shown);
+        let mut places = Vec::new();
+        for (to, sign) in due {
+            if let Some(at) = self.seen.get(&to.chat) {
+                sign.due = *at + AGAIN;
+                continue;
+            }
+            if places.len() >= most {
+                break;
+            }
+            if let Err(wait) = pace.sign(now) {
+                self.room = Some(now + wait);
+                break;
+            }
+            self.seen.insert(to.chat, now);
+            (sign.due, sign.shown) = (now + AGAIN, Some(now));
+            places.push(*to);
+        }
+        places
     }
 
     fn forget(&mut self, to: To) {
@@ -169,6 +197,11 @@ mod tests {
         }
     }
 
+    /// Where signs are shown, with all the room that there is.
+    fn show(signs: &mut Signs, now: Instant) -> Vec<To> {
+        signs.show(usize::MAX, &mut Pace::new(now), now)
+    }
+
     #[test]
     fn a_sign_is_shown_until_all_work_is_done() {
         let start = clock::now();
@@ -176,12 +209,59 @@ mod tests {
         signs.on(&busy("1", true), start);
         signs.on(&busy("2", true), start);
         let to = To { chat: 9, topic: Some(7), reply: None };
-        assert_eq!(signs.show(start), [to]);
-        assert!(signs.show(start + AGAIN / 2).is_empty());
+        assert_eq!(show(&mut signs, start), [to]);
+        assert!(show(&mut signs, start + AGAIN / 2).is_empty());
         signs.on(&busy("1", false), start);
-        assert_eq!((signs.show(start + AGAIN), signs.due()), (vec![to], Some(start + AGAIN * 2)));
+        assert_eq!(
+            (show(&mut signs, start + AGAIN), signs.due()),
+            (vec![to], Some(start + AGAIN * 2))
+        );
         signs.on(&busy("2", false), start);
         assert_eq!(signs.due(), None);
+    }
+
+    #[test]
+    fn a_chat_has_one_sign_at_a_time_however_often_work_begins() {
+        let start = clock::now();
+        let mut signs = Signs::default();
+        signs.on(&busy("1", true), start);
+        assert_eq!(show(&mut signs, start).len(), 1);
+        signs.on(&busy("1", false), start);
+        let other = Busy { thread_id: Some("8".into()), ..busy("3", true) };
+        for busy in [busy("2", true), other] {
+            signs.on(&busy, start);
+        }
+        assert!(show(&mut signs, start + AGAIN / 2).is_empty());
+        assert_eq!(signs.due(), Some(start + AGAIN));
+        // In turns, where it has topics.
+        let turns = [1, 2, 3].map(|n| show(&mut signs, start + AGAIN * n));
+        assert_eq!(turns.each_ref().map(Vec::len), [1, 1, 1]);
+        assert!(turns[0] != turns[1] && turns[0] == turns[2]);
+    }
+
+    #[test]
+    fn where_many_are_at_work_each_is_shown_in_turn_and_few_in_a_second() {
+        let start = clock::now();
+        let (mut signs, mut pace) = (Signs::default(), Pace::new(start));
+        for chat in 1..=100 {
+            signs.on(&Busy { chat_id: chat.to_string(), ..busy("1", true) }, start);
+        }
+        let mut shown: HashMap<To, u32> = HashMap::new();
+        let mut now = start;
+        while let Some(due) = signs.due() {
+            now = now.max(due);
+            if now >= start + Duration::from_secs(30) {
+                break;
+            }
+            let places = signs.show(SHOWING, &mut pace, now);
+            assert!(places.len() <= SHOWING);
+            for to in places {
+                *shown.entry(to).or_default() += 1;
+            }
+        }
+        let all: u32 = shown.values().sum();
+        assert!((145..=153).contains(&all), "{all}");
+        assert!(shown.len() == 100 && shown.values().all(|times| *times <= 2), "{shown:?}");
     }
 
     #[test]
@@ -189,7 +269,7 @@ mod tests {
         let start = clock::now();
         let mut signs = Signs::default();
         signs.on(&busy("1", true), start);
-        assert!(signs.show(start + LONGEST).is_empty());
+        assert!(show(&mut signs, start + LONGEST).is_empty());
         assert_eq!(signs.due(), None);
     }
 }

@@ -25,6 +25,10 @@ struct Steady {
 
 const DIRECT: Steady = Steady { step: Duration::from_secs(1), burst: Duration::from_millis(3000) };
 const GROUP: Steady = Steady { step: Duration::from_secs(3), burst: Duration::from_secs(15) };
+/// Signs of work, which nobody misses much: few beside what is said.
+const SIGN: Steady = Steady { step: Duration::from_millis(200), burst: Duration::from_millis(600) };
+/// So far ahead messages may be while a sign goes: it delays none.
+const AHEAD: Duration = Duration::from_millis(250);
 const BOT: Steady = Steady { step: Duration::from_millis(34), burst: Duration::from_millis(500) };
 
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +42,14 @@ struct Chat {
 pub(super) struct Pace {
     chats: HashMap<i64, Chat>,
     bot: Chat,
+    signs: Chat,
 }
 
 impl Pace {
     /// Nothing sent yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self { chats: HashMap::new(), bot: Chat { due: now, limited: None } }
+        let idle = Chat { due: now, limited: None };
+        Self { chats: HashMap::new(), bot: idle, signs: idle }
     }
 
     /// May a call that makes `messages` of them go to `chat` now? Then they count as sent. Otherwise: how
@@ -63,6 +69,18 @@ impl Pace {
         let wait = own.wait(idle, now);
         let wait = wait.max(self.bot.wait(idle, now));
         self.take(chat, 1, wait, now)
+    }
+
+    /// May a sign of work be shown now? Then it counts as a call of the bot. Otherwise: how long to wait.
+    pub(super) fn sign(&mut self, now: Instant) -> Result<(), Duration> {
+        let spare = Steady { step: Duration::ZERO, burst: AHEAD };
+        let wait = self.signs.wait(SIGN, now).max(self.bot.wait(spare, now));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.signs.sent(SIGN, 1, now);
+        self.bot.sent(BOT, 1, now);
+        Ok(())
     }
 
     /// Whether the platform wants nothing for this chat now.
@@ -194,6 +212,32 @@ mod tests {
         pace.limited(-9, 30 * SECOND, now);
         assert!(pace.is_limited(-9, now) && !pace.is_limited(9, now));
         assert!(pace.spare(-9, now + 29 * SECOND).is_err());
+    }
+
+    #[test]
+    fn signs_are_few_and_delay_no_message() {
+        let start = clock::now();
+        let mut pace = Pace::new(start);
+        let mut signs = 0;
+        for ms in 0..10_000 {
+            let now = start + Duration::from_millis(ms);
+            signs += u32::from(pace.sign(now).is_ok());
+            if ms % 40 == 0 {
+                assert_eq!(pace.ask(i64::try_from(ms).unwrap(), 1, now), Ok(()), "{ms}");
+            }
+        }
+        assert!((20..=53).contains(&signs), "{signs}");
+        while pace.ask(9, 1, start + 10 * SECOND).is_ok()
+            || pace.ask(-9, 1, start + 10 * SECOND).is_ok()
+        {}
+        for chat in 1000..1100 {
+            let _ = pace.ask(chat, 1, start + 10 * SECOND);
+        }
+        assert!(pace.sign(start + 10 * SECOND).is_err(), "replies go first");
+        pace.limited(1, 5 * SECOND, start + 20 * SECOND);
+        pace.limited(2, 5 * SECOND, start + 20 * SECOND);
+        pace.limited(3, 5 * SECOND, start + 20 * SECOND);
+        assert_eq!(pace.sign(start + 20 * SECOND), Err(5 * SECOND));
     }
 
     #[test]
