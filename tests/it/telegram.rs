@@ -385,6 +385,27 @@ async fn what_no_frame_can_hold_is_cut_and_holds_nothing_up() {
     gateway.until("all confirmed", || (telegram.pending(TOKEN) == 0).then_some(()));
 }
 
+/// Outages were seen to say such things.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_is_refused_as_by_a_wrong_token_is_tried_again_soon_and_the_status_says_why() {
+    let telegram = platform().await;
+    let gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    let fault = Fault::Refuse {
+        code: 401,
+        description: "Unauthorized".to_owned(),
+        parameters: Value::Null,
+    };
+    telegram.fault(Some("sendMessage"), fault, None);
+    telegram.push_text(TOKEN, 9, "hello");
+    let told = gateway.wait("telegram", "why", |i| i["reason"].is_string());
+    assert!(told["reason"].as_str().unwrap().contains("401 Unauthorized"), "{told}");
+    assert_eq!((&told["phase"], &told["outside"]), (&json!("ready"), &json!("limited")));
+    telegram.clear_faults();
+    assert_eq!(telegram.wait_sent(PATIENCE, 1).await[0].text, "hello");
+    gateway.wait("telegram", "all is well", |i| i["outside"] == "up" && i["reason"].is_null());
+}
+
 /// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_of_hearing_is_changed_without_losing_an_update() {

@@ -24,6 +24,7 @@ mod pace;
 mod patience;
 mod rival;
 mod send;
+mod standing;
 mod steps;
 mod tables;
 mod units;
@@ -41,6 +42,7 @@ use self::api::Api;
 use self::drafts::Drafts;
 use self::memory::Memory;
 use self::pace::Pace;
+use self::standing::Standing;
 use crate::Error;
 use crate::clock::{self, Instant};
 use crate::exchange::Exchange;
@@ -84,6 +86,7 @@ impl Platform for Telegram {
             pressed: press,
             conflict: self.conflict,
             away: Mutex::default(),
+            standing: Mutex::default(),
             exchange: context.exchange,
             drafts: Drafts::default(),
             turns: Mutex::default(),
@@ -119,6 +122,7 @@ struct Shared {
     conflict: Duration,
     /// Since when polls fail.
     away: Mutex<Option<Instant>>,
+    standing: Mutex<Standing>,
     exchange: Exchange,
     drafts: Drafts,
     /// One call at a time for each chat: what a call is told of a limit, the next one must know.
@@ -131,6 +135,11 @@ struct Shared {
 impl Shared {
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the platform takes of us while it is heard.
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A poll failed, or was answered.

@@ -126,7 +126,8 @@ impl<'a> Line<'a> {
         self.rivalry.heard();
         if self.rivalry.known(now).is_none() && self.down.take().is_some() {
             tracing::info!("hearing again");
-            self.shared.report.tell(Note::Outside(Outside::Up)).await;
+            let outside = self.shared.standing().hears();
+            self.shared.report.tell(Note::Outside(outside)).await;
         }
     }
 
@@ -300,6 +301,7 @@ impl<'a> Line<'a> {
         if let Outside::Down { reason, .. } | Outside::Conflict { reason, .. } = &outside {
             tracing::warn!(reason, "not hearing");
         }
+        self.shared.standing().deaf();
         self.shared.report.tell(Note::Outside(outside)).await;
     }
 }

@@ -17,7 +17,7 @@ use futures_util::stream::poll_fn;
 use protocol::content::Content;
 use protocol::event::{Outbound, Outcome, Progress, Rest};
 use protocol::id::OutboundId;
-use protocol::worker::Unanswered;
+use protocol::worker::{Outside, Unanswered};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +43,6 @@ const SHORT: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_secs(2);
 /// Before a message is tried that would probably be lost.
 const AWAY: Duration = Duration::from_secs(1);
-/// While a person has to mend the credentials.
-const CREDENTIALS: Duration = Duration::from_mins(1);
 /// Beyond the time that the platform wants.
 const MARGIN: Duration = Duration::from_millis(300);
 
@@ -287,8 +285,12 @@ async fn perform(
         course.calling.set(false);
         if matches!(said, Said::Away(_) | Said::Unclear(_)) {
             shared.doubt.notify_one();
+        } else if !matches!(said, Said::Credentials(_)) {
+            let now_known = shared.standing().taken();
+            tell(shared, now_known).await;
         }
         let again = match said {
+            Said::Credentials(why) => retry(&why, Some(refused(shared, &why).await)),
             Said::Done(result) => return Ok(changes.map_or_else(|| made(&result), named)),
             Said::Limited(pause) => {
                 let pause = pause + MARGIN + clock::jitter(MARGIN);
@@ -333,7 +335,6 @@ async fn perform(
             // Changing a message twice is changing it once.
             Said::Unclear(why) if changes.is_some() => retry(&why, None),
             Said::Unclear(why) => unclear(shared, &why),
-            Said::Credentials(why) => retry(&why, Some(CREDENTIALS)),
             Said::Conflict(_) | Said::Moved(_) => {
                 return Err(Outcome::Failed { reason: "the platform contradicts itself".into() });
             }
@@ -346,6 +347,21 @@ async fn perform(
             }
             outcome => return Err(outcome),
         }
+    }
+}
+
+/// A call was refused as by a wrong token: how long to wait.
+async fn refused(shared: &Shared, why: &str) -> Duration {
+    let (pause, now_known) = shared.standing().refused(why, clock::now());
+    tracing::info!(reason = why, delay_ms = pause.as_millis(), "a reply is refused");
+    tell(shared, now_known).await;
+    pause
+}
+
+/// What a person is to know now, if anything is new.
+async fn tell(shared: &Shared, outside: Option<Outside>) {
+    if let Some(outside) = outside {
+        shared.report.tell(Note::Outside(outside)).await;
     }
 }
 
