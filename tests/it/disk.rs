@@ -196,6 +196,44 @@ async fn a_failed_sync_ends_the_supervisor_and_nothing_was_acknowledged_that_is_
     all_are_answered(&gateway, pushed).await;
 }
 
+/// How many frames of the store's log are of the log in use.
+fn frames(log: &[u8]) -> usize {
+    let salts = &log[16..24];
+    log[32..].chunks_exact(4120).take_while(|frame| &frame[8..16] == salts).count()
+}
+
+/// The engine ends the log there, and takes what is behind it for a leftover (F71).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_byte_in_the_stores_log_costs_nothing_and_is_told() {
+    let feishu = platform().await;
+    let mut gateway = gateway(&feishu);
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let path = gateway.state().join("store.db-wal");
+    let mut pushed = Vec::new();
+    // Where there is a pause, the log begins anew.
+    while pushed.len() < 300 || frames(&std::fs::read(&path).unwrap()) < 100 {
+        let name = format!("m{}", pushed.len());
+        let event = feishu.push_text(APP, &format!("oc_{}", pushed.len() % 10), "ou_ann", &name);
+        event.acked().await;
+        pushed.push((name, event));
+    }
+    gateway.kill_supervisor();
+    let mut log = std::fs::read(&path).unwrap();
+    let middle = 32 + frames(&log) / 2 * 4120 + 24 + 2000;
+    log[middle] ^= 1;
+    std::fs::write(&path, &log).unwrap();
+    gateway.start();
+    all_are_answered(&gateway, pushed).await;
+    let told = gateway.log();
+    assert!(told.contains("damaged") && told.contains("events=300"), "{told}");
+    let mut kept = std::fs::read_dir(gateway.state())
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("store.db-wal.damaged-"));
+    assert_eq!(std::fs::read(kept.next().unwrap().path()).unwrap(), log, "it is kept as it was");
+}
+
 /// Messages, until the gateway has left.
 async fn load(feishu: &Feishu, gateway: &Gateway, round: &str) -> Vec<(String, EventHandle)> {
     let mut pushed = Vec::new();

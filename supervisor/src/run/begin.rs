@@ -109,6 +109,8 @@ impl Gateway {
                 kept_as = %damage.kept_as.display(),
                 error = damage.error,
                 events = damage.events,
+                parked = damage.parked,
+                keys = damage.keys,
                 replies = damage.replies,
                 unreadable = damage.unreadable,
                 "the store was damaged: it was set aside and what could be read of it was saved"

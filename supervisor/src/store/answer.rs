@@ -333,7 +333,7 @@ pub struct Opened {
     pub damage: Option<Damage>,
 }
 
-/// What became of a damaged file. Nothing of it is deleted.
+/// What became of a damaged file, or of its log alone. Nothing of it is deleted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// Where it was set aside.
@@ -348,6 +348,14 @@ pub struct Damage {
     pub replies: u64,
     /// Keys of events that were saved.
     pub keys: u64,
-    /// Places in the old file that could not be read: at least so many records are lost.
+    /// Places in the old file and its log that could not be read: about so many records are lost, or older than
+    /// they were.
     pub unreadable: u64,
+}
+
+impl Damage {
+    /// Before anything was saved.
+    pub(super) fn new(kept_as: PathBuf, error: String) -> Self {
+        Self { kept_as, error, events: 0, parked: 0, replies: 0, keys: 0, unreadable: 0 }
+    }
 }

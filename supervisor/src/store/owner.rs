@@ -202,7 +202,11 @@ impl Owner {
             Err(Fault::Full) => {}
             Err(fault) => return Err(fault),
             Ok(_) => {
-                let _ = space::grow_log(&self.tables.paths.wal, space::LOG_AT_REST);
+                // Else new zeros could reach the disk in front of what was cut off.
+                let wal = &self.tables.paths.wal;
+                let _ = File::open(wal)
+                    .and_then(|log| log.sync_data())
+                    .and_then(|()| space::grow_log(wal, space::LOG_AT_REST));
                 let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
                 if let Some(room) = &mut self.room {
                     room.renew(pages);

@@ -4,11 +4,14 @@
 //! steps, and from the far end backwards. Afterwards the tables are made to agree. An event needs its
 //! payload; its small row, its conversation and its place in a lane can be made anew, and in doubt an
 //! event waits: delivered twice is better than lost.
+//!
+//! Where a part of the log was lost, a page may be older than the others. Its rows are read like any, so
+//! that of what it held only the newest is missing. An older page of `inbox` may name events that were
+//! settled since: their payloads are gone, and they go too. An older page of `payload` may hold some: they
+//! come again, as another attempt. An event that was handed out meanwhile may count fewer attempts, a reply
+//! that was sent may be sent again, and keys that were noted meanwhile are forgotten with their page.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use protocol::id::Lane;
 use rusqlite::types::Value;
@@ -17,7 +20,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params, params_
 use super::answer::Damage;
 use super::body;
 use super::names::{INSTANCE, Names};
-use super::{schema, shape, space};
+use super::reading::Reading;
+use super::{schema, shape};
 
 /// Tables with numbered rows.
 const NUMBERED: &[&str] = &[
@@ -40,16 +44,16 @@ const NUMBERED: &[&str] = &[
     "seen_bucket",
 ];
 
-/// How far ids jump if the last one given out is unknown: none of them may be used again.
+/// How far ids jump: the last one given out is unknown, or may be older than it says, and none is used twice.
 const JUMP: i64 = 1 << 20;
 
 /// Copies `damage.kept_as` into the new file `fresh`, and counts.
 pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()> {
     let new = schema::make(fresh, now_ms)?;
     new.execute_batch("BEGIN")?;
-    let copy = Copy::of_what_has_a_wrong_head(&damage.kept_as);
-    let readable = copy.as_ref().map_or(damage.kept_as.as_path(), |copy| &copy.path);
-    if let Ok((old, model)) = source(readable) {
+    let reading = Reading::of(&damage.kept_as);
+    damage.unreadable += reading.missing();
+    if let Ok((old, model)) = source(reading.path()) {
         // Random keys and ids of the old store, if they can be read; else the new ones stay.
         for name in ["store_id", "created_ms", "seen_key", "last_event", "last_reply", "ids_ms"] {
             let value: Option<Value> = old
@@ -65,18 +69,23 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
             new.execute(named, params![no, name])?;
         }
         for table in NUMBERED {
-            let names = "SELECT group_concat(name) FROM pragma_table_info(?1)";
-            // An older file has fewer, or not this table at all.
-            let names: Option<String> = model.query_row(names, [table], |row| row.get(0))?;
-            if let Some(names) = names {
-                damage.unreadable += numbered(&old, &new, &Table { name: table, columns: &names })?;
+            let table = Table::of(&model, table)?;
+            // An older file does not have each of them.
+            if !table.kinds.is_empty() {
+                damage.unreadable += numbered(&old, &new, &table)?;
             }
         }
     } else {
         damage.unreadable += 1;
     }
     mend(&new, now_ms, damage)?;
-    let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, u64>(0));
+    count(&new, damage)?;
+    new.execute_batch("COMMIT")
+}
+
+/// Counts what there is.
+pub(super) fn count(db: &Connection, damage: &mut Damage) -> Result<()> {
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
     damage.events = count("SELECT count(*) FROM inbox")?;
     damage.parked = count("SELECT count(*) FROM parked")?;
     damage.replies = count("SELECT count(*) FROM reply")?;
@@ -84,17 +93,11 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
         "SELECT (SELECT coalesce(sum(length(hashes)), 0) FROM seen_log) / 16
               + (SELECT coalesce(sum(length(hashes)), 0) FROM seen_bucket) / 16",
     )?;
-    new.execute_batch("COMMIT")
+    Ok(())
 }
 
 /// The old file, and an empty store of its version.
 fn source(path: &Path) -> Result<(Connection, Connection)> {
-    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
-        // The engine would delete the log of an empty file. The first page may stand in that.
-        if let Some(page) = space::first_page(&log_of(path)) {
-            let _ = std::fs::write(path, page);
-        }
-    }
     let old = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     old.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     old.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -104,58 +107,6 @@ fn source(path: &Path) -> Result<(Connection, Connection)> {
     let model = shape::mended(&old)?;
     old.pragma_update(None, "writable_schema", true)?;
     Ok((old, model))
-}
-
-/// What the head of each of our files says (`fileformat2.html`, section 1.3): where, and what.
-const HEAD: [(usize, &[u8]); 5] = [
-    (0, b"SQLite format 3\0"),
-    // Pages of 4 KiB; written with a log, of format 2; nothing kept free in pages; fractions.
-    (16, &[0x10, 0, 2, 2, 0, 64, 32, 32]),
-    // Formats of the schema and of texts.
-    (44, &[0, 0, 0, 4]),
-    (56, &[0, 0, 0, 1]),
-    // Not its length: then the engine looks.
-    (28, &[0, 0, 0, 0]),
-];
-
-/// A copy of a file and its log, with a head that the engine takes; removed when it has been read.
-struct Copy {
-    path: PathBuf,
-    log: PathBuf,
-}
-
-impl Copy {
-    fn of_what_has_a_wrong_head(path: &Path) -> Option<Self> {
-        let mut head = [0; 100];
-        File::open(path).and_then(|mut file| file.read_exact(&mut head)).ok()?;
-        let (length, constant) = HEAD.split_last()?;
-        let is = |(at, right): &(usize, &[u8])| head.get(*at..at + right.len()) == Some(*right);
-        if constant.iter().all(is) {
-            return None;
-        }
-        let copy = path.with_extension("reading");
-        let copy = Self { log: log_of(&copy), path: copy };
-        std::fs::copy(path, &copy.path).ok()?;
-        let _ = std::fs::copy(log_of(path), &copy.log);
-        let file = File::options().write(true).open(&copy.path).ok()?;
-        for (at, right) in constant.iter().chain([length]) {
-            file.write_all_at(right, *at as u64).ok()?;
-        }
-        Some(copy)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(&self.log);
-    }
-}
-
-fn log_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
 }
 
 /// The names of instances, as they stand in `meta`.
@@ -171,14 +122,39 @@ fn instances(old: &Connection) -> Vec<(i64, String)> {
 }
 
 /// What is copied.
-struct Table<'a> {
-    name: &'a str,
+struct Table {
+    name: &'static str,
     /// The names of its columns, with commas between.
-    columns: &'a str,
+    columns: String,
+    /// What stands in each of them, and whether it must.
+    kinds: Vec<(String, bool)>,
+}
+
+impl Table {
+    fn of(model: &Connection, name: &'static str) -> Result<Self> {
+        let mut read =
+            model.prepare("SELECT name, type, \"notnull\" FROM pragma_table_info(?1)")?;
+        let column = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)));
+        let columns = read.query_map([name], column)?.collect::<Result<Vec<(String, _)>>>()?;
+        let (columns, kinds): (Vec<_>, _) = columns.into_iter().unzip();
+        Ok(Self { name, columns: columns.join(", "), kinds })
+    }
+
+    /// Whether this is one of its rows. A page that was given back and used for another table may still be
+    /// found through an older version of the page that led to it.
+    fn has(&self, row: &[Value]) -> bool {
+        row.iter().zip(&self.kinds).all(|(value, (kind, must))| match value {
+            Value::Null => !must,
+            Value::Integer(_) => kind == "INTEGER",
+            Value::Text(_) => kind == "TEXT",
+            Value::Blob(_) => kind == "BLOB",
+            Value::Real(_) => false,
+        })
+    }
 }
 
 /// Copies a table whose rows are numbered. How many times it could not go on.
-fn numbered(old: &Connection, new: &Connection, table: &Table<'_>) -> Result<u64> {
+fn numbered(old: &Connection, new: &Connection, table: &Table) -> Result<u64> {
     let mut unreadable = 0;
     let mut from = i64::MIN;
     let mut step = 0;
@@ -225,14 +201,14 @@ enum Way {
 
 /// Copies rows until the end or the first that cannot be read. An error is one of the new file. A damaged
 /// tree may lead in circles: an id out of order ends the run, so that every run ends.
-fn run(old: &Connection, new: &Connection, table: &Table<'_>, way: Way, from: i64) -> Result<Run> {
+fn run(old: &Connection, new: &Connection, table: &Table, way: Way, from: i64) -> Result<Run> {
     let which = match way {
         Way::Up => "rowid >= ?1 ORDER BY rowid",
         Way::Down => "rowid <= ?1 ORDER BY rowid DESC",
     };
     let mut last = None;
     let broken = |last| Ok(Run { last, whole: false });
-    let Table { name, columns } = table;
+    let Table { name, columns, .. } = table;
     let Ok(mut read) = old.prepare(&format!("SELECT rowid, {columns} FROM {name} WHERE {which}"))
     else {
         return broken(last);
@@ -254,7 +230,9 @@ fn run(old: &Connection, new: &Connection, table: &Table<'_>, way: Way, from: i6
                     return broken(last);
                 }
                 let values: Result<Vec<Value>> = (1..count).map(|at| row.get(at)).collect();
-                if let Ok(values) = values {
+                if let Ok(values) = values
+                    && table.has(&values)
+                {
                     match insert.execute(params_from_iter(values)) {
                         // A row that breaks a rule is no row of ours.
                         Err(e) if is_rule(&e) => {}
@@ -293,6 +271,8 @@ fn mend(new: &Connection, now_ms: i64, damage: &mut Damage) -> Result<()> {
         let sql = format!("DELETE FROM {table} WHERE id NOT IN (SELECT id FROM payload)");
         damage.unreadable += new.execute(&sql, [])? as u64;
     }
+    // One of them may be older than the other. In doubt it waits.
+    new.execute("DELETE FROM parked WHERE id IN (SELECT id FROM inbox)", [])?;
     // A conversation whose row is lost is still named by the payloads.
     let mut read = new.prepare(
         "SELECT lane, instance, (SELECT body FROM payload WHERE payload.id = rows.id)
@@ -312,10 +292,13 @@ fn mend(new: &Connection, now_ms: i64, damage: &mut Damage) -> Result<()> {
             params![lane, instance, chat, thread, now_ms],
         )?;
     }
-    // A payload that nobody owns belongs to an event whose small row is lost: it waits.
+    // What an agent noted of a conversation must not become that of the next one with its number.
+    new.execute("DELETE FROM session WHERE lane NOT IN (SELECT no FROM conversation)", [])?;
+    // A payload that nobody owns belongs to an event whose small row is lost: it waits. Or it is one of an
+    // older page, and its event was settled: so the agent is told that this may not be the first attempt.
     new.execute(
         "INSERT INTO inbox(id, lane, instance, attempts, origin_ms, received_ms, size)
-         SELECT payload.id, lane, conversation.instance, 0, ?1, ?1, length(body)
+         SELECT payload.id, lane, conversation.instance, 1, ?1, ?1, length(body)
          FROM payload JOIN conversation ON conversation.no = payload.lane
          WHERE payload.id NOT IN (SELECT id FROM inbox UNION ALL SELECT id FROM parked)",
         [now_ms],
@@ -328,7 +311,9 @@ fn mend(new: &Connection, now_ms: i64, damage: &mut Damage) -> Result<()> {
     for (name, table) in [("last_event", "payload"), ("last_reply", "reply")] {
         new.execute(
             &format!(
-                "INSERT OR IGNORE INTO meta SELECT ?1, coalesce(max(id), 0) + ?2 FROM {table}"
+                "INSERT OR REPLACE INTO meta SELECT ?1, ?2 + max(
+                   coalesce((SELECT max(id) FROM {table}), 0),
+                   coalesce((SELECT value FROM meta WHERE name = ?1), 0))"
             ),
             params![name, JUMP],
         )?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Error, shape, space};
+use super::{Error, frames, shape, space};
 
 /// "hgw1": tells `file` and us whose database it is.
 const APPLICATION_ID: i64 = 0x6867_7731;
@@ -183,7 +183,7 @@ pub(super) fn open(paths: &Paths, now_ms: i64) -> Result<Connection, Refusal> {
         Err(e) => return Err(io(e)),
     }
     if std::fs::metadata(&paths.file).map_err(io)?.len() == 0 {
-        if space::has_frames(&paths.wal) {
+        if frames::has_frames(&paths.wal) {
             return Err(Refusal::Damaged("it is empty, and its log is not".into()));
         }
         // The engine deletes the log of an empty file, so the file comes first.
@@ -223,6 +223,25 @@ fn connect(paths: &Paths) -> Result<Connection, Refusal> {
         Ok(db)
     };
     open().map_err(|e| refusal(&e, paths))
+}
+
+/// Proves that no other process has the store open. Nothing is changed.
+pub(super) fn is_unused(paths: &Paths) -> Result<(), Error> {
+    // The engine would delete the log of an empty file.
+    if std::fs::metadata(&paths.file).map_or(true, |file| file.len() == 0) {
+        return Ok(());
+    }
+    let look = || -> rusqlite::Result<()> {
+        let db = Connection::open_with_flags(&paths.file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        db.busy_timeout(Duration::ZERO)?;
+        db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+    };
+    match look().map_err(|e| refusal(&e, paths)) {
+        Err(Refusal::Other(error @ Error::InUse { .. })) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Sorts an error of the engine met while opening.

@@ -11,7 +11,7 @@
 //! sets the size: see the figures at [`LOG_FULL`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -56,34 +56,6 @@ pub(super) fn grow_log(log: &Path, size: u64) -> std::io::Result<()> {
     }
     // A failure is told to the engine as well, at its next sync.
     file.sync_data()
-}
-
-/// Whether anything was ever written to the log (`fileformat2.html`, section 4.1: the salts of a frame are
-/// those of the head, or it is a leftover).
-pub(super) fn has_frames(log: &Path) -> bool {
-    frames(log).is_some_and(|mut frames| frames.next().is_some())
-}
-
-/// A version of the main file's first page that stands in the log.
-pub(super) fn first_page(log: &Path) -> Option<Vec<u8>> {
-    frames(log)?.find(|(number, _)| *number == 1).map(|(_, page)| page)
-}
-
-/// The pages in the log, each with its number.
-fn frames(log: &Path) -> Option<impl Iterator<Item = (u32, Vec<u8>)>> {
-    let mut file = File::open(log).ok()?;
-    let mut head = [0; 32];
-    file.read_exact(&mut head).ok()?;
-    let salts = head.get(16..24)?.to_vec();
-    let is_log = matches!(head.get(..4)?, [0x37, 0x7f, 0x06, 0x82 | 0x83]);
-    let next = move || {
-        let mut frame = vec![0; usize::try_from(FRAME).ok()?];
-        file.read_exact(&mut frame).ok()?;
-        let page = frame.split_off(24);
-        let number = u32::from_be_bytes(frame.get(..4)?.try_into().ok()?);
-        (frame.get(8..16)? == salts).then_some((number, page))
-    };
-    is_log.then(|| std::iter::from_fn(next))
 }
 
 /// What the log holds.

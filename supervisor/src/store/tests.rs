@@ -2,9 +2,11 @@
 
 mod damage;
 mod killed;
+mod log;
 mod order;
 mod refused;
 mod removed;
+mod torn;
 mod versions;
 
 use std::collections::{HashMap, VecDeque};
