@@ -57,18 +57,23 @@ const AWAY: Duration = Duration::from_mins(1);
 /// The platform slows down all but the first 409 by three seconds more.
 const CONFLICT: Duration = Duration::from_secs(1);
 
+/// The platform takes a preview away after 30 s.
+const PREVIEW: Duration = Duration::from_secs(20);
+
 /// The adapter.
 #[derive(Debug)]
 pub struct Telegram {
     settings: TelegramSettings,
     /// The pause after a first conflict with another poll.
     conflict: Duration,
+    /// A preview is shown again when it is so old.
+    preview: Duration,
 }
 
 impl Telegram {
     /// For the bot in `settings`.
     pub fn new(settings: TelegramSettings) -> Self {
-        Self { settings, conflict: CONFLICT }
+        Self { settings, conflict: CONFLICT, preview: PREVIEW }
     }
 }
 
@@ -85,6 +90,7 @@ impl Platform for Telegram {
             pace: Mutex::new(Pace::new(clock::now())),
             pressed: press,
             conflict: self.conflict,
+            preview: self.preview,
             away: Mutex::default(),
             standing: Mutex::default(),
             exchange: context.exchange,
@@ -120,6 +126,7 @@ struct Shared {
     pace: Mutex<Pace>,
     pressed: mpsc::Sender<String>,
     conflict: Duration,
+    preview: Duration,
     /// Since when polls fail.
     away: Mutex<Option<Instant>>,
     standing: Mutex<Standing>,

@@ -98,6 +98,9 @@ async fn sign(shared: &Shared, to: To) -> Option<To> {
     if shared.is_away() || shared.pace().is_limited(chat, clock::now()) {
         return None;
     }
+    if drafts::again(shared, chat).await {
+        return None;
+    }
     let mut body = json!({"action": "typing"});
     To { chat, ..to }.address(&mut body, true);
     match shared.api.ask("sendChatAction", &body).await {

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use protocol::content::Draft;
 use protocol::event::Outbound;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::Said;
 use super::encode::{To, marks, parts};
 use super::steps::{Keys, Step};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::json::number_of;
 
 /// Replies in the making that are remembered.
@@ -38,6 +38,15 @@ struct Shown {
     text: String,
     /// Nobody knows what became of the first call: another could double it.
     lost: bool,
+    /// The preview that shows it, which the platform takes away after a while.
+    preview: Option<Preview>,
+}
+
+#[derive(Debug)]
+struct Preview {
+    chat: i64,
+    body: Value,
+    at: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +134,30 @@ pub(super) async fn show(shared: &Shared, draft: &Draft) -> Option<String> {
     shown.message.map(|id| id.to_string())
 }
 
+/// Shows previews in this chat again before the platform takes them away. Whether there was one to show. The caller
+/// has the chat's turn, and knows that somebody is still at work there.
+pub(super) async fn again(shared: &Shared, chat: i64) -> bool {
+    let entries: Vec<_> = shared.drafts.inner().entries.values().cloned().collect();
+    let mut was_one = false;
+    for entry in entries {
+        let Ok(mut shown) = entry.shown.try_lock() else { continue };
+        let is_due = |preview: &&mut Preview| {
+            preview.chat == chat && clock::now().duration_since(preview.at) >= shared.preview
+        };
+        let Some(preview) = shown.preview.as_mut().filter(is_due) else { continue };
+        if entry.over.is_cancelled() {
+            continue;
+        }
+        was_one = true;
+        match shared.api.ask("sendMessageDraft", &preview.body).await {
+            Said::Done(_) => preview.at = clock::now(),
+            Said::Limited(pause) => limited(shared, chat, pause),
+            _ => {}
+        }
+    }
+    was_one
+}
+
 async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &CancellationToken) {
     let to =
         To::at(&draft.lane.chat_id, draft.lane.thread_id.as_deref(), draft.reply_to.as_deref());
@@ -157,6 +190,7 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
         match shared.api.ask("sendMessageDraft", &body).await {
             Said::Done(_) => {
                 shown.text = part.text;
+                shown.preview = Some(Preview { chat: to.chat, body, at: clock::now() });
                 return;
             }
             Said::Limited(pause) => return limited(shared, to.chat, pause),

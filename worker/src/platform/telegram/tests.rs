@@ -54,7 +54,7 @@ impl Rig {
             local_files: None,
         };
         change(&mut settings);
-        let adapter = Telegram { settings, conflict: HURRIED };
+        let adapter = Telegram { settings, conflict: HURRIED, preview: HURRIED };
         Self::running(sim, adapter, &Network::default(), cursor)
     }
 

@@ -42,6 +42,29 @@ fn drafts(sim: &Sim) -> Vec<String> {
     sim.journal().into_iter().filter_map(shown).collect()
 }
 
+/// The platform takes a preview away after a while, and some tools run for longer.
+#[tokio::test]
+async fn a_preview_stays_as_long_as_somebody_works() {
+    let mut rig = Rig::ready().await;
+    rig.draft("a/k", ANN, "one").await;
+    let busy = |on| {
+        let chat_id = ANN.to_string();
+        Ask::Busy(Busy { chat_id, thread_id: None, message_id: None, on })
+    };
+    rig.ask.send(busy(true)).await.unwrap();
+    let drawn = |entry: &Entry| matches!(entry.what, Observation::Draft { .. });
+    rig.sim.wait_count("it is shown again", LONG, 2, drawn).await;
+    rig.ask.send(busy(false)).await.unwrap();
+    sent(rig.send(outbound(1, |it| it.draft_key = "a/k".into())).await);
+    let sim = rig.end().await;
+    assert!(drafts(&sim).iter().all(|text| text == "one"));
+    let last = sim.journal().iter().rposition(drawn);
+    let reply = sim.journal().iter().position(
+        |entry| matches!(&entry.what, Observation::Call { method, .. } if method == "sendmessage"),
+    );
+    assert!(last < reply, "none comes after the reply");
+}
+
 #[tokio::test]
 async fn in_a_direct_chat_drafts_are_previews_and_the_reply_a_message() {
     let mut rig = Rig::ready().await;
