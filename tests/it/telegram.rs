@@ -196,6 +196,19 @@ async fn a_token_that_is_revoked_is_held_until_there_is_another() {
     telegram.wait_sent(PATIENCE, 1).await;
 }
 
+/// F49: a refusal that passes by itself needs nobody, also where it comes at the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_for_a_moment_is_tried_again_soon() {
+    let telegram = platform().await;
+    telegram.revoke(TOKEN);
+    let gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait("telegram", "held", |i| i["phase"] == "held");
+    telegram.add_bot(TOKEN, "test_bot");
+    telegram.push_text(TOKEN, 9, "hello");
+    gateway.wait_ready("telegram");
+    telegram.wait_sent(PATIENCE, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_of_another_program_is_told_until_it_is_gone() {
     let telegram = platform().await;

@@ -18,8 +18,8 @@
 //! time. A command of a person ends that.
 //!
 //! *Judge* goes by the exit code: held (a person must act), backoff (counted as a crash or not), or by
-//! the number of counted deaths within a window: held, with a probe that comes sooner, as such a worker may be
-//! well by then. What could not be made yet is backoff and counts for nothing. Every input of a child names its generation; one
+//! the number of counted deaths within a window: held, too. Held is probed: after too many deaths at one pace, else
+//! soon and then ever more slowly, since platforms refuse now and then for a moment what they take again. What could not be made yet is backoff and counts for nothing. Every input of a child names its generation; one
 //! of a former generation changes nothing. `start` is restart's gentle twin: nothing if already up.
 
 mod port;
@@ -46,6 +46,8 @@ pub struct Lifecycle {
     paced: Option<Instant>,
     /// It has said [`Verdict::HeldIfAgain`] once.
     warned: bool,
+    /// So often it ended held since it was last well, or a person acted.
+    holds: u32,
 }
 
 impl Lifecycle {
@@ -61,6 +63,7 @@ impl Lifecycle {
             deaths: Intensity::new(settings.intensity, settings.window),
             paced: None,
             warned: false,
+            holds: 0,
         }
     }
 
@@ -107,6 +110,11 @@ impl Lifecycle {
         self.generation
     }
 
+    /// Whether a probe only found what was told before.
+    pub fn is_held_again(&self) -> bool {
+        matches!(self.phase, Phase::Held { .. }) && self.holds > 1
+    }
+
     /// When something is due.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
@@ -124,6 +132,12 @@ impl Lifecycle {
             Input::Start => self.start(now),
             Input::Working(of) => self.working(of),
             Input::Ready(of) => self.ready(of, now),
+            // Nobody outside was asked, so nobody will say something else in a moment.
+            Input::SpawnFailed(of, Verdict::Held { reason, remedy })
+                if of == self.generation && matches!(self.phase, Phase::Starting { .. }) =>
+            {
+                self.hold(reason, remedy, self.settings.probe, now)
+            }
             Input::Exited(of, verdict) | Input::SpawnFailed(of, verdict) => {
                 self.exited(of, verdict, now)
             }
@@ -278,9 +292,9 @@ impl Lifecycle {
     fn judge(&mut self, verdict: Verdict, now: Instant) -> Option<Action> {
         match verdict {
             Verdict::Held { reason, remedy } => {
-                let until = now + self.settings.probe;
-                self.enter(Phase::Held { reason, remedy, until }, now);
-                None
+                let pause = self.settings.first_probe.saturating_mul(1 << self.holds.min(16));
+                self.holds = self.holds.saturating_add(1);
+                self.hold(reason, remedy, pause.min(self.settings.probe), now)
             }
             Verdict::NotYet(after) => self.wait(Wait::NotYet, now + after, now),
             Verdict::HeldIfAgain { .. } if !self.warned => {
@@ -301,15 +315,24 @@ impl Lifecycle {
                      again every {} s",
                     self.settings.crash_probe.as_secs()
                 );
-                let until = now + self.settings.crash_probe;
-                self.enter(Phase::Held { reason, remedy, until }, now);
-                None
+                self.hold(reason, remedy, self.settings.crash_probe, now)
             }
             Verdict::Counted | Verdict::Uncounted => match self.backoff.failed() {
                 Duration::ZERO => self.spawn(now),
                 delay => self.wait(Wait::Ended, now + delay, now),
             },
         }
+    }
+
+    fn hold(
+        &mut self,
+        reason: String,
+        remedy: String,
+        pause: Duration,
+        now: Instant,
+    ) -> Option<Action> {
+        self.enter(Phase::Held { reason, remedy, until: now + pause }, now);
+        None
     }
 
     fn wait(&mut self, wait: Wait, until: Instant, now: Instant) -> Option<Action> {
@@ -356,6 +379,7 @@ impl Lifecycle {
         self.backoff.reset();
         self.deaths.forget();
         self.warned = false;
+        self.holds = 0;
     }
 
     fn enter(&mut self, phase: Phase, now: Instant) {

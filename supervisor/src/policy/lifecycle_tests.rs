@@ -148,8 +148,8 @@ fn every_deadline() {
     let due = life.deadline().unwrap();
     assert!(matches!(life.on(Input::Tick, due), Some(Action::Spawn(_))));
     let mut life = is_held(now);
-    assert_eq!(life.on(Input::Tick, now + settings.crash_probe), None, "a person must act");
-    assert_eq!(life.on(Input::Tick, now + settings.probe), Some(Action::Spawn(G2)));
+    assert_eq!(life.on(Input::Tick, now), None, "not at once");
+    assert_eq!(life.on(Input::Tick, now + settings.first_probe), Some(Action::Spawn(G2)));
     assert_eq!((down(now).deadline(), ready(now).deadline()), (None, None));
 }
 
@@ -171,6 +171,40 @@ fn a_late_sign_of_a_former_generation_changes_nothing() {
         assert_eq!(life.on(late, now), None);
         assert_eq!(life.phase(), &before);
     }
+}
+
+/// F49: a platform may refuse what it takes a moment later, and needs no person for that.
+#[test]
+fn what_a_person_must_mend_is_looked_at_soon_and_then_ever_more_slowly() {
+    let mut now = start();
+    let mut life = starting(now);
+    let held_for = |life: &mut Lifecycle, now: &mut Instant| {
+        assert_eq!(life.on(Input::Exited(life.generation(), held()), *now), None);
+        let pause = life.deadline().unwrap() - *now;
+        *now += pause;
+        let again = life.is_held_again();
+        assert!(matches!(life.on(Input::Tick, *now), Some(Action::Spawn(_))));
+        (pause.as_secs(), again)
+    };
+    let found: Vec<_> = (0..12).map(|_| held_for(&mut life, &mut now)).collect();
+    let seconds: Vec<_> = found.iter().map(|(seconds, _)| *seconds).collect();
+    assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1800, 1800, 1800]);
+    assert!(!found[0].1 && found[1..].iter().all(|(_, again)| *again), "{found:?}");
+
+    let mut other = life.clone();
+    other.on(Input::Restart(Force::Yes), now);
+    other.on(Input::Exited(other.generation(), held()), now);
+    other.on(Input::Exited(other.generation(), held()), now);
+    other.on(Input::Restart(Force::No), now);
+    assert_eq!(held_for(&mut other, &mut now).0, 5, "a person acted");
+    life.on(Input::Ready(life.generation()), now);
+    now += SETTINGS().stable;
+    assert_eq!(held_for(&mut life, &mut now).0, 5, "it was well");
+
+    // What has no process is for the supervisor itself to look at.
+    let mut life = starting(now);
+    life.on(Input::SpawnFailed(G1, held()), now);
+    assert_eq!(life.deadline(), Some(now + SETTINGS().probe));
 }
 
 /// F48

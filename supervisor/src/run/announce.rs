@@ -34,6 +34,13 @@ impl Gateway {
         };
         let delay = slot.life.deadline().map(|due| due.duration_since(clock::now()).as_millis());
         let reason = match slot.life.phase() {
+            Phase::Held { reason, .. } if slot.life.is_held_again() => {
+                tracing::warn!(
+                    instance = %slot.name, generation = generation.0, phase, reason, delay_ms = delay,
+                    "still held"
+                );
+                Some(reason.clone())
+            }
             Phase::Held { reason, remedy, .. } => {
                 tracing::error!(
                     instance = %slot.name, generation = generation.0, phase, reason, remedy,

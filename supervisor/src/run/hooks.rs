@@ -242,6 +242,7 @@ impl Gateway {
     pub(super) fn hook_phase(&mut self, index: usize) {
         let Some(slot) = self.slots.get(index) else { return };
         let (kind, reason) = match slot.life.phase() {
+            Phase::Held { .. } if slot.life.is_held_again() => return,
             Phase::Held { reason, .. } => ("worker:held", Some(reason.clone())),
             Phase::Ready { .. } if slot.starts > 1 => {
                 ("worker:restarted", slot.exits.front().map(|exit| exit.cause.clone()))

@@ -23,7 +23,9 @@ pub struct Settings {
     pub intensity: usize,
     /// See `intensity`.
     pub window: Duration,
-    /// How long a held worker waits for its next probe.
+    /// How long a worker that ended held waits for its first probe; twice as long for each further one.
+    pub first_probe: Duration,
+    /// How long a held worker waits for its next probe at most.
     pub probe: Duration,
     /// How long one does that ended too often.
     pub crash_probe: Duration,
@@ -42,6 +44,7 @@ impl Default for Settings {
             },
             intensity: 8,
             window: Duration::from_secs(600),
+            first_probe: Duration::from_secs(5),
             probe: Duration::from_secs(1800),
             crash_probe: Duration::from_secs(120),
         }
@@ -113,7 +116,7 @@ pub enum Phase {
         /// What it waits for.
         wait: Wait,
     },
-    /// There is none until a person acts, but for a slow probe.
+    /// There is none until a person acts, but for probes that become ever slower.
     Held {
         /// What is wrong.
         reason: String,

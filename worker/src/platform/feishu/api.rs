@@ -24,8 +24,9 @@ const BOT_INFO: &str = "/open-apis/bot/v3/info";
 const RESET: &str = "x-ogw-ratelimit-reset";
 /// What is in between may say it so.
 const RETRY: &str = "retry-after";
-/// While a person has to mend the credentials.
-const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+/// While credentials are refused, as long again as they have been: it passes in a moment, or when a person acts.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+const REFUSED_PAUSE_MOST: Duration = Duration::from_mins(1);
 /// After a throttle that does not say for how long.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_mins(5);
@@ -215,9 +216,10 @@ impl Api {
                 Said::later(reason)
             }
             // The reply is not to blame, and a person may mend it.
-            NoToken::Refused(reason) => {
+            NoToken::Refused(reason, so_long) => {
                 self.health.refused(&reason);
-                Said::Later { reason, after_ms: Some(millis(REFUSED_PAUSE)), pause: false }
+                let pause = so_long.clamp(REFUSED_PAUSE, REFUSED_PAUSE_MOST);
+                Said::Later { reason, after_ms: Some(millis(pause)), pause: false }
             }
         })
     }

@@ -24,8 +24,8 @@ const MARGIN: Duration = Duration::from_mins(3);
 pub(super) enum NoToken {
     /// The network or the platform is out of order.
     Outage(String),
-    /// The platform refuses the credentials.
-    Refused(String),
+    /// The platform refuses the credentials, and has for so long.
+    Refused(String, Duration),
 }
 
 #[derive(Clone)]
@@ -37,6 +37,8 @@ struct Kept {
 /// The token of one app.
 pub(super) struct Tokens {
     kept: Mutex<Option<Kept>>,
+    /// Since when the credentials are refused.
+    refused: Mutex<Option<Instant>>,
     /// Whoever holds the one permit is fetching.
     fetching: Semaphore,
 }
@@ -44,7 +46,7 @@ pub(super) struct Tokens {
 impl Tokens {
     /// None yet.
     pub(super) fn new() -> Self {
-        Self { kept: Mutex::new(None), fetching: Semaphore::new(1) }
+        Self { kept: Mutex::new(None), refused: Mutex::new(None), fetching: Semaphore::new(1) }
     }
 
     /// A token that should be good.
@@ -66,10 +68,27 @@ impl Tokens {
         let url = format!("{}{PATH}", settings.base_url);
         let answer = http.call(http.client().post(url).json(&body)).await;
         let answer = answer.map_err(|why| NoToken::Outage(format!("fetch a token: {why}")))?;
-        let (token, life) = understand(answer.status, &answer.body)?;
+        let understood = understand(answer.status, &answer.body);
+        let (token, life) = self.noted(understood, asked)?;
         let renew = asked + life - MARGIN.min(life / 2);
         self.put(Some(Kept { token: token.clone(), renew }));
         Ok(token)
+    }
+
+    /// The same, knowing how long it has been so.
+    fn noted<T>(&self, answer: Result<T, NoToken>, now: Instant) -> Result<T, NoToken> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Err(NoToken::Refused(why, _)) => {
+                let since = *refused.get_or_insert(now);
+                Err(NoToken::Refused(why, now.duration_since(since)))
+            }
+            Err(outage) => Err(outage),
+            Ok(token) => {
+                *refused = None;
+                Ok(token)
+            }
+        }
     }
 
     /// Drops `refused`, unless another has taken its place already.
@@ -97,7 +116,8 @@ fn understand(status: u16, body: &[u8]) -> Result<(Secret, Duration), NoToken> {
     match number_of(&answer, "code") {
         Some(0) => {}
         Some(code @ (10_003 | 10_014 | 10_015)) => {
-            return Err(NoToken::Refused(format!("fetch a token: {code} {msg}")));
+            let why = format!("fetch a token: {code} {msg}");
+            return Err(NoToken::Refused(why, Duration::ZERO));
         }
         Some(code) => return Err(NoToken::Outage(format!("fetch a token: {code} {msg}"))),
         None => return Err(NoToken::Outage(format!("fetch a token: HTTP {status}"))),
@@ -118,7 +138,7 @@ mod tests {
     fn answers_are_sorted() {
         let good = understand(200, br#"{"code":0,"tenant_access_token":"t-1","expire":7200}"#);
         assert_eq!(good, Ok((Secret::new("t-1"), Duration::from_hours(2))));
-        assert!(matches!(understand(200, br#"{"code":10015}"#), Err(NoToken::Refused(_))));
+        assert!(matches!(understand(200, br#"{"code":10015}"#), Err(NoToken::Refused(..))));
         for outage in [
             r#"{"code":0}"#,
             r#"{"code":99}"#,
@@ -130,6 +150,23 @@ mod tests {
                 "{outage}"
             );
         }
+    }
+
+    #[test]
+    fn how_long_credentials_are_refused_is_known_until_they_are_not() {
+        let (tokens, start) = (Tokens::new(), clock::now());
+        let refused = || Err::<(), _>(NoToken::Refused("10015".to_owned(), Duration::ZERO));
+        let told =
+            |seconds: u64| match tokens.noted(refused(), start + Duration::from_secs(seconds)) {
+                Err(NoToken::Refused(_, so_long)) => so_long.as_secs(),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!((told(0), told(7)), (0, 7));
+        let outage = tokens.noted(Err::<(), _>(NoToken::Outage(String::new())), start);
+        assert!(matches!(outage, Err(NoToken::Outage(_))));
+        assert_eq!(told(9), 9);
+        assert_eq!(tokens.noted(Ok(()), start), Ok(()));
+        assert_eq!(told(20), 0);
     }
 
     #[test]
