@@ -46,6 +46,8 @@ const SHOWN_MAX: usize = 20_000;
 /// that message by its `uuid` for an hour and gives it instead of a new one, with another card than the one
 /// just made.
 const YOUNG: Duration = Duration::from_mins(61);
+/// A reply waits no longer than this for a pause that the platform asks for of what shows it.
+const PAUSE_MOST_MS: u64 = 5000;
 /// Says that there is more to come.
 const MORE: &str = " …";
 
@@ -66,6 +68,8 @@ struct Shown {
     asked: bool,
     /// Its reply is there: what is still on its way is too old.
     over: bool,
+    /// Its reply is, or may be, a message of its own: a second one would be it again.
+    apart: bool,
     changed: Instant,
     edits: u32,
 }
@@ -301,11 +305,17 @@ pub(super) async fn finish(
     let Some(message_id) = shown.message_id.clone().or_else(|| outbound.draft_id.clone()) else {
         return Finish::Nothing;
     };
+    if shown.apart {
+        return Finish::Cannot(message_id);
+    }
     if shown.way == Way::Nothing {
         // Another run of this worker has shown it, or this one could not find out.
         match way_of(shared, &message_id).await {
             Ok(way) => shown.way = way,
-            Err(said) => return Finish::Later(said),
+            Err(said) => {
+                shown.apart = is_enough(&said, outbound.attempt);
+                return if shown.apart { Finish::Cannot(message_id) } else { Finish::Later(said) };
+            }
         }
     }
     shown.message_id = Some(message_id.clone());
@@ -317,8 +327,22 @@ pub(super) async fn finish(
     };
     match said {
         Said::Done => Finish::Done(message_id),
-        said @ (Said::Later { .. } | Said::Token) => Finish::Later(said),
-        _ => Finish::Cannot(message_id),
+        said @ (Said::Later { .. } | Said::Token) if !is_enough(&said, outbound.attempt) => {
+            Finish::Later(said)
+        }
+        _ => {
+            shown.apart = true;
+            Finish::Cannot(message_id)
+        }
+    }
+}
+
+/// Whether a reply has waited long enough for what shows it: that may be all that is out of order.
+fn is_enough(said: &Said, attempt: u32) -> bool {
+    match said {
+        Said::Later { after_ms: Some(pause), .. } => *pause > PAUSE_MOST_MS,
+        Said::Later { after_ms: None, .. } => attempt > 1,
+        _ => false,
     }
 }
 
@@ -406,6 +430,7 @@ impl Shown {
             message_id: None,
             asked: false,
             over: false,
+            apart: false,
             changed: now,
             edits: 0,
         }

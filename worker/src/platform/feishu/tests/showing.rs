@@ -267,6 +267,55 @@ async fn the_reply_is_written_to_the_card_that_people_see() {
     }
 }
 
+/// What works for messages may not work for cards: the answer does not wait for that.
+#[tokio::test]
+async fn a_reply_waits_no_longer_for_a_card_that_nothing_can_be_done_with() {
+    let broken = Trouble::Html { status: 500 };
+    let shut = Trouble::RateLimit { reset_s: 60, status: 429 };
+    for (route, trouble, attempts) in [
+        (Route::CardConvert, broken.clone(), 2),
+        (Route::CardContent, broken.clone(), 2),
+        (Route::CardSettings, broken, 2),
+        (Route::CardConvert, shut, 1),
+    ] {
+        let mut rig = Rig::ready().await;
+        let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+        let convert = matches!(route, Route::CardConvert);
+        if convert {
+            // Another run of this worker has begun it.
+            rig = Rig::on(rig.end().await);
+            rig.until_ready().await;
+        }
+        rig.sim.fault(APP, rest(route, trouble), Times::Always);
+        let attempt = |attempt| Outbound { attempt, ..reply(1, Some(&id), "I do.") };
+        for early in 1..attempts {
+            let outcome = rig.send(attempt(early)).await;
+            assert!(matches!(outcome, Outcome::Retry { .. }), "{route:?}: {outcome:?}");
+        }
+        let ids = sent(rig.send(attempt(attempts)).await);
+        assert_eq!((rig.sim.shown(&id), shown(&rig, &ids[0])), (None, "I do.".to_owned()));
+        rig.end().await;
+    }
+}
+
+/// A message that may be there is the reply, also when the card can be changed again.
+#[tokio::test]
+async fn a_reply_that_goes_apart_from_its_card_goes_on_so() {
+    let mut rig = Rig::ready().await;
+    let id = show(&mut rig, "hermes/k", "I").await.unwrap();
+    rig.sim.fault(APP, rest(Route::CardContent, Trouble::Html { status: 502 }), Times::Only(1));
+    rig.sim.fault(APP, rest(Route::Send, Trouble::LostAnswer), Times::Only(1));
+    for attempt in 2..4 {
+        let outcome = rig.send(Outbound { attempt, ..reply(1, Some(&id), "I do.") }).await;
+        match attempt {
+            2 => assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}"),
+            _ => assert_eq!(shown(&rig, &sent(outcome)[0]), "I do."),
+        }
+    }
+    assert_eq!(rig.sim.shown(&id), None);
+    assert_eq!(rig.end().await.sent().len(), 2, "the draft, which is taken back, and the reply");
+}
+
 /// Where the platform does not say which card it is, the reply is a message of its own.
 #[tokio::test]
 async fn a_card_that_may_not_be_asked_for_makes_way_for_the_reply() {
