@@ -11,6 +11,7 @@ use super::state::{KnownMessage, State};
 
 const BAD_PARAMETER: i64 = 230_001;
 const RECALLED: i64 = 230_011;
+const RECALLED_WORDS: &str = "This message was recalled";
 const NOT_THIS_TYPE: i64 = 230_054;
 const NOT_OURS: i64 = 230_071;
 const TOO_OFTEN: i64 = 230_072;
@@ -124,12 +125,12 @@ fn item(id: &str, message: &KnownMessage) -> Value {
         "msg_type": message.msg_type,
         "create_time": message.created_ms.to_string(),
         "update_time": message.created_ms.to_string(),
-        "deleted": message.gone.is_some(),
+        "deleted": message.gone.is_some() || message.recalled,
         "updated": message.edits > 0,
         "chat_id": message.chat_id,
         "sender": sender,
-        "body": {"content": message.content},
-        "mentions": message.mentions,
+        "body": {"content": if message.recalled { RECALLED_WORDS } else { &message.content }},
+        "mentions": if message.recalled { &[] } else { message.mentions.as_slice() },
     })
 }
 

@@ -223,11 +223,17 @@ pub(crate) fn start(shared: &Arc<Shared>, app: &str, event: Value, push: Push) -
     EventHandle { shared: shared.clone(), app, event_id, event: Arc::new(event), progress }
 }
 
-/// A message in an event can be replied to from now on.
+/// A message in an event can be replied to from now on; one that is taken back says no more what it said.
 pub(crate) fn known(shared: &Shared, event: &Value) {
     if let Some(message) = event.pointer("/event/message") {
         let sender = event.pointer("/event/sender/sender_id/open_id").and_then(Value::as_str);
         remember(&mut shared.state(), message, sender.unwrap_or_default());
+    }
+    if event.pointer("/header/event_type").is_some_and(|it| it == "im.message.recalled_v1")
+        && let Some(id) = event.pointer("/event/message_id").and_then(Value::as_str)
+        && let Some(message) = shared.state().messages.get_mut(id)
+    {
+        message.recalled = true;
     }
 }
 

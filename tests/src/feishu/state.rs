@@ -214,6 +214,8 @@ pub(crate) struct KnownMessage {
     pub(crate) parent_id: Option<String>,
     pub(crate) thread_id: Option<String>,
     pub(crate) gone: Option<i64>,
+    /// Its author took it back: the platform tells that, and no word of it.
+    pub(crate) recalled: bool,
     /// The app that sent it; `None`: a user.
     pub(crate) app: Option<String>,
     /// The user who did.

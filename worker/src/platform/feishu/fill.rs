@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::event::{ChatType, Inbound, Mention};
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
 use serde_json::Value;
 
 use super::Shared;
@@ -23,7 +23,7 @@ const NO_QUESTIONS: Duration = Duration::from_mins(10);
 /// Of a quote, in bytes.
 const QUOTE_MAX: usize = 4000;
 
-/// Completes `inbound` as far as possible. Whether where it belongs may be told later.
+/// Completes `inbound` as far as possible. Whether where it belongs, or whose it is, may be told later.
 pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) -> bool {
     let until = clock::now() + LIMIT;
     let place = match &lack.place {
@@ -31,11 +31,17 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) ->
         None => Err(Silent::ForGood),
     };
     if let Ok(item) = &place {
-        text_of(item, "chat_id").clone_into(&mut inbound.chat_id);
+        let chat = text_of(item, "chat_id");
+        if !chat.is_empty() {
+            chat.clone_into(&mut inbound.chat_id);
+        }
         let thread = text_of(item, "thread_id");
         inbound.thread_id = Some(thread.to_owned()).filter(|id| !id.is_empty());
         if is_own(shared, item) {
             inbound.mention = Mention::Me;
+        }
+        if inbound.kind == InboundKind::Recall {
+            recalled(shared, inbound, item);
         }
     }
     if (lack.chat_type || lack.place.is_some()) && !inbound.chat_id.is_empty() {
@@ -74,6 +80,19 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) ->
         }
     }
     matches!(place, Err(Silent::ForNow))
+}
+
+/// Who wrote a message that is taken back, which the platform tells longer than what it said.
+fn recalled(shared: &Shared, inbound: &mut Inbound, item: &Value) {
+    let sender = member(item, "sender");
+    if text_of(sender, "sender_type") == "user" && text_of(sender, "id_type") == "open_id" {
+        let user_id = text_of(sender, "id").to_owned();
+        inbound.sender = Sender { user_id, name: None, kind: SenderKind::User };
+    }
+    let is_bot = |it: &Value| shared.bot().is_some_and(|bot| bot.open_id == text_of(it, "id"));
+    if list_of(item, "mentions").iter().any(is_bot) {
+        inbound.mention = Mention::Me;
+    }
 }
 
 /// Why the platform does not tell.

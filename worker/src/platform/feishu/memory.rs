@@ -207,6 +207,12 @@ impl Memory {
         self.direct.get(open_id).cloned()
     }
 
+    /// The person whose chat with the bot this is.
+    pub(super) fn person_in(&self, chat_id: &str) -> Option<String> {
+        let mut people = self.direct.values.iter();
+        people.find_map(|(person, chat)| (chat == chat_id).then(|| person.clone()))
+    }
+
     /// A card was pressed.
     pub(super) fn pressed(&mut self, message_id: &str, token: &str, now: Instant) {
         let kept = CardToken { token: token.to_owned(), at: now, uses: 0 };

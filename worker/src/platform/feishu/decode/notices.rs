@@ -1,7 +1,7 @@
 //! What happens around messages: reactions, recalls, members, pressed buttons and menus, and what is
 //! unknown yet.
 
-use protocol::event::{Inbound, InboundKind, Mention, Sender, SenderKind};
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
 use serde_json::Value;
 
 use super::{Heard, Lack, Reading, id, milliseconds, user_id};
@@ -84,8 +84,21 @@ impl Reading<'_> {
             // Whoever heard the message hears that it is gone.
             inbound.mention = if known.to_bot { Mention::Me } else { Mention::None };
         }
+        let mut lack = Lack::default();
+        if known.is_none() {
+            match self.memory.person_in(&inbound.chat_id) {
+                Some(user_id) => {
+                    inbound.sender = Sender { user_id, name: None, kind: SenderKind::User };
+                    inbound.mention = Mention::Me;
+                    inbound.chat_type = ChatType::Direct;
+                    inbound.message_id = Some(message_id);
+                    return Heard::Event(Box::new(inbound), lack);
+                }
+                None => lack.place = Some(message_id.clone()),
+            }
+        }
         inbound.message_id = Some(message_id);
-        self.placed(inbound, Lack::default())
+        self.placed(inbound, lack)
     }
 
     fn reaction(&self, added: bool) -> Heard {
@@ -140,7 +153,7 @@ impl Reading<'_> {
             return Heard::Malformed("a chat without chat_id");
         };
         let mut inbound = self.by(InboundKind::Member, chat_id, member(body, "operator_id"));
-        inbound.chat_type = protocol::event::ChatType::Direct;
+        inbound.chat_type = ChatType::Direct;
         inbound.mention = Mention::Me;
         "[entered]".clone_into(&mut inbound.text);
         if inbound.keys.is_empty() {
@@ -213,7 +226,7 @@ impl Reading<'_> {
         // address as well.
         let chat_id = self.memory.chat_with(&open_id).unwrap_or(open_id);
         let mut inbound = self.by(InboundKind::Button, chat_id, ids);
-        inbound.chat_type = protocol::event::ChatType::Direct;
+        inbound.chat_type = ChatType::Direct;
         inbound.mention = Mention::Me;
         let name = text_of(operator, "operator_name");
         inbound.sender.name = Some(name.to_owned()).filter(|name| !name.is_empty());

@@ -292,6 +292,39 @@ async fn what_an_event_does_not_tell_is_asked_for() {
     rig.end().await;
 }
 
+/// The platform names nobody in a recall. Whoever heard the message hears of it, also after a restart.
+#[tokio::test]
+async fn who_took_a_message_back_is_known_after_a_restart() {
+    let mut rig = Rig::ready().await;
+    let mut old = Vec::new();
+    for message in [Message::direct("oc_1", "ou_ann"), Message::group("oc_2", "ou_bob")] {
+        let event = rig.sim.push_message(APP, message.text("the old words"));
+        accept(rig.heard().await);
+        event.acked_within(LONG).await;
+        old.push(event.message_id().unwrap().to_owned());
+    }
+    let told =
+        json!({"heard_ms": clock::unix_ms(), "direct": ["oc_1"], "with": {"oc_1": "ou_ann"}});
+    let cursor = Some(Cursor(told.to_string().into_bytes()));
+    let mut rig = Rig::built(rig.end().await, &Network::default(), cursor, |_| {});
+    rig.until_ready().await;
+    // Who speaks in a direct chat nobody has to be asked.
+    rig.sim.fault(APP, rest(Route::Message, Trouble::Html { status: 502 }), Times::Always);
+    rig.sim.push_event(APP, recalled("oc_1", &old[0]));
+    let found = accept(rig.heard().await);
+    assert_eq!((found.kind, found.chat_type), (InboundKind::Recall, ChatType::Direct));
+    assert_eq!((found.sender.user_id.as_str(), found.mention), ("ou_ann", Mention::Me));
+    // In a group the platform is, and tells it again if it cannot say just now.
+    let event = rig.sim.push_event(APP, recalled("oc_2", &old[1]));
+    rig.sim.wait_count("it is asked", LONG, 1, |entry| called(entry, "message")).await;
+    rig.sim.clear_faults();
+    let found = accept(rig.heard().await);
+    assert_eq!((found.kind, found.chat_type), (InboundKind::Recall, ChatType::Group));
+    assert_eq!((found.chat_id.as_str(), found.sender.user_id.as_str()), ("oc_2", "ou_bob"));
+    event.acked_within(LONG).await;
+    rig.end().await;
+}
+
 /// Where a reaction belongs is asked for; if nobody can say just now, the platform is to tell of it again.
 #[tokio::test]
 async fn a_reaction_comes_again_when_it_cannot_be_placed_just_now() {
