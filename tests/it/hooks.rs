@@ -278,6 +278,8 @@ async fn a_handler_speaks_in_the_chat_that_it_was_told_about_and_in_no_other() {
     let example = gateway.path("hooks").join("progress");
     copy(&root().join("docs/hooks/progress"), &example);
     assert!(gateway.run(&["ctl", "restart", "hooks"]).status.success());
+    let own = hears(&gateway, "all", "worker:restarted", "");
+    assert_eq!((&own["instance"], &own["agent"]), (&json!("hooks"), &Value::Null), "no agent");
     let mut agent = Lines::ready(&gateway);
     feishu.push_text(APP, "oc_1", "ou_ann", "how long does it take?").acked().await;
     let event = agent.event();
@@ -311,6 +313,8 @@ async fn a_handler_speaks_in_the_chat_that_it_was_told_about_and_in_no_other() {
         gateway.ask(&line.to_string()).unwrap()
     };
     let elsewhere = hears(&gateway, "all", "agent:start", "oc_2");
+    let taken = ask("oc_2", &elsewhere["reply_token"], "a");
+    assert_eq!(taken["error"]["code"], 64, "what is said here is not what was said there: {taken}");
     let ours = &sent["result"]["message_ids"][0];
     let strange = edit("oc_2", &elsewhere["reply_token"], "d", ours);
     assert_eq!(strange["error"]["code"], 77, "{strange}");

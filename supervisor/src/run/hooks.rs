@@ -17,6 +17,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::Gateway;
 use super::desk::{Desk, HooksDesk, Turn};
+use super::outbound::KEY_TAKEN;
 use super::tickets::Pending;
 use crate::clock;
 use crate::exit::Code;
@@ -257,9 +258,10 @@ impl Gateway {
         let Some(slot) = self.slots.get(index) else { return };
         let name = slot.name.clone();
         let is_platform = matches!(slot.desk, Desk::Platform(_));
+        let is_agent = matches!(slot.desk, Desk::Agent(_));
         let event = HookEvent {
             platform: is_platform.then(|| self.platform_of(&name)),
-            agent: (!is_platform).then(|| name.to_string()),
+            agent: is_agent.then(|| name.to_string()),
             instance: Some(name.to_string()),
             reason,
             ..HookEvent::new(kind, clock::unix_ms())
@@ -363,6 +365,13 @@ impl Gateway {
 
     /// The store has it, or not.
     pub(super) fn hooks_reply_accepted(&mut self, wait: Duration, reply: Reply, answer: Answer) {
+        if matches!(answer, Answer::KeyTaken) {
+            return reply.refuse(Refusal {
+                code: Code::Usage.number(),
+                message: format!("send this: {KEY_TAKEN}"),
+                hint: None,
+            });
+        }
         let Answer::Reply { receipt, chat, fresh } = answer else {
             tracing::error!(?answer, "a handler's message was not stored");
             return reply.refuse(Refusal {

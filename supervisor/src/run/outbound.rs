@@ -16,6 +16,10 @@ use crate::clock;
 use crate::policy::outbox::{Action, Begun, End, Input};
 use crate::store::{Answer, Finished, Op, SendEnd, Sending};
 
+/// What is told to whoever gives a reply the key of one in another chat.
+pub(super) const KEY_TAKEN: &str = "its key is that of an earlier message in another chat: give each \
+    message a key of its own, for example one that begins with the event's id";
+
 impl Gateway {
     /// An agent hands a reply in.
     pub(super) fn reply(
@@ -74,6 +78,7 @@ impl Gateway {
                 }
                 ReplyVerdict::Accepted(receipt)
             }
+            Answer::KeyTaken => ReplyVerdict::Rejected(KEY_TAKEN.into()),
             other => {
                 tracing::error!(answer = ?other, "a reply was not stored");
                 ReplyVerdict::Refused

@@ -83,6 +83,9 @@ pub enum Answer {
         /// Whether it is new.
         fresh: bool,
     },
+    /// The key of a reply is that of an earlier one in another chat: nothing was kept, and what became of
+    /// the other says nothing of this.
+    KeyTaken,
     /// [`Answer::Heads`] for replies.
     ReplyHeads {
         /// The entries.

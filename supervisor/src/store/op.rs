@@ -141,7 +141,8 @@ pub enum Op {
         /// Which.
         ids: Vec<ParkedId>,
     },
-    /// Makes a reply durable, or finds the one that had the same key: `Answer::Reply`.
+    /// Makes a reply durable, or finds the one that had the same key in this chat: `Answer::Reply`, or
+    /// `Answer::KeyTaken`.
     AcceptReply {
         /// For the answer.
         ticket: Ticket,

@@ -79,7 +79,7 @@ pub(super) fn sending(db: &Connection, names: &mut Names) -> Result<Vec<ReplyHea
     Ok(found)
 }
 
-/// Makes a reply durable, or finds the one with the same key.
+/// Makes a reply durable, or finds the one with the same key in this chat.
 pub(super) fn accept(
     tables: &mut Tables,
     agent: &Instance,
@@ -89,15 +89,22 @@ pub(super) fn accept(
     let db = &tables.db;
     let agent = tables.names.instance_made(db, agent)?;
     let chat = Lane { thread_id: None, ..reply.lane.clone() };
-    let former: Option<i64> = db
-        .prepare_cached("SELECT id FROM reply WHERE agent = ?1 AND key = ?2")?
-        .query_row(params![agent, reply.key], |row| row.get(0))
+    let instance = tables.names.instance_made(db, &chat.instance)?;
+    let former: Option<(i64, bool)> = db
+        .prepare_cached(
+            "SELECT id, instance = ?3 AND chat = ?4 FROM reply WHERE agent = ?1 AND key = ?2",
+        )?
+        .query_row(params![agent, reply.key, instance, chat.chat_id], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
-    if let Some(id) = former {
+    if let Some((id, here)) = former {
+        if !here {
+            return Ok(Answer::KeyTaken);
+        }
         let receipt = db.prepare_cached(RECEIPT)?.query_row([id], receipt)?;
         return Ok(Answer::Reply { receipt, chat, fresh: false });
     }
-    let instance = tables.names.instance_made(db, &chat.instance)?;
     let lane = tables.names.lane_made(db, &chat, now_ms)?;
     let id = tables.replies.take(db, now_ms)?;
     db.prepare_cached(

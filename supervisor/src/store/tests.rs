@@ -144,11 +144,14 @@ impl Rig {
         self.submit_reply(Reply { key: key.into(), lane, reply_to: None, content })
     }
 
-    fn submit_reply(&mut self, reply: Reply) -> (Receipt, bool) {
+    fn answer_to_reply(&mut self, reply: Reply) -> Answer {
         let reply = Box::new(reply);
         let agent = instance("hermes");
-        match self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, note: None, now_ms: 3_000 })
-        {
+        self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, note: None, now_ms: 3_000 })
+    }
+
+    fn submit_reply(&mut self, reply: Reply) -> (Receipt, bool) {
+        match self.answer_to_reply(reply) {
             Answer::Reply { receipt, fresh, .. } => (receipt, fresh),
             other => panic!("{other:?}"),
         }
@@ -472,8 +475,12 @@ fn a_reply_with_a_known_key_is_the_first_one() {
     let mut rig = Rig::open(dir.path());
     let (first, fresh) = rig.reply("k", "chat", None);
     assert!(fresh);
-    let (second, fresh) = rig.reply("k", "elsewhere", None);
+    let (second, fresh) = rig.reply("k", "chat", None);
     assert_eq!((second.id, fresh), (first.id, false));
+    let content = Content::text("hello");
+    let elsewhere = Reply { key: "k".into(), lane: lane("elsewhere"), reply_to: None, content };
+    let elsewhere = rig.answer_to_reply(elsewhere);
+    assert!(matches!(elsewhere, Answer::KeyTaken), "{elsewhere:?}");
     rig.begin_send(first.id, 4_000);
     let sent = SendEnd::Sent { message_ids: vec!["om_1".into(), "om_2".into()] };
     rig.finish(first.id, sent);

@@ -2,10 +2,12 @@
 //! input. It and everything that it has started end with its time, and its process group with it.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join;
 use protocol::hook::HookEvent;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::AsyncWriteExt;
@@ -16,6 +18,8 @@ use crate::family;
 
 /// In the environment of a handler and of what it starts: which handler that was.
 const MARK: &str = "HERMES_GW_HOOK";
+/// How long what it has said last may take to be read, in milliseconds a matter of nothing.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// What to start.
@@ -104,33 +108,41 @@ impl Program {
         let mut group = Group::start(command)?;
         let line = serde_json::to_vec(event).unwrap_or_default();
         let (input, errors) = (group.child.stdin.take(), group.child.stderr.take());
-        let talk = async {
-            let write = async {
-                if let Some(mut input) = input {
-                    // It need not read what it does not care for.
-                    let _ = input.write_all(&line).await;
-                }
-            };
-            let read = async {
-                match errors {
-                    Some(errors) => tail::read(errors).await,
-                    None => Vec::new(),
-                }
-            };
-            let ((), said, status) = tokio::join!(write, read, group.ended());
-            (said, status)
+        let mut said = Vec::new();
+        let write = async {
+            if let Some(mut input) = input {
+                // It need not read what it does not care for.
+                let _ = input.write_all(&line).await;
+            }
         };
-        match tokio::time::timeout(self.limit, talk).await {
+        let read = async {
+            if let Some(errors) = errors {
+                tail::read(errors, &mut said).await;
+            }
+        };
+        let ended = async {
+            let mut talk = pin!(join(write, read));
+            tokio::select! {
+                status = group.ended() => {
+                    // Its end is its end, also if something that has broken away holds its pipes.
+                    let _ = tokio::time::timeout(LAST_WORDS, talk).await;
+                    status
+                }
+                _ = &mut talk => group.ended().await,
+            }
+        };
+        let ended = tokio::time::timeout(self.limit, ended).await;
+        match ended {
             Err(_) => {
                 group.end().await;
                 Err(format!("it took more than {} s and was killed", self.limit.as_secs()))
             }
-            Ok((_, Ok(status))) if status.success() => Ok(()),
-            Ok((said, Ok(status))) => Err(match tail::last_line(&said) {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(match tail::last_line(&said) {
                 line if line.is_empty() => status.to_string(),
                 line => format!("{status}: {line}"),
             }),
-            Ok((_, Err(e))) => Err(format!("wait for it: {e}")),
+            Ok(Err(e)) => Err(format!("wait for it: {e}")),
         }
     }
 }
@@ -194,6 +206,8 @@ mod tests {
         // Its end is its end, although something of it holds standard error.
         let left = shell("sleep 600 & exit 0", LONG).tell(&event).await;
         assert_eq!(left, Ok(()));
+        let gone = shell("(setsid sleep 70 &); echo why >&2; exit 3", LONG).tell(&event).await;
+        assert!(gone.is_err_and(|why| why.ends_with("why")), "it has broken away");
         let flood =
             shell("head -c 3000000 /dev/zero >&2; echo flood; exit 0", LONG).tell(&event).await;
         assert_eq!(flood, Ok(()));

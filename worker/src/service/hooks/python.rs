@@ -127,7 +127,8 @@ impl Python {
         };
         let name = self.directory.name.clone();
         tokio::spawn(async move {
-            let said = tail::read(errors).await;
+            let mut said = Vec::new();
+            tail::read(errors, &mut said).await;
             if !said.is_empty() {
                 tracing::debug!(hook = name, said = tail::last_line(&said), "what a hook printed");
             }

@@ -8,16 +8,14 @@ const KEPT: usize = 4096;
 const SHOWN: usize = 300;
 
 /// Reads to the end and keeps the last of it.
-pub(super) async fn read<R: AsyncRead + Unpin>(mut from: R) -> Vec<u8> {
-    let mut kept = Vec::new();
+pub(super) async fn read<R: AsyncRead + Unpin>(mut from: R, kept: &mut Vec<u8>) {
     let mut buffer = vec![0; KEPT];
     while let Ok(len) = from.read(&mut buffer).await {
         if len == 0 {
             break;
         }
-        push(&mut kept, buffer.get(..len).unwrap_or_default());
+        push(kept, buffer.get(..len).unwrap_or_default());
     }
-    kept
 }
 
 /// Appends, and forgets what is older.
@@ -44,7 +42,8 @@ mod tests {
     async fn a_flood_leaves_its_end() {
         let mut flood = "x\n".repeat(100_000).into_bytes();
         flood.extend_from_slice(b"ValueError: \x1b[31mno\n\n");
-        let kept = read(&flood[..]).await;
+        let mut kept = Vec::new();
+        read(&flood[..], &mut kept).await;
         assert!(kept.len() <= KEPT);
         assert_eq!(last_line(&kept), "ValueError: [31mno");
         assert_eq!(last_line(b""), "");
