@@ -19,7 +19,7 @@ use protocol::content::Content;
 use protocol::event::{ChatType, Inbound, InboundKind, Mention, Reply, Sender, SenderKind};
 use protocol::id::{EventId, Instance, Lane};
 use protocol::worker::Cursor;
-use supervisor::store::{Answer, Done, Op, Quota, Store, Ticket};
+use supervisor::store::{Answer, Beside, Done, Op, Quota, Store, Ticket};
 use tokio::sync::mpsc;
 
 /// A disk writes whole sectors.
@@ -165,7 +165,14 @@ fn work(dir: &Path, commits: u64, seed: u64) {
                 _ => {
                     next += 1;
                     let (agent, reply, now_ms) = (instance(), reply(next), 1);
-                    let op = |ticket| Op::AcceptReply { ticket, agent, reply, note: None, now_ms };
+                    let op = |ticket| Op::AcceptReply {
+                        ticket,
+                        agent,
+                        reply,
+                        note: None,
+                        beside: Beside::default(),
+                        now_ms,
+                    };
                     (rig.submit(op), Asked::Reply(next))
                 }
             };
@@ -376,7 +383,14 @@ impl Said {
         for at in chosen(self.replied.len(), random) {
             let n = self.replied[at];
             let (agent, reply, now_ms) = (instance(), reply(n), 2);
-            let op = |ticket| Op::AcceptReply { ticket, agent, reply, note: None, now_ms };
+            let op = |ticket| Op::AcceptReply {
+                ticket,
+                agent,
+                reply,
+                note: None,
+                beside: Beside::default(),
+                now_ms,
+            };
             if !matches!(rig.ask(op), Answer::Reply { fresh: false, .. }) {
                 wrong.push(format!("reply {n} is lost"));
             }

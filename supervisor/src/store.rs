@@ -54,7 +54,7 @@ pub use answer::{
     Answer, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Follower, Head, Opened,
     Parked, Payload, ReplyHead, Sending,
 };
-pub use op::{Arrival, Grant, Hand, Op, Pair, Pause, Quota, SendEnd, Subject, Ticket};
+pub use op::{Arrival, Beside, Grant, Hand, Op, Pair, Pause, Quota, SendEnd, Subject, Ticket};
 pub use outbox::draft_key;
 pub use place::{Fate, Inode, Removed, put_back};
 

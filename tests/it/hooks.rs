@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::feishu::{Feishu, Message};
+use tests::feishu::{Fault, Feishu, Message, Times, Trouble};
 use tests::telegram::{self as tg, Telegram};
 
 use crate::gateway::{Gateway, PATIENCE, root, stderr, stdout};
@@ -124,6 +124,33 @@ async fn each_occasion_is_told_once_with_the_whole_identity() {
     ] {
         assert_eq!(all.iter().filter(|one| one["event"] == kind).count(), times, "{kind}: {all:?}");
     }
+}
+
+/// A reply may wait for its platform longer than the gateway lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_reply_answers_is_told_also_by_the_next_supervisor() {
+    let (feishu, mut gateway) = gateway(&[("all", "'*'", LISTENER)], "").await;
+    let fault = Fault::Rest { route: None, trouble: Trouble::Html { status: 503 } };
+    let down = feishu.fault(APP, fault, Times::Always);
+    let mut agent = Lines::ready(&gateway);
+    let message = Message::group("oc_group", "ou_bob").text("hello");
+    feishu.push_message(APP, message).acked().await;
+    let event = agent.event();
+    let answer = reply(&event, "k-late", "the answer");
+    assert_eq!(agent.call("message.send", &answer)["state"], "waiting");
+    agent.acknowledge(&event);
+    let start = hears(&gateway, "all", "agent:start", "oc_group");
+    hears(&gateway, "all", "agent:end", "oc_group");
+    gateway.kill_supervisor();
+    feishu.clear(down);
+    gateway.start();
+    let sent = hears(&gateway, "all", "message:sent", "oc_group");
+    let members =
+        ["chat_type", "chat_name", "user_id", "user_name", "event_id", "attempt", "agent"];
+    for member in members.into_iter().chain(["session_id", "thread_id"]) {
+        assert_eq!(sent[member], start[member], "{member}: {sent}");
+    }
+    assert_eq!((&sent["user_id"], &sent["message"]), (&json!("ou_bob"), &json!("the answer")));
 }
 
 /// What a conversation of one message and one answer is to be told as.

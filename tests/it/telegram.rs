@@ -419,6 +419,52 @@ async fn a_reply_that_is_refused_as_by_a_wrong_token_is_tried_again_soon_and_the
     gateway.wait("telegram", "all is well", |i| i["outside"] == "up" && i["reason"].is_null());
 }
 
+/// F40: what waits for one bot does not leave through the one that takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_waits_for_one_bot_never_leaves_through_another() {
+    const OTHER: &str = "8800:an0ther-Token";
+    let telegram = platform().await;
+    telegram.add_bot(OTHER, "other_bot");
+    let mut gateway = gateway(&telegram, TOKEN, "[agent.mine]\nkind = \"socket\"");
+    gateway.wait_ready("telegram");
+    let mut agent = Lines::ready(&gateway);
+    let later = Fault::Refuse {
+        code: 429,
+        description: "Too Many Requests: retry after 600".into(),
+        parameters: json!({ "retry_after": 600 }),
+    };
+    telegram.fault(Some("sendMessage"), later, None);
+    telegram.push_text(TOKEN, 9, "to the first");
+    let event = agent.event();
+    agent.call("message.send", &crate::socket_agent::reply(&event, "k-1", "from the first"));
+    agent.acknowledge(&event);
+    let tried = |it: &tests::telegram::Entry| matches!(&it.what, Observation::Call { method, status: Some(429), .. } if method == "sendmessage");
+    telegram.wait_count("an attempt", PATIENCE, 1, tried).await;
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    std::fs::write(gateway.path("token"), OTHER).unwrap();
+    telegram.clear_faults();
+    gateway.start();
+    let mut agent = Lines::ready(&gateway);
+    let told = agent.until(|line| line["params"]["key"] == "k-1");
+    let told = &told["params"];
+    assert_eq!(told["state"], "failed", "{told}");
+    let why = told["reason"].as_str().unwrap();
+    assert!(why.contains("bot 7700") && why.contains("bot 8800"), "{why}");
+    // What is said now is the other bot's, and what waited is a person's to decide.
+    telegram.push_text(OTHER, 9, "to the second");
+    let event = agent.event();
+    agent.call("message.send", &crate::socket_agent::reply(&event, "k-2", "from the second"));
+    agent.acknowledge(&event);
+    let sent = telegram.wait_sent(PATIENCE, 1).await;
+    assert_eq!((sent.len(), sent[0].text.as_str()), (1, "from the second"));
+    let listed = stdout(&gateway.run(&["ctl", "parked", "list"]));
+    assert!(listed.contains("r1 ") && listed.contains("bot 7700"), "{listed}");
+    let replayed = gateway.run(&["ctl", "parked", "replay", "r1"]);
+    assert_eq!(stdout(&replayed), "r1: replayed\n");
+    assert_eq!(telegram.wait_sent(PATIENCE, 2).await[1].text, "from the first");
+}
+
 /// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_of_hearing_is_changed_without_losing_an_update() {

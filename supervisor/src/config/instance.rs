@@ -142,6 +142,19 @@ impl PlatformSettings {
             }
         }
     }
+
+    /// Whom people see in their chats, by whatever way the platform is reached and with whichever secret.
+    /// `None`: a token that is none does not tell.
+    pub fn identity(&self) -> Option<String> {
+        Some(match self {
+            Self::Local => "the terminal".to_owned(),
+            Self::Feishu(settings) => format!("the Feishu app {}", settings.app_id),
+            Self::Telegram(settings) => {
+                let (bot, _) = settings.token.expose().split_once(':')?;
+                format!("the Telegram bot {bot}")
+            }
+        })
+    }
 }
 
 impl PlatformKind {

@@ -9,34 +9,6 @@ use protocol::hook::HookEvent;
 /// Occasions that the worker has and has not answered.
 const WINDOW: usize = 64;
 
-/// Replies whose event is remembered until they end.
-const ANSWERS: usize = 1024;
-
-/// What was told of the event that a reply answers, until the reply ends. Bounded, and gone with the process.
-#[derive(Debug, Default)]
-pub struct Answers {
-    of: VecDeque<(String, String, HookEvent)>,
-}
-
-impl Answers {
-    /// `agent` replies under `key` to what `told` is about.
-    pub fn note(&mut self, agent: &str, key: &str, told: HookEvent) {
-        if self.of.iter().any(|(a, k, _)| a == agent && k == key) {
-            return;
-        }
-        if self.of.len() >= ANSWERS {
-            self.of.pop_front();
-        }
-        self.of.push_back((agent.to_owned(), key.to_owned(), told));
-    }
-
-    /// The reply has ended: what it answers.
-    pub fn take(&mut self, agent: &str, key: &str) -> Option<HookEvent> {
-        let at = self.of.iter().position(|(a, k, _)| a == agent && k == key)?;
-        self.of.remove(at).map(|(.., told)| told)
-    }
-}
-
 /// The occasions of one gateway.
 #[derive(Debug)]
 pub struct Backlog {
@@ -158,20 +130,5 @@ mod tests {
         assert_eq!(backlog.down(), WINDOW);
         assert_eq!((backlog.dropped(), backlog.waiting()), (WINDOW as u64, 200 - WINDOW - 1));
         assert!(!backlog.done(sent[0]), "an answer of a former worker");
-    }
-
-    #[test]
-    fn what_a_reply_answers_is_known_until_it_ends_and_never_without_limit() {
-        let mut answers = Answers::default();
-        let told = |n: i64| HookEvent::new("agent:start", n);
-        answers.note("a", "k", told(1));
-        answers.note("a", "k", told(2));
-        answers.note("b", "k", told(3));
-        assert_eq!(answers.take("a", "k"), Some(told(1)), "a repetition is the same reply");
-        assert_eq!((answers.take("a", "k"), answers.take("b", "k")), (None, Some(told(3))));
-        for n in 0..=ANSWERS {
-            answers.note("a", &n.to_string(), told(0));
-        }
-        assert_eq!((answers.of.len(), answers.take("a", "0")), (ANSWERS, None));
     }
 }

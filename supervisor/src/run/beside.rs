@@ -13,7 +13,7 @@ use protocol::worker::ToWorker;
 use super::Gateway;
 use super::desk::{Desk, Turn};
 use super::door::GATEWAY;
-use super::within;
+use super::{hooks, within};
 use crate::clock;
 use crate::policy::busy::Mode;
 use crate::policy::steering::Steering;
@@ -203,18 +203,17 @@ impl Gateway {
         }
     }
 
-    /// What an agent replies belongs to what it works on in that conversation.
-    pub(super) fn note_reply(&mut self, agent: usize, reply: &Reply) {
-        let Some(name) = self.slots.get(agent).map(|slot| slot.name.clone()) else { return };
-        let Some(Desk::Agent(desk)) = self.desk(agent) else { return };
-        let turn = desk.at_work.values_mut().find(|turn| turn.lane == reply.lane);
-        let Some(turn) = turn else { return };
-        let Some(told) = turn.told.clone() else { return };
+    /// What an agent replies belongs to what it works on in that conversation: whom it answers, as it is kept
+    /// with the reply.
+    pub(super) fn note_reply(&mut self, agent: usize, reply: &Reply) -> Option<String> {
+        let Some(Desk::Agent(desk)) = self.desk(agent) else { return None };
+        let turn = desk.at_work.values_mut().find(|turn| turn.lane == reply.lane)?;
+        let answers = hooks::answers(turn.told.as_ref()?);
         let known = turn.replies.iter().any(|(key, _)| *key == reply.key);
         if !known && turn.replies.len() < REPLIES {
             turn.replies.push((reply.key.clone(), reply.content.text.clone()));
         }
-        self.hook_answers(&name, &reply.key, told);
+        answers
     }
 
     /// An event is set aside: what is known of it.

@@ -15,7 +15,7 @@ use crate::policy::absence::Absence;
 use crate::policy::access::{Access, Denial, Grants};
 use crate::policy::delivery::Delivery;
 use crate::policy::drafts::{Drafts, Unfinished};
-use crate::policy::hooks::{Answers, Backlog};
+use crate::policy::hooks::Backlog;
 use crate::policy::loops::Loops;
 use crate::policy::outbox::{self, Outbox};
 use crate::policy::pairing::Pairing;
@@ -130,7 +130,6 @@ pub(super) struct Turn {
 pub(super) struct HooksDesk {
     pub(super) settings: HooksSettings,
     pub(super) backlog: Backlog,
-    pub(super) answers: Answers,
     pub(super) told: u64,
     pub(super) failed: u64,
     pub(super) last_failure: Option<String>,
@@ -189,7 +188,6 @@ impl Desk {
             Ok(Body::Hooks(hooks)) => Self::Hooks(Box::new(HooksDesk {
                 settings: hooks.settings.clone(),
                 backlog: Backlog::new(usize::try_from(hooks.backlog).unwrap_or(usize::MAX)),
-                answers: Answers::default(),
                 told: 0,
                 failed: 0,
                 last_failure: None,

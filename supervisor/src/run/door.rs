@@ -19,7 +19,7 @@ use crate::policy::access::{Denial, Direct, Groups};
 use crate::policy::outbox::Input;
 use crate::policy::pairing::HOLDS_MS;
 use crate::socket::Peer;
-use crate::store::{self, Answer, Grant, Op, Pair};
+use crate::store::{self, Answer, Beside, Grant, Op, Pair};
 
 /// What the gateway itself says is kept under this name. No instance can have it.
 pub(super) const GATEWAY: &str = "gateway";
@@ -99,11 +99,13 @@ impl Gateway {
         let reply = Box::new(Said { key, lane, reply_to, content: Content::text(text) });
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::OwnReply);
+        let beside = Beside { answers: None, account: self.leaves_through(&reply.lane.instance) };
         self.store.submit(Op::AcceptReply {
             ticket,
             agent,
             reply,
             note: None,
+            beside,
             now_ms: clock::unix_ms(),
         });
     }

@@ -7,12 +7,13 @@ use std::hash::Hasher;
 use std::time::{Duration, Instant};
 
 use protocol::control::{HooksStatus, Refusal, SendAsked};
-use protocol::event::{Inbound, Receipt, Reply as Said, ReplyState};
+use protocol::event::{ChatType, Inbound, Receipt, Reply as Said, ReplyState};
 use protocol::hook::{Failure, HookEvent};
 use protocol::id::{Instance, Lane, OutboundId, Seq, hex};
 use protocol::rpc::Message;
 use protocol::secret;
 use protocol::worker::{Outside, ToWorker};
+use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::Gateway;
@@ -24,7 +25,7 @@ use crate::exit::Code;
 use crate::link::Reply;
 use crate::policy::lifecycle::Phase;
 use crate::policy::outbox::Input;
-use crate::store::{Answer, Op};
+use crate::store::{Answer, Beside, Finished, Op};
 
 /// The instance that tells handlers.
 const HOOKS: &str = "hooks";
@@ -40,6 +41,26 @@ pub(super) struct Sender {
     pub(super) until: Instant,
     receipt: Receipt,
     reply: Reply,
+}
+
+/// Whom a reply answers: kept with it until it is at its end, in this process or in a later one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Answered {
+    chat_type: Option<ChatType>,
+    chat_name: Option<String>,
+    user_id: Option<String>,
+    user_name: Option<String>,
+    event_id: Option<String>,
+    attempt: Option<u32>,
+}
+
+/// Whom a reply to the event that `told` is about answers, as it is kept with the reply.
+pub(super) fn answers(told: &HookEvent) -> Option<String> {
+    let HookEvent { chat_type, chat_name, user_id, user_name, event_id, attempt, .. } =
+        told.clone();
+    let answered = Answered { chat_type, chat_name, user_id, user_name, event_id, attempt };
+    serde_json::to_string(&answered).ok()
 }
 
 impl HooksDesk {
@@ -193,36 +214,21 @@ impl Gateway {
         }
     }
 
-    /// A reply is to the event that `told` is about.
-    pub(super) fn hook_answers(&mut self, agent: &Instance, key: &str, told: HookEvent) {
-        let Some(index) = self.hooks() else { return };
-        if let Some(Desk::Hooks(desk)) = self.desk(index) {
-            let who = HookEvent { message: None, ..told };
-            desk.answers.note(agent.as_str(), key, who);
-        }
-    }
-
     /// A reply came to its end.
-    pub(super) fn hook_reply(
-        &mut self,
-        lane: &Lane,
-        reply_to: Option<String>,
-        text: &str,
-        agent: &Instance,
-        receipt: &Receipt,
-    ) {
-        let Some(index) = self.hooks() else { return };
+    pub(super) fn hook_reply(&mut self, finished: &Finished) {
+        let Finished { agent, receipt, lane, reply_to, text, answers } = finished;
+        if self.hooks().is_none() {
+            return;
+        }
         let kind = match receipt.state {
             ReplyState::Sent => "message:sent",
             ReplyState::Failed | ReplyState::Unknown => "message:failed",
             ReplyState::Waiting | ReplyState::Sending => return,
         };
-        let answered = match self.desk(index) {
-            Some(Desk::Hooks(desk)) => desk.answers.take(agent.as_str(), &receipt.key),
-            _ => None,
-        };
-        let answered = answered.unwrap_or_else(|| HookEvent::new(kind, 0));
+        let answered = answers.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let answered: Answered = answered.unwrap_or_default();
         let event = HookEvent {
+            chat_type: answered.chat_type,
             chat_name: answered.chat_name,
             user_id: answered.user_id,
             user_name: answered.user_name,
@@ -230,7 +236,7 @@ impl Gateway {
             attempt: answered.attempt,
             message_id: receipt.message_ids.first().cloned(),
             message_ids: Some(receipt.message_ids.clone()),
-            reply_to,
+            reply_to: reply_to.clone(),
             message: Some(clipped(text)),
             agent: Some(agent.to_string()),
             reason: receipt.reason.clone(),
@@ -354,11 +360,13 @@ impl Gateway {
         let ticket = self.tickets.name();
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         self.tickets.hold(ticket, Pending::HooksReply { wait, reply });
+        let beside = Beside { answers: None, account: self.leaves_through(&said.lane.instance) };
         self.store.submit(Op::AcceptReply {
             ticket,
             agent,
             reply: said,
             note: None,
+            beside,
             now_ms: clock::unix_ms(),
         });
     }

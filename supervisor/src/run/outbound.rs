@@ -14,7 +14,7 @@ use super::tickets::Pending;
 use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::outbox::{Action, Begun, End, Input};
-use crate::store::{Answer, Finished, Op, SendEnd, Sending};
+use crate::store::{Answer, Beside, Finished, Op, SendEnd, Sending};
 
 /// What is told to whoever gives a reply the key of one in another chat.
 pub(super) const KEY_TAKEN: &str = "its key is that of an earlier message in another chat: give each \
@@ -55,11 +55,12 @@ impl Gateway {
             self.reply_verdict(index, generation, seq, ReplyVerdict::Rejected(why));
             return;
         }
-        self.note_reply(index, &reply);
+        let answers = self.note_reply(index, &reply);
+        let beside = Beside { answers, account: self.leaves_through(&reply.lane.instance) };
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::AcceptReply { slot: index, generation, seq });
         let now_ms = clock::unix_ms();
-        self.store.submit(Op::AcceptReply { ticket, agent, reply, note, now_ms });
+        self.store.submit(Op::AcceptReply { ticket, agent, reply, note, beside, now_ms });
     }
 
     /// The store has it, or not.
@@ -152,6 +153,31 @@ impl Gateway {
         }
     }
 
+    /// The account that replies to an instance's chats leave through.
+    pub(super) fn leaves_through(&self, instance: &Instance) -> Option<String> {
+        let slot = self.slots.get(*self.by_name.get(instance)?)?;
+        let Desk::Platform(desk) = &slot.desk else { return None };
+        desk.settings.identity()
+    }
+
+    /// How a reply ends that is another account's (F40): the one that is configured now may not even know the
+    /// chat, and people would hear a stranger.
+    fn strays(&self, index: usize, sending: &Sending) -> Option<SendEnd> {
+        let Some(Desk::Platform(desk)) = self.slots.get(index).map(|slot| &slot.desk) else {
+            return None;
+        };
+        let (own, wanted) = (desk.settings.identity()?, sending.account.as_deref()?);
+        if own == wanted {
+            return None;
+        }
+        let reason = format!("it was to leave through {wanted}; configured now is {own}");
+        Some(if sending.ambiguous {
+            SendEnd::Unknown { reason }
+        } else {
+            SendEnd::Failed { reason }
+        })
+    }
+
     fn finish(&mut self, index: usize, id: u64, end: SendEnd) {
         self.ask(Pending::FinishSend { slot: index, id: OutboundId(id), end });
     }
@@ -184,6 +210,10 @@ impl Gateway {
                 Input::Loaded(chat, found.map(|id| id.0))
             }
             (_, Answer::Sending(sending)) => {
+                if let Some(end) = self.strays(index, &sending) {
+                    self.finish(index, sending.outbound.id.0, end);
+                    return;
+                }
                 // Both of one clock, which may have been set since.
                 let since = |ms: i64| {
                     Duration::from_millis(sending.now_ms.saturating_sub(ms).max(0).unsigned_abs())
@@ -206,10 +236,10 @@ impl Gateway {
                 if end == SendEnd::Waiting {
                     return;
                 }
-                let Finished { agent, receipt, lane, reply_to, text } = *finished;
+                self.hook_reply(&finished);
+                let Finished { agent, receipt, lane, .. } = *finished;
                 self.count(index, &receipt);
                 self.note_said(&lane, &agent, &receipt);
-                self.hook_reply(&lane, reply_to, &text, &agent, &receipt);
                 self.tell_senders(&receipt);
                 self.tell_agent(&agent, receipt);
                 Input::Ended(id.0)

@@ -211,6 +211,8 @@ pub struct Sending {
     pub first_attempt_ms: i64,
     /// Some earlier attempt was begun and never answered: this may be a repetition.
     pub ambiguous: bool,
+    /// The account that it leaves through; `None`: any.
+    pub account: Option<String>,
 }
 
 /// A reply whose state was recorded.
@@ -227,6 +229,8 @@ pub struct Finished {
     pub reply_to: Option<String>,
     /// What it said.
     pub text: String,
+    /// Whom it answered: what was kept with it.
+    pub answers: Option<String>,
 }
 
 /// Something that was set aside.

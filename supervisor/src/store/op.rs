@@ -152,6 +152,8 @@ pub enum Op {
         reply: Box<Reply>,
         /// What is kept about its conversation with it, if it is new.
         note: Option<Note>,
+        /// What else is kept with it, if it is new.
+        beside: Beside,
         /// Now.
         now_ms: i64,
     },
@@ -361,6 +363,16 @@ pub struct Hand {
     pub bytes: usize,
     /// Now: whether a pause is over.
     pub now_ms: i64,
+}
+
+/// What is kept with a reply besides what it says. The store understands none of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Beside {
+    /// Whom it answers: given back when it is at its end.
+    pub answers: Option<String>,
+    /// The account that it leaves through: given back when it is sent. A person who has it sent once more
+    /// asks for no certain one.
+    pub account: Option<String>,
 }
 
 /// What became of a reply, or of one attempt at it.

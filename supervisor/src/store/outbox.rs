@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use super::answer::{Answer, Finished, ReplyHead, Sending};
 use super::body;
 use super::names::Names;
-use super::op::SendEnd;
+use super::op::{Beside, SendEnd};
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
 use crate::policy::wall::Set;
@@ -84,6 +84,7 @@ pub(super) fn accept(
     tables: &mut Tables,
     agent: &Instance,
     reply: &Reply,
+    beside: &Beside,
     now_ms: i64,
 ) -> Result<Answer> {
     let db = &tables.db;
@@ -109,8 +110,8 @@ pub(super) fn accept(
     let id = tables.replies.take(db, now_ms)?;
     db.prepare_cached(
         "INSERT INTO reply(id, agent, key, instance, chat, thread, reply_to, text, rest, state,
-           attempts, ambiguous, created_ms)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, ?10)",
+           attempts, ambiguous, created_ms, answers, account)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0, ?10, ?11, ?12)",
     )?
     .execute(params![
         id,
@@ -122,7 +123,9 @@ pub(super) fn accept(
         reply.reply_to,
         reply.content.text,
         body::encode_rest(&reply.content),
-        now_ms
+        now_ms,
+        beside.answers,
+        beside.account
     ])?;
     db.prepare_cached("INSERT INTO outbox(id, lane, instance) VALUES(?1, ?2, ?3)")?
         .execute([id, lane, instance])?;
@@ -155,7 +158,8 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
     let mut read = db.prepare_cached(
         "SELECT instance, chat, thread, reply_to, text, attempts, created_ms, first_attempt_ms, ambiguous,
            rest, agent, key, (SELECT message_id FROM draft WHERE draft.agent = reply.agent
-             AND draft.key = reply.key), progress.message_ids, progress.note
+             AND draft.key = reply.key), progress.message_ids, progress.note,
+           account
          FROM reply LEFT JOIN progress USING(id) WHERE id = ?1",
     )?;
     let mut rows = read.query([row])?;
@@ -187,6 +191,7 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
         created_ms: r.get(6)?,
         first_attempt_ms: r.get(7)?,
         ambiguous: r.get(8)?,
+        account: r.get(15)?,
     })))
 }
 
@@ -225,15 +230,17 @@ pub(super) fn finish(
     let row = row_id(id.0);
     let known = db
         .prepare_cached(
-            "SELECT state, agent, instance, chat, thread, reply_to, text FROM reply WHERE id = ?1",
+            "SELECT state, agent, instance, chat, thread, reply_to, text, answers FROM reply
+             WHERE id = ?1",
         )?
         .query_row([row], |r| {
             let place: (String, Option<String>) = (r.get(3)?, r.get(4)?);
-            let said: (Option<String>, String) = (r.get(5)?, r.get(6)?);
+            let said: (Option<String>, String, Option<String>) = (r.get(5)?, r.get(6)?, r.get(7)?);
             Ok((r.get::<_, State>(0)?.0, r.get(1)?, r.get(2)?, place, said))
         })
         .optional()?;
-    let Some((state, agent, instance, (chat_id, thread_id), (reply_to, text))) = known else {
+    let Some((state, agent, instance, (chat_id, thread_id), (reply_to, text, answers))) = known
+    else {
         return Ok(Answer::Gone);
     };
     let (agent, instance): (i64, i64) = (agent, instance);
@@ -258,7 +265,8 @@ pub(super) fn finish(
         db.prepare_cached(
             "UPDATE reply SET state = ?2, reason = ?4, ended_ms = ?5,
                message_ids = coalesce(?3, (SELECT message_ids FROM progress WHERE progress.id = ?1)),
-               text = iif(?2 = 2, '', text), rest = iif(?2 = 2, NULL, rest), told = ?6
+               text = iif(?2 = 2, '', text), rest = iif(?2 = 2, NULL, rest),
+               answers = iif(?2 = 2, NULL, answers), told = ?6
              WHERE id = ?1",
         )?
         .execute(params![
@@ -285,7 +293,7 @@ pub(super) fn finish(
     let agent = tables.names.instance_name(db, agent)?;
     let instance = tables.names.instance_name(db, instance)?;
     let lane = Lane { instance, chat_id, thread_id };
-    Ok(Answer::Finished(Box::new(Finished { agent, receipt, lane, reply_to, text })))
+    Ok(Answer::Finished(Box::new(Finished { agent, receipt, lane, reply_to, text, answers })))
 }
 
 /// Sends a reply that failed, or whose end is unknown, once more: what is missing of it. Its key stays, so a platform that
@@ -295,7 +303,7 @@ pub(super) fn replay(tables: &mut Tables, row: i64, now_ms: i64) -> Result<Optio
     let db = &tables.db;
     db.prepare_cached(
         "UPDATE reply SET state = 0, ambiguous = 0, reason = NULL, ended_ms = NULL,
-           first_attempt_ms = NULL, created_ms = ?2
+           first_attempt_ms = NULL, created_ms = ?2, account = NULL
          WHERE id = ?1",
     )?
     .execute([row, now_ms])?;
@@ -311,7 +319,7 @@ pub(super) fn discard(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
     let Some((_, chat)) = undelivered(tables, row)? else { return Ok(None) };
     tables
         .db
-        .prepare_cached("UPDATE reply SET text = '', rest = NULL WHERE id = ?1")?
+        .prepare_cached("UPDATE reply SET text = '', rest = NULL, answers = NULL WHERE id = ?1")?
         .execute([row])?;
     forget_progress(tables, row)?;
     Ok(Some(chat))

@@ -127,6 +127,11 @@ ALTER TABLE inbox ADD COLUMN tried_by INTEGER;
 ALTER TABLE inbox ADD COLUMN tried_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE inbox ADD COLUMN pause_ms INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX inbox_paused ON inbox(id) WHERE pause_ms > 0;
+", "
+-- Whom a reply answers, as the handlers of hooks are told of its end. NULL: nobody asked.
+ALTER TABLE reply ADD COLUMN answers TEXT;
+-- The account that it leaves through, and no other. NULL: whichever its instance has.
+ALTER TABLE reply ADD COLUMN account TEXT;
 "];
 
 /// The schema after all steps.

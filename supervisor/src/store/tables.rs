@@ -147,8 +147,8 @@ impl Tables {
             Op::ShowParked { id, .. } => parked::show(self, *id)?,
             Op::Replay { ids, now_ms, .. } => parked::replay(self, ids, *now_ms)?,
             Op::Discard { ids, .. } => parked::discard(self, ids)?,
-            Op::AcceptReply { agent, reply, note, now_ms, .. } => {
-                let answer = outbox::accept(self, agent, reply, *now_ms)?;
+            Op::AcceptReply { agent, reply, note, beside, now_ms, .. } => {
+                let answer = outbox::accept(self, agent, reply, beside, *now_ms)?;
                 if let (Some(note), Answer::Reply { fresh: true, .. }) = (note, &answer) {
                     session::remember(self, agent, &reply.lane, note, *now_ms)?;
                 }

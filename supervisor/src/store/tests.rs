@@ -147,7 +147,10 @@ impl Rig {
     fn answer_to_reply(&mut self, reply: Reply) -> Answer {
         let reply = Box::new(reply);
         let agent = instance("hermes");
-        self.ask(|ticket| Op::AcceptReply { ticket, agent, reply, note: None, now_ms: 3_000 })
+        let beside = Beside { answers: Some("ou_1".into()), account: Some("feishu cli_a".into()) };
+        let accept =
+            |ticket| Op::AcceptReply { ticket, agent, reply, note: None, beside, now_ms: 3_000 };
+        self.ask(accept)
     }
 
     fn submit_reply(&mut self, reply: Reply) -> (Receipt, bool) {
@@ -165,10 +168,14 @@ impl Rig {
     }
 
     fn finish(&mut self, id: OutboundId, end: SendEnd) -> Receipt {
+        self.finished(id, end).receipt
+    }
+
+    fn finished(&mut self, id: OutboundId, end: SendEnd) -> Finished {
         match self.ask(|ticket| Op::FinishSend { ticket, id, end, now_ms: 9_000 }) {
             Answer::Finished(finished) => {
                 assert_eq!(finished.agent, instance("hermes"));
-                finished.receipt
+                *finished
             }
             other => panic!("{other:?}"),
         }

@@ -169,9 +169,10 @@ impl Owner {
 pub(super) fn size(op: &Op) -> usize {
     match op {
         Op::Accept { arrival, .. } => arrival.body.len() + 64,
-        Op::AcceptReply { reply, note, .. } => {
+        Op::AcceptReply { reply, note, beside, .. } => {
             let note = note.as_ref().map_or(0, |note| note.bytes.len());
-            reply.content.text.len() + note + 256
+            let answers = beside.answers.as_ref().map_or(0, String::len);
+            reply.content.text.len() + note + answers + 256
         }
         Op::Remember { note, .. } => note.bytes.len() + 128,
         _ => 64,

@@ -96,6 +96,45 @@ fn the_fourth_version_is_read_to_the_last_row() {
     Rig::open(dir.path()).close();
 }
 
+#[test]
+fn the_fifth_version_is_read_to_the_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    left_behind(dir.path(), include_str!("version_5.sql"));
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_none());
+    let (id, hand) = (EventId(1), Some(Hand { now_ms: 6_000, ..hand(0) }));
+    let left = rig.ask(|ticket| Op::Begin { ticket, id, hand });
+    assert!(matches!(left, Answer::Pauses { .. }), "{left:?}");
+    // Replies of before go through whichever account there is.
+    assert_eq!(rig.begin_send(OutboundId(1), 9_000).account, None);
+    assert_eq!(rig.finished(OutboundId(1), SendEnd::Sent { message_ids: vec![] }).answers, None);
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
+/// F40: what a reply was accepted for is known as long as it may still leave.
+#[test]
+fn whom_a_reply_answers_and_whose_it_is_outlives_restarts_and_failures() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let id = rig.reply("a", "chat", None).0.id;
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.begin_send(id, 4_000).account.as_deref(), Some("feishu cli_a"));
+    let failed = rig.finished(id, SendEnd::Failed { reason: "kicked".into() });
+    assert_eq!(failed.answers.as_deref(), Some("ou_1"));
+    rig.ask(|ticket| Op::Replay { ticket, ids: vec![ParkedId::Reply(id)], now_ms: 6_000 });
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(rig.begin_send(id, 7_000).account, None, "a person has decided");
+    let sent = rig.finished(id, SendEnd::Sent { message_ids: vec!["om_1".into()] });
+    assert_eq!(sent.answers.as_deref(), Some("ou_1"));
+    rig.close();
+    let db = Connection::open(dir.path().join("store.db")).unwrap();
+    let kept = "SELECT count(*) FROM reply WHERE answers IS NOT NULL";
+    assert_eq!(db.query_row(kept, [], |row| row.get(0)), Ok(0), "nobody needs it any more");
+}
+
 fn hand(followers: usize) -> Hand {
     let within_ms = Some(1000);
     let agent = instance("hermes");
@@ -136,7 +175,14 @@ fn a_conversation_is_remembered_until_it_begins_anew() {
     };
     for (text, kept) in [("three", b"three".as_slice()), ("again", b"three")] {
         let (agent, reply, note) = (agent.clone(), reply(), Some(note(1, text)));
-        rig.ask(|ticket| Op::AcceptReply { ticket, agent, reply, note, now_ms: 7 });
+        rig.ask(|ticket| Op::AcceptReply {
+            ticket,
+            agent,
+            reply,
+            note,
+            beside: Beside::default(),
+            now_ms: 7,
+        });
         assert_eq!(rig.hand(id, hand(0)).session.note, kept);
     }
     rig.settle(id);
