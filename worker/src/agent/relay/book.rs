@@ -38,6 +38,8 @@ pub(super) struct Entry {
     /// The agent's session.
     pub(super) key: String,
     pub(super) state: State,
+    /// The name of the copy whose answer is on the way.
+    copy: Option<String>,
 }
 
 impl Entry {
@@ -57,13 +59,24 @@ struct Chat {
     lane: Lane,
 }
 
-/// The key of the answer to a message: the same for every answer, whoever heard it and however often it
-/// was offered, so that a second one becomes no second message.
-pub(super) fn key(platform: &str, chat_id: &str, message_id: &str) -> String {
-    let whole = serde_json::json!([platform, chat_id, message_id]).to_string();
+/// The key of the answer to a message: the same for the answers to all copies of it, whoever of us offered them,
+/// so that the second one becomes no second message. Two bots may have messages of one number in chats of one
+/// number.
+pub(super) fn key(instance: &Instance, chat_id: &str, message_id: &str) -> String {
+    let whole = serde_json::json!([instance, chat_id, message_id]).to_string();
     let digest = ring::digest::digest(&ring::digest::SHA256, whole.as_bytes());
     let name: String = protocol::id::hex(digest.as_ref()).chars().take(40).collect();
     format!("relay:answer:{name}")
+}
+
+/// A message that is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Answered {
+    pub(super) instance: Instance,
+    pub(super) chat_id: String,
+    pub(super) message_id: String,
+    /// The name of the copy whose answer it was, if that is known.
+    pub(super) copy: Option<String>,
 }
 
 /// What is known.
@@ -71,8 +84,9 @@ pub(super) fn key(platform: &str, chat_id: &str, message_id: &str) -> String {
 pub(super) struct Book {
     pub(super) entries: BTreeMap<EventId, Entry>,
     chats: VecDeque<Chat>,
-    /// Messages, with their chats, that were offered more than once and are answered.
-    answered: VecDeque<(String, String)>,
+    answered: VecDeque<Answered>,
+    /// Those whose answers are on their way to the store, and whose events are not here.
+    answering: Vec<Answered>,
     /// Events, with their chats and messages, that were handed back or set aside, and may be answered still.
     given_up: VecDeque<(EventId, String, String)>,
 }
@@ -87,7 +101,7 @@ impl Book {
             return false;
         }
         let source = Source::of(&delivery);
-        if delivery.attempt > 1 && self.knows(&source.chat_id, &source.message_id) {
+        if delivery.attempt > 1 && self.knows(&delivery.lane.instance, &source) {
             return true;
         }
         let chat = Chat {
@@ -104,7 +118,7 @@ impl Book {
         self.chats.push_front(chat);
         self.chats.truncate(REMEMBERED);
         let key = source.session_key();
-        self.entries.insert(id, Entry { delivery, source, key, state: State::Held });
+        self.entries.insert(id, Entry { delivery, source, key, state: State::Held, copy: None });
         false
     }
 
@@ -194,25 +208,26 @@ impl Book {
     }
 
     /// The answer to an event, on its way from now on.
-    pub(super) fn answer(&mut self, id: EventId, text: &str) -> Option<Reply> {
+    pub(super) fn answer(&mut self, id: EventId, send: &Send) -> Option<Reply> {
         let entry = self.entries.get_mut(&id)?;
         entry.state = State::Answering;
+        entry.copy.clone_from(&send.copy);
         let Delivery { lane, event, .. } = &*entry.delivery;
-        let Source { platform, chat_id, message_id, .. } = &entry.source;
+        let Source { chat_id, message_id, .. } = &entry.source;
         Some(Reply {
-            key: key(platform, chat_id, message_id),
+            key: key(&lane.instance, chat_id, message_id),
             lane: lane.clone(),
             reply_to: event.message_id.clone(),
-            content: Content::text(text),
+            content: Content::text(&send.text),
         })
     }
 
     /// An event is over; whether it was here.
     pub(super) fn done(&mut self, id: EventId) -> bool {
         let Some(entry) = self.entries.remove(&id) else { return false };
-        if entry.delivery.attempt > 1 {
-            self.answered(entry.source.chat_id, entry.source.message_id);
-        }
+        let Entry { delivery, source: Source { chat_id, message_id, .. }, copy, .. } = entry;
+        let instance = delivery.lane.instance;
+        self.answered(Answered { instance, chat_id, message_id, copy });
         true
     }
 
@@ -231,19 +246,49 @@ impl Book {
         found.map(|(id, ..)| *id)
     }
 
-    /// There were two copies of a message, and one is answered.
-    pub(super) fn answered(&mut self, chat_id: String, message_id: String) {
-        self.answered.push_front((chat_id, message_id));
+    /// A message is answered whose event may be offered once more.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        self.answered.push_front(answered);
         self.answered.truncate(REMEMBERED);
     }
 
-    fn knows(&self, chat_id: &str, message_id: &str) -> bool {
-        self.answered.iter().any(|(chat, message)| chat == chat_id && message == message_id)
+    /// The answer to a message whose event is not here is on its way to the store.
+    pub(super) fn answering(&mut self, answered: Answered) {
+        self.answering.push(answered);
     }
 
-    /// Whether this answers a message again that was answered: there were two copies of it.
-    pub(super) fn is_answered(&self, send: &Send) -> bool {
-        send.reply_to.as_ref().is_some_and(|reply_to| self.knows(&send.chat_id, reply_to))
+    /// That is over.
+    pub(super) fn not_answering(&mut self, answered: &Answered) {
+        self.answering.retain(|it| it != answered);
+    }
+
+    fn knows(&self, instance: &Instance, source: &Source) -> bool {
+        self.answered.iter().any(|it| {
+            (&it.instance, &it.chat_id, &it.message_id)
+                == (instance, &source.chat_id, &source.message_id)
+        })
+    }
+
+    /// Whether this answers a second copy of a message whose first is answered. What else is said to that
+    /// message, by the turn that has answered it, has the same name. In a thread only the name of a copy tells:
+    /// any other may be that of the root.
+    pub(super) fn is_of_another_copy(&self, send: &Send) -> bool {
+        let (Some(message), Some(copy)) = (&send.reply_to, &send.copy) else { return false };
+        let is_named = send.thread_id.is_none() || message != copy;
+        is_named
+            && self.answered.iter().any(|it| {
+                let same = it.chat_id == send.chat_id && it.message_id == *message;
+                same && it.copy.as_ref().is_some_and(|answered| answered != copy)
+            })
+    }
+
+    /// Whether a message has its answer, or is about to.
+    pub(super) fn is_answered(&self, chat_id: &str, message_id: &str) -> bool {
+        let answered = self.answered.iter().chain(&self.answering);
+        let answered = answered.map(|it| (it.chat_id.as_str(), it.message_id.as_str()));
+        let here = self.entries.values().filter(|entry| entry.state == State::Answering);
+        let here = here.map(|it| (it.source.chat_id.as_str(), it.source.message_id.as_str()));
+        answered.chain(here).any(|it| it == (chat_id, message_id))
     }
 
     /// Where a message goes that answers nothing.

@@ -27,7 +27,7 @@ use protocol::worker::{FromWorker, Outside, ReplyVerdict};
 use self::messages::Early;
 use self::rivals::Rivals;
 use self::standing::Strangers;
-use super::book::{Book, Entry, State};
+use super::book::{Answered, Book, Entry, State};
 use super::wire::{self, Heard, Op};
 use crate::agent::blame::Blame;
 use crate::clock::Instant;
@@ -112,8 +112,8 @@ pub(super) enum Action {
 pub(super) enum Ends {
     /// The turn of an event that is here.
     Event(EventId),
-    /// The turn of a message, by chat and id, whose event is not here yet: a former worker sent it.
-    Message(String, String),
+    /// The turn of a message whose event is not here yet: a former worker sent it.
+    Message(Box<Answered>),
     /// Nothing.
     Nothing,
 }

@@ -19,6 +19,9 @@ struct World {
     file: Option<Process>,
     out: Vec<Action>,
     requests: u32,
+    /// The store takes its time: see `judge`.
+    on_hold: bool,
+    held: Vec<Input>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "read where there may be none")]
@@ -36,7 +39,15 @@ impl World {
         };
         let now = crate::clock::now();
         let connector = Connector::new(rules, now);
-        Self { connector, now, file, out: Vec::new(), requests: 0 }
+        Self {
+            connector,
+            now,
+            file,
+            out: Vec::new(),
+            requests: 0,
+            on_hold: false,
+            held: Vec::new(),
+        }
     }
 
     /// A world whose agent listens on connection 1.
@@ -62,17 +73,22 @@ impl World {
                         };
                         let verdict = Some(ReplyVerdict::Accepted(receipt));
                         let judged = (request.clone(), ends.clone());
-                        next.push(Input::Judged {
-                            conn,
-                            request: judged.0,
-                            ends: judged.1,
-                            verdict,
-                        });
+                        let judged =
+                            Input::Judged { conn, request: judged.0, ends: judged.1, verdict };
+                        let into = if self.on_hold { &mut self.held } else { &mut next };
+                        into.push(judged);
                         self.out.push(Action::Submit { conn, request, ends, reply });
                     }
                     other => self.out.push(other),
                 }
             }
+        }
+    }
+
+    /// The store has what was handed in.
+    fn judge(&mut self) {
+        for judged in std::mem::take(&mut self.held) {
+            self.on(judged);
         }
     }
 
@@ -139,6 +155,7 @@ impl World {
             chat_id: chat.into(),
             text: text.into(),
             reply_to: to.map(|name| super::super::source::own_name(name).to_owned()),
+            copy: to.map(str::to_owned),
             thread_id: thread.map(str::to_owned),
             is_final: true,
         };
@@ -413,8 +430,66 @@ fn a_new_worker_waits_for_the_first_copy_and_its_answer_is_good() {
     assert_eq!(world.sent(1), ["m1~hgw2"]);
     world.say(1, "oc_1", "answer", Some("m1"), None);
     world.out.clear();
-    world.say(1, "oc_1", "of a second copy", Some("m1"), None);
+    world.say(1, "oc_1", "of a second copy", Some("m1~hgw2"), None);
     assert!(world.replies().is_empty(), "nobody is answered twice");
+    world.say(1, "oc_1", "and one more thing", Some("m1"), None);
+    assert_eq!(world.replies().len(), 1, "its turn says more");
+}
+
+/// A turn may say several things that look like its end.
+#[test]
+fn what_a_turn_says_behind_its_answer_is_passed_on() {
+    let mut world = World::open(process(7, 1));
+    // Of an event that is here, also before the store has the answer.
+    world.deliver(1, "oc_1", 1);
+    world.on_hold = true;
+    for text in ["answer", "more"] {
+        world.say(1, "oc_1", text, Some("m1"), None);
+    }
+    world.judge();
+    world.say(1, "oc_1", "and more", Some("m1"), None);
+    // Of one that a former worker had.
+    for text in ["answer", "more"] {
+        world.say(1, "oc_2", text, Some("m2"), None);
+    }
+    world.judge();
+    world.say(1, "oc_2", "and more", Some("m2"), None);
+    let keys: BTreeSet<_> = world.replies().into_iter().map(|reply| reply.key).collect();
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    // Two copies, and the second one's turn is the first to answer.
+    world.judge();
+    world.deliver(3, "oc_3", 2);
+    world.file = process(7, 0);
+    world.pass(STUCK + 3 * S);
+    world.say(1, "oc_3", "answer", Some("m3~hgw2"), None);
+    world.judge();
+    world.say(1, "oc_3", "more", Some("m3~hgw2"), None);
+    world.say(1, "oc_3", "of the first copy", Some("m3"), None);
+    let texts: Vec<_> = world.replies().into_iter().map(|reply| reply.content.text).collect();
+    assert_eq!(texts, ["answer", "more"]);
+    // In a thread the root is the target of many.
+    let mut root = World::open(process(7, 1));
+    root.deliver(4, "oc_4", 2);
+    root.say(1, "oc_4", "answer", Some("m4"), None);
+    root.say(1, "oc_4", "in its thread", Some("m4"), Some("omt_4"));
+    root.pass(11 * S);
+    assert_eq!(root.replies().len(), 2);
+}
+
+/// Two bots of one platform may meet one person, in a chat of the same number, at a message of the same number.
+#[test]
+fn the_answers_of_two_bots_are_two() {
+    let mut world = World::open(None);
+    for (id, instance) in [(1, "feishu"), (2, "other")] {
+        let mut heard = delivery(id, "feishu", "9", "hello");
+        heard.lane.instance = Instance::new(instance).unwrap();
+        heard.event.message_id = Some("m5".into());
+        world.on(Input::Deliver(Box::new(heard)));
+        world.say(1, "9", "answer", Some("m5"), None);
+    }
+    let replies = world.replies();
+    assert_ne!(replies[0].key, replies[1].key);
+    assert_eq!(replies[1].lane.instance.as_str(), "other");
 }
 
 /// In a thread an answer names no message, and nobody is answered twice there either.
@@ -605,6 +680,7 @@ fn words_to_a_chat_that_was_never_heard_of_find_their_platform() {
             chat_id: "c".into(),
             text: "t".into(),
             reply_to: None,
+            copy: None,
             thread_id: None,
             is_final: true,
         }),

@@ -54,7 +54,9 @@ pub(super) enum Op {
 pub(super) struct Send {
     pub(super) chat_id: String,
     pub(super) text: String,
+    /// The message that it answers, and the name under which that was offered.
     pub(super) reply_to: Option<String>,
+    pub(super) copy: Option<String>,
     pub(super) thread_id: Option<String>,
     /// The end of a turn, or the answer to a command.
     pub(super) is_final: bool,
@@ -81,11 +83,13 @@ pub(super) fn decode(line: &[u8]) -> Option<Heard> {
 fn op(action: &Value) -> Op {
     let chat_id = text(action, "chat_id").unwrap_or_default();
     let metadata = action.get("metadata").unwrap_or(&Value::Null);
+    let copy = text(action, "reply_to");
     match text(action, "op").unwrap_or_default().as_str() {
         "send" => Op::Send(Send {
             chat_id,
             text: text(action, "content").unwrap_or_default(),
-            reply_to: text(action, "reply_to").map(|name| source::own_name(&name).to_owned()),
+            reply_to: copy.as_deref().map(|name| source::own_name(name).to_owned()),
+            copy,
             thread_id: text(metadata, "thread_id"),
             is_final: metadata.get("notify").and_then(Value::as_bool).unwrap_or(false),
         }),
@@ -185,14 +189,15 @@ mod tests {
         let hello = r#"{"type":"hello","platform":"feishu","botId":"cli_1"}"#;
         assert_eq!(decode(hello.as_bytes()), Some(Heard::Hello("feishu".into())));
         let send = r#"{"type":"outbound","requestId":"r","platform":"telegram","action":{"op":"send","chat_id":-5,
-            "content":"hi","reply_to":null,"metadata":{"thread_id":"7","notify":true}}}"#;
+            "content":"hi","reply_to":"5~hgw2","metadata":{"thread_id":"7","notify":true}}}"#;
         let expected = Heard::Outbound {
             request: "r".into(),
             platform: Some("telegram".into()),
             op: Op::Send(Send {
                 chat_id: "-5".into(),
                 text: "hi".into(),
-                reply_to: None,
+                reply_to: Some("5".into()),
+                copy: Some("5~hgw2".into()),
                 thread_id: Some("7".into()),
                 is_final: true,
             }),

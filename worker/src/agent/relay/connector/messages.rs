@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use protocol::content::Content;
 use protocol::event::Reply;
-use protocol::id::EventId;
+use protocol::id::{EventId, Instance};
 use protocol::worker::{FromWorker, ReplyVerdict};
 
-use super::super::book;
+use super::super::book::{self, Answered};
 use super::super::wire::{self, Send};
 use super::{Action, Conn, Connector, Ends, PROBE, STOP};
 use crate::clock::Instant;
@@ -97,8 +97,11 @@ impl Connector {
             out.push(Action::Say(FromWorker::Nack { event_id: id, reason, after_ms: None }));
             return;
         }
-        if event.is_none() && send.is_final && self.book.is_answered(send) {
-            tracing::warn!(chat = send.chat_id, "a second answer to one message; not passed on");
+        if event.is_none() && send.is_final && self.book.is_of_another_copy(send) {
+            tracing::warn!(
+                chat = send.chat_id,
+                "the answer to a second copy of an answered message; not passed on"
+            );
             out.push(Action::Line(conn, wire::accepted(&request, "answered")));
             return;
         }
@@ -131,12 +134,11 @@ impl Connector {
             out.push(Action::Line(conn, wire::failed(&request, "nothing to send")));
             return;
         }
-        let answer =
-            event.and_then(|id| Some((Ends::Event(id), self.book.answer(id, &send.text)?)));
+        let answer = event.and_then(|id| Some((Ends::Event(id), self.book.answer(id, send)?)));
         let words = || {
             let lane = self.book.lane(platform, send, &self.rules.platforms)?;
             let own = (format!("relay:{request}"), Ends::Nothing);
-            let (key, ends) = self.of_a_former_copy(platform, send, now).unwrap_or(own);
+            let (key, ends) = self.of_a_former_copy(&lane.instance, send, now).unwrap_or(own);
             let (reply_to, text) = (send.reply_to.clone(), send.text.clone());
             Some((ends, Reply { key, lane, reply_to, content: Content::text(text) }))
         };
@@ -144,6 +146,9 @@ impl Connector {
             out.push(Action::Line(conn, wire::failed(&request, "chat not found")));
             return;
         };
+        if let Ends::Message(answered) = &ends {
+            self.book.answering((**answered).clone());
+        }
         out.push(Action::Submit { conn, request, ends, reply: Box::new(reply) });
     }
 
@@ -151,7 +156,7 @@ impl Connector {
     /// it gets the key that the answer to the second copy would get.
     fn of_a_former_copy(
         &self,
-        platform: &str,
+        instance: &Instance,
         send: &Send,
         now: Instant,
     ) -> Option<(String, Ends)> {
@@ -160,9 +165,16 @@ impl Connector {
             send.reply_to.as_ref().filter(|_| send.is_final && send.thread_id.is_none())?;
         let may_be =
             now < self.former_until || self.book.given_up(&send.chat_id, message).is_some();
-        may_be.then(|| {
-            let key = book::key(platform, &send.chat_id, message);
-            (key, Ends::Message(send.chat_id.clone(), message.clone()))
+        // What is said once more in the same turn is no repetition.
+        (may_be && !self.book.is_answered(&send.chat_id, message)).then(|| {
+            let answered = Answered {
+                instance: instance.clone(),
+                chat_id: send.chat_id.clone(),
+                message_id: message.clone(),
+                copy: send.copy.clone(),
+            };
+            let key = book::key(instance, &send.chat_id, message);
+            (key, Ends::Message(Box::new(answered)))
         })
     }
 
@@ -187,19 +199,23 @@ impl Connector {
             }
         };
         out.push(Action::Line(conn, told));
+        if let Ends::Message(answered) = &ends {
+            self.book.not_answering(answered);
+        }
         match ends {
             Ends::Event(id) if !accepted => self.refuse(id, "its answer could not be stored", out),
             Ends::Event(id) if self.book.done(id) => {
                 out.push(Action::Say(FromWorker::Ack { event_id: id }));
             }
-            Ends::Message(chat, message) if accepted => {
+            Ends::Message(answered) if accepted => {
                 // It may wait to be offered again.
-                if let Some(event_id) = self.book.given_up(&chat, &message) {
+                let Answered { chat_id, message_id, .. } = &*answered;
+                if let Some(event_id) = self.book.given_up(chat_id, message_id) {
                     out.push(Action::Say(FromWorker::Ack { event_id }));
                 }
-                self.book.answered(chat, message);
+                self.book.answered(*answered);
             }
-            Ends::Event(_) | Ends::Message(..) | Ends::Nothing => {}
+            Ends::Event(_) | Ends::Message(_) | Ends::Nothing => {}
         }
     }
 }

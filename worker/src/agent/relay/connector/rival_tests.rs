@@ -157,8 +157,10 @@ fn a_late_answer_to_what_was_given_up_is_its_answer() {
     assert_eq!(world.told(), ["ack 1"], "if it waits to be offered again, it is settled");
     world.deliver(1, "oc_1", 2);
     assert_eq!(world.told(), ["ack 1"]);
-    world.say(1, "oc_1", "of another copy", Some("m1"), None);
+    world.say(1, "oc_1", "of another copy", Some("m1~hgw2"), None);
     assert!(world.replies().is_empty());
+    world.say(1, "oc_1", "and more", Some("m1"), None);
+    assert_eq!(world.replies().len(), 1, "nothing that it says is lost");
 }
 
 #[test]
