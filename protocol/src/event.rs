@@ -146,7 +146,7 @@ pub enum Mention {
 /// A part of a message that is not text.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Part {
-    /// The platform's word for its sort: `image`, `file`, `sticker`.
+    /// Its sort, as replies name theirs, or else the platform's word: `image`, `video`, `photo`, `sticker`.
     pub kind: String,
     /// The platform's handle to fetch it by.
     pub handle: String,

@@ -59,8 +59,8 @@ pub(super) fn render(kind: &str, content: &Value, mentions: &[Mentioned]) -> Con
             "[image]".to_owned()
         }
         "file" | "folder" | "audio" | "media" | "sticker" => {
-            part(&mut parts, kind, content, "file_key");
             let word = if kind == "media" { "video" } else { kind };
+            part(&mut parts, word, content, "file_key");
             bracketed(word, text_of(content, "file_name"))
         }
         "share_chat" => bracketed("shared chat", text_of(content, "chat_id")),
@@ -295,7 +295,7 @@ fn element(element: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>, out: 
             out.push_str("[image]");
         }
         "media" => {
-            part(parts, "media", element, "file_key");
+            part(parts, "video", element, "file_key");
             out.push_str("[video]");
         }
         "emotion" => out.push_str(&bracketed(text_of(element, "emoji_type"), "")),
@@ -364,7 +364,7 @@ mod tests {
         let content = render("post", &body, &mentions);
         assert_eq!(content.text, expected);
         let handles: Vec<_> = content.parts.iter().map(|p| (&*p.kind, &*p.handle)).collect();
-        assert_eq!(handles, [("image", "img_1"), ("media", "file_1")]);
+        assert_eq!(handles, [("image", "img_1"), ("video", "file_1")]);
         assert_eq!(render("post", &json!({ "zh_cn": body }), &mentions), content);
     }
 
@@ -379,7 +379,7 @@ mod tests {
                 Some(("file", Some("a.pdf"))),
             ),
             ("audio", json!({"file_key": "k", "duration": 900}), "[audio]", Some(("audio", None))),
-            ("media", json!({"file_key": "k", "image_key": "i"}), "[video]", Some(("media", None))),
+            ("media", json!({"file_key": "k", "image_key": "i"}), "[video]", Some(("video", None))),
             ("sticker", json!({"file_key": "k"}), "[sticker]", Some(("sticker", None))),
             ("share_chat", json!({"chat_id": "oc_1"}), "[shared chat: oc_1]", None),
             ("location", json!({"name": "here"}), "[location: here]", None),

@@ -60,7 +60,7 @@ fn named(kind: &str, mime: Option<&str>) -> String {
         Some("video/mp4") => ".mp4",
         _ => match kind {
             "audio" => ".ogg",
-            "media" => ".mp4",
+            "video" => ".mp4",
             _ => "",
         },
     };

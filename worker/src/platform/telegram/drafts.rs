@@ -1,8 +1,8 @@
 //! Replies in the making, as people see them.
 //!
 //! In a direct chat the platform has previews of its own, which vanish when the reply comes; where it refuses
-//! them, and in groups, a message is sent and changed as the reply grows, and becomes the reply. The
-//! supervisor sends the next draft of a reply when one is shown, so there is never a second one under way.
+//! them, and in groups, a message is sent and changed as the reply grows, and becomes the reply. Of one that is too
+//! long for a message its newest words are shown. The supervisor sends the next draft of a reply when one is shown, so there is never a second one under way.
 //! A draft is only shown where no message would have to wait for it. When the reply comes, it waits for the
 //! call that is under way, so that it knows what people see.
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::Said;
-use super::encode::{To, marks, parts};
+use super::encode::{To, marks, newest};
 use super::steps::{Keys, Step};
 use crate::clock::{self, Instant};
 use crate::json::number_of;
@@ -163,7 +163,7 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
         To::at(&draft.lane.chat_id, draft.lane.thread_id.as_deref(), draft.reply_to.as_deref());
     let Some(mut to) = to else { return };
     to.chat = shared.now_at(to.chat);
-    let Some(part) = parts(&draft.text).into_iter().next() else { return };
+    let Some(part) = newest(&draft.text) else { return };
     if shown.lost || part.text == shown.text || shared.is_away() {
         return;
     }

@@ -4,6 +4,8 @@
 //! them satisfies either reading. Splitting the text that people see, with its styles beside it, leaves
 //! nothing to be closed and opened again.
 
+use std::ops::Range;
+
 use protocol::event::Outbound;
 use serde_json::{Value, json};
 
@@ -14,6 +16,8 @@ use crate::text;
 const TEXT_MAX: usize = 4096;
 /// What is said below a file.
 pub(super) const CAPTION_MAX: usize = 1024;
+/// Stands for what was said before.
+const EARLIER: &str = "…\n";
 /// The platform drops styles beyond that many without a word.
 const SPANS_MAX: usize = 100;
 /// In a forum, the topic of everything that is in none. It has a number and must not be named.
@@ -50,42 +54,65 @@ impl To {
 /// The messages that `text` becomes.
 pub(super) fn parts(markdown: &str) -> Vec<Marked> {
     let whole = marked(markdown);
-    let mut parts = Vec::new();
+    let ranges = ranges(&whole, TEXT_MAX, SPANS_MAX);
+    ranges.into_iter().filter_map(|range| clip(&whole, range)).collect()
+}
+
+/// The newest words of a text in the making that one message holds. It begins anew when half of it is full, and not
+/// with every word.
+pub(super) fn newest(markdown: &str) -> Option<Marked> {
+    let whole = marked(markdown);
+    if ranges(&whole, TEXT_MAX, SPANS_MAX).len() > 1 {
+        let halves = ranges(&whole, (TEXT_MAX - units(EARLIER)) / 2, SPANS_MAX / 2);
+        let start = halves.iter().rev().nth(1).map_or(0, |half| half.start);
+        let mut shown = clip(&whole, start..whole.text.len())?;
+        shown.text.insert_str(0, EARLIER);
+        for span in &mut shown.spans {
+            span.range = span.range.start + EARLIER.len()..span.range.end + EARLIER.len();
+        }
+        return Some(shown);
+    }
+    clip(&whole, 0..whole.text.len())
+}
+
+/// Where each message begins and ends that holds so much text and so many styles at most.
+fn ranges(whole: &Marked, most: usize, spans: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
     let mut start = 0;
     while let Some(rest) = whole.text.get(start..).filter(|rest| !rest.is_empty()) {
         // No more styles than a message may have: the first too many is in the next one.
-        let room =
-            crowd(&whole, start).and_then(|end| rest.get(..end - start)).map_or(TEXT_MAX, units);
-        let room = room.min(TEXT_MAX);
+        let crowd = crowd(whole, start, spans).and_then(|end| rest.get(..end - start));
+        let room = crowd.map_or(most, units).min(most);
         let end =
             if units(rest) <= room { rest.len() } else { text::cut(rest, room, &char::len_utf16) };
-        let part = rest.get(..end).unwrap_or(rest);
-        // The platform trims as well, and would count on.
-        let from = start + part.len() - part.trim_start().len();
-        let to = from + part.trim().len();
-        if from < to {
-            parts.push(clip(&whole, from, to));
-        }
+        ranges.push(start..start + end);
         start += end;
     }
-    parts
+    ranges
 }
 
 /// Where the first style begins that a message which begins at `start` has no room for.
-fn crowd(whole: &Marked, start: usize) -> Option<usize> {
+fn crowd(whole: &Marked, start: usize, most: usize) -> Option<usize> {
     let inside = whole.spans.iter().filter(|span| span.range.end > start);
     // Ordered by where they begin. No more than one of each look is open anywhere.
-    inside.map(|span| span.range.start).nth(SPANS_MAX).filter(|at| *at > start)
+    inside.map(|span| span.range.start).nth(most).filter(|at| *at > start)
 }
 
-fn clip(whole: &Marked, from: usize, to: usize) -> Marked {
+fn clip(whole: &Marked, range: Range<usize>) -> Option<Marked> {
+    // The platform trims as well, and would count on.
+    let part = whole.text.get(range.clone()).unwrap_or_default();
+    let from = range.start + part.len() - part.trim_start().len();
+    let to = from + part.trim().len();
+    if from >= to {
+        return None;
+    }
     let inside = whole.spans.iter().filter_map(|span| {
         let range = span.range.start.max(from)..span.range.end.min(to);
         let style = span.style.clone();
         (!range.is_empty()).then(|| Span { style, range: range.start - from..range.end - from })
     });
     let text = whole.text.get(from..to).unwrap_or_default().to_owned();
-    Marked { text, spans: inside.collect() }
+    Some(Marked { text, spans: inside.collect() })
 }
 
 /// Whether a caption of at most `most` units can hold it.
@@ -243,6 +270,26 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_words_are_shown_and_do_not_move_with_each_of_them() {
+        let line = |n: u32| format!("**line** {n}\n");
+        let mut text = String::new();
+        let mut beginnings = Vec::new();
+        for n in 0..1000 {
+            text.push_str(&line(n));
+            let shown = newest(&text).unwrap();
+            assert!(shown.text.ends_with(&format!("line {n}")) && units(&shown.text) <= TEXT_MAX);
+            assert!(shown.spans.len() <= SPANS_MAX);
+            let bold = shown.spans.iter().all(|span| &shown.text[span.range.clone()] == "line");
+            assert!(bold, "{shown:?}");
+            beginnings.push(shown.text.chars().take(12).collect::<String>());
+        }
+        assert_eq!(newest(&line(1)), parts(&line(1)).pop());
+        assert!(newest(" \n").is_none() && newest("").is_none());
+        beginnings.dedup();
+        assert!(beginnings.len() <= 1000 / (SPANS_MAX / 2 - 1) + 1, "{beginnings:?}");
+    }
+
+    #[test]
     fn an_empty_block_takes_nothing_from_the_one_before_it() {
         let markdown = "```\na\n\n\n```\n```\n```\n****";
         let part = &parts(markdown)[0];
@@ -349,8 +396,9 @@ mod tests {
             piece in "([a-z]{1,9}|\\*\\*|_|`|\n|```\n| |😀|中){1,40}", times in 1usize..300,
         ) {
             let markdown = piece.repeat(times);
-            for part in parts(&markdown) {
+            for part in parts(&markdown).into_iter().chain(newest(&markdown)) {
                 prop_assert!(units(&part.text) <= TEXT_MAX);
+                prop_assert!(part.spans.len() <= SPANS_MAX);
                 prop_assert_eq!(part.text.trim(), part.text.as_str());
                 for entity in marks(&part) {
                     let number = |name: &str| usize::try_from(entity[name].as_u64().unwrap()).unwrap();

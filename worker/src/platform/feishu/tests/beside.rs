@@ -88,7 +88,7 @@ async fn bytes_are_fetched_when_asked_for_within_limits() {
     assert_eq!((got.size, got.mime.as_deref()), (300_000, Some("image/png")));
     assert!(got.file.ends_with("a_b.png"), "{}", got.file);
     assert_eq!(std::fs::read(rig.files.path().join(&got.file)).unwrap(), small);
-    let got = fetch(&mut rig, wish(&id, "media", "data_1")).await.unwrap();
+    let got = fetch(&mut rig, wish(&id, "video", "data_1")).await.unwrap();
     assert_eq!(std::fs::read(rig.files.path().join(&got.file)).unwrap(), data);
 
     let cases = [

@@ -105,6 +105,35 @@ async fn where_there_are_no_previews_a_message_grows_into_the_reply() {
     assert_eq!(edits, 2);
 }
 
+/// What an agent says just now is what people want to see; in the end all of it is there.
+#[tokio::test]
+async fn of_a_long_draft_its_newest_words_are_shown() {
+    let mut rig = Rig::ready().await;
+    let text = (0..600).fold(String::new(), |text, n| text + &format!("line {n}\n"));
+    assert_eq!(rig.draft("a/1", ANN, &text).await, None);
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    rig.sim.configure(|it| it.without_drafts = true);
+    let shown = rig.draft("a/2", GROUP, &text).await.unwrap();
+    let drawn = drafts(&rig.sim).remove(0);
+    for text in [drawn, rig.sim.sent()[0].text.clone()] {
+        assert!(text.ends_with("\nline 599") && text.starts_with("…\nline "), "{text}");
+        assert!((2000..=4096).contains(&text.len()), "{}", text.len());
+    }
+    let reply = outbound(1, |it| {
+        (it.chat_id, it.draft_key) = (GROUP.to_string(), "a/2".into());
+        (it.draft_id, it.content.text) = (Some(shown.clone()), text.clone());
+    });
+    let ids = sent(rig.send_in_turn(reply).await);
+    assert!(ids.len() == 2 && ids[0] == shown);
+    let sim = rig.end().await;
+    let first = sim.journal().into_iter().find_map(|entry| match entry.what {
+        Observation::Edited { text, .. } => Some(text),
+        _ => None,
+    });
+    let all = [first.unwrap(), sim.sent().pop().unwrap().text].join("\n");
+    assert_eq!(all, text.trim());
+}
+
 #[tokio::test]
 async fn a_draft_that_people_deleted_costs_no_words() {
     let mut rig = Rig::ready().await;
