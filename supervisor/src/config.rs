@@ -84,7 +84,7 @@ pub struct Files {
 
 /// What the file refers to: other files and the environment.
 pub trait Surroundings {
-    /// The content of a file without its last line end, or why not.
+    /// The content of a file without blanks and line ends around it, or why not.
     fn file(&self, path: &Path) -> Result<Secret, String>;
     /// The value of an environment variable, or why not.
     fn variable(&self, name: &str) -> Result<Secret, String>;
@@ -292,13 +292,13 @@ impl Surroundings for System {
     fn file(&self, path: &Path) -> Result<Secret, String> {
         let text = file::secret(path)
             .map_err(|e| format!("read the secret in {}: {e}", path.display()))?;
-        non_empty(text.trim_end_matches(['\r', '\n']), || path.display().to_string())
+        bare(&text, || path.display().to_string())
     }
 
     fn variable(&self, name: &str) -> Result<Secret, String> {
         let place = variable(name);
         let text = std::env::var(name).map_err(|e| format!("read the secret in {place}: {e}"))?;
-        non_empty(&text, || place)
+        bare(&text, || place)
     }
 
     fn directory(&self, config: &Path) -> Option<PathBuf> {
@@ -330,7 +330,9 @@ fn variable(name: &str) -> String {
         .to_owned()
 }
 
-fn non_empty(text: &str, place: impl FnOnce() -> String) -> Result<Secret, String> {
+/// What stands there, without what editors and shells put around it: a byte order mark, blanks, line ends.
+fn bare(text: &str, place: impl FnOnce() -> String) -> Result<Secret, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     if text.is_empty() {
         Err(format!("read the secret in {}: it is empty", place()))
     } else {

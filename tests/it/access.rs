@@ -112,6 +112,17 @@ async fn where_a_list_exists_a_stranger_gets_silence_until_somebody_lets_him_in(
 
     let mistyped = gateway.run(&["ctl", "access", "allow", "feishuu", "ou_x"]);
     assert_eq!(mistyped.status.code(), Some(64), "{}", stderr(&mistyped));
+    for (words, what) in [
+        (&["allow", "feishu", "ann"][..], "\"ann\" is no user there; their ids look like ou_…"),
+        (&["deny", "feishu", "oc_bob"], "\"oc_bob\" is no user there"),
+        (&["allow", "feishu", "--chat", "ou_bob"], "\"ou_bob\" is no group there"),
+    ] {
+        let nobody = gateway.run(&[&["ctl", "access"], words].concat());
+        assert_eq!(nobody.status.code(), Some(64), "{words:?}");
+        assert!(stderr(&nobody).contains(what), "{}", stderr(&nobody));
+    }
+    let decided = list(&gateway)["decided"].clone();
+    assert_eq!(decided.as_array().map(Vec::len), Some(1), "ou_bob alone: {decided}");
     let agent = gateway.run(&["ctl", "access", "allow", "echo", "ou_x"]);
     assert!(stderr(&agent).contains("no platform"), "{}", stderr(&agent));
     let missing = gateway.ask(r#"{"id":1,"method":"access.allow","params":{"instance":"feishu"}}"#);

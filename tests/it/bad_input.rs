@@ -368,6 +368,24 @@ fn an_order_for_telegram_to_something_else() {
     }
 }
 
+/// Each problem is told once, however many places show it.
+#[test]
+fn a_problem_is_told_once() {
+    let hook = "[[hooks.command]]\nevents = [\"message:sent\"]\ncommand = [\"no-such-hook\"]\n";
+    let gateway = Gateway::new(&format!(
+        "[platform.local]\nagnet = \"echo\"\n[agent.echo]\n\
+         [platform.telegram]\ntoken_env = \"PATH\"\n[platform.telegram.access]\nusers = [\"@ann\"]\n\
+         [platform.telegram.access.chat.-100]\nusers = [\"@ann\"]\n{hook}{hook}"
+    ));
+    let checked = gateway.run(&["check"]);
+    let told = stdout(&checked) + &stderr(&checked);
+    for problem in ["agnet", "@ann", "no-such-hook\""] {
+        let lines = told.lines().filter(|line| line.contains(problem));
+        assert_eq!(lines.count(), 1, "{problem}: {told}");
+    }
+    assert!(stdout(&checked).contains("local          WRONG platform local\n"), "{told}");
+}
+
 /// What is well written and cannot work as things are is told before it is started.
 #[test]
 fn programs_that_are_not_there_are_told() {

@@ -160,6 +160,10 @@ async fn a_stranger_is_heard_by_nobody_until_let_in() {
     let reply = feishu.wait_sent(PATIENCE, |_| true).await;
     assert_eq!(reply.receive_id, "oc_f");
     let told = gateway.instance("feishu");
-    assert_eq!((&told["store"]["denied"], &told["store"]["accepted"]), (&4.into(), &1.into()));
-    assert_eq!(gateway.log().matches("denied").count(), 2, "once a sender and reason");
+    assert_eq!((&told["store"]["denied"], &told["store"]["accepted"]), (&3.into(), &1.into()));
+    assert_eq!(told["store"]["unaddressed"], 1, "nobody was turned away who may speak");
+    assert_eq!(gateway.log().matches(" denied ").count(), 1, "once a sender and reason");
+    assert_eq!(gateway.log().matches("not said to the bot").count(), 1);
+    let shown = crate::gateway::stdout(&gateway.run(&["ctl", "status"]));
+    assert!(shown.contains("denied 3  not to the bot 1"), "{shown}");
 }

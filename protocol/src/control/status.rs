@@ -186,6 +186,9 @@ pub struct StoreStatus {
     pub duplicates: u64,
     /// Events turned away by the access rules since then.
     pub denied: u64,
+    /// What was said in groups since then and not to the bot, by people who may speak.
+    #[serde(default)]
+    pub unaddressed: u64,
     /// Events refused since then, to be repeated by the platform: too many wait, or the disk is full.
     #[serde(default)]
     pub refused: u64,

@@ -41,12 +41,9 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
         state_dir: paths.state_dir.display().to_string(),
         socket: paths.socket().display().to_string(),
         instances: config.instances.iter().map(|spec| line(spec, &paths)).collect(),
-        warnings: config
-            .warnings
-            .iter()
-            .cloned()
-            .chain(config.instances.iter().flat_map(doubts))
-            .collect(),
+        warnings: once(
+            config.warnings.iter().cloned().chain(config.instances.iter().flat_map(doubts)),
+        ),
     };
     let wrong = paths.check().and_then(|()| config.check()).err();
     if common.json {
@@ -58,16 +55,26 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
         print(&format!("socket         {}", report.socket));
         for line in &report.instances {
             let mark = if line.ok { "ok" } else { "WRONG" };
-            print(&format!(
-                "{:<14} {:<5} {} {}: {}",
-                line.name, mark, line.role, line.kind, line.text
-            ));
+            // What is wrong with it is said as the error of all.
+            let text = if line.ok { format!(": {}", line.text) } else { String::new() };
+            print(&format!("{:<14} {:<5} {} {}{text}", line.name, mark, line.role, line.kind));
         }
         for warning in &report.warnings {
             print(&format!("warning        {}", secret::cleaned(warning.clone())));
         }
     }
     wrong.map_or(Ok(()), Err)
+}
+
+/// Each of them once: two hooks may run the same program.
+fn once(told: impl Iterator<Item = String>) -> Vec<String> {
+    let mut known = Vec::new();
+    for text in told {
+        if !known.contains(&text) {
+            known.push(text);
+        }
+    }
+    known
 }
 
 /// What is in order as it is written, and will not work as things are.

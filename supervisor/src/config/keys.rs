@@ -56,9 +56,14 @@ pub(super) fn optional_secret(
     file: &'static str,
     variable: &'static str,
 ) -> Result<Option<Secret>, String> {
+    let one = |secret: Secret, key: &str, what: &str| {
+        let is_one = !secret.expose().contains(char::is_control);
+        let why = "it has several lines, or characters that cannot be seen; a secret is one line";
+        is_one.then_some(Some(secret)).ok_or_else(|| format!("{key}: read the secret{what}: {why}"))
+    };
     match (block.path(file, place), block.string(variable)) {
-        (Some(path), None) => secrets.file(&path).map(Some),
-        (None, Some(name)) => secrets.variable(&name).map(Some),
+        (Some(path), None) => one(secrets.file(&path)?, file, &format!(" in {}", path.display())),
+        (None, Some(name)) => one(secrets.variable(&name)?, variable, ""),
         (Some(_), Some(_)) => {
             block.problem(&format!("{file} and {variable} exclude one another"));
             Ok(None)

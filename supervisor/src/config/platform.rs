@@ -35,38 +35,45 @@ pub(super) fn shared(specs: &[Spec]) -> Vec<String> {
     told
 }
 
-/// Whether an id can be one.
-type Fits<'a> = &'a dyn Fn(&str) -> bool;
+impl PlatformSettings {
+    /// Why nobody there can have this id: it is a name where a number is wanted, or a group's.
+    pub fn no_user(&self, id: &str) -> Option<String> {
+        let (is_one, example) = match self {
+            Self::Local => return None,
+            Self::Feishu(_) => (id.starts_with("ou_"), "ou_…"),
+            // A channel may speak like a user.
+            Self::Telegram(_) => (number(id) != 0, "7654321"),
+        };
+        (!is_one).then(|| format!("{id:?} is no user there; their ids look like {example}"))
+    }
 
-/// Ids in access rules that nobody on that platform can have: a name where a number is wanted, a user's where
-/// a group's is.
+    /// The same of a group.
+    pub fn no_group(&self, id: &str) -> Option<String> {
+        let (is_one, example) = match self {
+            Self::Local => return None,
+            Self::Feishu(_) => (id.starts_with("oc_"), "oc_…"),
+            Self::Telegram(_) => (number(id) < 0, "-1001234567"),
+        };
+        (!is_one).then(|| format!("{id:?} is no group there; their ids look like {example}"))
+    }
+}
+
+/// A number that is written as numbers are; else 0, which nobody has.
+fn number(text: &str) -> i64 {
+    text.parse::<i64>().ok().filter(|number| number.to_string() == text).unwrap_or(0)
+}
+
+/// Ids in access rules that nobody on that platform can have.
 pub(super) fn nobodies(specs: &[Spec]) -> Vec<String> {
-    let number = |text: &str| {
-        let number = text.parse::<i64>().ok();
-        number.filter(|number| number.to_string() == text).unwrap_or(0)
-    };
     let mut told = Vec::new();
     for spec in specs {
         let Ok(Body::Platform { settings, access, .. }) = &spec.body else { continue };
-        let (user, user_is, chat, chat_is): (Fits<'_>, _, Fits<'_>, _) = match settings {
-            PlatformSettings::Local => continue,
-            PlatformSettings::Feishu(_) => {
-                (&|id| id.starts_with("ou_"), "ou_…", &|id| id.starts_with("oc_"), "oc_…")
-            }
-            PlatformSettings::Telegram(_) => {
-                // A channel may speak like a user.
-                (&|id| number(id) != 0, "7654321", &|id| number(id) < 0, "-1001234567")
-            }
-        };
         let own = access.chat.values().flat_map(|rule| &rule.users);
-        let users = access.users.iter().chain(own).filter(|id| !user(id));
-        let chats = access.chats.iter().chain(access.chat.keys()).filter(|id| !chat(id));
-        let tell = |what, id, example| {
-            let title = spec.title();
-            format!("{title} access: {id:?} is no {what} there; their ids look like {example}")
-        };
-        told.extend(users.map(|id| tell("user", id, user_is)));
-        told.extend(chats.map(|id| tell("group", id, chat_is)));
+        let users: BTreeSet<_> = access.users.iter().chain(own).collect();
+        let groups: BTreeSet<_> = access.chats.iter().chain(access.chat.keys()).collect();
+        let users = users.into_iter().filter_map(|id| settings.no_user(id));
+        let groups = groups.into_iter().filter_map(|id| settings.no_group(id));
+        told.extend(users.chain(groups).map(|why| format!("{} access: {why}", spec.title())));
     }
     told
 }

@@ -401,3 +401,25 @@ fn what_may_be_a_secret_is_not_told() {
         assert!(secret.is_empty() || !told(secret).contains(secret), "{}", told(secret));
     }
 }
+
+/// Editors and shells put something around it, and no platform knows a secret with that.
+#[test]
+fn what_stands_around_a_secret_is_no_part_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    for text in ["7:abc", "7:abc\r\n", "\n 7:abc", "\u{feff}7:abc\n\n", "\t7:abc \n"] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(System.file(&path).unwrap().expose(), "7:abc", "{text:?}");
+    }
+    for nothing in ["", " \n", "\u{feff}\n"] {
+        std::fs::write(&path, nothing).unwrap();
+        assert!(System.file(&path).unwrap_err().ends_with("it is empty"), "{nothing:?}");
+    }
+    let config = format!("[platform.telegram]\ntoken_file = {path:?}\n");
+    for odd in ["7:abc\n7:def\n", "# mine\n7:abc", "7:\u{7f}abc"] {
+        std::fs::write(&path, odd).unwrap();
+        let config = Config::parse(&config, None, &System).unwrap();
+        let told = config.check().unwrap_err().to_string();
+        assert!(told.contains("a secret is one line") && !told.contains("abc"), "{told}");
+    }
+}

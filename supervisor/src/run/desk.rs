@@ -65,6 +65,7 @@ pub(super) struct PlatformDesk {
     pub(super) accepted: u64,
     pub(super) duplicates: u64,
     pub(super) denied: u64,
+    pub(super) unaddressed: u64,
     pub(super) refused: u64,
     /// Why the latest one was refused, until one is accepted.
     pub(super) refusing: Option<Refusing>,
@@ -159,6 +160,7 @@ impl Desk {
                     accepted: 0,
                     duplicates: 0,
                     denied: 0,
+                    unaddressed: 0,
                     refused: 0,
                     refusing: None,
                     strangers: VecDeque::new(),

@@ -126,6 +126,8 @@ impl Gateway {
     /// A person decides.
     pub(super) fn decide_access(&mut self, decide: Decide, peer: Peer, reply: Reply) {
         let now_ms = clock::unix_ms();
+        // Who was told a code is somebody, and what was once decided can be taken back.
+        let is_named = matches!(decide, Decide::Allow(_) | Decide::Deny(_));
         let (subject, allowed) = match decide {
             Decide::Approve(code) => match self.paired(&code, now_ms) {
                 Some(subject) => (subject, Some(true)),
@@ -159,6 +161,20 @@ impl Gateway {
             (Some(user), _) => (store::Subject::User, user.clone()),
             (None, chat) => (store::Subject::Chat, chat.clone().unwrap_or_default()),
         };
+        let Some(Desk::Platform(desk)) = self.desk(index) else { return };
+        let nobody = match kind {
+            store::Subject::User => desk.settings.no_user(&id),
+            store::Subject::Chat => desk.settings.no_group(&id),
+        };
+        if let Some(why) = nobody.filter(|_| is_named) {
+            return reply.refuse(Refusal {
+                code: Code::Usage.number(),
+                message: format!("{name}: {why}; nothing was decided"),
+                hint: Some(
+                    "the log shows the ids of those who were denied; a group's wants --chat".into(),
+                ),
+            });
+        }
         let wish = match allowed {
             Some(true) => "access allow",
             Some(false) => "access deny",

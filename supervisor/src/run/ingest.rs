@@ -40,12 +40,20 @@ impl Gateway {
             return;
         }
         if let Err(denial) = desk.judge(event, former) {
-            desk.denied += 1;
             let user = event.sender.user_id.as_str();
-            if desk.is_news(user, denial) {
-                let chat = event.chat_id.as_str();
-                let remedy = denial.remedy();
-                tracing::warn!(%instance, user, chat, ?denial, remedy, "denied");
+            let (chat, remedy) = (event.chat_id.as_str(), denial.remedy());
+            let is_news = desk.is_news(user, denial);
+            // Most of what people in a group say to one another.
+            if denial == Denial::NotAddressed {
+                desk.unaddressed += 1;
+                if is_news {
+                    tracing::info!(%instance, user, chat, remedy, "not said to the bot");
+                }
+            } else {
+                desk.denied += 1;
+                if is_news {
+                    tracing::warn!(%instance, user, chat, ?denial, remedy, "denied");
+                }
             }
             if denial == Denial::Unpaired {
                 self.knock(index, event);

@@ -169,8 +169,8 @@ impl Slot {
         match (&mut desk, &self.desk) {
             (Desk::Platform(new), Desk::Platform(old)) => {
                 new.last_inbound_ms = old.last_inbound_ms;
-                (new.accepted, new.duplicates, new.denied) =
-                    (old.accepted, old.duplicates, old.denied);
+                (new.accepted, new.duplicates) = (old.accepted, old.duplicates);
+                (new.denied, new.unaddressed) = (old.denied, old.unaddressed);
                 (new.refused, new.refusing) = (old.refused, old.refusing);
                 (new.grants, new.pairing) = (old.grants.clone(), old.pairing.clone());
                 (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);

@@ -183,6 +183,7 @@ impl Slot {
                     accepted: desk.accepted,
                     duplicates: desk.duplicates,
                     denied: desk.denied,
+                    unaddressed: desk.unaddressed,
                     refused: desk.refused,
                     sent: desk.sent,
                     failed: desk.failed,

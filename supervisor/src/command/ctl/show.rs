@@ -78,6 +78,7 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
         for (word, count) in [
             ("parked", store.parked),
             ("denied", store.denied),
+            ("not to the bot", store.unaddressed),
             ("refused", store.refused),
             ("replies waiting", store.replies),
             ("undelivered", store.undelivered),
