@@ -29,6 +29,7 @@ pub mod pairing;
 pub mod reach;
 pub mod repeats;
 pub mod routes;
+pub mod signs;
 pub mod steering;
 pub mod wall;
 

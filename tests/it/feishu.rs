@@ -231,6 +231,23 @@ async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
     assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
 }
 
+/// Whoever shows that somebody is at work may be gone when it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_of_work_goes_also_if_its_worker_was_away_at_the_end() {
+    let (feishu, gateway, mut agent, _) = with_agent().await;
+    let working = |entry: &Entry| matches!(entry.what, Observation::Reacted { .. });
+    let over = |entry: &Entry| matches!(entry.what, Observation::Unreacted { .. });
+    feishu.push_text("cli_one", "oc_1", "ou_ann", "hello").acked().await;
+    let delivery = agent.event();
+    feishu.wait_count("a sign of work", PATIENCE, 1, working).await;
+    assert!(gateway.run(&["ctl", "kill", "one"]).status.success());
+    agent.acknowledge(&delivery);
+    gateway.wait("mine", "it is acknowledged", |i| i["gate"]["acknowledged"] == 1);
+    assert!(gateway.run(&["ctl", "start", "one"]).status.success());
+    feishu.wait_count("work is over", PATIENCE, 1, over).await;
+    assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
+}
+
 /// From the long connection to a webhook by a changed configuration.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_posted_reaches_the_agent() {

@@ -196,6 +196,9 @@ impl Gateway {
             let _ = desk.at_work.insert(id, Turn { steering, ..turn });
         }
         if let Some((platform, busy)) = busy {
+            if let Some(Desk::Platform(desk)) = self.desk(platform) {
+                desk.signs.begun(&busy);
+            }
             self.pass(platform, ToWorker::Busy(busy));
         }
         if let Some(told) = told {
@@ -259,13 +262,25 @@ impl Gateway {
             self.note_busy(agent, Mode::Queue, &turn.lane);
         }
         if let Some((platform, busy)) = turn.busy.clone() {
-            self.pass(platform, ToWorker::Busy(Busy { on: false, ..busy }));
+            let over = ToWorker::Busy(Busy { on: false, ..busy.clone() });
+            let was_told = self.pass(platform, over);
+            if let Some(Desk::Platform(desk)) = self.desk(platform) {
+                desk.signs.ended(&busy, was_told, clock::now());
+            }
             if matches!(outcome, "deferred" | "failed") {
                 // It waits again, perhaps for an agent that is away.
                 self.meet_absence(agent, EventId(id), &turn.lane);
             }
         }
         self.turn_over(turn, outcome, reason);
+    }
+
+    /// A platform's worker is there: what the last one may have left behind.
+    pub(super) fn signs_up(&mut self, platform: usize) {
+        let Some(Desk::Platform(desk)) = self.desk(platform) else { return };
+        for busy in desk.signs.again(clock::now()) {
+            self.pass(platform, ToWorker::Busy(busy));
+        }
     }
 
     /// An agent wants the bytes of a part.

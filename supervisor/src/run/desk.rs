@@ -19,6 +19,7 @@ use crate::policy::hooks::Backlog;
 use crate::policy::loops::Loops;
 use crate::policy::outbox::{self, Outbox};
 use crate::policy::pairing::Pairing;
+use crate::policy::signs::Signs;
 use crate::policy::steering::Steering;
 
 /// What an instance does for the others.
@@ -61,6 +62,7 @@ pub(super) struct PlatformDesk {
     pub(super) routed: Vec<Option<usize>>,
     pub(super) outbox: Outbox,
     pub(super) drafts: Drafts,
+    pub(super) signs: Signs,
     pub(super) last_inbound_ms: Option<i64>,
     pub(super) accepted: u64,
     pub(super) duplicates: u64,
@@ -156,6 +158,7 @@ impl Desk {
                     routed: Vec::new(),
                     outbox: Outbox::new(outbox::Settings::default()),
                     drafts: Drafts::default(),
+                    signs: Signs::default(),
                     last_inbound_ms: None,
                     accepted: 0,
                     duplicates: 0,

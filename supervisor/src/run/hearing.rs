@@ -84,6 +84,7 @@ impl Gateway {
                 self.live(index, Input::Ready(from.generation));
                 self.hook_outside(index);
                 self.hooks_up(index);
+                self.signs_up(index);
                 let idempotent = ready.idempotent_ms.map(Duration::from_millis);
                 self.send(index, outbox::Input::Up { idempotent });
             }
