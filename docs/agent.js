@@ -25,6 +25,14 @@ async function answer(event, signal) {
   return `You said: ${event.text}`;
 }
 
+let told = null;
+
+/** Says once why it is not served. */
+function tell(why) {
+  if (why !== told) console.error(`not served at ${process.argv[2]}: ${why}; trying again`);
+  told = why;
+}
+
 /** One connection: requests from both sides, one JSON object a line. */
 class Gateway {
   constructor(input, output) {
@@ -32,6 +40,7 @@ class Gateway {
     this.waiting = new Map();
     this.working = new Map();
     this.last = 0;
+    this.refused = false;
     this.ended = new Promise((ended) => {
       const lines = readline.createInterface({ input, crlfDelay: Infinity });
       lines.on("line", (line) => this.hear(line));
@@ -65,6 +74,10 @@ class Gateway {
       this.work(message.id, message.params);
     } else if (message.method === "event.interrupt") {
       this.working.get(message.params.event_id)?.abort();
+    } else if (message.id === null && message.error) {
+      // Said to no request, as to an agent that is turned away.
+      this.refused = true;
+      tell(message.error.message);
     } else if (message.method === undefined && this.waiting.has(message.id)) {
       const { resolve, reject } = this.waiting.get(message.id);
       this.waiting.delete(message.id);
@@ -101,6 +114,7 @@ class Gateway {
 
   async serve() {
     await this.call("initialize", { protocol: 1, name: "agent.js", interrupt: true });
+    told = null;
     const ready = () => this.call("ready", { lease_ms: LEASE_MS }).catch(() => {});
     await ready();
     const renewal = setInterval(ready, LEASE_MS / 3);
@@ -118,9 +132,13 @@ async function main() {
   // The gateway may not be there yet, or go away: dial again for ever.
   for (;;) {
     const socket = net.connect(path);
-    socket.on("error", () => {});
+    let gateway = null;
+    socket.on("error", (error) => gateway?.refused || tell(error.message));
     await new Promise((done) => {
-      socket.once("connect", () => new Gateway(socket, socket).serve().catch(() => {}).finally(done));
+      socket.once("connect", () => {
+        gateway = new Gateway(socket, socket);
+        gateway.serve().catch(() => {}).finally(done);
+      });
       socket.once("close", done);
     });
     await new Promise((later) => setTimeout(later, 1000));

@@ -40,6 +40,7 @@ class Gateway:
         self.events = queue.Queue()
         self.last_id = 0
         self.ended = False
+        self.refusal = None
 
     def send(self, message):
         line = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False) + "\n"
@@ -59,7 +60,7 @@ class Gateway:
         self.send({"id": name, "method": method, "params": params})
         message = reply.get()
         if message is None:
-            raise ConnectionError("the gateway is gone")
+            raise ConnectionError(self.refusal or "the gateway is gone")
         if "error" in message:
             raise RuntimeError(f"{method}: {message['error']['message']}")
         return message["result"]
@@ -69,7 +70,10 @@ class Gateway:
         try:
             for line in self.lines:
                 message = json.loads(line)
-                if "method" not in message:
+                if message.get("id") is None and "error" in message:
+                    # Said to no request, as to an agent that is turned away.
+                    self.refusal = message["error"]["message"]
+                elif "method" not in message:
                     waiting = self.waiting.pop(message.get("id"), None)
                     if waiting:
                         waiting.put(message)
@@ -140,14 +144,18 @@ def over_stdio():
 
 
 def over_socket(path):
-    """Connects again whenever the gateway went away."""
+    """Connects again whenever the gateway went away, and says once why it cannot."""
+    told = None
     while True:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(path)
                 Gateway(connection.makefile("rb"), connection.makefile("wb")).serve()
+            told = None
         except (OSError, RuntimeError) as problem:
-            print(f"no gateway at {path}: {problem}", file=sys.stderr)
+            if str(problem) != told:
+                told = str(problem)
+                print(f"not served at {path}: {told}; trying again", file=sys.stderr)
         time.sleep(0.2)
 
 

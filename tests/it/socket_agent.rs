@@ -291,12 +291,75 @@ fn a_second_agent_is_turned_away_while_the_first_is_ready() {
     let mut first = Lines::ready(&gateway);
     let mut second = Lines::agent(&gateway);
     assert_eq!(second.hear()["error"]["code"], -32003);
+    let told = gateway.wait("mine", "told of the second", |i| i["outside"] == "limited");
+    let why = told["reason"].as_str().unwrap();
+    assert!(why.contains(&format!("a second agent (pid {})", std::process::id())), "{told}");
+    assert!(told["remedy"].as_str().unwrap().contains("end one of the two"), "{told}");
+    for example in EXAMPLES {
+        let mut second = Example::start(example, &gateway.state().join("agent-mine.sock"));
+        second.says("another agent is connected and ready");
+    }
+    assert_eq!(gateway.instance("mine")["gate"]["open"], true, "the first one serves on");
     first.call("paused", &json!({}));
     let mut third = Lines::ready(&gateway);
     let mut terminal = terminal(&gateway, "home");
     typed(&mut terminal, "m1");
     let delivery = third.event();
     third.acknowledge(&delivery);
+}
+
+const EXAMPLES: [[&str; 2]; 2] = [["python3", "docs/agent.py"], ["node", "docs/agent.js"]];
+
+/// A documented agent, and what it says to people.
+struct Example {
+    child: std::process::Child,
+    said: BufReader<std::process::ChildStderr>,
+}
+
+impl Example {
+    fn start([with, script]: [&str; 2], socket: &std::path::Path) -> Self {
+        let mut command = std::process::Command::new(with);
+        command.arg(crate::gateway::root().join(script)).arg(socket);
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        Self { child, said }
+    }
+
+    /// The next thing that it says.
+    fn says(&mut self, words: &str) {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert!(line.contains(words), "{line:?}");
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Once for each trouble, however often it dials.
+#[test]
+fn the_examples_say_why_they_are_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    for example in EXAMPLES {
+        let mut agent = Example::start(example, &path);
+        agent.says("agent.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let mut peer = BufReader::new(peer);
+        peer.read_line(&mut String::new()).unwrap();
+        let mut peer = peer.into_inner();
+        peer.write_all(b"{\"id\":null,\"error\":{\"code\":-32003,\"message\":\"not you\"}}\n")
+            .unwrap();
+        drop(peer);
+        agent.says("not you");
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! `socket` and `exec` have in common. No adapter itself.
 
 pub(super) mod connection;
+mod rivals;
 pub(super) mod session;
 #[cfg(test)]
 mod tests;

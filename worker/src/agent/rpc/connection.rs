@@ -84,6 +84,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
     }
 
+    /// Tells why this agent is not served, and keeps the connection until it has said its first words: one that
+    /// writes to a connection that is over already does not read why.
+    pub(super) async fn turn_away(mut self, code: i32, why: &str) {
+        self.fault(&serde_json::Value::Null, code, why);
+        let told = async {
+            self.finish().await;
+            self.read().await;
+        };
+        let _ = tokio::time::timeout(MOMENT, told).await;
+    }
+
     pub(super) fn request<T: Serialize>(&mut self, id: &str, method: &str, params: &T) {
         self.put(&serde_json::json!({
             "jsonrpc": "2.0", "id": id, "method": method, "params": params

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Permit;
 
 use super::connection::{Connection, Read};
+use super::rivals::Rivals;
 use crate::Error;
 use crate::agent::{Context, Files, Submitted, ToAgent};
 use crate::clock::{self, Instant};
@@ -32,6 +33,9 @@ use crate::socket::{Door, Halves};
 
 /// Files fetched at once for one agent.
 const FETCHES: usize = 16;
+
+/// Others that are told at once why they are turned away.
+const REFUSED: usize = 16;
 
 /// How a session ended.
 pub(in crate::agent) enum Ended {
@@ -65,6 +69,9 @@ pub(in crate::agent) struct Session<R, W> {
     replies: VecDeque<Submitted>,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
     fetches: FuturesUnordered<BoxFuture<'static, (Value, Called)>>,
+    rivals: Rivals,
+    /// Those that are just being told that they are turned away.
+    refused: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 /// Where rivals of the agent come from, if any can.
@@ -89,6 +96,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             replies: VecDeque::new(),
             turns: FuturesOrdered::new(),
             fetches: FuturesUnordered::new(),
+            rivals: Rivals::default(),
+            refused: FuturesUnordered::new(),
         }
     }
 
@@ -102,6 +111,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
     ) -> Ended {
         loop {
             let silent = patience.and_then(|patience| self.silent_at(patience));
+            let alone = self.rivals.until();
             tokio::select! {
                 () = context.stop.cancelled() => return Ended::Stopped,
                 permit = context.replies.permit(), if !self.replies.is_empty() => self.hand_in(permit),
@@ -111,15 +121,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 () = tokio::time::sleep_until(silent.unwrap_or(self.heard)), if silent.is_some() => {
                     return Ended::Gone("it fell silent".into());
                 }
+                Some(()) = self.refused.next() => {}
+                () = tokio::time::sleep_until(alone.unwrap_or(self.heard)), if alone.is_some() => {
+                    let outside = self.rivals.stay_away();
+                    context.say.say(FromWorker::Outside(outside)).await;
+                }
                 accepted = knock(door.as_deref_mut()) => {
                     // Without a door there are no rivals; who listens there sees to it when this agent is gone.
                     let Ok(newcomer) = accepted else { continue };
                     if self.ready_until.is_none_or(|until| until <= clock::now()) {
                         return Ended::Replaced(newcomer);
                     }
-                    let mut refused = Connection::new(newcomer.0);
-                    refused.fault(&Value::Null, TAKEN, "another agent is connected and ready");
-                    let _ = tokio::time::timeout(Duration::from_secs(1), refused.finish()).await;
+                    if let Some(outside) = self.rivals.came(newcomer.1, clock::now()) {
+                        tracing::warn!(pid = ?newcomer.1, "a second agent is turned away");
+                        context.say.say(FromWorker::Outside(outside)).await;
+                    }
+                    if self.refused.len() < REFUSED {
+                        let why = "another agent is connected and ready";
+                        self.refused.push(Connection::new(newcomer.0).turn_away(TAKEN, why).boxed());
+                    }
                 }
                 read = self.connection.read() => {
                     self.heard = clock::now();
