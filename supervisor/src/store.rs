@@ -200,9 +200,14 @@ impl Store {
             lane: event.lane(instance.clone()),
             user: event.direct_user().map(str::to_owned),
             origin_ms: event.origin_ms,
-            keys: event.keys.iter().map(|key| self.hash_key.hash(instance, key)).collect(),
+            keys: self.keys(instance, event),
             body: body::encode(event),
         }
+    }
+
+    /// By what an event of `instance` is known again.
+    pub fn keys(&self, instance: &Instance, event: &Inbound) -> Vec<u128> {
+        event.keys.iter().map(|key| self.hash_key.hash(instance, key)).collect()
     }
 
     /// What lets its holder look at the gateway and no more. Known to whoever can read the store.

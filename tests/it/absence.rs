@@ -211,3 +211,35 @@ async fn kills_in_a_flow_are_no_absence() {
     }
     assert!(asked <= CHATS * (gaps - 1), "{asked} histories after {gaps} connections");
 }
+
+/// What a stranger said before somebody let him in stays unheard, also where the platform tells of it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_denied_once_is_not_caught_up_when_its_sender_is_let_in() {
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    let mut gateway = Gateway::new(&config(&feishu, "direct = \"list\""));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    let said = async |text: &str| {
+        let message = Message::direct("oc_bob", "ou_bob").text(text);
+        feishu.push_message(APP, message).acked_within(PATIENCE).await;
+    };
+    said("too early").await;
+    assert!(gateway.run(&["ctl", "access", "allow", "feishu", "ou_bob"]).status.success());
+    said("welcome").await;
+    let mut agent = Lines::ready(&gateway);
+    let event = agent.event();
+    assert_eq!(event["params"]["text"], "welcome");
+    agent.acknowledge(&event);
+    gateway.wait("feishu", "it is settled", |i| i["store"]["waiting"] == 0);
+    gateway.kill_supervisor();
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    said("still here").await;
+    let mut agent = Lines::ready(&gateway);
+    let event = agent.event();
+    assert_eq!(event["params"]["text"], "still here");
+    let read = |entry: &Entry| matches!(entry.what, Observation::Call { route: "history", .. });
+    assert!(feishu.journal().iter().any(read), "the history was read");
+}

@@ -1,7 +1,8 @@
 //! Who may speak to the agent: decided before anything is stored, the same for every platform.
 //!
 //! Default deny: without a list, a pairing or an explicit `open`, no sender reaches the agent. What is
-//! denied is acknowledged to the platform (nobody waits for it) and counted, never stored.
+//! denied is acknowledged to the platform (nobody waits for it) and counted, never stored; of what a
+//! person's word could let in, the keys are.
 //!
 //! In this order:
 //!
@@ -185,6 +186,16 @@ impl Access {
             Mention::None | Mention::Other => false,
         };
         if addressed || groups == Groups::All { Ok(()) } else { Err(Denial::NotAddressed) }
+    }
+
+    /// Whether a person's word about its sender and its chat would let `event` in. Such an event is denied for
+    /// good: when the platform tells of it again, it must not overtake what was heard since that word.
+    pub fn could_admit(&self, event: &Inbound, former: Option<&str>) -> bool {
+        let grants = Grants {
+            users: BTreeMap::from([(event.sender.user_id.clone(), true)]),
+            chats: BTreeMap::from([(event.chat_id.clone(), true)]),
+        };
+        self.admit(&grants, event, former).is_ok()
     }
 }
 

@@ -111,6 +111,32 @@ fn without_a_list_a_pairing_or_open_nobody_is_heard() {
     assert!(admitted > 0, "a rule that admits nobody would pass every other check");
 }
 
+/// What a person's word lets in is what it could have let in.
+#[test]
+fn what_a_word_could_let_in_is_known() {
+    let mut let_in = 0;
+    for (access, _) in rules() {
+        let word = grants(&[("bob", true)], &[("chat", true)]);
+        for chat_type in [ChatType::Direct, ChatType::Group] {
+            for (kind, mention) in KINDS.into_iter().zip(MENTIONS) {
+                let event = event(chat_type, "bob", kind, mention);
+                let could = access.could_admit(&event, None);
+                assert_eq!(
+                    could,
+                    access.admit(&word, &event, None).is_ok(),
+                    "{access:?} {event:?}"
+                );
+                let_in += u32::from(could);
+            }
+        }
+    }
+    assert!(let_in > 0);
+    let mentioned = |mention| event(ChatType::Group, "bob", SenderKind::User, mention);
+    let access = Access::default();
+    assert!(access.could_admit(&mentioned(Mention::Me), None));
+    assert!(!access.could_admit(&mentioned(Mention::None), None), "it would stay as it is");
+}
+
 #[test]
 fn what_nobody_could_read_is_kept() {
     let mut event = event(ChatType::Direct, "", SenderKind::System, Mention::None);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::control::Decision;
+use protocol::worker::Verdict;
 
 use super::Gateway;
 use super::desk::Desk;
@@ -92,6 +93,7 @@ impl Gateway {
             }
             Pending::Grant { grant, .. } => Op::Grant { ticket, grant: grant.clone() },
             Pending::Accept { .. }
+            | Pending::Deny { .. }
             | Pending::AcceptReply { .. }
             | Pending::Keep { .. }
             | Pending::OwnReply
@@ -106,6 +108,10 @@ impl Gateway {
         match pending {
             Pending::Accept { slot, generation, seq, arrived } => {
                 self.accepted(slot, generation, seq, *arrived, answer);
+            }
+            // Where the disk is full it is not noted, and denied all the same.
+            Pending::Deny { slot, generation, seq } => {
+                self.verdict(slot, generation, seq, Verdict::Denied);
             }
             Pending::AcceptReply { slot, generation, seq } => {
                 self.reply_accepted(slot, generation, seq, answer);

@@ -40,6 +40,7 @@ impl Gateway {
             return;
         }
         if let Err(denial) = desk.judge(event, former) {
+            let for_good = desk.access.could_admit(event, former);
             let user = event.sender.user_id.as_str();
             let (chat, remedy) = (event.chat_id.as_str(), denial.remedy());
             let is_news = desk.is_news(user, denial);
@@ -58,7 +59,14 @@ impl Gateway {
             if denial == Denial::Unpaired {
                 self.knock(index, event);
             }
-            self.verdict(index, generation, seq, Verdict::Denied);
+            if !for_good {
+                self.verdict(index, generation, seq, Verdict::Denied);
+                return;
+            }
+            let keys = self.store.keys(&instance, event);
+            let (ticket, now_ms) = (self.tickets.name(), clock::unix_ms());
+            self.tickets.hold(ticket, Pending::Deny { slot: index, generation, seq });
+            self.store.submit(Op::Deny { ticket, keys, now_ms });
             return;
         }
         let received_ms = clock::unix_ms();
@@ -184,7 +192,13 @@ impl Gateway {
     }
 
     /// Answers over the link that the event came by, if it is still there.
-    fn verdict(&mut self, index: usize, generation: Generation, seq: Seq, verdict: Verdict) {
+    pub(super) fn verdict(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        seq: Seq,
+        verdict: Verdict,
+    ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if let Some(link) = slot.link.as_mut().filter(|link| link.generation == generation) {
             link.unanswered = link.unanswered.saturating_sub(1);

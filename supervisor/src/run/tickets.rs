@@ -48,6 +48,12 @@ pub(super) enum Pending {
         seq: Seq,
         arrived: Box<Arrived>,
     },
+    /// An event that nobody wants from this sender.
+    Deny {
+        slot: usize,
+        generation: Generation,
+        seq: Seq,
+    },
     AcceptReply {
         slot: usize,
         generation: Generation,
@@ -156,6 +162,7 @@ impl Pending {
     fn slot(&self) -> Option<usize> {
         match self {
             Self::Accept { slot, .. }
+            | Self::Deny { slot, .. }
             | Self::AcceptReply { slot, .. }
             | Self::Keep { slot, .. }
             | Self::Heads { slot, .. }

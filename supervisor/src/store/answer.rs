@@ -40,6 +40,8 @@ pub enum Answer {
     Duplicate,
     /// As much waits as may wait: nothing was kept.
     OverQuota,
+    /// The keys are durable.
+    Denied,
     /// Waiting events in the order of ids: the first of each lane in the part that was looked at, and
     /// the last entry looked at, so that the next search starts behind it. Never empty unless
     /// `at_end`.

@@ -38,6 +38,16 @@ pub enum Op {
         /// How much of the instance may wait. A repetition of what is known is answered all the same.
         quota: Quota,
     },
+    /// Notes the keys of an event that nobody wants from this sender, so that it is a repetition when it comes
+    /// again, whoever is wanted by then: `Answer::Denied`.
+    Deny {
+        /// For the answer.
+        ticket: Ticket,
+        /// As [`Arrival::keys`].
+        keys: Vec<u128>,
+        /// Now.
+        now_ms: i64,
+    },
     /// Looks for waiting events of `instances` behind `after`, in the order of ids:
     /// `Answer::Heads`.
     Heads {

@@ -127,6 +127,10 @@ impl Tables {
             Op::Accept { arrival, cursor, received_ms, quota, .. } => {
                 inbox::accept(self, arrival, cursor.as_ref(), *received_ms, *quota)?
             }
+            Op::Deny { keys, now_ms, .. } => {
+                self.seen.note(&self.db, keys, *now_ms)?;
+                Answer::Denied
+            }
             Op::Heads { ticket, instances, after, limit } => {
                 return scan::heads(self, *ticket, instances, *after, *limit);
             }

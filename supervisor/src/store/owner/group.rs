@@ -181,7 +181,7 @@ pub(super) fn size(op: &Op) -> usize {
 
 /// Whether an operation makes the store larger.
 fn grows(op: &Op) -> bool {
-    matches!(op, Op::Accept { .. } | Op::AcceptReply { .. } | Op::Replay { .. })
+    matches!(op, Op::Accept { .. } | Op::Deny { .. } | Op::AcceptReply { .. } | Op::Replay { .. })
 }
 
 /// Whether it is a reply that an agent hands in.
@@ -192,6 +192,7 @@ fn is_reply(op: &Op) -> bool {
 fn ticket(op: &Op) -> Option<Ticket> {
     match op {
         Op::Accept { ticket, .. }
+        | Op::Deny { ticket, .. }
         | Op::Heads { ticket, .. }
         | Op::NextInLane { ticket, .. }
         | Op::Begin { ticket, .. }
