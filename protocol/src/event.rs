@@ -158,6 +158,11 @@ pub struct Part {
     pub mime: Option<String>,
 }
 
+/// The key of a message, by which it is known when it is taken back.
+pub fn message_key(message_id: &str) -> String {
+    format!("message:{message_id}")
+}
+
 impl Inbound {
     /// Who is at the other end, in a direct chat.
     pub fn direct_user(&self) -> Option<&str> {

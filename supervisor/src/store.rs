@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc as queue;
 use std::thread::JoinHandle;
 
-use protocol::event::Inbound;
+use protocol::event::{Inbound, InboundKind, message_key};
 use protocol::id::{EventId, Instance};
 use tokio::sync::mpsc;
 
@@ -130,6 +130,11 @@ pub struct Store {
     place: place::Place,
 }
 
+/// By what it is known that a message was denied.
+fn denied_key(message_id: &str) -> String {
+    format!("denied:{message_id}")
+}
+
 impl Store {
     /// Whether the file system below `dir` is fit for a store.
     pub fn try_out(dir: &Path) -> Result<(), Error> {
@@ -201,12 +206,34 @@ impl Store {
             user: event.direct_user().map(str::to_owned),
             origin_ms: event.origin_ms,
             keys: self.keys(instance, event),
+            behind: None,
             body: body::encode(event),
         }
     }
 
+    /// The same for one that is kept only if the message with this id was.
+    pub fn arrival_behind(
+        &self,
+        instance: &Instance,
+        event: &Inbound,
+        message_id: &str,
+    ) -> Arrival {
+        let heard = self.hash_key.hash(instance, &message_key(message_id));
+        let denied = self.hash_key.hash(instance, &denied_key(message_id));
+        Arrival { behind: Some(op::Behind { heard, denied }), ..self.arrival(instance, event) }
+    }
+
+    /// By what an event of `instance` that is denied is known again, and that it was.
+    pub fn denied_keys(&self, instance: &Instance, event: &Inbound) -> Vec<u128> {
+        let mut keys = self.keys(instance, event);
+        let said = event.message_id.as_ref().filter(|_| event.kind == InboundKind::Message);
+        // The last: nothing is noted behind a key that is known, as of a message that was heard before.
+        keys.extend(said.map(|id| self.hash_key.hash(instance, &denied_key(id))));
+        keys
+    }
+
     /// By what an event of `instance` is known again.
-    pub fn keys(&self, instance: &Instance, event: &Inbound) -> Vec<u128> {
+    fn keys(&self, instance: &Instance, event: &Inbound) -> Vec<u128> {
         event.keys.iter().map(|key| self.hash_key.hash(instance, key)).collect()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::feishu::{
     Entry, Fault, Feishu, Message, Observation, Route, Schedule, SentMessage, Times, Trouble,
-    Webhook, menu,
+    Webhook, menu, recalled,
 };
 
 use crate::gateway::{Gateway, PATIENCE, stdout};
@@ -229,6 +229,30 @@ async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
     feishu.wait_count("work is over", PATIENCE, 1, over).await;
     gateway.wait("one", "all is told", |i| i["store"]["sent"] == 1);
     assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
+}
+
+/// The platform names nobody in a recall, and need not say who wrote the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_message_is_taken_back_is_heard_if_the_message_was() {
+    let (feishu, gateway, mut agent, _) = with_agent().await;
+    let said = |id: &str| Message::group("oc_2", "ou_ann").message_id(id);
+    let heard = said("om_heard").text("@_user_1 hi").mention("@_user_1", "ou_one", "bot");
+    feishu.push_message("cli_one", heard).acked().await;
+    let delivery = agent.event();
+    agent.acknowledge(&delivery);
+    feishu.push_message("cli_one", said("om_other").text("among us")).acked().await;
+    for route in [Route::Message, Route::History] {
+        let trouble = Trouble::Code { status: 400, code: 99_991_672 };
+        let denied = Fault::Rest { route: Some(route), trouble };
+        feishu.fault("cli_one", denied, Times::Always);
+    }
+    assert!(gateway.run(&["ctl", "restart", "one"]).status.success());
+    for id in ["om_other", "om_heard"] {
+        feishu.push_event("cli_one", recalled("oc_2", id)).acked().await;
+    }
+    let event = agent.event()["params"].clone();
+    assert_eq!((&event["kind"], &event["message_id"]), (&json!("recall"), &json!("om_heard")));
+    gateway.wait("one", "the other is for nobody", |i| i["store"]["denied"] == 1);
 }
 
 /// Whoever shows that somebody is at work may be gone when it is over.

@@ -9,6 +9,7 @@
 //! | what | verdict |
 //! |---|---|
 //! | nobody could read it | in: it is kept for a person, and no agent hears it |
+//! | a message is taken back, and nobody says whose it was | in where the message was, unless the chat is shut |
 //! | it is our own, or has no sender, or comes from a program and `bots` is off | denied |
 //! | the sender, or the chat, was denied by a person | denied |
 //! | a direct chat, `direct = "off"` | denied |
@@ -196,6 +197,32 @@ impl Access {
             chats: BTreeMap::from([(event.chat_id.clone(), true)]),
         };
         self.admit(&grants, event, former).is_ok()
+    }
+
+    /// Whether a recall that was denied so comes in nevertheless where the message did: a platform may not say whose it
+    /// was, and whom it addressed.
+    pub fn admits_with_message(
+        &self,
+        denial: Denial,
+        grants: &Grants,
+        event: &Inbound,
+        former: Option<&str>,
+    ) -> bool {
+        let ids = || [Some(event.chat_id.as_str()), former].into_iter().flatten();
+        let is_open = match denial {
+            Denial::NotAddressed => true,
+            Denial::NotAPerson if event.sender.kind == SenderKind::System => {
+                let own = ids().find_map(|id| self.chat.get(id));
+                let is_refused = ids().find_map(|id| grants.chats.get(id)) == Some(&false);
+                !is_refused
+                    && match event.chat_type {
+                        ChatType::Direct => self.direct != Direct::Off,
+                        _ => own.map_or(self.groups, |rule| rule.groups) != Groups::Off,
+                    }
+            }
+            _ => false,
+        };
+        is_open && event.kind == InboundKind::Recall && event.message_id.is_some()
     }
 }
 

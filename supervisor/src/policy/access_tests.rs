@@ -146,6 +146,34 @@ fn what_nobody_could_read_is_kept() {
     assert_eq!(access.admit(&Grants::default(), &event, None), Ok(()));
 }
 
+#[test]
+fn a_message_that_is_taken_back_by_nobody_may_have_come_in() {
+    let mut event = event(ChatType::Group, "", SenderKind::System, Mention::None);
+    (event.kind, event.message_id) = (InboundKind::Recall, Some("m".into()));
+    let admits = |access: &Access, grants: &Grants, event: &Inbound| {
+        let denial = access.admit(grants, event, None).unwrap_err();
+        access.admits_with_message(denial, grants, event, None)
+    };
+    let (access, none) = (Access { users: set(&["ann"]), ..Access::default() }, Grants::default());
+    assert!(admits(&access, &none, &event));
+    let refused = grants(&[], &[("chat", false)]);
+    assert!(!admits(&access, &refused, &event));
+    let off = Access { groups: Groups::Off, direct: Direct::Off, ..access.clone() };
+    assert!(!admits(&off, &none, &event));
+    assert!(!admits(&off, &none, &Inbound { chat_type: ChatType::Direct, ..event.clone() }));
+    assert!(!admits(&access, &none, &Inbound { message_id: None, ..event.clone() }));
+    assert!(!admits(&access, &none, &Inbound { kind: InboundKind::Member, ..event.clone() }));
+    for (user, kind, admitted) in [
+        ("ann", SenderKind::User, true),
+        ("eve", SenderKind::User, false),
+        ("bot", SenderKind::Bot, false),
+        ("own", SenderKind::Own, false),
+    ] {
+        event.sender = Sender { user_id: user.into(), name: None, kind };
+        assert_eq!(admits(&access, &none, &event), admitted, "{user}");
+    }
+}
+
 /// F86.
 #[test]
 fn groups_want_a_mention_unless_told_otherwise() {

@@ -40,6 +40,17 @@ impl PlatformDesk {
         }
     }
 
+    /// Whether a recall that was denied so comes in where its message did: the id of that.
+    pub(super) fn with_message(
+        &self,
+        denial: Denial,
+        event: &Inbound,
+        former: Option<&str>,
+    ) -> Option<String> {
+        let comes = self.access.admits_with_message(denial, &self.grants, event, former);
+        event.message_id.clone().filter(|_| comes)
+    }
+
     /// Takes over what a former process or the configuration before knew. Whether something was decided before.
     pub(super) fn remember(&mut self, grant: &Grant) -> bool {
         let list = match grant.subject {

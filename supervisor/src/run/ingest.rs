@@ -39,7 +39,11 @@ impl Gateway {
             self.verdict(index, generation, seq, Verdict::Refused);
             return;
         }
-        if let Err(denial) = desk.judge(event, former) {
+        let judged = desk.judge(event, former);
+        let behind = judged.err().and_then(|denial| desk.with_message(denial, event, former));
+        if let Err(denial) = judged
+            && behind.is_none()
+        {
             let for_good = desk.access.could_admit(event, former);
             let user = event.sender.user_id.as_str();
             let (chat, remedy) = (event.chat_id.as_str(), denial.remedy());
@@ -63,7 +67,7 @@ impl Gateway {
                 self.verdict(index, generation, seq, Verdict::Denied);
                 return;
             }
-            let keys = self.store.keys(&instance, event);
+            let keys = self.store.denied_keys(&instance, event);
             let (ticket, now_ms) = (self.tickets.name(), clock::unix_ms());
             self.tickets.hold(ticket, Pending::Deny { slot: index, generation, seq });
             self.store.submit(Op::Deny { ticket, keys, now_ms });
@@ -75,7 +79,10 @@ impl Gateway {
         let own = event.lane(instance.clone());
         let occasion = self.occasion("message:received", &own, event).map(Box::new);
         let arrived = Box::new(self.arrived(own, event, cursor.clone(), occasion));
-        let arrival = self.store.arrival(&instance, event);
+        let arrival = match behind {
+            Some(message_id) => self.store.arrival_behind(&instance, event, &message_id),
+            None => self.store.arrival(&instance, event),
+        };
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::Accept { slot: index, generation, seq, arrived });
         self.store.submit(Op::Accept { ticket, arrival, cursor, received_ms, quota });
@@ -164,6 +171,10 @@ impl Gateway {
             Answer::Duplicate => {
                 desk.duplicates += 1;
                 self.verdict(index, generation, seq, Verdict::Duplicate);
+            }
+            Answer::Unheard => {
+                desk.denied += 1;
+                self.verdict(index, generation, seq, Verdict::Denied);
             }
             Answer::OverQuota => {
                 desk.refused += 1;

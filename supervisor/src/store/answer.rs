@@ -42,6 +42,8 @@ pub enum Answer {
     OverQuota,
     /// The keys are durable.
     Denied,
+    /// What it belongs to was never kept, and so it was not.
+    Unheard,
     /// Waiting events in the order of ids: the first of each lane in the part that was looked at, and
     /// the last entry looked at, so that the next search starts behind it. Never empty unless
     /// `at_end`.

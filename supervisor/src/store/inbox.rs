@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::answer::{Answer, Begun, Follower};
 use super::body;
-use super::op::{Arrival, Hand, Pause, Quota};
+use super::op::{Arrival, Behind, Hand, Pause, Quota};
 use super::seen::Verdict;
 use super::session;
 use super::tables::{Tables, row_id, wire_id};
@@ -38,7 +38,12 @@ pub(super) fn accept(
     quota: Quota,
 ) -> Result<Answer> {
     let db = &tables.db;
-    let Arrival { lane, user, origin_ms, keys, body } = arrival;
+    let Arrival { lane, user, origin_ms, keys, behind, body } = arrival;
+    if let Some(Behind { heard, denied }) = behind
+        && (!tables.seen.any(db, &[*heard])? || tables.seen.any(db, &[*denied])?)
+    {
+        return Ok(Answer::Unheard);
+    }
     let no = tables.names.instance_made(db, &lane.instance)?;
     if tables.tally.is_full(no, body.len() as u64, quota) && !tables.seen.any(db, keys)? {
         // Nothing is noted: when the platform repeats it, it is new.

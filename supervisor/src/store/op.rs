@@ -344,7 +344,16 @@ pub struct Arrival {
     pub(super) origin_ms: i64,
     /// Hashes of its keys, which decide whether it is a duplicate.
     pub(super) keys: Vec<u128>,
+    /// It is kept only if its message was.
+    pub(super) behind: Option<Behind>,
     pub(super) body: Vec<u8>,
+}
+
+/// A message to which something belongs: by what it is known, and by what that it was denied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Behind {
+    pub(super) heard: u128,
+    pub(super) denied: u128,
 }
 
 /// An agent is not to be offered an event again for a while.

@@ -276,6 +276,35 @@ fn a_repetition_is_known_after_reopening_even_under_a_new_event_id() {
 }
 
 #[test]
+fn what_belongs_to_another_event_is_kept_only_behind_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let said = |id: &str| Inbound { message_id: Some(id.into()), ..event(id, "chat") };
+    let id = rig.accept(&said("1"));
+    rig.settle(id);
+    // Also that it came once more when nobody was let in any more.
+    for id in ["1", "denied"] {
+        let keys = rig.store.denied_keys(&instance("feishu"), &said(id));
+        let answer = rig.ask(|ticket| Op::Deny { ticket, keys, now_ms: 2_000 });
+        assert!(matches!(answer, Answer::Denied));
+    }
+    rig.close();
+
+    let mut rig = Rig::open(dir.path());
+    let mut offer = |key: &str, behind: &str| {
+        let arrival = rig.store.arrival_behind(&instance("feishu"), &event(key, "chat"), behind);
+        let (received_ms, quota) = (2_000, Quota::NONE);
+        rig.ask(|ticket| Op::Accept { ticket, arrival, cursor: None, received_ms, quota })
+    };
+    for other in ["other", "denied"] {
+        assert!(matches!(offer("2", other), Answer::Unheard), "{other}");
+    }
+    assert!(matches!(offer("2", "1"), Answer::Accepted(_)), "nothing was noted of it");
+    assert!(matches!(offer("2", "1"), Answer::Duplicate));
+    rig.close();
+}
+
+#[test]
 fn two_of_one_key_in_one_group_are_one_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());

@@ -9,7 +9,7 @@
 mod notices;
 mod old;
 
-use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind};
+use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKind, message_key};
 use protocol::id::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
@@ -137,7 +137,7 @@ impl Reading<'_> {
                 let time = text_of(message, "update_time");
                 format!("edit:{id}:{}", time.get(..20).unwrap_or(time))
             }
-            _ => format!("message:{id}"),
+            _ => message_key(id),
         });
         let keys: Vec<_> = [event_key, message_key].into_iter().flatten().collect();
         if keys.is_empty() {

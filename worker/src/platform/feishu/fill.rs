@@ -23,7 +23,7 @@ const NO_QUESTIONS: Duration = Duration::from_mins(10);
 /// Of a quote, in bytes.
 const QUOTE_MAX: usize = 4000;
 
-/// Completes `inbound` as far as possible. Whether where it belongs, or whose it is, may be told later.
+/// Completes `inbound` as far as possible. Whether where it belongs may be told later.
 pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) -> bool {
     let until = clock::now() + LIMIT;
     let place = match &lack.place {

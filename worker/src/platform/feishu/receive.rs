@@ -174,10 +174,6 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
                 }
             }
             let tells_later = lack.is_some() && fill::fill(shared, &mut inbound, &lack).await;
-            if tells_later && inbound.kind == InboundKind::Recall {
-                // From nobody it would reach nobody.
-                return None;
-            }
             let mut place = place;
             if let Some(place) = &mut place {
                 place.turn().await;

@@ -2,7 +2,9 @@
 //!
 //! They have no header: `uuid` names the event, `event.type` says what happened.
 
-use protocol::event::{ChatType, Inbound, InboundKind, Mention, Part, Sender, SenderKind};
+use protocol::event::{
+    ChatType, Inbound, InboundKind, Mention, Part, Sender, SenderKind, message_key,
+};
 use serde_json::Value;
 
 use super::{Heard, Lack, Reading, id, member, milliseconds, text_of, user_id};
@@ -42,7 +44,7 @@ impl Reading<'_> {
             return Heard::Malformed("a message without open_chat_id");
         };
         let message_id = id(body, "open_message_id");
-        let message_key = message_id.as_ref().map(|id| format!("message:{id}"));
+        let message_key = message_id.as_ref().map(|id| message_key(id));
         let keys: Vec<_> = [self.uuid(), message_key].into_iter().flatten().collect();
         if keys.is_empty() {
             return Heard::Malformed("a message without uuid and open_message_id");
