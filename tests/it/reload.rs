@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::gateway::{Gateway, is_alive, signal, stderr, stdout};
+use crate::socket_agent::Lines;
 
 const CONFIG: &str = "[platform.one]\nkind = \"local\"\n[platform.two]\nkind = \"local\"\n\
                       [agent.hermes]\nkind = \"socket\"\n";
@@ -72,6 +73,45 @@ fn only_what_differs_is_started_anew() {
     assert!(reload(&gateway).contains("added echo, two"));
     assert_eq!(chat(&gateway, "two", "again"), "again\n");
     assert_eq!(pid(&gateway, "one"), before[0], "through all of that");
+}
+
+/// F87: an agent goes on with what it works on while platforms go and come, and hears what waited of them.
+#[test]
+fn platforms_come_and_go_beside_the_work_of_an_agent() {
+    let config = CONFIG.replace("agent.hermes", "agent.mine");
+    let gateway = Gateway::running(&config);
+    let before = ["one", "mine"].map(|name| pid(&gateway, name));
+    pid(&gateway, "two");
+    let mut chats = ["two", "one"].map(|name| chat_without_answer(&gateway, name));
+    let without = config.replace("[platform.two]\nkind = \"local\"\n", "");
+    write(&gateway, &without);
+    assert_eq!(reload(&gateway), "configuration: reloaded: removed two\n");
+
+    let mut agent = Lines::ready(&gateway);
+    let of_one = agent.event();
+    assert_eq!(of_one["params"]["instance"], "one");
+    write(&gateway, &config);
+    assert_eq!(reload(&gateway), "configuration: reloaded: added two\n");
+    let of_two = agent.event();
+    assert_eq!(of_two["params"]["instance"], "two");
+    agent.acknowledge(&of_one);
+    gateway.wait("one", "the work is done", |i| i["store"]["waiting"] == 0);
+    assert_eq!(["one", "mine"].map(|name| pid(&gateway, name)), before);
+
+    // What it works on comes from one that goes.
+    write(&gateway, &without);
+    let told = reload(&gateway);
+    assert_eq!(told, "configuration: reloaded: removed two; changed mine\n");
+    assert_ne!(pid(&gateway, "mine"), before[1]);
+    write(&gateway, &config);
+    reload(&gateway);
+    let mut agent = Lines::ready(&gateway);
+    let again = agent.event();
+    assert_eq!(again["params"]["event_id"], of_two["params"]["event_id"]);
+    for chat in &mut chats {
+        let _ = chat.kill();
+        chat.wait().unwrap();
+    }
 }
 
 /// Says something that nobody answers yet.

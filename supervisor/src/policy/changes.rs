@@ -1,8 +1,9 @@
 //! What a new configuration changes: which instances are new, gone or different, and nothing else is
 //! touched.
 //!
-//! An agent is different, too, when other platforms than before speak to it, or are routed otherwise: what
-//! it still holds of them must be back in the inbox before another agent may have it.
+//! An agent is different, too, when a platform that stays is heard by others than before, or routed otherwise: what
+//! it still holds of it must be back in the inbox before another agent may have it. Platforms that come or
+//! go do not disturb it, unless it works on something of one that goes, or tells its endpoint who is there.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ pub struct Changes {
     pub removed: Vec<Instance>,
     /// They are started anew.
     pub changed: Vec<Instance>,
+    /// Agents that go on, and hear of other platforms than before.
+    pub regrouped: Vec<Instance>,
 }
 
 impl Changes {
@@ -42,6 +45,8 @@ pub struct Part<'a, T> {
     pub heard_by: Vec<Instance>,
     /// Which of them hears what.
     pub routes: &'a [Route],
+    /// It is an agent that is told at its start which platforms there are.
+    pub knows_all: bool,
 }
 
 /// What leads from `before` to `after`.
@@ -49,23 +54,35 @@ pub fn between<T: PartialEq>(
     before: &BTreeMap<Instance, Part<'_, T>>,
     after: &BTreeMap<Instance, Part<'_, T>>,
 ) -> Changes {
-    let speakers = |parts: &BTreeMap<Instance, Part<'_, T>>, agent: &Instance| {
-        let own = parts.iter().filter(|(_, part)| part.heard_by.contains(agent));
-        let own = own.map(|(name, part)| (name.clone(), part.routes.to_vec()));
-        own.collect::<Vec<(Instance, Vec<Route>)>>()
-    };
+    let stays = |name: &Instance| before.contains_key(name) && after.contains_key(name);
     let mut changes = Changes::default();
     for (name, new) in after {
-        match before.get(name) {
-            None => changes.added.push(name.clone()),
-            Some(old) if old != new || speakers(before, name) != speakers(after, name) => {
-                changes.changed.push(name.clone());
-            }
-            Some(_) => {}
+        let Some(old) = before.get(name) else {
+            changes.added.push(name.clone());
+            continue;
+        };
+        let (former, now) = (speakers(before, name), speakers(after, name));
+        let staying = |all: &BTreeMap<Instance, Vec<Route>>| {
+            let staying = all.iter().filter(|(name, _)| stays(name));
+            staying.map(|(name, routes)| (name.clone(), routes.clone())).collect::<Vec<_>>()
+        };
+        if old != new || staying(&former) != staying(&now) || (new.knows_all && former != now) {
+            changes.changed.push(name.clone());
+        } else if former != now {
+            changes.regrouped.push(name.clone());
         }
     }
     changes.removed = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
     changes
+}
+
+/// The platforms that `agent` hears, and how they are routed.
+fn speakers<T>(
+    parts: &BTreeMap<Instance, Part<'_, T>>,
+    agent: &Instance,
+) -> BTreeMap<Instance, Vec<Route>> {
+    let own = parts.iter().filter(|(_, part)| part.heard_by.contains(agent));
+    own.map(|(name, part)| (name.clone(), part.routes.to_vec())).collect()
 }
 
 #[cfg(test)]
@@ -77,7 +94,8 @@ mod tests {
         list.iter()
             .map(|(own, spec, agent)| {
                 let heard_by = agent.map(name).into_iter().collect();
-                (name(own), Part { spec: *spec, heard_by, routes: &[] })
+                let knows_all = *own == "relay";
+                (name(own), Part { spec: *spec, heard_by, routes: &[], knows_all })
             })
             .collect()
     }
@@ -85,8 +103,9 @@ mod tests {
     fn told(changes: &Changes) -> String {
         let list =
             |names: &[Instance]| names.iter().map(Instance::as_str).collect::<Vec<_>>().join(" ");
-        let Changes { added, removed, changed } = changes;
-        format!("+{} -{} ~{}", list(added), list(removed), list(changed))
+        let Changes { added, removed, changed, regrouped } = changes;
+        let regrouped = list(regrouped);
+        format!("+{} -{} ~{} ={regrouped}", list(added), list(removed), list(changed))
     }
 
     #[test]
@@ -94,13 +113,17 @@ mod tests {
         let before = parts(&[("a", 1, Some("x")), ("b", 1, Some("x")), ("x", 1, None)]);
         assert!(between(&before, &before).is_empty());
         let after = parts(&[("a", 2, Some("x")), ("b", 1, Some("x")), ("x", 1, None)]);
-        assert_eq!(told(&between(&before, &after)), "+ - ~a");
-        // A platform that comes or goes concerns its agent.
+        assert_eq!(told(&between(&before, &after)), "+ - ~a =");
+        // A platform that comes or goes concerns its agent, which goes on.
         let after = parts(&[("b", 1, Some("x")), ("c", 1, Some("x")), ("x", 1, None)]);
-        assert_eq!(told(&between(&before, &after)), "+c -a ~x");
+        assert_eq!(told(&between(&before, &after)), "+c -a ~ =x");
+        // Not one that tells its endpoint which there are.
+        let known = parts(&[("a", 1, Some("relay")), ("relay", 1, None)]);
+        let more = parts(&[("a", 1, Some("relay")), ("b", 1, Some("relay")), ("relay", 1, None)]);
+        assert_eq!(told(&between(&known, &more)), "+b - ~relay =");
         // One that moves concerns both.
         let two = parts(&[("a", 1, Some("x")), ("x", 1, None), ("y", 1, None)]);
         let moved = parts(&[("a", 1, Some("y")), ("x", 1, None), ("y", 1, None)]);
-        assert_eq!(told(&between(&two, &moved)), "+ - ~a x y");
+        assert_eq!(told(&between(&two, &moved)), "+ - ~a x y =");
     }
 }

@@ -213,6 +213,11 @@ impl Delivery {
         self.stages.values().all(|stage| matches!(stage, Stage::Leased { .. }))
     }
 
+    /// The lanes of the events that are with the agent.
+    pub fn lanes_at_work(&self) -> impl Iterator<Item = &Lane> {
+        self.stages.keys().filter_map(|id| self.lanes.lane_of(*id))
+    }
+
     /// The events that are with the agent, and how many attempts count against each.
     pub fn leased(&self) -> impl Iterator<Item = (u64, u32)> {
         self.stages.iter().filter_map(|(id, stage)| match stage {
@@ -231,6 +236,11 @@ impl Delivery {
     pub fn resume(&mut self, id: u64, lane: Lane, counted: u32, now: Instant) {
         self.lanes.resumed(id, lane);
         self.stages.insert(id, Stage::Leased { counted, until: now + self.settings.lease });
+    }
+
+    /// It hears of other instances than before. Nothing may be asked of the store: see [`Delivery::is_quiet`].
+    pub fn regroup(&mut self) {
+        self.lanes.begin_again();
     }
 
     /// The agent is gone for good (we stop): what it holds does not count.

@@ -103,6 +103,22 @@ impl Lanes {
         self.seize(id);
     }
 
+    /// Others than before may be for us: of what is known only the busy heads stay, and the store is scanned
+    /// from its start. Nothing may be under way: no scan, no [`Load`].
+    pub fn begin_again(&mut self) {
+        let Self { waiting, due, slots, .. } = self;
+        self.heads.retain(|id, _| !waiting.contains(id) && !due.contains_key(id));
+        let heads = &self.heads;
+        slots.retain(|_, slot| slot.head.is_some_and(|id| heads.contains_key(&id)));
+        for slot in slots.values_mut() {
+            slot.more = true;
+        }
+        self.waiting.clear();
+        self.delayed.clear();
+        self.due.clear();
+        self.scan = Scan::Behind { after: 0, asked: false };
+    }
+
     /// Where to go on scanning, if there is room for what may be found. The answer goes to
     /// [`Lanes::scanned`].
     pub fn wants_scan(&mut self) -> Option<u64> {
@@ -303,8 +319,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever arrives when, with room for few lanes, and whatever is set aside and comes back:
-        /// every item ends exactly once, in order within its lane, and never two of one lane are
+        /// Whatever arrives when, with room for few lanes, whatever is set aside and comes back, and
+        /// however often it begins again: every item ends exactly once, in order within its lane, and never two of one lane are
         /// offered at a time.
         #[test]
         fn every_item_is_offered_once_and_in_order(
@@ -359,6 +375,7 @@ mod tests {
                         model.0.insert(id, lane.clone());
                         lanes.rejoined(id, lane);
                     }
+                    5 if n < 3 => lanes.begin_again(),
                     _ => {}
                 }
                 pump(&mut lanes, &model, &mut busy);

@@ -9,19 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::control::{Refusal, Reloaded, SCHEMA};
-use protocol::id::Instance;
+use protocol::id::{Instance, Lane};
 use tokio::sync::mpsc;
 
 use super::Gateway;
 use super::control;
+use super::desk::Desk;
 use super::slot::{self, Slot};
 use crate::clock;
-use crate::config::{Body, Config, Spec};
+use crate::config::{AgentSettings, Body, Config, Spec};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::link::Reply;
 use crate::policy::changes::{self, Changes, Part};
 use crate::policy::closing::Stage;
+use crate::policy::delivery;
 use crate::policy::lifecycle::{Force, Input, Phase, Wanted};
 use crate::store::Opened;
 
@@ -144,7 +146,7 @@ impl Gateway {
                 let names = |list: &[Instance]| {
                     list.iter().map(Instance::as_str).collect::<Vec<_>>().join(", ")
                 };
-                let Changes { added, removed, changed } = &change.changes;
+                let Changes { added, removed, changed, .. } = &change.changes;
                 tracing::info!(
                     added = names(added),
                     removed = names(removed),
@@ -211,9 +213,40 @@ impl Gateway {
             let is_down = matches!(slot.life.phase(), Phase::Down);
             all_idle &= is_down && slot.is_settled() && !self.tickets.concern(index);
         }
-        if all_idle && let Some(change) = self.reload.change.take() {
+        let all_quiet = self.hold_regrouped();
+        if all_idle
+            && all_quiet
+            && let Some(change) = self.reload.change.take()
+        {
             self.apply(change);
         }
+    }
+
+    /// Agents that go on take nothing new until they can hear of others. One that works on what comes from a platform
+    /// that goes is started anew after all. Whether nothing is under way.
+    fn hold_regrouped(&mut self) -> bool {
+        let Some(change) = &self.reload.change else { return false };
+        let (mut all_quiet, mut disturbed) = (true, Vec::new());
+        for name in change.changes.regrouped.clone() {
+            let Some(index) = self.by_name.get(&name).copied() else { continue };
+            self.deliver(index, delivery::Input::Hold(true));
+            let Some(change) = &self.reload.change else { return false };
+            let Some(Desk::Agent(desk)) = self.slots.get(index).map(|slot| &slot.desk) else {
+                continue;
+            };
+            let goes = |lane: &Lane| change.changes.removed.contains(&lane.instance);
+            if desk.delivery.lanes_at_work().any(goes) {
+                disturbed.push(name);
+            }
+            all_quiet &= desk.delivery.is_quiet() && !self.tickets.concern(index);
+        }
+        let is_undisturbed = disturbed.is_empty();
+        if let Some(change) = &mut self.reload.change {
+            change.changes.regrouped.retain(|name| !disturbed.contains(name));
+            change.changes.changed.append(&mut disturbed);
+            change.changes.changed.sort();
+        }
+        all_quiet && is_undisturbed
     }
 
     fn apply(&mut self, change: Change) {
@@ -249,6 +282,14 @@ impl Gateway {
             }
         }
         slot::connect(&mut self.slots, &self.by_name);
+        for name in &changes.regrouped {
+            let Some(index) = self.by_name.get(name).copied() else { continue };
+            if let Some(Desk::Agent(desk)) = self.slots.get_mut(index).map(|slot| &mut slot.desk) {
+                desk.delivery.regroup();
+            }
+            let on = self.upgrade.holds();
+            self.deliver(index, delivery::Input::Hold(on));
+        }
         self.adopted(config, changes);
         for index in start {
             self.pace(index);
@@ -299,7 +340,9 @@ fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<'
                 Ok(Body::Platform { manners, .. }) => manners.routes.as_slice(),
                 Ok(Body::Agent { .. } | Body::Hooks(_)) | Err(_) => &[],
             };
-            (spec.name.clone(), Part { spec, heard_by, routes })
+            let knows_all =
+                matches!(&spec.body, Ok(Body::Agent { settings: AgentSettings::Relay { .. }, .. }));
+            (spec.name.clone(), Part { spec, heard_by, routes, knows_all })
         })
         .collect()
 }

@@ -143,6 +143,11 @@ impl Upgrade {
         stage.into_iter().chain(foreign).chain(asked).min()
     }
 
+    /// What goes to agents waits meanwhile.
+    pub(super) fn holds(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Pausing | Stage::Flushing)
+    }
+
     /// Workers are neither made nor judged meanwhile.
     pub(super) fn stands_still(&self) -> bool {
         matches!(self.stage, Stage::Pausing | Stage::Flushing)
