@@ -25,7 +25,7 @@ pub use self::answers::{
     Done, Ordered, PairingCode, ParkedItem, ParkedList, Reloaded, Token,
 };
 pub use self::asks::{
-    Act, Backup, Decide, Decision, Page, SendAsked, Stop, Subject, Upgrade, Verb,
+    Act, Backup, Decide, Decision, Follow, Page, SendAsked, Stop, Subject, Upgrade, Verb,
 };
 use self::asks::{Code, Nothing, Target, Which};
 pub use self::notice::{Asker, Notice};
@@ -71,8 +71,8 @@ pub enum Request {
     Act(Verb, Act),
     /// `stop`: the supervisor itself drains and leaves; the connection ends when it is gone.
     Stop(Stop),
-    /// `events`: [`Notice`]s from now on.
-    Events,
+    /// `events`: [`Notice`]s from now on, or from one that was heard.
+    Events(Follow),
     /// `parked.list`: [`ParkedList`].
     ParkedList(Page),
     /// `parked.show`: [`ParkedItem`] with its content.
@@ -115,7 +115,7 @@ impl Request {
     /// tells live codes, and a token is as good as its giver.
     pub fn only_looks(&self) -> bool {
         match self {
-            Self::Status | Self::Events | Self::ParkedList(_) | Self::ParkedShow(_) => true,
+            Self::Status | Self::Events(_) | Self::ParkedList(_) | Self::ParkedShow(_) => true,
             Self::Act(..)
             | Self::Stop(_)
             | Self::Backup(_)
@@ -151,7 +151,8 @@ impl Request {
             Self::Act(Verb::Restart, act) => ("restart", json(act)),
             Self::Act(Verb::Kill, act) => ("kill", json(act)),
             Self::Stop(stop) => ("stop", json(stop)),
-            Self::Events => ("events", serde_json::Value::Null),
+            Self::Events(Follow { after: None }) => ("events", serde_json::Value::Null),
+            Self::Events(follow) => ("events", json(follow)),
             Self::Backup(backup) => ("backup", json(backup)),
             Self::ParkedList(page) => ("parked.list", json(page)),
             Self::ParkedShow(id) => ("parked.show", serde_json::json!({ "id": id })),
@@ -184,7 +185,7 @@ impl Request {
     /// Reads a method and its parameters.
     pub fn parse(envelope: &Envelope<'_>) -> Result<Self, Refusal> {
         let params = envelope.params.map_or("null", RawValue::get);
-        if ["status", "events", "reload", "access.list", "token"].contains(&&*envelope.method) {
+        if ["status", "reload", "access.list", "token"].contains(&&*envelope.method) {
             let Nothing {} = read(params)?;
         }
         Ok(match envelope.method.as_str() {
@@ -193,7 +194,7 @@ impl Request {
             "restart" => Self::Act(Verb::Restart, read(params)?),
             "kill" => Self::Act(Verb::Kill, read(params)?),
             "stop" => Self::Stop(read(params)?),
-            "events" => Self::Events,
+            "events" => Self::Events(read(params)?),
             "backup" => {
                 let backup: Backup = read(params)?;
                 if !backup.path.is_absolute() {
@@ -323,7 +324,8 @@ mod tests {
             Request::Act(Verb::Start, Act::default()),
             Request::Act(Verb::Kill, act),
             Request::Stop(Stop { force: true }),
-            Request::Events,
+            Request::Events(Follow::default()),
+            Request::Events(Follow { after: Some(7) }),
             Request::ParkedList(Page { after: Some(ParkedId::Reply(OutboundId(5))), limit: 7 }),
             Request::Backup(Backup { path: "/b/store.db".into() }),
             Request::ParkedShow(ParkedId::Event(EventId(17))),

@@ -437,7 +437,7 @@ async fn tool(stream: Stream, first: u8, peer: Peer, inputs: mpsc::Sender<Input>
         let reply = reply(envelope.id.map(ToOwned::to_owned));
         match Request::parse(&envelope) {
             Ok(request) => {
-                listens |= request == Request::Events;
+                listens |= matches!(request, Request::Events(_));
                 let token = envelope.token;
                 let request = Input::Request { request, peer, token, reply };
                 if inputs.send(request).await.is_err() {

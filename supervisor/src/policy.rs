@@ -27,6 +27,7 @@ pub mod outbox;
 pub mod own_hand;
 pub mod pairing;
 pub mod reach;
+pub mod recent;
 pub mod repeats;
 pub mod routes;
 pub mod signs;

@@ -72,6 +72,7 @@ use crate::policy::drafts::Shown;
 use crate::policy::liveness;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
+use crate::policy::recent::Recent;
 use crate::policy::repeats::Repeats;
 use crate::policy::wall::Wall;
 use crate::process::limits;
@@ -115,6 +116,7 @@ pub struct Gateway {
     store: Store,
     tickets: Tickets,
     listeners: Vec<link::Listener>,
+    recent: Recent,
     waiters: Vec<Waiter>,
     own_hand: OwnHand,
     queued: Vec<Queued>,

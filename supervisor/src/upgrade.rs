@@ -77,6 +77,9 @@ pub struct State {
     /// What their holders may touch: instance, chat, message, and whether handlers have said it.
     #[serde(default)]
     pub reach: Vec<(String, String, String, bool)>,
+    /// What listeners were told lately, and the last number that was given.
+    #[serde(default)]
+    pub recent: (u64, Vec<(u64, String)>),
     /// The instance lock.
     pub lock: RawFd,
     /// The listening socket, and where it is.

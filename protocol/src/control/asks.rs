@@ -79,6 +79,16 @@ pub struct Backup {
     pub path: std::path::PathBuf,
 }
 
+/// Parameters of `events`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Follow {
+    /// [`Notice::seq`](super::Notice::seq) of the last one that was heard: those behind it come first, as far as
+    /// they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
 /// Which part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

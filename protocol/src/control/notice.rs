@@ -10,6 +10,10 @@ pub struct Notice {
     /// `phase`, `outside`, `gate`, `parked`, `asked`, `config`, `busy`, `supervisor`, `socket`, `exchange`, `subscribed`; in the
     /// journal also `journal`.
     pub event: String,
+    /// Its number, which grows, also from one supervisor to the next. Of `subscribed`: that of the last notice
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// When, in Unix milliseconds.
     pub at_ms: i64,
     /// Which instance, where it is about one.
@@ -39,6 +43,7 @@ impl Notice {
     pub fn new(event: &str, now: &str, at_ms: i64) -> Self {
         Self {
             event: event.to_owned(),
+            seq: None,
             at_ms,
             instance: None,
             now: now.to_owned(),

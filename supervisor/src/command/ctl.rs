@@ -113,12 +113,21 @@ impl Client {
             return Ok(answer);
         }
         if request.may_repeat() && self.foreign.is_none() {
-            *self = Self::dial(&self.path.clone()).await?;
+            self.again().await?;
             if let Some(answer) = self.ask_once(request, within).await? {
                 return Ok(answer);
             }
         }
         Err(self.gone("it ended the connection before it answered; ask for its status"))
+    }
+
+    /// Connects once more, to whoever is there by now.
+    async fn again(&mut self) -> Result<(), Error> {
+        if self.foreign.is_some() {
+            return Err(self.gone("it ended the connection"));
+        }
+        *self = Self::dial(&self.path.clone()).await?;
+        Ok(())
     }
 
     /// Like [`Client::ask`]; `None` if the connection ended before the answer.
@@ -219,8 +228,18 @@ async fn status(common: &Common, socket: &Path) -> Result<(), Error> {
 async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error> {
     let mut client = Client::dial(socket).await?;
     let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let request = Request::Backup(Backup { path });
-    let done: BackedUp = client.ask(&request, BACKUP).await?;
+    let was_there = path.symlink_metadata().is_ok();
+    let request = Request::Backup(Backup { path: path.clone() });
+    let mut done: Option<BackedUp> = client.ask_once(&request, BACKUP).await?;
+    if done.is_none() {
+        client.again().await?;
+        // Made for us, and perhaps not to its end, by a program that is gone.
+        if !was_there {
+            let _ = std::fs::remove_file(&path);
+        }
+        done = client.ask_once(&request, BACKUP).await?;
+    }
+    let Some(done) = done else { return Err(client.gone("it ended the connection")) };
     if common.json {
         print_json(&done);
     } else if !common.quiet {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use protocol::control::{Asker, Notice};
+use protocol::control::{Asker, Follow, Notice};
 use protocol::secret;
 use protocol::worker::Outside;
 
@@ -201,15 +201,18 @@ impl Gateway {
         self.tell(Notice { reason: Some(reason), ..notice("exchange", now) });
     }
 
-    /// Sends notices to a listener from now on, and says so first.
-    pub(super) fn subscribe(&mut self, listener: Listener) {
+    /// Sends notices to a listener from now on, and says so first; then what it has missed.
+    pub(super) fn subscribe(&mut self, follow: Follow, listener: Listener) {
         // While there is nothing to tell, this is where those who left are noticed.
         self.listeners.retain(|listener| !listener.is_gone());
         let pid = Some(std::process::id());
-        let first = Notice { pid, ..notice("subscribed", self.state()) };
-        if let Ok(line) = serde_json::to_string(&first)
-            && listener.tell(line)
-        {
+        let seq = Some(self.recent.last());
+        let first = Notice { pid, seq, ..notice("subscribed", self.state()) };
+        let Ok(first) = serde_json::to_string(&first) else { return };
+        let missed = follow.after.map(|after| self.recent.since(after));
+        let mut lines =
+            std::iter::once(first).chain(missed.into_iter().flatten().map(str::to_owned));
+        if lines.all(|line| listener.tell(line)) {
             self.listeners.push(listener);
         }
     }
@@ -220,13 +223,14 @@ impl Gateway {
         if let Some(by) = &mut notice.by {
             by.command = by.command.take().map(secret::cleaned);
         }
-        if !self.listeners.is_empty()
-            && let Ok(line) = serde_json::to_string(&notice)
-        {
+        let seq = self.recent.number();
+        notice.seq = Some(seq);
+        if let Ok(line) = serde_json::to_string(&notice) {
             self.listeners.retain(|listener| listener.tell(line.clone()));
+            self.recent.keep(seq, line);
         }
         // What differs only in its time is the same.
-        let what = Notice { at_ms: 0, ..notice.clone() };
+        let what = Notice { at_ms: 0, seq: None, ..notice.clone() };
         if self.repeats.on(&what, clock::now()) {
             self.journal.note(notice);
         }

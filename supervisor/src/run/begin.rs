@@ -29,6 +29,7 @@ use crate::policy::drafts::Shown;
 use crate::policy::lifecycle;
 use crate::policy::own_hand::OwnHand;
 use crate::policy::reach::Reach;
+use crate::policy::recent::Recent;
 use crate::policy::repeats::Repeats;
 use crate::policy::wall::Wall;
 use crate::process::cgroup::Delegated;
@@ -138,6 +139,7 @@ impl Gateway {
             store,
             tickets: Tickets::default(),
             listeners: Vec::new(),
+            recent: Recent::new(started_ms),
             waiters: Vec::new(),
             own_hand: OwnHand::default(),
             queued: Vec::new(),

@@ -76,7 +76,7 @@ impl Gateway {
     pub(super) fn request(&mut self, request: Request, peer: Peer, reply: Reply) {
         match request {
             Request::Status => self.ask(Pending::Counts { reply }),
-            Request::Events => self.subscribe(reply.subscribe()),
+            Request::Events(follow) => self.subscribe(follow, reply.subscribe()),
             Request::Backup(backup) => {
                 tracing::info!(path = %backup.path.display(), uid = peer.uid, "backing up the store");
                 self.ask(Pending::Backup { path: backup.path, reply });

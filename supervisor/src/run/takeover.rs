@@ -61,6 +61,7 @@ impl Gateway {
             limits: self.ways.limits.numbers(),
             token_key: self.token_key,
             reach: self.reach.rest(),
+            recent: self.recent.rest(),
             lock: upgrade::keep(lock.held())?,
             socket: (upgrade::keep(socket.listening())?, self.paths.socket()),
             socket_file: socket.file(),
@@ -151,6 +152,7 @@ impl Gateway {
         let pause_ms = clock::monotonic_usec().saturating_sub(state.paused_usec) / 1000;
         self.token_key = state.token_key;
         self.reach.resume(state.reach);
+        self.recent.resume(state.recent);
         let speaks = state.protocol == hello::VERSION;
         let mut start: Vec<usize> = (0..self.slots.len()).collect();
         start.retain(|index| {

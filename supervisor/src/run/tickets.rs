@@ -222,6 +222,11 @@ impl Tickets {
         waiting.map(|(since, _)| *since).min()
     }
 
+    /// The store is being copied.
+    pub(super) fn is_backing_up(&self) -> bool {
+        self.waiting.values().any(|(_, pending)| matches!(pending, Pending::Backup { .. }))
+    }
+
     /// The disk was full: to be made again later.
     pub(super) fn postpone(&mut self, pending: Pending, now: Instant) {
         self.again.push((now + AGAIN, pending));

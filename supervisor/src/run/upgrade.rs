@@ -296,6 +296,9 @@ impl Gateway {
         if self.reload.is_busy() || !self.queued.is_empty() || !self.wishes.is_empty() {
             return Some("a command or a file is still under way".into());
         }
+        if self.tickets.is_backing_up() {
+            return Some("the store is being backed up".into());
+        }
         self.slots.iter().find_map(|slot| {
             let name = &slot.name;
             let changes = slot.departed.is_some()

@@ -6,7 +6,7 @@ use protocol::control::SCHEMA;
 use protocol::control::{
     Decided, DecidedOne, Decision, IDS_MAX, Page, ParkedItem, ParkedList, Request,
 };
-use protocol::id::ParkedId;
+use protocol::id::{EventId, OutboundId, ParkedId};
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::exit::{self, Code};
@@ -66,22 +66,70 @@ async fn all(client: &mut Client) -> Result<Vec<ParkedItem>, Error> {
     }
 }
 
+/// Since when something is set aside; `None`: it is not.
+async fn set_aside(client: &mut Client, id: ParkedId) -> Result<Option<i64>, Error> {
+    // The one before it, so that the page begins with it.
+    let after = match id {
+        ParkedId::Event(EventId(n)) => n.checked_sub(1).map(EventId).map(ParkedId::Event),
+        ParkedId::Reply(OutboundId(n)) => n.checked_sub(1).map(OutboundId).map(ParkedId::Reply),
+    };
+    let page = Page { after, limit: 1 };
+    let list: ParkedList = client.ask(&Request::ParkedList(page), ANSWER).await?;
+    let found = list.items.into_iter().find(|item| item.id == id);
+    Ok(found.map(|item| item.parked_ms))
+}
+
+/// A supervisor that becomes another program before it answers has done it or not: what is still set aside as it
+/// was is asked for once more. What was tried again and set aside again is not.
+async fn decide_some(
+    client: &mut Client,
+    decision: Decision,
+    items: &[(ParkedId, Option<i64>)],
+) -> Result<Vec<DecidedOne>, Error> {
+    let request = |ids| Request::Decide(decision, ids);
+    let ids = items.iter().map(|(id, _)| *id).collect();
+    let decided: Option<Decided> = client.ask_once(&request(ids), ANSWER).await?;
+    if let Some(decided) = decided {
+        return Ok(decided.results);
+    }
+    client.again().await?;
+    let (mut results, mut left) = (Vec::new(), Vec::new());
+    for (id, since) in items {
+        if since.is_some() && set_aside(client, *id).await? != *since {
+            let result = match decision {
+                Decision::Replay => "replayed",
+                Decision::Drop => "dropped",
+            };
+            results.push(DecidedOne { id: *id, result: result.into(), code: 0 });
+        } else {
+            left.push(*id);
+        }
+    }
+    if !left.is_empty() {
+        let decided: Decided = client.ask(&request(left), ANSWER).await?;
+        results.extend(decided.results);
+    }
+    Ok(results)
+}
+
 async fn decide(
     common: &Common,
     client: &mut Client,
     decision: Decision,
     which: Which,
 ) -> Result<(), Error> {
-    let ids: Vec<ParkedId> = if which.all {
-        all(client).await?.into_iter().map(|item| item.id).collect()
+    let mut items = Vec::new();
+    if which.all {
+        items =
+            all(client).await?.into_iter().map(|item| (item.id, Some(item.parked_ms))).collect();
     } else {
-        which.ids
-    };
+        for id in which.ids {
+            items.push((id, set_aside(client, id).await?));
+        }
+    }
     let mut results: Vec<DecidedOne> = Vec::new();
-    for some in ids.chunks(IDS_MAX) {
-        let request = Request::Decide(decision, some.to_vec());
-        let decided: Decided = client.ask(&request, ANSWER).await?;
-        results.extend(decided.results);
+    for some in items.chunks(IDS_MAX) {
+        results.extend(decide_some(client, decision, some).await?);
     }
     let failed = results.iter().find(|one| one.code != 0).map(|one| Error::Unfulfilled {
         code: exit::code(one.code).unwrap_or(Code::Software),
