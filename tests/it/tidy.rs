@@ -152,7 +152,7 @@ fn every_library_has_its_place() {
         ("reqwest", |path| path.starts_with("worker/")),
         ("pulldown_cmark", |path| {
             [
-                "worker/src/text.rs",
+                "worker/src/text/markup.rs",
                 "worker/src/urls.rs",
                 "worker/src/platform/feishu/compose.rs",
                 "worker/src/platform/telegram/markup.rs",

@@ -5,6 +5,7 @@ mod hearing;
 mod hooked;
 mod sending;
 mod showing;
+mod trouble;
 
 use std::time::Duration;
 

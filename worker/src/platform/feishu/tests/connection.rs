@@ -328,3 +328,16 @@ async fn what_keeps_replies_back_is_told_until_it_is_over() {
     }
     rig.end().await;
 }
+
+/// Credentials that are refused for a moment cost a moment.
+#[tokio::test]
+async fn a_token_that_is_refused_once_is_asked_for_again_soon() {
+    let mut rig = Rig::ready().await;
+    rig.sim.revoke_tokens(APP);
+    let refused = rest(Route::Token, Trouble::Code { status: 200, code: 10_015 });
+    rig.sim.fault(APP, refused, Times::Only(1));
+    let found = rig.send(outbound(1, |_| {})).await;
+    assert!(matches!(found, Outcome::Retry { after_ms: Some(..=5000), .. }), "{found:?}");
+    sent(rig.send(outbound(1, |_| {})).await);
+    rig.end().await;
+}
