@@ -18,6 +18,7 @@ mod body;
 mod exits;
 mod frames;
 mod ground;
+mod heard;
 mod inbox;
 mod lanes;
 mod log;

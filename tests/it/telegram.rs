@@ -440,17 +440,34 @@ async fn a_reply_that_waits_for_one_bot_never_leaves_through_another() {
     agent.acknowledge(&event);
     let tried = |it: &tests::telegram::Entry| matches!(&it.what, Observation::Call { method, status: Some(429), .. } if method == "sendmessage");
     telegram.wait_count("an attempt", PATIENCE, 1, tried).await;
+    agent.call("paused", &json!({}));
+    telegram.push_text(TOKEN, 9, "to the first, too");
+    gateway.wait("telegram", "heard by the first", |i| i["store"]["waiting"] == 1);
     assert!(gateway.run(&["ctl", "kill"]).status.success());
     gateway.left();
     std::fs::write(gateway.path("token"), OTHER).unwrap();
     telegram.clear_faults();
     gateway.start();
     let mut agent = Lines::ready(&gateway);
-    let told = agent.until(|line| line["params"]["key"] == "k-1");
-    let told = &told["params"];
+    // They come in any order.
+    let (mut told, mut event) = (Value::Null, Value::Null);
+    while told.is_null() || event.is_null() {
+        let mut line = agent.hear();
+        match line["method"].as_str() {
+            Some("message.receipt") => told = line["params"].take(),
+            Some("event.deliver") => event = line,
+            _ => {}
+        }
+    }
     assert_eq!(told["state"], "failed", "{told}");
     let why = told["reason"].as_str().unwrap();
     assert!(why.contains("bot 7700") && why.contains("bot 8800"), "{why}");
+    // What the first has heard is answered by nobody else.
+    assert_eq!(event["params"]["text"], "to the first, too");
+    agent.call("message.send", &crate::socket_agent::reply(&event, "k-too", "late"));
+    let told = agent.until(|line| line["params"]["key"] == "k-too");
+    assert_eq!(told["params"]["reason"].as_str(), Some(why), "{told}");
+    agent.acknowledge(&event);
     // What is said now is the other bot's, and what waited is a person's to decide.
     telegram.push_text(OTHER, 9, "to the second");
     let event = agent.event();

@@ -91,6 +91,11 @@ impl Gateway {
                 let quota = Quota::NONE;
                 Op::Accept { ticket, arrival, cursor: None, received_ms: now_ms, quota }
             }
+            Pending::Account { slot, account } => {
+                let Some(slot) = self.slots.get(*slot) else { return };
+                let (instance, account) = (slot.name.clone(), account.clone());
+                Op::Account { ticket, instance, account }
+            }
             Pending::Grant { grant, .. } => Op::Grant { ticket, grant: grant.clone() },
             Pending::Accept { .. }
             | Pending::Deny { .. }
@@ -137,6 +142,7 @@ impl Gateway {
                 tracing::error!(?pending, "the disk is full; trying again");
                 self.tickets.postpone(pending, clock::now());
             }
+            Pending::Account { slot, .. } => self.heard_before(slot, answer),
             Pending::Beside { slot, id, running } => self.goes_beside(slot, id, running, answer),
             Pending::Report { id, event, slot } => self.reported(&id, slot, event, answer),
             Pending::Heads { slot, .. }

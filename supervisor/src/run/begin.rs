@@ -191,6 +191,7 @@ impl Gateway {
         };
         for index in 0..self.slots.len() {
             self.pace(index);
+            self.say_who_hears(index);
         }
         for index in start {
             self.live(index, lifecycle::Input::Start);

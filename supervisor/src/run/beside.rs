@@ -207,16 +207,23 @@ impl Gateway {
     }
 
     /// What an agent replies belongs to what it works on in that conversation: whom it answers, as it is kept
-    /// with the reply.
-    pub(super) fn note_reply(&mut self, agent: usize, reply: &Reply) -> Option<String> {
-        let Some(Desk::Agent(desk)) = self.desk(agent) else { return None };
-        let turn = desk.at_work.values_mut().find(|turn| turn.lane == reply.lane)?;
-        let answers = hooks::answers(turn.told.as_ref()?);
+    /// with the reply, and which event.
+    pub(super) fn note_reply(
+        &mut self,
+        agent: usize,
+        reply: &Reply,
+    ) -> (Option<String>, Option<EventId>) {
+        let Some(Desk::Agent(desk)) = self.desk(agent) else { return (None, None) };
+        let turn = desk.at_work.iter_mut().find(|(_, turn)| turn.lane == reply.lane);
+        let Some((event, turn)) = turn else { return (None, None) };
+        let event = Some(EventId(*event));
+        let Some(told) = &turn.told else { return (None, event) };
+        let answers = hooks::answers(told);
         let known = turn.replies.iter().any(|(key, _)| *key == reply.key);
         if !known && turn.replies.len() < REPLIES {
             turn.replies.push((reply.key.clone(), reply.content.text.clone()));
         }
-        answers
+        (answers, event)
     }
 
     /// An event is set aside: what is known of it.

@@ -61,6 +61,8 @@ pub(super) struct PlatformDesk {
     /// Where each of its routes leads.
     pub(super) routed: Vec<Option<usize>>,
     pub(super) outbox: Outbox,
+    /// The accounts that heard for it before, and up to which event.
+    pub(super) heard: Vec<(String, EventId)>,
     pub(super) drafts: Drafts,
     pub(super) signs: Signs,
     pub(super) last_inbound_ms: Option<i64>,
@@ -157,6 +159,7 @@ impl Desk {
                     manners: manners.clone(),
                     routed: Vec::new(),
                     outbox: Outbox::new(outbox::Settings::default()),
+                    heard: Vec::new(),
                     drafts: Drafts::default(),
                     signs: Signs::default(),
                     last_inbound_ms: None,

@@ -110,7 +110,8 @@ impl Gateway {
         let reply = Box::new(Said { key, lane, reply_to, content: Content::text(text) });
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::OwnReply);
-        let beside = Beside { answers: None, account: self.leaves_through(&reply.lane.instance) };
+        let beside =
+            Beside { answers: None, account: self.leaves_through(&reply.lane.instance, None) };
         self.store.submit(Op::AcceptReply {
             ticket,
             agent,

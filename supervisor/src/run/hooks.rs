@@ -360,7 +360,8 @@ impl Gateway {
         let ticket = self.tickets.name();
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         self.tickets.hold(ticket, Pending::HooksReply { wait, reply });
-        let beside = Beside { answers: None, account: self.leaves_through(&said.lane.instance) };
+        let beside =
+            Beside { answers: None, account: self.leaves_through(&said.lane.instance, None) };
         self.store.submit(Op::AcceptReply {
             ticket,
             agent,

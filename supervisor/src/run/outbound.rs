@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use protocol::event::{Note, Outcome, Receipt, Reply, ReplyState};
-use protocol::id::{Generation, Instance, OutboundId, Seq};
+use protocol::id::{EventId, Generation, Instance, OutboundId, Seq};
 use protocol::rpc::KEY_MAX;
 use protocol::worker::{ReplyVerdict, ToWorker};
 
@@ -55,8 +55,9 @@ impl Gateway {
             self.reply_verdict(index, generation, seq, ReplyVerdict::Rejected(why));
             return;
         }
-        let answers = self.note_reply(index, &reply);
-        let beside = Beside { answers, account: self.leaves_through(&reply.lane.instance) };
+        let (answers, event) = self.note_reply(index, &reply);
+        let account = self.leaves_through(&reply.lane.instance, event);
+        let beside = Beside { answers, account };
         let ticket = self.tickets.name();
         self.tickets.hold(ticket, Pending::AcceptReply { slot: index, generation, seq });
         let now_ms = clock::unix_ms();
@@ -153,11 +154,32 @@ impl Gateway {
         }
     }
 
-    /// The account that replies to an instance's chats leave through.
-    pub(super) fn leaves_through(&self, instance: &Instance) -> Option<String> {
+    /// The account that a reply leaves through: the one that has heard what it answers.
+    pub(super) fn leaves_through(
+        &self,
+        instance: &Instance,
+        event: Option<EventId>,
+    ) -> Option<String> {
         let slot = self.slots.get(*self.by_name.get(instance)?)?;
         let Desk::Platform(desk) = &slot.desk else { return None };
-        desk.settings.identity()
+        let former = desk.heard.iter().find(|(_, upto)| event.is_some_and(|event| event <= *upto));
+        former.map(|(account, _)| account.clone()).or_else(|| desk.settings.identity())
+    }
+
+    /// Who hears for a platform from now on. No worker of it runs yet that another account was for.
+    pub(super) fn say_who_hears(&mut self, index: usize) {
+        let Some(Desk::Platform(desk)) = self.desk(index) else { return };
+        if let Some(account) = desk.settings.identity() {
+            self.ask(Pending::Account { slot: index, account });
+        }
+    }
+
+    /// Who did before.
+    pub(super) fn heard_before(&mut self, index: usize, answer: Answer) {
+        match (self.desk(index), answer) {
+            (Some(Desk::Platform(desk)), Answer::Heard(former)) => desk.heard = former,
+            (_, answer) => tracing::error!(?answer, "who heard before is not known"),
+        }
     }
 
     /// How a reply ends that is another account's (F40): the one that is configured now may not even know the

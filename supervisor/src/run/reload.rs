@@ -258,7 +258,7 @@ impl Gateway {
                 slot.removed = true;
             }
         }
-        let mut start = Vec::new();
+        let (mut start, mut touched) = (Vec::new(), Vec::new());
         for spec in std::mem::take(&mut config.instances) {
             if !changes.names().any(|name| *name == spec.name) {
                 continue;
@@ -277,6 +277,7 @@ impl Gateway {
                 self.by_name.insert(name.clone(), self.slots.len() - 1);
                 self.slots.len() - 1
             };
+            touched.push(index);
             if !down.contains(&name) {
                 start.push(index);
             }
@@ -291,6 +292,9 @@ impl Gateway {
             self.deliver(index, delivery::Input::Hold(on));
         }
         self.adopted(config, changes);
+        for index in touched {
+            self.say_who_hears(index);
+        }
         for index in start {
             self.pace(index);
             self.live(index, Input::Start);

@@ -113,6 +113,11 @@ pub(super) enum Pending {
         id: OutboundId,
         end: SendEnd,
     },
+    /// Which account hears for a platform from now on.
+    Account {
+        slot: usize,
+        account: String,
+    },
     Untold {
         slot: usize,
         after: OutboundId,
@@ -176,6 +181,7 @@ impl Pending {
             | Self::BeginSend { slot, .. }
             | Self::FinishSend { slot, .. }
             | Self::Report { slot, .. }
+            | Self::Account { slot, .. }
             | Self::Untold { slot, .. } => Some(*slot),
             Self::Backup { .. }
             | Self::OwnReply

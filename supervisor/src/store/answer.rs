@@ -107,6 +107,8 @@ pub enum Answer {
     Granted,
     /// The resume point is durable.
     Kept,
+    /// The accounts that heard for an instance before, and up to which event; oldest first.
+    Heard(Vec<(String, EventId)>),
     /// Receipts, in the order of ids.
     Untold(Vec<Receipt>),
     /// The state of a reply is durable.

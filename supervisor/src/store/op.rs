@@ -291,6 +291,15 @@ pub enum Op {
         /// The resume point.
         cursor: Cursor,
     },
+    /// From now on an account hears for an instance, if another one did before: `Answer::Heard`.
+    Account {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which.
+        instance: Instance,
+        /// The account.
+        account: String,
+    },
     /// Remembers the end of a worker. The last [`EXITS_KEPT`] of each instance are kept.
     RecordExit(Exit),
     /// How much there is: `Answer::Counts`.

@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params, params_
 
 use super::answer::Damage;
 use super::body;
+use super::heard::ACCOUNT;
 use super::names::{INSTANCE, Names};
 use super::reading::Reading;
 use super::{schema, shape};
@@ -65,8 +66,12 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
             }
         }
         let named = "INSERT OR IGNORE INTO instance(no, name) VALUES(?1, ?2)";
-        for (no, name) in instances(&old) {
+        for (no, name) in noted(&old, INSTANCE) {
             new.execute(named, params![no, name])?;
+        }
+        for (no, accounts) in noted(&old, ACCOUNT) {
+            let row = params![format!("{ACCOUNT}{no}"), accounts];
+            new.execute("INSERT OR REPLACE INTO meta VALUES(?1, ?2)", row)?;
         }
         for table in NUMBERED {
             let table = Table::of(&model, table)?;
@@ -109,14 +114,14 @@ fn source(path: &Path) -> Result<(Connection, Connection)> {
     Ok((old, model))
 }
 
-/// The names of instances, as they stand in `meta`.
-fn instances(old: &Connection) -> Vec<(i64, String)> {
+/// What stands in `meta` of each instance.
+fn noted(old: &Connection, what: &str) -> Vec<(i64, String)> {
     let read = || -> Result<Vec<(i64, String)>> {
         let mut read = old.prepare(
             "SELECT CAST(substr(name, length(?1) + 1) AS INTEGER), value FROM meta
              WHERE name GLOB ?1 || '[0-9]*'",
         )?;
-        read.query_map([INSTANCE], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        read.query_map([what], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
     read().unwrap_or_default()
 }

@@ -16,7 +16,7 @@ use super::op::Op;
 use super::schema::Paths;
 use super::seen::Seen;
 use super::tally::Tally;
-use super::{access, exits, inbox, outbox, parked, purge, scan, session};
+use super::{access, exits, heard, inbox, outbox, parked, purge, scan, session};
 
 /// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
 /// ever used twice, and most commits need not write it. A crash skips the rest of a block.
@@ -170,6 +170,7 @@ impl Tables {
                 return scan::reply_heads(self, *ticket, instance, *after, *limit);
             }
             Op::NextReply { chat, after, .. } => scan::next_reply(self, chat, *after)?,
+            Op::Account { instance, account, .. } => heard::account(self, instance, account)?,
             Op::BeginSend { id, now_ms, .. } => outbox::begin(self, *id, *now_ms)?,
             Op::FinishSend { id, end, now_ms, .. } => outbox::finish(self, *id, end, *now_ms)?,
             Op::Reached { instance, id, progress } => {
@@ -314,7 +315,7 @@ impl Ids {
         Ok(Self { name, next, reserved, durable: reserved, given_ms: 0 })
     }
 
-    fn last_used(&self) -> i64 {
+    pub(super) fn last_used(&self) -> i64 {
         self.next - 1
     }
 

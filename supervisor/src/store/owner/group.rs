@@ -210,6 +210,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::FinishSend { ticket, .. }
         | Op::Untold { ticket, .. }
         | Op::Grant { ticket, .. }
+        | Op::Account { ticket, .. }
         | Op::Counts { ticket }
         | Op::Backup { ticket, .. }
         | Op::Purge { ticket, .. } => Some(*ticket),

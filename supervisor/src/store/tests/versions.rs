@@ -135,6 +135,33 @@ fn whom_a_reply_answers_and_whose_it_is_outlives_restarts_and_failures() {
     assert_eq!(db.query_row(kept, [], |row| row.get(0)), Ok(0), "nobody needs it any more");
 }
 
+/// F40: an event is its account's, also when another one has taken its place, and again.
+#[test]
+fn who_has_heard_an_event_is_known_after_another_took_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let become_it = |rig: &mut Rig, account: &str| {
+        let (instance, account) = (instance("feishu"), account.to_owned());
+        match rig.ask(|ticket| Op::Account { ticket, instance, account }) {
+            Answer::Heard(former) => former,
+            other => panic!("{other:?}"),
+        }
+    };
+    rig.accept(&event("0", "chat"));
+    assert_eq!(become_it(&mut rig, "a"), [], "who heard before that is not known");
+    let by_a = rig.accept(&event("1", "chat"));
+    assert_eq!(become_it(&mut rig, "a"), []);
+    assert_eq!(become_it(&mut rig, "b"), [("a".into(), by_a)]);
+    let by_b = rig.accept(&event("2", "chat"));
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(become_it(&mut rig, "b"), [("a".into(), by_a)]);
+    let former = become_it(&mut rig, "a");
+    assert_eq!(former[0], ("a".into(), by_a));
+    assert!(former[1].0 == "b" && former[1].1 >= by_b, "{former:?}");
+    rig.close();
+}
+
 fn hand(followers: usize) -> Hand {
     let within_ms = Some(1000);
     let agent = instance("hermes");
