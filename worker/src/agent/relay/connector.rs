@@ -14,20 +14,22 @@
 
 mod loss;
 mod messages;
+mod port;
 mod rivals;
 mod standing;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use protocol::event::{Delivery, Reply};
-use protocol::id::{EventId, Instance};
-use protocol::worker::{FromWorker, Outside, ReplyVerdict};
+use protocol::event::Delivery;
+use protocol::id::EventId;
+use protocol::worker::{FromWorker, Outside};
 
 use self::messages::Early;
+pub(super) use self::port::{Action, Conn, Ends, Input, Process, Rules};
 use self::rivals::Rivals;
 use self::standing::Strangers;
-use super::book::{Answered, Book, Entry, State};
+use super::book::{Book, Entry, State};
 use super::wire::{self, Heard, Op};
 use crate::agent::blame::Blame;
 use crate::clock::Instant;
@@ -52,84 +54,6 @@ const FORMER: Duration = Duration::from_secs(120);
 const PROBE: &str = "hgw-probe-";
 /// The messages of our commands that end turns.
 pub(super) const STOP: &str = "hgw-stop-";
-
-/// A connection.
-pub(super) type Conn = u64;
-
-/// What the agent's state file tells.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Process {
-    /// Number and start time, together never used again.
-    pub(super) identity: String,
-    /// Turns that run.
-    pub(super) active: u64,
-}
-
-/// What has happened.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// A connection has shown the secret.
-    Entered(Conn),
-    /// A connection was turned away, and why.
-    TurnedAway(&'static str),
-    /// An authenticated connection says something.
-    Heard(Conn, Heard),
-    /// A connection is over.
-    Closed(Conn),
-    /// An event for the agent.
-    Deliver(Box<Delivery>),
-    /// The agent is to end its turn of an event.
-    Interrupt(EventId),
-    /// The verdict on an [`Action::Submit`].
-    Judged { conn: Conn, request: String, ends: Ends, verdict: Option<ReplyVerdict> },
-    /// The answer to [`Action::Look`]; `None`: the file tells nothing.
-    Seen(Option<Process>),
-    /// What is wrong with the directory of the state file.
-    Home(Option<String>),
-    /// The gate is to stay shut, or need not.
-    Shut(bool),
-    /// Time has passed.
-    Tick,
-}
-
-/// What to do.
-#[derive(Debug, PartialEq)]
-pub(super) enum Action {
-    /// Write a line to a connection.
-    Line(Conn, String),
-    /// Close a connection politely.
-    Close(Conn),
-    /// Read the agent's state file.
-    Look,
-    /// Tell the supervisor.
-    Say(FromWorker),
-    /// Hand a reply in.
-    Submit { conn: Conn, request: String, ends: Ends, reply: Box<Reply> },
-}
-
-/// What a reply settles once it is stored.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Ends {
-    /// The turn of an event that is here.
-    Event(EventId),
-    /// The turn of a message whose event is not here yet: a former worker sent it.
-    Message(Box<Answered>),
-    /// Nothing.
-    Nothing,
-}
-
-/// Its rules.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
-    /// The platforms that are heard, and their kinds.
-    pub(super) platforms: Vec<(Instance, String)>,
-    /// Events that the agent may have at once.
-    pub(super) concurrency: u32,
-    /// The longest turn.
-    pub(super) turn: Duration,
-    /// Makes the names of probes ours and no former worker's.
-    pub(super) nonce: String,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -499,5 +423,4 @@ pub(super) fn stop_of(id: EventId) -> String {
 }
 
 #[cfg(test)]
-#[path = "connector_tests.rs"]
 mod tests;
