@@ -272,6 +272,27 @@ async fn a_sign_of_work_goes_also_if_its_worker_was_away_at_the_end() {
     assert!(feishu.violations().is_empty(), "{:?}", feishu.violations());
 }
 
+/// Whoever waits for the answer does not care for the card that was to become it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_does_not_wait_for_a_card_that_is_out_of_order() {
+    let (feishu, gateway, mut agent, _) = with_agent().await;
+    feishu.push_text("cli_one", "oc_1", "ou_ann", "hello").acked().await;
+    let chat = agent.event()["params"]["chat_id"].clone();
+    let place = |text: &str| json!({"key": "k", "instance": "one", "chat_id": chat, "text": text});
+    agent.call("message.draft", &place("half"));
+    let draft = feishu.wait_sent(PATIENCE, |sent| sent.msg_type == "interactive").await;
+    assert!(gateway.run(&["ctl", "restart", "one"]).status.success());
+    gateway.wait_ready("one");
+    let trouble = Trouble::Html { status: 500 };
+    let broken = Fault::Rest { route: Some(Route::CardConvert), trouble };
+    feishu.fault("cli_one", broken, Times::Always);
+    agent.call("message.send", &place("half a loaf"));
+    gateway.wait("one", "it is sent", |i| i["store"]["sent"] == 1);
+    assert_eq!(feishu.shown(&draft.message_id), None);
+    let last = feishu.sent().pop().unwrap();
+    assert_eq!(feishu.shown(&last.message_id).as_deref(), Some("half a loaf"));
+}
+
 /// From the long connection to a webhook by a changed configuration.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_posted_reaches_the_agent() {
