@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// Where a directory of our own is made: the same for a service and for a shell of the same user,
-/// which those of a session are not.
-const PLACES: [&str; 2] = ["/run/lock", "/tmp"];
+/// which those of a session are not. A container with a read-only root has the last one still.
+const PLACES: [&str; 3] = ["/run/lock", "/tmp", "/dev/shm"];
+/// What to do where none of them will do.
+pub const NO_PLACE: &str = "let this user write to /run/lock, /tmp or /dev/shm, where a directory of its \
+    own is made: by the locks in it an account is used once on this host";
 
 /// The locks of one account, held until they are dropped and nobody has inherited them.
 #[derive(Debug)]
@@ -64,15 +67,19 @@ impl Credential {
         hasher.write(account.as_bytes());
         let name = format!("{:032x}", hasher.finish128().as_u128());
         let mut files = Vec::new();
-        let mut why = io::Error::from(io::ErrorKind::NotFound);
+        let mut whys = Vec::new();
         for place in places {
-            match lock(&place.join(format!("hermes-gw-{}", uid())), &name, user) {
+            let dir = place.join(format!("hermes-gw-{}", uid()));
+            match lock(&dir, &name, user) {
                 Ok(file) => files.push(file),
-                Err(Refused::Io(e)) => why = e,
+                Err(Refused::Io(e)) => whys.push(format!("{}: {e}", dir.display())),
                 Err(used) => return Err(used),
             }
         }
-        if files.is_empty() { Err(Refused::Io(why)) } else { Ok(Self { files }) }
+        if files.is_empty() {
+            return Err(Refused::Io(io::Error::other(whys.join("; "))));
+        }
+        Ok(Self { files })
     }
 
     /// The locks that a supervisor before us, in this same process, has taken.
@@ -103,8 +110,7 @@ fn lock(dir: &Path, name: &str, user: &User) -> Result<File, Refused> {
     // In a directory that everybody may write to, somebody else may have been there first.
     let found = std::fs::symlink_metadata(dir).map_err(Refused::Io)?;
     if !found.is_dir() || found.uid() != uid() || found.mode() & 0o077 != 0 {
-        let why = format!("{} is not ours alone", dir.display());
-        return Err(Refused::Io(io::Error::other(why)));
+        return Err(Refused::Io(io::Error::other("it is not ours alone")));
     }
     let path = dir.join(name);
     let mut options = OpenOptions::new();
@@ -164,6 +170,7 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
         let refused = Credential::take_in(&[place.path()], "a", &user(1));
-        assert!(matches!(refused, Err(Refused::Io(_))));
+        let Err(Refused::Io(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.to_string().contains(dir.to_str().unwrap()), "{why}");
     }
 }

@@ -53,7 +53,7 @@ impl Socket {
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
                 // A queue that is full is the queue of somebody who is alive: nobody waits for room in it.
-                if !dial(path).await.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                if !dial(path).await.is_err_and(|e| worker::socket::is_leftover(path, &e)) {
                     let why = "another supervisor listens there: name another runtime_dir";
                     return Err(create(io::Error::new(io::ErrorKind::AddrInUse, why)));
                 }

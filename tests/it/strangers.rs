@@ -1,11 +1,12 @@
 //! What another user of the machine is told. Only root can become somebody else, so only root proves it.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::gateway::{Gateway, PROGRAM, stderr, stdout};
+use crate::gateway::{Gateway, PROGRAM, signal, stderr, stdout};
 
 const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
 const NOBODY: u32 = 65_534;
@@ -82,4 +83,32 @@ fn a_store_of_somebody_else_is_named_with_its_cause() {
     let told = stderr(&output);
     assert!(told.contains("store.db: Permission denied"), "{told}");
     assert!(told.contains("hint: run as the owner of that path"), "{told}");
+}
+
+/// F01: what a supervisor that root once ran here left behind is in nobody's way.
+#[test]
+fn a_leftover_socket_of_another_user_is_no_obstacle() {
+    let gateway = Gateway::new(CONFIG);
+    let Some(mut command) = stranger(&gateway) else { return };
+    std::fs::create_dir(gateway.state()).unwrap();
+    mode(&gateway.state(), 0o700);
+    std::os::unix::fs::chown(gateway.state(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let left = ["gw.sock", "chat-local.sock"].map(|name| gateway.state().join(name));
+    for path in &left {
+        drop(UnixListener::bind(path).unwrap());
+    }
+    let mut supervisor = command.arg("supervise").spawn().unwrap();
+    gateway.wait_ready("local");
+    for path in &left {
+        assert_eq!(std::fs::metadata(path).unwrap().uid(), NOBODY);
+    }
+    signal(u64::from(supervisor.id()), "TERM");
+    assert!(supervisor.wait().unwrap().success());
+
+    // One at which somebody listens stays.
+    let there = UnixListener::bind(&left[0]).unwrap();
+    let Some(mut command) = stranger(&gateway) else { return };
+    let output = command.arg("supervise").output().unwrap();
+    assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
+    drop(there);
 }

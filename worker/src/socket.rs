@@ -30,6 +30,30 @@ pub async fn dial(path: &Path) -> io::Result<Halves> {
     Ok(tokio::io::split(stream))
 }
 
+/// Whether the socket at `path` is a leftover: nobody takes the connection that ended with `error`. Where a connection is
+/// not allowed, because another user made the file, the kernel's list of those who listen tells (proc_pid_net(5)).
+pub fn is_leftover(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => true,
+        io::ErrorKind::PermissionDenied => is_listened_at(path).is_ok_and(|listened| !listened),
+        _ => false,
+    }
+}
+
+fn is_listened_at(path: &Path) -> io::Result<bool> {
+    /// `__SO_ACCEPTCON`
+    const LISTENS: u32 = 1 << 16;
+    let table = std::fs::read("/proc/net/unix")?;
+    let table = String::from_utf8_lossy(&table);
+    // Num RefCount Protocol Flags Type St Inode Path
+    Ok(table.lines().skip(1).any(|line| {
+        let flags = line.split_whitespace().nth(3);
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        let listens = flags.is_some_and(|flags| flags & LISTENS != 0);
+        listens && line.strip_suffix(&*path.to_string_lossy()).is_some_and(|l| l.ends_with(' '))
+    }))
+}
+
 /// A listener for programs of the same user: mode 0600 from birth, peers checked. Its file is made anew
 /// when somebody has removed it (F101).
 #[derive(Debug)]
@@ -54,7 +78,7 @@ impl Door {
                 ));
             }
             match dial(path).await {
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(e) if is_leftover(path, &e) => {
                     std::fs::remove_file(path)?;
                 }
                 _ => {

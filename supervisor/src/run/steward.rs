@@ -10,7 +10,7 @@ use super::Gateway;
 use super::desk::Desk;
 use super::slot::{Running, Slot};
 use crate::clock;
-use crate::credential::{Credential, Refused, User};
+use crate::credential::{Credential, NO_PLACE, Refused, User};
 use crate::policy::lifecycle::{Action, Force, Input, Phase, Verdict, Wait};
 use crate::policy::{delivery, outbox};
 use crate::process::{kin, spawn};
@@ -54,16 +54,14 @@ impl Gateway {
             if let Some(left) = self.account_follows(index, &refused) {
                 return Some(Input::SpawnFailed(generation, Verdict::NotYet(left)));
             }
-            let verdict = Verdict::Held {
-                reason: match refused {
-                    Refused::Used(Some(user)) => format!("credential in use by {user}"),
-                    Refused::Used(None) => "credential in use by another gateway".into(),
-                    Refused::Io(e) => format!("cannot lock the credential: {e}"),
-                },
-                remedy:
-                    "stop the other one, or remove this instance; it is looked for again by itself"
-                        .into(),
+            let other =
+                "stop the other one, or remove this instance; it is looked for again by itself";
+            let (reason, remedy) = match refused {
+                Refused::Used(Some(user)) => (format!("credential in use by {user}"), other),
+                Refused::Used(None) => ("credential in use by another gateway".into(), other),
+                Refused::Io(e) => (format!("cannot lock the credential: {e}"), NO_PLACE),
             };
+            let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));
         }
         let slot = self.slots.get(index)?;

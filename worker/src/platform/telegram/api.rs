@@ -38,8 +38,6 @@ const UPLOAD_SLOWEST: u64 = 32 * 1024;
 const DOWNLOAD: Duration = Duration::from_mins(4);
 /// One answer holds about 4 MB of updates.
 const UPDATES_MAX: usize = 16 * 1024 * 1024;
-/// For all of them, on a slow line.
-const UPDATES_WHOLE: Duration = Duration::from_mins(2);
 /// Between two pieces of them.
 const UPDATES_STALL: Duration = Duration::from_secs(4);
 /// The kinds of updates that we understand. Sent each time, because the platform keeps what any program
@@ -78,6 +76,8 @@ pub(super) struct Ask {
     pub(super) hold: Duration,
     /// How long the way there and back may take besides.
     pub(super) patience: Duration,
+    /// How long the whole answer may take.
+    pub(super) whole: Duration,
     /// Over a new connection: one was lost, and those that were kept are likely to have gone with it.
     pub(super) anew: bool,
 }
@@ -160,7 +160,7 @@ impl Api {
         let within = Within {
             head: ask.hold + ask.patience,
             stall: UPDATES_STALL,
-            whole: UPDATES_WHOLE,
+            whole: ask.whole,
             body: UPDATES_MAX,
         };
         let client = if ask.anew { self.http.fresh() } else { self.http.client() };

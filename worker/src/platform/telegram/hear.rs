@@ -87,6 +87,7 @@ impl<'a> Ear<'a> {
             offset: self.confirm.unwrap_or(self.nothing),
             hold,
             patience: HOLD.saturating_sub(hold) + self.line.patience(began),
+            whole: hold + self.line.whole(),
             anew: self.line.was_lost(),
         };
         self.nothing = if is_first { 1 - self.nothing } else { 0 };

@@ -101,6 +101,11 @@ impl<'a> Line<'a> {
         self.patience.next(self.rivalry.is_near(now))
     }
 
+    /// How long the whole answer to a poll may take besides waiting.
+    pub(super) fn whole(&self) -> Duration {
+        self.patience.whole()
+    }
+
     /// Whether the latest question had no answer.
     pub(super) fn was_lost(&self) -> bool {
         self.patience.losses() > 0

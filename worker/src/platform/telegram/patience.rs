@@ -9,6 +9,9 @@ use std::time::Duration;
 /// On a line of which nothing is known. Together with the time that the platform waits it is less than 5 s.
 const SHORT: Duration = Duration::from_millis(1500);
 const LONG: Duration = Duration::from_secs(6);
+/// For a whole answer. One that trickles is given up; a slow line gets longer for what it could not bring.
+const WHOLE: Duration = Duration::from_secs(20);
+const WHOLE_MOST: Duration = Duration::from_mins(2);
 /// So many lost polls in a row speak for a slow line rather than for a dead one.
 const DOUBT: u32 = 3;
 
@@ -38,6 +41,11 @@ impl Patience {
         self.lost
     }
 
+    /// How long the whole answer to the next poll may take besides waiting.
+    pub(super) fn whole(&self) -> Duration {
+        (WHOLE * 2_u32.pow(self.lost.min(4))).min(WHOLE_MOST)
+    }
+
     /// For the next poll. `rival`: the platform slows its answers down because of one.
     pub(super) fn next(&self, rival: bool) -> Duration {
         if rival || self.lost >= DOUBT {
@@ -56,12 +64,14 @@ mod tests {
     #[test]
     fn it_grows_with_losses_and_with_what_good_polls_took() {
         let mut patience = Patience::default();
-        let mut found = Vec::new();
+        let (mut found, mut whole) = (Vec::new(), Vec::new());
         for _ in 0..5 {
             found.push(patience.next(false).as_millis());
+            whole.push(patience.whole().as_secs());
             patience.lost();
         }
         assert_eq!(found, [1500, 1500, 3000, 6000, 6000]);
+        assert_eq!(whole, [20, 40, 80, 120, 120]);
         patience.answered(Some(Duration::from_secs(1)));
         assert_eq!(patience.next(false), Duration::from_secs(2));
         patience.answered(None);
