@@ -353,6 +353,8 @@ impl Gateway {
         for pending in self.tickets.due(now) {
             self.ask(pending);
         }
+        // Before anything is called old.
+        self.look_at_the_clock();
         if self.purge_at <= now {
             self.purge_at = now + asking::PURGE_EVERY;
             self.ask(Pending::Purge);
@@ -363,7 +365,6 @@ impl Gateway {
             self.give_back_at = now + GIVE_BACK_EVERY;
             memory::give_back();
         }
-        self.look_at_the_clock();
         self.expire_waiters(now);
         self.tick_reload(now);
         self.tick_queued(now);

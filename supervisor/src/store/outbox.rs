@@ -389,15 +389,19 @@ pub(super) fn redraft(
     Ok(())
 }
 
-/// Replies that wait, and first attempts at them, are as old as before. What was noted since a clock was set
-/// back, a moment ago, is told from what is older by being quite fresh.
+/// In SQL: whether `column` was noted before the wall clock was set by `?1` milliseconds to `?2`. What was noted
+/// since a clock was set back, a moment ago, is told from what is older by being quite fresh.
+pub(super) fn noted_before(column: &str) -> String {
+    format!("{column} <= ?2 - ?1 AND (?1 > 0 OR {column} NOT BETWEEN ?2 - {FRESH_MS} AND ?2)")
+}
+
+/// Replies that wait, and first attempts at them, are as old as before.
 pub(super) fn clock_set(tables: &Tables, set: Set) -> Result<()> {
     let Set { by_ms, now_ms } = set;
     for column in ["created_ms", "first_attempt_ms"] {
         let sql = format!(
-            "UPDATE reply SET {column} = {column} + ?1
-             WHERE id IN (SELECT id FROM outbox) AND {column} <= ?2 - ?1
-               AND (?1 > 0 OR {column} NOT BETWEEN ?2 - {FRESH_MS} AND ?2)"
+            "UPDATE reply SET {column} = {column} + ?1 WHERE id IN (SELECT id FROM outbox) AND {}",
+            noted_before(column)
         );
         tables.db.prepare_cached(&sql)?.execute([by_ms, now_ms])?;
     }

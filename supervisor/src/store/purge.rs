@@ -6,7 +6,9 @@
 use rusqlite::{Result, params};
 
 use super::answer::Answer;
+use super::outbox;
 use super::tables::Tables;
+use crate::policy::wall::Set;
 
 /// Rows looked at in one slice.
 const SLICE: u32 = 512;
@@ -46,6 +48,25 @@ pub(super) fn slice(
     };
     tables.purge = next.unwrap_or_default();
     Ok(Answer::Purged { forgotten, more: next.is_some() })
+}
+
+/// The wall clock was set: what is kept is as old as before, or it would be forgotten at once.
+pub(super) fn clock_set(tables: &mut Tables, set: Set) -> Result<()> {
+    for (table, column) in [
+        ("seen_log", "at_ms"),
+        ("seen_part", "newest_ms"),
+        ("reply", "ended_ms"),
+        ("draft", "made_ms"),
+        ("session", "used_ms"),
+        ("conversation", "used_ms"),
+    ] {
+        let sql = format!(
+            "UPDATE {table} SET {column} = {column} + ?1 WHERE {}",
+            outbox::noted_before(column)
+        );
+        tables.db.prepare_cached(&sql)?.execute([set.by_ms, set.now_ms])?;
+    }
+    tables.seen.clock_set(&tables.db, set)
 }
 
 fn replies(

@@ -20,6 +20,8 @@ use filter::{Filter, Filters};
 pub(super) use hash::HashKey;
 use hash::Ready;
 
+use crate::policy::wall::Set as ClockSet;
+
 /// Keys in a part. The set in memory is sized so that it never grows beyond 32768 slots.
 const PART: usize = 26_000;
 const CAPACITY: usize = 28_672;
@@ -203,6 +205,20 @@ impl Seen {
         self.filters.add(no, &filter);
         self.parts.push(Part { no, newest_ms: self.newest_ms });
         self.recent.clear();
+        Ok(())
+    }
+
+    /// The times of what is kept are other ones.
+    pub(super) fn clock_set(&mut self, db: &Connection, set: ClockSet) -> Result<()> {
+        // A rollback reads all of it anew.
+        self.forgot = true;
+        if set.by_ms < 0 {
+            self.newest_ms = self.newest_ms.min(set.now_ms);
+        }
+        let mut read = db.prepare_cached("SELECT newest_ms FROM seen_part WHERE no = ?1")?;
+        for part in &mut self.parts {
+            part.newest_ms = read.query_row([part.no], |row| row.get(0))?;
+        }
         Ok(())
     }
 

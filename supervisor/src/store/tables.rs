@@ -188,6 +188,7 @@ impl Tables {
             Op::ClockSet(set) => {
                 outbox::clock_set(self, *set)?;
                 inbox::clock_set(self, *set)?;
+                purge::clock_set(self, *set)?;
                 return Ok(Outcome::Silent);
             }
             Op::Told { id } => {

@@ -632,6 +632,46 @@ fn a_group_of_repetitions_and_reads_writes_nothing() {
     rig.close();
 }
 
+/// F27: whatever the clock is set to, what is a minute old stays known, in the log and in parts, also after a restart.
+#[test]
+fn a_clock_that_is_set_makes_nothing_old() {
+    const MINUTE: i64 = 60_000;
+    let year = 365 * 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    // More keys than a part holds.
+    for n in 0..30 {
+        let mut said = event(&n.to_string(), "chat");
+        said.keys.extend((0..1000).map(|more| format!("{n}.{more}")));
+        let id = rig.accept(&said);
+        rig.settle(id);
+    }
+    let (sent, _) = rig.reply("sent", "chat", None);
+    rig.finish(sent.id, SendEnd::Sent { message_ids: Vec::new() });
+    let known = |rig: &mut Rig| {
+        for n in ["0", "29"] {
+            let again = rig.offer(&event(n, "chat"), None);
+            assert!(matches!(again, Answer::Duplicate), "{n}: {again:?}");
+        }
+        assert!(!rig.reply("sent", "chat", None).1);
+    };
+    let mut now_ms = 2_000 + MINUTE;
+    for by_ms in [year, -2 * year, 3 * year] {
+        now_ms += by_ms;
+        rig.store.submit(Op::ClockSet(Set { by_ms, now_ms }));
+        rig.purge(now_ms - 2 * MINUTE);
+        known(&mut rig);
+        rig.close();
+        rig = Rig::open(dir.path());
+        rig.purge(now_ms - 2 * MINUTE);
+        known(&mut rig);
+    }
+    // It is forgotten when its time has come.
+    rig.purge(now_ms + MINUTE);
+    assert!(matches!(rig.offer(&event("0", "chat"), None), Answer::Accepted(_)));
+    rig.close();
+}
+
 #[test]
 fn what_is_old_is_forgotten_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
