@@ -286,3 +286,24 @@ async fn a_home_that_is_not_there_is_named_and_read_when_it_is() {
     terminal.typed("t3", "and then");
     assert_eq!(third.event().await["message_id"], "t3", "what is at work is not given twice");
 }
+
+/// A port that somebody else has costs no worker, and is taken when it is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_waited_for() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut gateway = Gateway::new(&format!(
+        "[platform.local]\n[agent.hermes]\nkind = \"relay\"\nlisten = \"127.0.0.1:{port}\"\n\
+         secret_file = \"secret\"\n"
+    ));
+    std::fs::write(gateway.path("secret"), SECRET).unwrap();
+    gateway.start();
+    let told = gateway.wait("hermes", "told", |i| {
+        i["reason"].as_str().is_some_and(|it| it.contains("listen on"))
+    });
+    drop(taken);
+    let url = format!("ws://127.0.0.1:{port}/relay");
+    gateway.until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    Hermes::dial(&url, &bearer("hermes", SECRET, 0), "hermes").await.unwrap();
+    assert_eq!(gateway.instance("hermes")["pid"], told["pid"]);
+}

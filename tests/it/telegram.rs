@@ -519,3 +519,31 @@ async fn the_way_of_hearing_is_changed_without_losing_an_update() {
     assert_eq!(sent.len(), 5);
     assert!(!gateway.log().contains(KEY), "the token is in the log");
 }
+
+/// A port that somebody else has costs no worker, and is taken when it is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_waited_for() {
+    let telegram = platform().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap();
+    let mut gateway = gateway(&telegram, TOKEN, ECHO);
+    gateway.wait_ready("telegram");
+    let config = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
+    let hooked = config.replace(
+        "[platform.local]",
+        &format!(
+            "webhook = {{ url = \"http://{port}/t\", listen = \"{port}\" }}\n[platform.local]"
+        ),
+    );
+    std::fs::write(gateway.path("config.toml"), hooked).unwrap();
+    gateway.kill_supervisor();
+    gateway.start();
+    let told = gateway.wait("telegram", "told", |i| {
+        i["phase"] == "ready" && i["reason"].as_str().is_some_and(|it| it.contains("listen on"))
+    });
+    drop(taken);
+    gateway.until("the webhook is set", || (!telegram.webhook(TOKEN).is_empty()).then_some(()));
+    telegram.push_text(TOKEN, 9, "posted");
+    telegram.wait_sent(PATIENCE, 1).await;
+    assert_eq!(gateway.instance("telegram")["pid"], told["pid"]);
+}

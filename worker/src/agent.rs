@@ -17,15 +17,19 @@ mod sample;
 pub mod socket;
 pub mod webhook;
 
+use std::net::SocketAddr;
+
 use protocol::content::{Fetch, Fetched};
 use protocol::event::{ChatType, Delivery, Note, Receipt, Reply};
 use protocol::id::EventId;
-use protocol::worker::{FromWorker, Network, ReplyVerdict};
+use protocol::worker::{FromWorker, Network, Outside, ReplyVerdict};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::exchange::Exchange;
+use crate::listener;
 
 /// Code that speaks to one kind of agent.
 pub trait Agent {
@@ -51,6 +55,23 @@ pub struct Context {
     pub network: Network,
     /// Cancelled when the adapter must return.
     pub stop: CancellationToken,
+}
+
+/// The port that an agent is to reach, as soon as it is free; people are told why it is not. None: we are told to
+/// stop.
+async fn port(listen: SocketAddr, say: &Say, stop: &CancellationToken) -> Option<TcpListener> {
+    let mut was_taken = false;
+    let taken = async |reason: String| {
+        tracing::warn!(reason, "not listening");
+        was_taken = true;
+        let remedy = Some("end what listens there, or give this agent another `listen`".to_owned());
+        say.say(FromWorker::Outside(Outside::Down { reason, remedy })).await;
+    };
+    let listener = listener::bind(listen, stop, taken).await?;
+    if was_taken {
+        say.say(FromWorker::Outside(Outside::Up)).await;
+    }
+    Some(listener)
 }
 
 /// What a model reads of an event: what it answers to, who speaks where there are several, what is said.

@@ -40,6 +40,8 @@ pub type Head = hyper::http::request::Parts;
 
 /// Out of descriptors, most likely: the next try would fail the same way.
 const DEAF: Duration = Duration::from_millis(200);
+/// Between two attempts at a port that is taken.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Headers of one request.
 const HEADERS: usize = 64;
 /// From a connection to its first byte.
@@ -131,10 +133,25 @@ impl Answer {
     }
 }
 
-/// Takes the port.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Error> {
-    let bound = TcpListener::bind(addr).await;
-    bound.map_err(|source| Error::Os { what: format!("listen on {addr}"), source })
+/// Takes the port, as soon as it is free. `taken` hears why it is not, once for each reason. None: the worker is
+/// told to stop.
+pub async fn bind(
+    addr: SocketAddr,
+    stop: &CancellationToken,
+    mut taken: impl AsyncFnMut(String),
+) -> Option<TcpListener> {
+    let mut told = String::new();
+    loop {
+        let reason = match TcpListener::bind(addr).await {
+            Ok(listener) => return Some(listener),
+            Err(source) => Error::Os { what: format!("listen on {addr}"), source }.to_string(),
+        };
+        if reason != told {
+            told.clone_from(&reason);
+            taken(reason).await;
+        }
+        stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await?;
+    }
 }
 
 /// Serves until `stop`, then finishes what is under way.
@@ -331,11 +348,12 @@ mod tests {
         async fn new(change: impl FnOnce(&mut Limits), may: usize) -> Self {
             let mut limits = LIMITS;
             change(&mut limits);
-            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+            let stop = CancellationToken::new();
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listener = bind(any, &stop, async |why| panic!("{why}")).await.unwrap();
             let addr = listener.local_addr().unwrap();
             let echo = Echo { asked: Semaphore::new(0), may: Semaphore::new(may) };
             let site: &'static Echo = Box::leak(Box::new(echo));
-            let stop = CancellationToken::new();
             let told = stop.clone();
             let ended = tokio::spawn(async move { serve(listener, limits, site, &told).await });
             Self { addr, site, stop, ended }

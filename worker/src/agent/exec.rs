@@ -7,6 +7,7 @@
 //! readiness hangs, and is ended too. Its standard error goes on to the gateway's own, line by line and
 //! without secrets.
 
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
-use super::program::{self, Program};
+use super::program::{self, LAST_LINES, Program};
 use super::rpc::connection::Connection;
 use super::rpc::session::{Ended, Session};
 use super::{Agent, Context};
@@ -61,7 +62,17 @@ impl Agent for Exec {
         context.say.say(FromWorker::Outside(Outside::Down { reason, remedy: None })).await;
         let connection = Connection::new((output, input));
         let mut session = Session::new(connection, self.settings.concurrency);
-        let ended = match session.serve(&mut context, None, Some(PATIENCE)).await {
+        let served = {
+            let mut serve = pin!(session.serve(&mut context, None, Some(PATIENCE)));
+            tokio::select! {
+                served = &mut serve => served,
+                _ = child.wait() => {
+                    let last = tokio::time::timeout(LAST_LINES, serve).await;
+                    last.unwrap_or_else(|_| Ended::Gone("it left".to_owned()))
+                }
+            }
+        };
+        let ended = match served {
             Ended::Stopped => {
                 session.goodbye().await;
                 drop(session);

@@ -4,11 +4,16 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use protocol::worker::Secret;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::Error;
+
+/// How long the last lines of a program that has ended may take. Something that it has left behind may hold its
+/// output: only its own end counts.
+pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// A program, and our ends of its pipes.
 pub(super) struct Program {

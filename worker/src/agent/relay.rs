@@ -22,7 +22,6 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use protocol::content::Fetch;
 use protocol::event::{Abilities, Delivery, Pause, Reply};
 use protocol::worker::{FromWorker, Ready, RelaySettings, ReplyVerdict};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -30,7 +29,7 @@ use tokio::time::MissedTickBehavior;
 use self::connector::{Action, Conn, Connector, Input, Rules};
 use self::door::{Keeper, Line, News};
 use self::home::Home;
-use super::{Agent, Context, Files, Replies, ToAgent};
+use super::{Agent, Context, Files, Replies, ToAgent, port};
 use crate::Error;
 use crate::clock;
 use crate::exchange::Exchange;
@@ -62,14 +61,12 @@ impl Agent for Relay {
     async fn run(self, mut context: Context) -> Result<(), Error> {
         let RelaySettings { listen, id, secret, home, platforms, concurrency, turn_limit_s } =
             self.settings;
-        let what = format!("listen at {listen}");
-        let listener =
-            TcpListener::bind(listen).await.map_err(|source| Error::Os { what, source })?;
         let account = format!("{id} at ws://{listen}/relay");
         context.say.say(FromWorker::Ready(Ready { account, idempotent_ms: None })).await;
         // In a turn its own `/stop` does it; to be told more would make it deaf for half a minute.
         let can = Abilities { interrupt: true, steer: false };
         context.say.say(FromWorker::Can(can)).await;
+        let Some(listener) = port(listen, &context.say, &context.stop).await else { return Ok(()) };
         let turn = Duration::from_secs(u64::from(turn_limit_s));
         let nonce = format!("{:x}", clock::unix_ms());
         let rules = Rules { platforms, concurrency, turn, nonce };

@@ -23,7 +23,7 @@ use protocol::worker::{FromWorker, Outside, Ready, ReplyVerdict, WebhookSettings
 use self::call::{Client, Outcome, Said};
 use self::door::Door;
 use self::sign::Signer;
-use super::{Agent, Context, Replies, ToAgent};
+use super::{Agent, Context, Replies, ToAgent, port};
 use crate::Error;
 use crate::clock;
 use crate::listener;
@@ -75,14 +75,10 @@ impl Agent for Webhook {
             fetches: door::fetches(),
         };
         let stop = context.stop.clone();
-        let listener = match listen {
-            Some(listen) => Some(listener::bind(listen).await?),
-            None => None,
-        };
         let mut serving = pin!(async {
-            match listener {
-                Some(listener) => listener::serve(listener, door::LIMITS, &door, &stop).await,
-                None => std::future::pending().await,
+            let Some(listen) = listen else { return std::future::pending().await };
+            if let Some(listener) = port(listen, &door.say, &stop).await {
+                listener::serve(listener, door::LIMITS, &door, &stop).await;
             }
         });
         // The rest of it may be a secret.

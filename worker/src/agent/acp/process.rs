@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::machine::{Input, Number};
 use crate::Error;
-use crate::agent::program::{self, Program};
+use crate::agent::program::{self, LAST_LINES, Program};
 
 /// The longest line.
 const LINE_MAX: usize = 16 * 1024 * 1024;
@@ -118,12 +118,17 @@ async fn serve(
             }
         }
     };
+    let left = async {
+        let _ = child.wait().await;
+        tokio::time::sleep(LAST_LINES).await;
+        "it left".to_owned()
+    };
     let why = tokio::select! {
         why = write => why,
         why = read => why,
+        why = left => why,
     };
     drop(input);
-    // A process that it left behind may hold its output: only its own end counts.
     let status = if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
         status.ok()
     } else {

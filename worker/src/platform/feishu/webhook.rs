@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::worker::{FeishuWebhook, Outside, Ready, Secret};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::time::{timeout, timeout_at};
 
 use super::receive::{self, Handed, Reply};
@@ -37,34 +36,20 @@ const ANSWER: Duration = Duration::from_millis(2600);
 const WINDOW: i64 = 300;
 /// How often it is told that the listener lives. The platform gives no sign of its own.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// Between two attempts at the port.
-const AGAIN: Duration = Duration::from_secs(2);
 const TAKEN: &str = "end what listens there, or change `listen` in [platform.feishu.webhook]";
 const TIMESTAMP: &str = "x-lark-request-timestamp";
 const NONCE: &str = "x-lark-request-nonce";
 const SIGNATURE: &str = "x-lark-signature";
 
-/// Takes the port, as soon as it is free; replies do not wait for that. None: the worker is told to stop.
-async fn bind(shared: &Shared, hook: &FeishuWebhook) -> Option<TcpListener> {
-    let mut told = String::new();
-    loop {
-        let reason = match listener::bind(hook.listen).await {
-            Ok(listener) => return Some(listener),
-            Err(e) => e.to_string(),
-        };
-        if reason != told {
-            tracing::warn!(reason, "not listening");
-            told.clone_from(&reason);
-            let outside = Outside::Down { reason, remedy: Some(TAKEN.to_owned()) };
-            shared.report.tell(Note::Outside(outside)).await;
-        }
-        shared.stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await?;
-    }
-}
-
 /// Hears until the worker is told to stop.
 pub(super) async fn hear(shared: &Shared, hook: &FeishuWebhook) {
-    let Some(listener) = bind(shared, hook).await else { return };
+    // Replies do not wait for that.
+    let taken = async |reason: String| {
+        tracing::warn!(reason, "not listening");
+        let outside = Outside::Down { reason, remedy: Some(TAKEN.to_owned()) };
+        shared.report.tell(Note::Outside(outside)).await;
+    };
+    let Some(listener) = listener::bind(hook.listen, &shared.stop, taken).await else { return };
     let account = shared.account();
     let account = match listener.local_addr() {
         Ok(addr) => format!("{account}, listening on {}", shown(addr, &hook.path)),

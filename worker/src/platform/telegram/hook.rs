@@ -16,6 +16,7 @@ use protocol::event::Mention;
 use protocol::worker::{OtherWebhook, Outside, TelegramWebhook};
 use ring::hmac;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::Shared;
 use super::answer::Said;
@@ -53,6 +54,8 @@ const ALBUMS: usize = 64;
 /// Before an update that was refused comes again, in seconds.
 const AGAIN: u32 = 1;
 
+const TAKEN: &str = "end what listens there, or change `listen` in [platform.telegram.webhook]";
+
 /// What only the platform knows besides us: the same after every restart, and nobody has to invent it.
 fn secret(shared: &Shared) -> String {
     let token = shared.api.settings().token.expose();
@@ -70,8 +73,8 @@ pub(super) fn registration(shared: &Shared, webhook: &TelegramWebhook) -> Value 
 
 /// Hears until the worker is told to stop. An error is only for what a person must mend.
 pub(super) async fn run(shared: &Shared, webhook: &TelegramWebhook) -> Result<(), Error> {
-    // First the port: what the platform posts must not meet a closed one.
-    let port = listener::bind(webhook.listen).await?;
+    // First the port: what the platform posts must not meet a closed one. Where it is taken, replies do not wait for it.
+    let mut port = TcpListener::bind(webhook.listen).await.ok();
     let mut line = Line::new(shared);
     while line.own.is_none() {
         let learning = shared.stop.run_until_cancelled(line.learn());
@@ -81,6 +84,14 @@ pub(super) async fn run(shared: &Shared, webhook: &TelegramWebhook) -> Result<()
         }
     }
     let Some(own) = line.own.clone() else { return Ok(()) };
+    if port.is_none() {
+        line.introduce().await;
+        let taken = async |reason: String| {
+            line.tell(Outside::Down { reason, remedy: Some(TAKEN.to_owned()) }).await;
+        };
+        port = listener::bind(webhook.listen, &shared.stop, taken).await;
+    }
+    let Some(port) = port else { return Ok(()) };
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret(shared).as_bytes());
     let tag = hmac::sign(&key, secret(shared).as_bytes());
     let door = Door { shared, own, tag, key, albums: Mutex::default() };
