@@ -120,6 +120,11 @@ impl Paths {
         self.runtime_dir.join("gw.sock")
     }
 
+    /// Whether the supervisor's socket lies in the directory that it holds the lock of.
+    pub fn holds_socket(&self) -> bool {
+        self.runtime_dir == self.state_dir
+    }
+
     /// The socket of a `local` platform.
     pub fn chat_socket(&self, instance: &Instance) -> PathBuf {
         self.runtime_dir.join(format!("chat-{instance}.sock"))

@@ -47,14 +47,23 @@ fn file(path: &Path) -> io::Result<File> {
 impl Socket {
     /// Listens at `path`. A socket that nobody listens at is a leftover; one that somebody does, of
     /// another state directory with the same runtime directory, and anything else, is not ours to
-    /// remove.
-    pub async fn listen(path: &Path) -> Result<Self, Error> {
+    /// remove. `is_ours`: it lies in the directory whose lock we hold, so that one of another user, which cannot be
+    /// asked, is a leftover, too.
+    pub async fn listen(path: &Path, is_ours: bool) -> Result<Self, Error> {
         let create = |source| Error::Create { what: "make the socket", path: path.into(), source };
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
                 // A queue that is full is the queue of somebody who is alive: nobody waits for room in it.
-                if !dial(path).await.is_err_and(|e| worker::socket::is_leftover(path, &e)) {
-                    let why = "another supervisor listens there: name another runtime_dir";
+                let asked = dial(path).await.err().map(|e| e.kind());
+                let why = match asked {
+                    Some(io::ErrorKind::ConnectionRefused) => None,
+                    Some(io::ErrorKind::PermissionDenied) if is_ours => None,
+                    Some(io::ErrorKind::PermissionDenied) => Some(
+                        "a socket of another user lies there: remove it, or name another runtime_dir",
+                    ),
+                    _ => Some("another supervisor listens there: name another runtime_dir"),
+                };
+                if let Some(why) = why {
                     return Err(create(io::Error::new(io::ErrorKind::AddrInUse, why)));
                 }
                 std::fs::remove_file(path).map_err(create)?;

@@ -32,7 +32,7 @@ pub async fn dial(path: &Path) -> io::Result<Halves> {
 
 /// Whether the socket at `path` is a leftover: nobody takes the connection that ended with `error`. Where a connection is
 /// not allowed, because another user made the file, the kernel's list of those who listen tells (`proc_pid_net(5)`).
-pub fn is_leftover(path: &Path, error: &io::Error) -> bool {
+fn is_leftover(path: &Path, error: &io::Error) -> bool {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => true,
         io::ErrorKind::PermissionDenied => is_listened_at(path).is_ok_and(|listened| !listened),

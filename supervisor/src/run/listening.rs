@@ -38,7 +38,7 @@ impl Listening {
                     listening.map_err(|source| Error::Os { what: "keep the socket", source })?;
                 Socket::resumed(listening, path, *socket_file)?
             }
-            None => Socket::listen(&paths.socket()).await?,
+            None => Socket::listen(&paths.socket(), paths.holds_socket()).await?,
         };
         Ok(Self { socket, look_at: now + LOOK, trouble: None })
     }
@@ -53,7 +53,7 @@ impl Listening {
             return None;
         }
         let made = match dirs::make(&paths.runtime_dir) {
-            Ok(()) => Socket::listen(&paths.socket()).await,
+            Ok(()) => Socket::listen(&paths.socket(), paths.holds_socket()).await,
             Err(e) => Err(e),
         };
         match made {
