@@ -215,6 +215,11 @@ fn printed(text: &str) -> Result<(), Error> {
     written.and_then(|()| out.flush()).map_err(|source| Error::Output { source })
 }
 
+/// What others wrote, as standard output may have it: a terminal takes no commands from them, a pipe gets all.
+fn shown(text: String) -> String {
+    if std::io::stdout().is_terminal() { supervisor::text::harmless(&text) } else { text }
+}
+
 /// Prints talk.
 pub(crate) fn complain(text: &str) {
     stderr::write(format!("{}\n", secret::clean(text)).as_bytes());

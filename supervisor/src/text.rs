@@ -21,6 +21,12 @@ pub fn span(ms: i64) -> String {
     }
 }
 
+/// What a stranger or a model wrote, without what commands a terminal: no control characters but ends of lines and
+/// tabs.
+pub fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
 /// The one of `known` that was most likely meant by `name`, if any was.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let far = |known: &str| strsim::damerau_levenshtein(known, name);
@@ -45,6 +51,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_commands_a_terminal_is_left_out() {
+        assert_eq!(harmless("a\x1b[2Jb\x07\u{9b}31m\tc\r\nä"), "a[2Jb31m\tc\nä");
+    }
 
     #[test]
     fn known_days() {

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tests::feishu::{Feishu, SentMessage};
 
 use crate::gateway::{Gateway, PATIENCE, stderr, stdout};
+use crate::socket_agent::Lines;
 
 const APP: &str = "cli_door";
 
@@ -127,4 +128,34 @@ async fn where_a_list_exists_a_stranger_gets_silence_until_somebody_lets_him_in(
     assert!(stderr(&agent).contains("no platform"), "{}", stderr(&agent));
     let missing = gateway.ask(r#"{"id":1,"method":"access.allow","params":{"instance":"feishu"}}"#);
     assert_eq!(missing.unwrap()["error"]["code"], 64);
+}
+
+/// A decision of a person holds at once, also for what waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_denied_person_said_before_is_set_aside() {
+    let feishu = Feishu::start().await;
+    feishu.add_app(APP, "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
+         access = {{ users = [\"ou_ann\", \"ou_bob\"] }}\n[agent.mine]\nkind = \"socket\"\n",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret\n").unwrap();
+    gateway.start();
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    says(&feishu, "oc_ann", "ou_ann", "first").await;
+    says(&feishu, "oc_bob", "ou_bob", "second").await;
+    decide(&gateway, &["deny", "feishu", "ou_ann"]);
+    let mut agent = Lines::ready(&gateway);
+    let event = agent.event();
+    assert_eq!(event["params"]["text"], "second");
+    agent.acknowledge(&event);
+    gateway.wait("feishu", "set aside", |i| i["store"]["parked"] == 1);
+    let parked = stdout(&gateway.run(&["ctl", "parked", "list"]));
+    assert!(parked.contains("its sender or its chat was denied since"), "{parked}");
+    // Who replays it means it.
+    let is_id = |word: &&str| word.strip_prefix('e').is_some_and(|id| id.parse::<u64>().is_ok());
+    let id = parked.split_whitespace().find(is_id).unwrap();
+    assert!(gateway.run(&["ctl", "parked", "replay", id]).status.success());
+    assert_eq!(agent.event()["params"]["text"], "first");
 }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
 use super::ctl::{self, Client};
-use super::{complain, locate, printed, runtime};
+use super::{complain, locate, printed, runtime, shown};
 use crate::args::{Chat, Common};
 
 const REDIAL: Duration = Duration::from_millis(200);
@@ -224,6 +224,7 @@ impl Talk {
                 }
                 if !self.shown.contains(&message_id) {
                     let begin = if self.interactive { "\r< " } else { "" };
+                    let text = shown(text);
                     printed(&format!("{begin}{text}"))?;
                     self.shown.insert(message_id.clone());
                 }

@@ -10,11 +10,15 @@ use super::Gateway;
 use super::desk::Desk;
 use super::tickets::Pending;
 use crate::clock;
+use crate::policy::access::Denial;
 use crate::policy::age::{Asked, Verdict};
 use crate::policy::bursts;
 use crate::policy::delivery::{Action, Input, UNREADABLE};
 use crate::store::{Answer, Begun, Follower, Hand, Head, Op, Pause};
 use crate::text;
+
+/// Why an event of somebody whom a person has denied meanwhile is set aside.
+const DENIED_SINCE: &str = "its sender or its chat was denied since";
 
 impl Gateway {
     /// Feeds an agent's deliveries and performs what follows.
@@ -154,7 +158,7 @@ impl Gateway {
                 let is_readable = begun.event.kind != InboundKind::Unreadable;
                 let counted = if is_readable { begun.counted } else { UNREADABLE };
                 let id = begun.id.0;
-                let verdict = self.judge_age(&begun);
+                let (verdict, is_denied) = (self.judge_age(&begun), self.is_denied(&begun));
                 let platform = self.platform_of(&begun.lane.instance);
                 let Begun { lane, attempts, received_ms, mut event, session, followers, .. } =
                     *begun;
@@ -201,6 +205,7 @@ impl Gateway {
                     },
                 };
                 let input = match verdict {
+                    _ if is_denied => Input::Expired(id, DENIED_SINCE.to_owned()),
                     Verdict::Keep(age) => {
                         let age = text::span(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
                         Input::Expired(id, format!("too late: said {age} ago"))
@@ -264,6 +269,14 @@ impl Gateway {
         let asked = if begun.replayed { Asked::Replayed } else { Asked::No };
         let age = Duration::from_millis(age_ms.unsigned_abs());
         desk.inbox.ages.judge(&begun.lane.chat_id, age, asked)
+    }
+
+    /// Whether somebody has denied its sender or its chat since it was accepted. Who replays it means it.
+    fn is_denied(&self, begun: &Begun) -> bool {
+        let slot = self.by_name.get(&begun.lane.instance).and_then(|i| self.slots.get(*i));
+        let Some(Desk::Platform(desk)) = slot.map(|slot| &slot.desk) else { return false };
+        let admitted = desk.access.admit(&desk.grants, &begun.event, None);
+        !begun.replayed && admitted == Err(Denial::Refused)
     }
 
     pub(super) fn platform_of(&self, instance: &protocol::id::Instance) -> String {

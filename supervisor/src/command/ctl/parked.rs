@@ -14,7 +14,7 @@ use supervisor::text::span;
 
 use super::{ANSWER, Client};
 use crate::args::{Common, Parked, Which};
-use crate::command::{print, print_json, print_json_of};
+use crate::command::{print, print_json, print_json_of, shown};
 
 pub(super) async fn run(common: &Common, socket: &Path, what: Parked) -> Result<(), Error> {
     let mut client = Client::dial(socket).await?;
@@ -39,7 +39,7 @@ pub(super) async fn run(common: &Common, socket: &Path, what: Parked) -> Result<
                 return Ok(());
             }
             print(&line(&item, clock::unix_ms()));
-            print(item.text.as_deref().unwrap_or_default());
+            print(&shown(item.text.clone().unwrap_or_default()));
             for rest in [&item.event, &item.content].into_iter().flatten() {
                 print(&serde_json::to_string_pretty(rest).unwrap_or_default());
             }

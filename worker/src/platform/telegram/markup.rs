@@ -154,11 +154,11 @@ impl Writer {
                     CodeBlockKind::Fenced(info) => info,
                     CodeBlockKind::Indented => "".into(),
                 };
-                // Code that somebody began on the line of the fence itself.
-                let is_code = info.contains("://");
-                self.open(Style::Pre(if is_code { String::new() } else { language(&info) }));
-                if is_code {
-                    self.push(&info);
+                let language = language(info.trim());
+                self.open(Style::Pre(language.unwrap_or_default().to_owned()));
+                if language.is_none() {
+                    // What somebody began on the line of the fence itself.
+                    self.push(info.trim());
                     self.push("\n");
                 }
             }
@@ -208,6 +208,13 @@ impl Writer {
             TagEnd::CodeBlock => {
                 // The last line end of the code; before an empty block stands what is not its own.
                 let own = matches!(self.open.last(), Some(Open::Span(_, start)) if self.done.text.len() > *start);
+                // A word before no code is no language.
+                if let (false, Some(Open::Span(Style::Pre(language), _))) =
+                    (own, self.open.last_mut())
+                {
+                    let word = take(language);
+                    self.push(&word);
+                }
                 if own && self.done.text.ends_with('\n') {
                     self.done.text.pop();
                 }
@@ -354,10 +361,9 @@ fn is_taken(address: &str) -> bool {
 }
 
 /// The word for a language, if it is one.
-fn language(info: &str) -> String {
-    let word = info.split_whitespace().next().unwrap_or_default();
+fn language(info: &str) -> Option<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "+-#_.".contains(c);
-    if word.len() <= 32 && word.chars().all(plain) { word.to_owned() } else { String::new() }
+    (info.len() <= 32 && info.chars().all(plain)).then_some(info)
 }
 
 /// A table whose columns stand below one another where every letter is as wide as the others.

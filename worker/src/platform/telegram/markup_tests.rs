@@ -33,7 +33,7 @@ fn styles_become_places() {
 
 #[test]
 fn blocks_keep_their_distance() {
-    let markdown = "# Title\ntext\nmore\n\n> said\n> twice\n\n---\n\n```rust x\nlet a;\n\n```\nend";
+    let markdown = "# Title\ntext\nmore\n\n> said\n> twice\n\n---\n\n```rust\nlet a;\n\n```\nend";
     let (text, spans) = read(markdown);
     assert_eq!(text, "Title\n\ntext\nmore\n\nsaid\ntwice\n\n———\n\nlet a;\n\nend");
     assert_eq!(spans[0], (Style::Bold, "Title".to_owned()));
@@ -56,6 +56,9 @@ fn no_words_are_lost() {
     for (markdown, text) in [
         ("2 * 3 * 4 = 24", "2 * 3 * 4 = 24"),
         ("snake_case_name", "snake_case_name"),
+        ("a\n```bash npm install x\n```\nb", "a\n\nbash npm install x\n\nb"),
+        ("```Hello, it is said.\n\nMore.", "Hello, it is said.\n\nMore."),
+        ("```word\n```", "word"),
         ("a < b && c > d", "a < b && c > d"),
         ("<b>x</b>", "<b>x</b>"),
         ("[1]: https://source", "[1]: https://source"),
