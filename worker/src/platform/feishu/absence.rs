@@ -105,6 +105,27 @@ impl Absence {
         }
     }
 
+    /// A message was refused, or comes behind such a one: it is read in its turn.
+    pub(super) fn refused(&self, shared: &Shared, chat: &str, said_ms: i64) {
+        // Nothing is read before the bot knows itself.
+        if shared.api.settings.catch_up_h == 0 || shared.bot().is_none() {
+            return;
+        }
+        if self.book().refused(chat, said_ms) {
+            self.due.notify_one();
+            self.news.notify_one();
+        }
+    }
+
+    /// Whether a message would overtake one that was refused; then it is as good as refused.
+    pub(super) fn overtakes(&self, shared: &Shared, chat: &str, said_ms: i64) -> bool {
+        let overtakes = self.book().overtakes(chat, said_ms);
+        if overtakes {
+            self.refused(shared, chat, said_ms);
+        }
+        overtakes
+    }
+
     /// There is no connection any more.
     pub(super) fn gone(&self) {
         self.book().gone();
@@ -126,11 +147,23 @@ impl Absence {
     }
 
     /// The next chat to read, which is in `taken` from then on.
-    fn next(&self, taken: &mut HashSet<String>) -> Option<Due> {
-        let places = self.places();
+    fn next(&self, shared: &Shared, taken: &mut HashSet<String>) -> Option<Due> {
+        let mut places = self.places();
         let due = self.book().next(taken, |chat| places.get(chat)?.awaited())?;
         taken.insert(due.chat.clone());
+        // What comes while it is read need not come again.
+        if due.refused_ms.is_some()
+            && !places.contains_key(&due.chat)
+            && let Some(place) = shared.order.place(&due.chat, true)
+        {
+            places.insert(due.chat.clone(), place);
+        }
         Some(due)
+    }
+
+    /// Whether any chat is to be read.
+    fn is_owed(&self) -> bool {
+        self.book().is_owed()
     }
 
     /// Some of what is due is read: whatever was said before then.
@@ -139,12 +172,18 @@ impl Absence {
         self.news.notify_one();
     }
 
-    /// All of what is due is read, or never can be.
-    fn paid(&self, due: &Due) {
-        if self.book().paid(due) {
+    /// All of what is due is read, up to what was said then, or never can be.
+    fn paid(&self, due: &Due, read_ms: Option<i64>) {
+        if self.book().paid(due, read_ms) {
             self.let_go(&due.chat);
         }
         self.news.notify_one();
+    }
+
+    /// What was refused in this chat cannot be read, at least for now.
+    fn shut(&self, chat: &str) {
+        self.book().shut(chat);
+        self.let_go(chat);
     }
 
     /// Nobody is to wait any longer for what was said in this chat.

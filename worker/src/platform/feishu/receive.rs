@@ -47,6 +47,8 @@ pub(super) enum Handed {
     Waiting(Submission, Reply),
     /// It has to wait for what the platform still has to tell, without holding up other chats.
     Lacking(Box<Inbound>, Lack, Option<Place>, Reply),
+    /// It would overtake what was refused: it is read in its turn.
+    Held,
     /// The pump did not take it in time.
     Late,
 }
@@ -56,6 +58,8 @@ pub(super) struct Submission {
     verdict: oneshot::Receiver<Verdict>,
     /// Its chat, if it is the first of which this is remembered.
     begins: Option<String>,
+    /// Its chat and when it was said, if the chat's history has it.
+    said: Option<(String, i64)>,
 }
 
 /// What goes back with the answer.
@@ -137,13 +141,44 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
     if lack.is_some() || place.is_some() {
         return Handed::Lacking(inbound, lack, place, reply);
     }
+    if overtakes(shared, &inbound) {
+        return Handed::Held;
+    }
     Handed::Waiting(submit(shared, *inbound).await, reply)
 }
 
-async fn submit(shared: &Shared, inbound: Inbound) -> Submission {
+/// Hands it to the pump.
+pub(super) async fn submit(shared: &Shared, inbound: Inbound) -> Submission {
+    let said = said(&inbound).map(|(chat, ms)| (chat.to_owned(), ms));
     let cursor = shared.absence.with_event(&inbound.chat_id);
     let begins = cursor.is_some().then(|| inbound.chat_id.clone());
-    Submission { verdict: shared.events.submit(inbound, cursor).await, begins }
+    Submission { verdict: shared.events.submit(inbound, cursor).await, begins, said }
+}
+
+impl Submission {
+    /// What becomes of it; `None`: the worker ends.
+    pub(super) async fn verdict(self, shared: &Shared) -> Option<Verdict> {
+        let verdict = self.verdict.await.ok()?;
+        match (verdict, self.begins, self.said) {
+            (Verdict::Accepted(_) | Verdict::Duplicate, Some(chat), _) => {
+                shared.absence.kept(&chat);
+            }
+            (Verdict::Refused, _, Some((chat, ms))) => shared.absence.refused(shared, &chat, ms),
+            _ => {}
+        }
+        Some(verdict)
+    }
+}
+
+/// Whether it would overtake what was refused.
+fn overtakes(shared: &Shared, inbound: &Inbound) -> bool {
+    said(inbound).is_some_and(|(chat, ms)| shared.absence.overtakes(shared, chat, ms))
+}
+
+/// The chat and when it was said, if the chat's history tells it: of a topic just the first message.
+fn said(inbound: &Inbound) -> Option<(&str, i64)> {
+    let is_told = inbound.kind == InboundKind::Message && inbound.thread_id.is_none();
+    is_told.then_some((&inbound.chat_id, inbound.origin_ms))
 }
 
 /// Keeps what helps with later events.
@@ -164,7 +199,7 @@ pub(super) fn remember(shared: &Shared, inbound: &Inbound) {
 pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
     let (submission, reply) = match handed {
         Handed::Settled(reply) => return Some(reply),
-        Handed::Late => return None,
+        Handed::Held | Handed::Late => return None,
         Handed::Waiting(submission, reply) => (submission, reply),
         Handed::Lacking(mut inbound, lack, place, reply) => {
             if lack.own {
@@ -190,21 +225,17 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
                 shared.report.tell(Note::Ignored).await;
                 return Some(reply);
             }
+            if overtakes(shared, &inbound) {
+                return None;
+            }
             let submission = submit(shared, *inbound).await;
             drop(place);
             (submission, reply)
         }
     };
-    match submission.verdict.await {
-        Ok(Verdict::Accepted(_) | Verdict::Duplicate) => {
-            if let Some(chat) = submission.begins {
-                shared.absence.kept(&chat);
-            }
-            Some(reply)
-        }
-        Ok(Verdict::Denied) => Some(reply),
-        // No verdict: the worker ends.
-        Ok(Verdict::Refused) | Err(_) => None,
+    match submission.verdict(shared).await? {
+        Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied => Some(reply),
+        Verdict::Refused => None,
     }
 }
 

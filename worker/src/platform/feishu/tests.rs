@@ -7,6 +7,7 @@ mod front;
 mod fuzz;
 mod hearing;
 mod posted;
+mod refused;
 mod sending;
 mod showing;
 

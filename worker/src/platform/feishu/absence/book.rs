@@ -56,6 +56,8 @@ struct Chat {
     /// It was owed what was said in this gap, and may be still.
     gap: u64,
     owed: Option<Owed>,
+    /// Its history did not tell what was refused: nothing waits for that.
+    is_shut: bool,
 }
 
 /// What was said since then is to be read.
@@ -66,6 +68,8 @@ struct Owed {
     gap: u64,
     /// It was so short that the platform tells all of it again.
     is_brief: bool,
+    /// Until then something was refused: nothing is taken in the chat but what is read.
+    refused_ms: Option<i64>,
 }
 
 /// What a frame means.
@@ -87,6 +91,8 @@ pub(super) struct Due {
     pub(super) until_ms: i64,
     /// The platform tells all of it again.
     pub(super) is_brief: bool,
+    /// Until then something was refused.
+    pub(super) refused_ms: Option<i64>,
     gap: u64,
 }
 
@@ -102,13 +108,15 @@ impl Book {
             for (id, age_ms) in ids.zip(0..) {
                 let with = Some(text_of(member(&told, "with"), id).to_owned());
                 let since_ms = number_of(member(&told, "owed"), id);
+                let owed = |since_ms| Owed { since_ms, gap: 0, is_brief: false, refused_ms: None };
                 let chat = Chat {
                     kind,
                     with: with.filter(|user| !user.is_empty()),
                     at_ms: heard_ms - age_ms,
                     kept: true,
                     gap: 0,
-                    owed: since_ms.map(|since_ms| Owed { since_ms, gap: 0, is_brief: false }),
+                    owed: since_ms.map(owed),
+                    is_shut: false,
                 };
                 chats.insert(id.to_owned(), chat);
             }
@@ -184,7 +192,8 @@ impl Book {
             return;
         }
         let kind = event.chat_type;
-        let chat = Chat { kind, with: user, at_ms: now_ms, kept: false, gap: 0, owed: None };
+        let (with, at_ms) = (user, now_ms);
+        let chat = Chat { kind, with, at_ms, kept: false, gap: 0, owed: None, is_shut: false };
         self.chats.insert(event.chat_id.clone(), chat);
         self.changed = true;
         if self.chats.len() > CHATS_MAX {
@@ -208,14 +217,14 @@ impl Book {
         let was_away = before_ms > 0 && now_ms.saturating_sub(before_ms) >= millis(limits.least);
         self.gaps += 1;
         let since_ms = (before_ms - MARGIN_MS).max(now_ms - millis(back));
-        let missed = Owed { since_ms, gap: self.gaps, is_brief: !was_away };
+        let missed = Owed { since_ms, gap: self.gaps, is_brief: !was_away, refused_ms: None };
         self.missed = (before_ms > 0 && !back.is_zero()).then_some(missed);
         let mut owed = Vec::new();
         for (id, chat) in &mut self.chats {
             chat.owed = match chat.owed {
                 _ if back.is_zero() => None,
-                Some(owed) if was_away => {
-                    Some(Owed { since_ms: owed.since_ms.min(missed.since_ms), ..missed })
+                Some(Owed { since_ms, refused_ms, .. }) if was_away => {
+                    Some(Owed { since_ms: since_ms.min(missed.since_ms), refused_ms, ..missed })
                 }
                 None if was_away => Some(missed),
                 owed => owed,
@@ -242,10 +251,41 @@ impl Book {
         chat.gap = missed.gap;
         self.changed = true;
         let is_read = chat.owed.is_some();
-        let Owed { since_ms, is_brief, .. } = chat.owed.unwrap_or(missed);
+        let Owed { since_ms, is_brief, refused_ms, .. } = chat.owed.unwrap_or(missed);
         let since_ms = since_ms.min(missed.since_ms);
-        chat.owed = Some(Owed { since_ms, is_brief, ..missed });
+        chat.owed = Some(Owed { since_ms, is_brief, refused_ms, ..missed });
         !is_read
+    }
+
+    /// A message was refused, or would overtake such a one. Whether now, and in no chat before, something is to be
+    /// read for that.
+    pub(super) fn refused(&mut self, chat: &str, said_ms: i64) -> bool {
+        let refused = |chat: &Chat| chat.owed.is_some_and(|owed| owed.refused_ms.is_some());
+        let is_first = !self.chats.values().any(refused);
+        let Some(chat) = self.chats.get_mut(chat).filter(|chat| !chat.is_shut) else {
+            return false;
+        };
+        let new = Owed { since_ms: said_ms, gap: self.gaps, is_brief: true, refused_ms: None };
+        let owed = chat.owed.get_or_insert(new);
+        owed.since_ms = owed.since_ms.min(said_ms);
+        owed.refused_ms = owed.refused_ms.max(Some(said_ms));
+        self.changed = true;
+        is_first
+    }
+
+    /// Whether a message would overtake one that was refused. What is read already would not.
+    pub(super) fn overtakes(&self, chat: &str, said_ms: i64) -> bool {
+        let owed = self.chats.get(chat).and_then(|chat| chat.owed);
+        owed.is_some_and(|owed| owed.refused_ms.is_some() && said_ms >= owed.since_ms)
+    }
+
+    /// What was refused in this chat cannot be read, at least for now: nothing waits for it.
+    pub(super) fn shut(&mut self, chat: &str) {
+        let Some(chat) = self.chats.get_mut(chat) else { return };
+        chat.is_shut = true;
+        if let Some(owed) = &mut chat.owed {
+            owed.refused_ms = None;
+        }
     }
 
     /// There is no connection any more.
@@ -273,8 +313,14 @@ impl Book {
             since_ms: owed.since_ms,
             until_ms: self.up_ms.unwrap_or(self.heard_ms),
             is_brief: owed.is_brief,
+            refused_ms: owed.refused_ms,
             gap: owed.gap,
         })
+    }
+
+    /// Whether any chat is to be read.
+    pub(super) fn is_owed(&self) -> bool {
+        self.chats.values().any(|chat| chat.owed.is_some())
     }
 
     /// Some of what is due is read: whatever was said before then.
@@ -285,13 +331,17 @@ impl Book {
         }
     }
 
-    /// All that is due is read, or never can be. Whether nothing is owed any more in this chat.
-    pub(super) fn paid(&mut self, due: &Due) -> bool {
-        let is_all = self.owed(due).is_some();
+    /// All that is due is read, up to what was said then, or never can be. Whether nothing is owed any more in
+    /// this chat.
+    pub(super) fn paid(&mut self, due: &Due, read_ms: Option<i64>) -> bool {
+        let is_all = self.owed(due).is_some_and(|owed| {
+            read_ms.is_none_or(|read_ms| owed.refused_ms.is_none_or(|ms| ms <= read_ms))
+        });
         let chat = self.chats.get_mut(&due.chat);
         let Some(chat) = chat.filter(|chat| chat.owed.is_some()) else { return true };
         if is_all {
             chat.owed = None;
+            chat.is_shut = read_ms.is_none();
             self.changed = true;
         }
         is_all

@@ -1,7 +1,7 @@
 //! What was said during an absence, read from the histories of the chats and handed in like events: the chats
 //! in which somebody waits for it first. Whoever waits goes on by himself before it is too late for him.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -31,18 +31,24 @@ pub(in crate::platform::feishu) async fn catch_up(shared: &Shared) {
         absence.due.notified().await;
         // Mentions cannot be told before.
         shared.known().await;
-        let (mut sum, mut failed) = (Sum::default(), 0);
-        while let Some(after) = round(shared, &mut sum).await {
-            failed += 1;
-            let limits = shared.limits.absence;
-            let pause = if failed < AT_FIRST {
-                limits.soon
-            } else {
-                absence.let_all_go();
-                limits.again
-            };
-            let pause =
-                if after.is_zero() { pause } else { after.clamp(limits.soon, limits.again) };
+        let limits = shared.limits.absence;
+        let (mut sum, mut failed, mut full) = (Sum::default(), 0, limits.soon);
+        while let Some(rest) = round(shared, &mut sum, failed + 1 >= AT_FIRST).await {
+            let mut pause = limits.soon;
+            if let Some(wish) = rest.failed {
+                failed += 1;
+                if failed >= AT_FIRST {
+                    absence.let_all_go();
+                    pause = limits.again;
+                }
+                if !wish.is_zero() {
+                    pause = wish.clamp(limits.soon, limits.again);
+                }
+            }
+            if let Some(moved) = rest.full {
+                full = if moved { full / 2 } else { full * 2 }.clamp(limits.soon, limits.again);
+                pause = pause.max(full);
+            }
             if tokio::time::timeout(pause, absence.due.notified()).await.is_ok() {
                 // There is more to read since another absence.
                 failed = 0;
@@ -74,45 +80,66 @@ struct Sum {
 
 /// How far a chat is read.
 enum End {
-    /// To its end.
-    Whole,
+    /// To its end: what was said then.
+    Whole(i64),
     /// The platform does not tell.
     Closed(String),
     /// Not now, but after so long, if the platform says it: else 0.
     Again(Duration),
+    /// Until there is room for more; whether there was for some.
+    Full(bool),
 }
 
-/// Reads each chat that is owed something, once. If some is owed still: see [`End::Again`].
-async fn round(shared: &Shared, sum: &mut Sum) -> Option<Duration> {
-    let taken = RefCell::new(HashSet::new());
+/// What is to be said of chats that are still owed something.
+#[derive(Default)]
+struct Rest {
+    /// See [`End::Again`].
+    failed: Option<Duration>,
+    /// See [`End::Full`].
+    full: Option<bool>,
+}
+
+/// Reads each chat that is owed something, once, while there is room. If some is owed still, what was in the
+/// way. After the `last` failure nothing waits any more for what was refused.
+async fn round(shared: &Shared, sum: &mut Sum, last: bool) -> Option<Rest> {
+    let (taken, full) = (RefCell::new(HashSet::new()), Cell::new(false));
     let next = || {
-        let due = shared.absence.next(&mut taken.borrow_mut())?;
+        if full.get() {
+            return None;
+        }
+        let due = shared.absence.next(shared, &mut taken.borrow_mut())?;
+        let full = &full;
         Some(async move {
             let mut found = 0;
             let end = read(shared, &due, &mut found).await;
-            if !matches!(end, End::Again(_)) {
-                shared.absence.paid(&due);
+            match &end {
+                End::Whole(read_ms) => shared.absence.paid(&due, Some(*read_ms)),
+                End::Closed(_) => shared.absence.paid(&due, None),
+                End::Again(_) if last && due.refused_ms.is_some() => shared.absence.shut(&due.chat),
+                End::Again(_) => {}
+                End::Full(_) => full.set(true),
             }
             (due, end, found)
         })
     };
     let reading = futures_util::stream::iter(std::iter::from_fn(next));
     let ends: Vec<_> = reading.buffer_unordered(AT_ONCE).collect().await;
-    let mut after = Duration::ZERO;
+    let mut rest = Rest::default();
     for (due, end, found) in ends {
         sum.found += found;
         match end {
             End::Closed(why) if !due.is_brief => sum.closed.push(why),
-            End::Whole | End::Closed(_) => {}
-            End::Again(wish) => after = after.max(wish),
+            End::Whole(_) | End::Closed(_) => {}
+            End::Again(wish) => rest.failed = rest.failed.max(Some(wish)),
+            End::Full(moved) => rest.full = rest.full.max(Some(moved)),
         }
         sum.chats.extend((found > 0 || !due.is_brief).then_some(due.chat));
     }
-    shared.absence.next(&mut HashSet::new()).map(|_| after)
+    shared.absence.is_owed().then_some(rest)
 }
 
 async fn read(shared: &Shared, due: &Due, found: &mut usize) -> End {
-    let mut page = String::new();
+    let (mut page, mut read_ms, mut moved) = (String::new(), i64::MIN, false);
     for _ in 0..PAGES {
         let call = encode::past(&due.chat, due.since_ms / 1000, &page);
         let Some(call) = call else { return End::Closed("it has no id of this platform".into()) };
@@ -133,18 +160,28 @@ async fn read(shared: &Shared, due: &Due, found: &mut usize) -> End {
         for item in list_of(answered.data(), "items") {
             let said_ms = text_of(item, "create_time").parse().unwrap_or(0);
             match hand_in(shared, due.kind, item).await {
-                Some(Verdict::Refused) | None => {
+                Some(Verdict::Refused) => {
+                    shared.absence.let_go(&due.chat);
+                    return End::Full(moved);
+                }
+                None => {
                     shared.absence.let_go(&due.chat);
                     return End::Again(Duration::ZERO);
                 }
-                Some(Verdict::Accepted(_)) if said_ms < due.until_ms => *found += 1,
-                Some(Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied) => {}
+                Some(Verdict::Accepted(_)) => {
+                    moved = true;
+                    *found += usize::from(said_ms < due.until_ms);
+                }
+                Some(Verdict::Duplicate | Verdict::Denied) => {}
             }
+            read_ms = read_ms.max(said_ms);
             shared.absence.reached(due, said_ms);
         }
         let next = text_of(answered.data(), "page_token");
         if !member(answered.data(), "has_more").as_bool().unwrap_or(false) || next.is_empty() {
-            return End::Whole;
+            // What was told is not in it yet, or not any more.
+            let lacks = due.refused_ms.is_some_and(|refused_ms| read_ms < refused_ms);
+            return if lacks { End::Again(Duration::ZERO) } else { End::Whole(read_ms) };
         }
         next.clone_into(&mut page);
     }
@@ -167,7 +204,7 @@ async fn hand_in(shared: &Shared, kind: ChatType, item: &Value) -> Option<Verdic
         fill::fill(shared, &mut inbound, &lack).await;
     }
     receive::remember(shared, &inbound);
-    shared.events.submit(*inbound, None).await.await.ok()
+    receive::submit(shared, *inbound).await.verdict(shared).await
 }
 
 /// The event that the platform would have told of a message; `None`: there was none, or not any more.

@@ -166,8 +166,7 @@ async fn nothing_is_read_at_a_first_start_or_where_nobody_wants_it() {
 /// Whatever ends the worker just then: with the first event of a chat it is kept that the chat is to be asked.
 #[tokio::test]
 async fn a_chat_is_remembered_with_its_first_event() {
-    let mut rig = listening(Rig::sim().await, None);
-    rig.until_ready().await;
+    let mut rig = Rig::ready().await;
     let names = |cursor: Option<Cursor>| {
         let told: Value = serde_json::from_slice(&cursor.expect("a cursor").0).unwrap();
         assert!(told["heard_ms"].as_i64().unwrap() > 0);

@@ -121,7 +121,7 @@ fn reading_goes_on_where_a_kill_cut_it_short() {
         assert_eq!(due.chat, chat);
         taken.insert(due.chat.clone());
         match read_ms {
-            None => assert!(book.paid(&due)),
+            None => assert!(book.paid(&due, Some(0))),
             Some(ms) => book.reached(&due, ms),
         }
     }
@@ -148,10 +148,10 @@ fn a_later_absence_is_owed_as_well() {
     book.gone();
     assert_eq!(book.alive(NOW + 90_000, &LIMITS, DAY).owed, ["oc_1"]);
     book.reached(&first, NOW + 70_000);
-    assert!(!book.paid(&first));
+    assert!(!book.paid(&first, Some(0)));
     assert_eq!(unawaited(&book), [("oc_1".to_owned(), NOW + 50_000)]);
     let second = book.next(&HashSet::new(), |_| None).unwrap();
-    assert!(book.paid(&second) && book.paid(&second));
+    assert!(book.paid(&second, Some(0)) && book.paid(&second, Some(0)));
     assert_eq!(unawaited(&book), []);
 }
 
@@ -176,14 +176,14 @@ fn what_comes_after_a_short_gap_waits_for_what_was_said_in_it() {
     let since = NOW - MARGIN_MS;
     assert_eq!(unawaited(&book), [("oc_2".to_owned(), since), ("oc_1".to_owned(), since)]);
     let first = book.next(&HashSet::new(), |_| None).unwrap();
-    assert!(first.is_brief && book.paid(&first));
+    assert!(first.is_brief && book.paid(&first, Some(0)));
     assert!(!book.comes(&first.chat, back, &LIMITS), "it has been asked");
     // Once more, while it is being read: whoever reads it does not know all.
     let second = book.next(&HashSet::new(), |_| None).unwrap();
     book.gone();
     book.alive(back + 2000, &LIMITS, DAY);
     assert!(!book.comes(&second.chat, back + 2000, &LIMITS), "it is waited for already");
-    assert!(!book.paid(&second));
+    assert!(!book.paid(&second, Some(0)));
     assert_eq!(unawaited(&book), [(second.chat, since)]);
     assert!(book.comes(&first.chat, back + 2000, &LIMITS));
     // Nothing is asked for at a first start, nor where nobody wants it.
@@ -221,8 +221,62 @@ fn it_forgets_who_spoke_longest_ago_but_nobody_who_is_owed_something() {
     while book.chats["oc_1"].owed.is_none() || book.chats["oc_2"].owed.is_some() {
         let due = book.next(&HashSet::new(), |chat| (chat == "oc_2").then(clock::now)).unwrap();
         assert_eq!(due.chat, "oc_2");
-        book.paid(&due);
+        book.paid(&due, Some(0));
     }
     book.spoke(&said("oc_newer"), NOW + 60_000);
     assert!(book.chats.contains_key("oc_1") && !book.chats.contains_key("oc_2"));
+}
+
+/// Nothing is taken in its chat but what is read, until that has come to what was refused last.
+#[test]
+fn nothing_overtakes_what_was_refused() {
+    let mut book = heard(&["oc_1", "oc_2"], NOW);
+    assert!(!book.refused("oc_unknown", NOW) && !book.is_owed());
+    assert!(book.refused("oc_1", NOW + 1));
+    assert!(!book.refused("oc_1", NOW + 2), "it is being read already");
+    for (chat, ms, overtakes) in [
+        ("oc_1", NOW, false),
+        ("oc_1", NOW + 1, true),
+        ("oc_1", NOW + 9, true),
+        ("oc_2", NOW + 9, false),
+    ] {
+        assert_eq!(book.overtakes(chat, ms), overtakes, "{chat} {ms}");
+    }
+    let first = book.next(&HashSet::new(), |_| None).unwrap();
+    assert_eq!((first.since_ms, first.refused_ms), (NOW + 1, Some(NOW + 2)));
+    // Meanwhile more is said, and there is another absence.
+    book.refused("oc_1", NOW + 3);
+    book.reached(&first, NOW + 2);
+    assert!(!book.overtakes("oc_1", NOW + 1), "it is known by now");
+    assert!(!book.paid(&first, Some(NOW + 2)));
+    book.gone();
+    book.alive(NOW + 60_000, &LIMITS, DAY);
+    assert!(!book.paid(&first, Some(NOW + 3)));
+    let second = book.next(&HashSet::from(["oc_2".to_owned()]), |_| None).unwrap();
+    assert_eq!(second.refused_ms, Some(NOW + 3));
+    assert!(book.paid(&second, Some(NOW + 3)) && !book.overtakes("oc_1", NOW + 9));
+    // The next life owes it as after an absence.
+    book.refused("oc_1", NOW + 61_000);
+    assert!(unawaited(&after(&mut book)).contains(&("oc_1".to_owned(), NOW + 61_000)));
+}
+
+/// Where the history does not tell it, or not now, nothing waits for it, until it is known to tell something.
+#[test]
+fn nothing_waits_for_what_cannot_be_read() {
+    let mut book = heard(&["oc_1"], NOW);
+    for is_told in [false, true] {
+        assert!(book.refused("oc_1", NOW));
+        let due = book.next(&HashSet::new(), |_| None).unwrap();
+        if is_told {
+            book.shut("oc_1");
+            assert!(book.is_owed(), "it may be read later");
+        } else {
+            assert!(book.paid(&due, None));
+        }
+        assert!(!book.refused("oc_1", NOW + 1) && !book.overtakes("oc_1", NOW + 2));
+        book.gone();
+        book.alive(NOW + 60_000, &LIMITS, DAY);
+        let due = book.next(&HashSet::new(), |_| None).unwrap();
+        assert!(book.paid(&due, Some(NOW)));
+    }
 }
