@@ -39,6 +39,9 @@ pub struct Check {
     /// What is wrong with the configuration as it reads it, if anything keeps it from serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Instances whose configuration is wrong as it reads it, and why: it would give them up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<(Instance, String)>,
 }
 
 impl Check {
@@ -311,6 +314,7 @@ mod tests {
             format,
             schema,
             problem: problem.map(str::to_owned),
+            broken: Vec::new(),
         };
         assert_eq!(check(1, 2, None).refusal(1, 2), None);
         assert_eq!(check(9, 9, None).refusal(1, 2), None);

@@ -211,6 +211,12 @@ async fn a_program_that_cannot_take_over_is_not_used() {
     agent.call("message.send", &reply(&event, "k", "yes"));
     agent.acknowledge(&event);
     feishu.wait_sent(PATIENCE, |sent| sent.text().as_deref() == Some("yes")).await;
+    // It would not serve what is served now.
+    std::fs::rename(gateway.path("secret"), gateway.path("away")).unwrap();
+    let told = upgrade(&gateway, &copy(&gateway, "next"));
+    assert_eq!(told.status.code(), Some(75));
+    assert!(stderr(&told).contains("it would give feishu up: "), "{}", stderr(&told));
+    std::fs::rename(gateway.path("away"), gateway.path("secret")).unwrap();
     let config = gateway.path("config.toml");
     std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + "[broken").unwrap();
     let told = upgrade(&gateway, &copy(&gateway, "next"));

@@ -33,11 +33,18 @@ struct Done<'a> {
 /// Says what this program understands. A block of the configuration that is wrong holds its own
 /// instance only; a file that cannot be read as a whole would end us.
 pub(super) fn check(common: &Common) {
+    let (problem, instances) = match load(common) {
+        Ok(config) => (None, config.instances),
+        Err(e) => (Some(e.to_string()), Vec::new()),
+    };
+    let broken =
+        instances.into_iter().filter_map(|spec| Some((spec.name, spec.body.err()?.reason)));
     let check = Check {
         version: env!("CARGO_PKG_VERSION").into(),
         format: FORMAT,
         schema: store::SCHEMA,
-        problem: load(common).err().map(|e| e.to_string()),
+        problem,
+        broken: broken.collect(),
     };
     // One line, whatever surrounds it.
     if let Ok(line) = serde_json::to_string(&check) {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use protocol::control::{Refusal, Upgrade as Asked, Upgraded};
 use protocol::event::Pause;
-use protocol::id::hex;
+use protocol::id::{Instance, hex};
 use tokio::sync::mpsc;
 
 use super::Gateway;
@@ -228,7 +228,9 @@ impl Gateway {
         if self.upgrade.stage != Stage::Checking {
             return;
         }
-        match found.map(|check| check.refusal(FORMAT, store::SCHEMA)) {
+        let refusal =
+            |check: Check| check.refusal(FORMAT, store::SCHEMA).or_else(|| self.given_up(&check));
+        match found.map(refusal) {
             Err(why) | Ok(Some(why)) => self.call_off(&why),
             Ok(None) => {
                 self.upgrade.stage = Stage::Waiting;
@@ -236,6 +238,16 @@ impl Gateway {
                 self.hold(true);
             }
         }
+    }
+
+    /// What serves and would not any more, if so.
+    fn given_up(&self, check: &Check) -> Option<String> {
+        let serves = |name: &Instance| {
+            let slot = self.by_name.get(name).and_then(|index| self.slots.get(*index));
+            slot.is_some_and(|slot| !slot.removed && !matches!(slot.desk, Desk::Broken(_)))
+        };
+        let (name, reason) = check.broken.iter().find(|(name, _)| serves(name))?;
+        Some(format!("it would give {name} up: {reason}"))
     }
 
     /// What goes to platforms and to agents waits here, or not any more.

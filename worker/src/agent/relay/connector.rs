@@ -63,8 +63,9 @@ enum Phase {
     Recognising,
     /// Events may go.
     Open { renew: Instant },
-    /// It is about to leave, or refuses work.
-    Leaving,
+    /// It is about to leave, or refuses work. One that is still here then is asked again: a model may say what
+    /// only looks like a farewell.
+    Leaving { until: Instant },
 }
 
 /// The connection that is served.
@@ -232,7 +233,7 @@ impl Connector {
                 out.push(Action::Line(conn, wire::going_idle_ack()));
                 self.rivals.gone(conn);
                 if self.live.as_ref().is_some_and(|live| live.conn == conn) {
-                    self.leave("it is about to leave", out);
+                    self.leave("it is about to leave", now, out);
                 }
             }
             // A turn that seems to say nothing may have said that.
@@ -254,7 +255,7 @@ impl Connector {
         match &mut self.live {
             Some(live) if live.conn == conn => {
                 live.platforms.insert(platform);
-                if live.phase == Phase::Leaving {
+                if matches!(live.phase, Phase::Leaving { .. }) {
                     live.phase = fresh;
                 }
             }
@@ -378,7 +379,11 @@ impl Connector {
                     out.push(Action::Say(lease));
                 }
                 Phase::Recognising => out.push(Action::Look),
-                Phase::Probing { .. } | Phase::Open { .. } | Phase::Leaving => {}
+                Phase::Leaving { until } if *until <= now => {
+                    live.phase = Phase::Probing { next: now };
+                    self.left = None;
+                }
+                Phase::Probing { .. } | Phase::Open { .. } | Phase::Leaving { .. } => {}
             }
         }
         if self.down_since.is_some_and(|at| at + AWAY <= now) && !self.book.entries.is_empty() {

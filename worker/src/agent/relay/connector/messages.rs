@@ -85,7 +85,7 @@ impl Connector {
         {
             out.push(Action::Line(conn, wire::accepted(&request, "held")));
             self.refuse(id, "the agent is shutting down", out);
-            self.leave("it is shutting down", out);
+            self.leave("it is shutting down", now, out);
             return;
         }
         if let Some(id) = event

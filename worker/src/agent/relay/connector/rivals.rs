@@ -110,7 +110,7 @@ impl Connector {
             return;
         }
         waiting.push((conn, BTreeSet::from([platform])));
-        if self.live.as_ref().is_some_and(|live| live.phase == Phase::Leaving) {
+        if self.live.as_ref().is_some_and(|live| matches!(live.phase, Phase::Leaving { .. })) {
             self.give_way(now, out);
         } else {
             self.rivals.ask(now);

@@ -11,6 +11,9 @@ use crate::clock::Instant;
 /// An agent says hello as soon as it is connected.
 const HELLO: Duration = Duration::from_secs(3);
 
+/// An agent that leaves has left by then.
+const LEAVING: Duration = Duration::from_mins(3);
+
 /// Who came and is no agent that is served.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
@@ -30,10 +33,10 @@ impl Strangers {
 
 impl Connector {
     /// The agent takes no more work.
-    pub(super) fn leave(&mut self, why: &'static str, out: &mut Vec<Action>) {
+    pub(super) fn leave(&mut self, why: &'static str, now: Instant, out: &mut Vec<Action>) {
         if let Some(live) = &mut self.live {
             tracing::info!(why, "no more events for the agent until it says hello again");
-            live.phase = Phase::Leaving;
+            live.phase = Phase::Leaving { until: now + LEAVING };
             self.left = Some(why);
             out.push(Action::Say(self.lease(0)));
         }
@@ -43,7 +46,7 @@ impl Connector {
     pub(super) fn outside(&self, now: Instant) -> Option<Outside> {
         match (&self.live, self.left) {
             (None, _) => Some(self.nobody(now)),
-            (Some(Live { phase: Phase::Leaving, .. }), Some(why)) => {
+            (Some(Live { phase: Phase::Leaving { .. }, .. }), Some(why)) => {
                 let reason = format!("the agent takes no work: {why}");
                 Some(Outside::Down { reason, remedy: None })
             }

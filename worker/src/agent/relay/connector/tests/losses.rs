@@ -243,6 +243,15 @@ fn an_agent_that_leaves_gets_nothing_more_and_loses_nothing() {
     );
     assert_eq!(world.replies().len(), 0, "the chat need not know");
     assert_eq!(world.told(), ["nack 1", "shut"]);
+    // A model has said it: the agent is still here, and is asked whether it listens.
+    world.pass(179 * S);
+    assert!(!world.is_open());
+    world.pass(2 * S);
+    let chat = world.probe(1);
+    world.say(1, &chat, "help", None, None);
+    assert!(world.is_open());
+    world.deliver(3, "oc_3", 1);
+    assert!(world.sent(1).contains(&"m3".to_owned()));
 }
 
 #[test]
