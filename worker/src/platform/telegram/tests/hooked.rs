@@ -200,16 +200,6 @@ async fn a_webhook_that_leads_nowhere_is_told_and_so_is_its_return() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_ends_the_worker_with_its_name() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = taken.local_addr().unwrap();
-    let rig = Rig::on(Rig::sim().await, hooked(addr));
-    let error = rig.ended.await.unwrap().unwrap_err();
-    assert_eq!(error.exit_code(), 71);
-    assert!(error.to_string().contains(&addr.to_string()), "{error}");
-}
-
-#[tokio::test]
 async fn where_a_group_has_gone_is_durable_before_it_is_acknowledged() {
     let addr = free().await;
     let mut rig = Rig::on(Rig::sim().await, hooked(addr));
