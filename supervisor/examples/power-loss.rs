@@ -75,6 +75,12 @@ fn event(n: u64) -> Inbound {
     }
 }
 
+/// Hands the `n`-th reply in.
+fn accept(ticket: Ticket, n: u64, now_ms: i64) -> Op {
+    let (agent, reply, beside) = (instance(), reply(n), Beside::default());
+    Op::AcceptReply { ticket, agent, reply, note: None, beside, now_ms }
+}
+
 fn reply(n: u64) -> Box<Reply> {
     let content = Content::text(format!("answer {n}"));
     Box::new(Reply { key: format!("key-{n}"), lane: lane(n), reply_to: None, content })
@@ -164,16 +170,7 @@ fn work(dir: &Path, commits: u64, seed: u64) {
                 }
                 _ => {
                     next += 1;
-                    let (agent, reply, now_ms) = (instance(), reply(next), 1);
-                    let op = |ticket| Op::AcceptReply {
-                        ticket,
-                        agent,
-                        reply,
-                        note: None,
-                        beside: Beside::default(),
-                        now_ms,
-                    };
-                    (rig.submit(op), Asked::Reply(next))
+                    (rig.submit(|ticket| accept(ticket, next, 1)), Asked::Reply(next))
                 }
             };
             under_way.insert(ticket, asked);
@@ -382,16 +379,8 @@ impl Said {
         }
         for at in chosen(self.replied.len(), random) {
             let n = self.replied[at];
-            let (agent, reply, now_ms) = (instance(), reply(n), 2);
-            let op = |ticket| Op::AcceptReply {
-                ticket,
-                agent,
-                reply,
-                note: None,
-                beside: Beside::default(),
-                now_ms,
-            };
-            if !matches!(rig.ask(op), Answer::Reply { fresh: false, .. }) {
+            let asked = rig.ask(|ticket| accept(ticket, n, 2));
+            if !matches!(asked, Answer::Reply { fresh: false, .. }) {
                 wrong.push(format!("reply {n} is lost"));
             }
         }

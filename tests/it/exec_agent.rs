@@ -51,6 +51,25 @@ fn a_program_of_the_user_answers_and_is_started_again_when_it_is_killed() {
     gateway.wait("mine", "settled", |i| i["gate"]["acknowledged"] == 2);
 }
 
+/// F44: what it has started may hold its output for as long as it likes.
+#[test]
+fn the_end_of_a_program_is_its_end_whoever_holds_its_output() {
+    let gateway = gateway(
+        "import subprocess\n\
+         subprocess.Popen(['sleep', '600'])\n\
+         import agent\n\
+         agent.main()\n",
+    );
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("m1", "hello");
+    assert_eq!(terminal.shown(), "You said: hello");
+    let first = program(&gateway, 0);
+    signal(first, "KILL");
+    program(&gateway, first);
+    terminal.typed("m2", "again");
+    assert_eq!(terminal.shown(), "You said: again");
+}
+
 #[test]
 fn an_event_that_a_program_died_with_comes_again_and_says_so() {
     let gateway = gateway(
