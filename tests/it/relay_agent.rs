@@ -25,10 +25,14 @@ impl World {
     }
 
     fn without_home() -> Self {
+        Self::with("home = \"home\"")
+    }
+
+    fn with(setting: &str) -> Self {
         let port = free_port();
         let gateway = Gateway::new(&format!(
             "[platform.local]\n[agent.hermes]\nkind = \"relay\"\nlisten = \"127.0.0.1:{port}\"\n\
-             secret_file = \"secret\"\nhome = \"home\"\n"
+             secret_file = \"secret\"\n{setting}\n"
         ));
         std::fs::write(gateway.path("secret"), SECRET).unwrap();
         Self { gateway, url: format!("ws://127.0.0.1:{port}/relay") }
@@ -183,6 +187,22 @@ async fn an_agent_that_restarted_gets_its_event_again_and_one_that_dialled_again
     third.answer(&event, "again").await;
     assert_eq!(terminal.shown(), "again");
     world.acknowledged(2);
+}
+
+/// A turn longer than anybody waits for, and its answer comes after all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_after_its_event_was_set_aside_takes_it_from_there() {
+    let world = World::with("turn_limit_s = 1").started();
+    let mut terminal = Terminal::join(&world.gateway);
+    let mut hermes = world.dial("a").await;
+    hermes.hello("local").await;
+    terminal.typed("t1", "a long story, please");
+    let event = hermes.event().await;
+    world.gateway.wait("local", "set aside", |i| i["store"]["parked"] == 1);
+    hermes.answer(&event, "once upon a time").await;
+    assert_eq!(terminal.shown(), "once upon a time");
+    world.gateway.wait("local", "answered", |i| i["store"]["parked"] == 0);
+    world.acknowledged(1);
 }
 
 /// Somebody started Hermes twice.

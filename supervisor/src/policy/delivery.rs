@@ -18,9 +18,10 @@
 //!
 //! The attempt is counted durably *before* the event is handed over ([`Action::Begin`]), so that an
 //! event that kills its reader is counted (F22). The store keeps the delay behind one that counts, and says
-//! at the next beginning what is left of it: a scheduler that is new knows of no delays. A late acknowledgement settles too: the agent has it.
+//! at the next beginning what is left of it: a scheduler that is new knows of no delays. A late acknowledgement settles too: the agent
+//! has it, also if the event was set aside meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use protocol::event::Pause;
@@ -35,6 +36,9 @@ mod port;
 
 pub use self::port::{Action, Input, Settings, UNREADABLE};
 
+/// Parked events that an acknowledgement still settles.
+const ASIDE: usize = 1024;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stage {
     /// Being counted. `acked`: a late acknowledgement came meanwhile.
@@ -43,6 +47,8 @@ enum Stage {
     Leased { counted: u32, until: Instant },
     /// Being removed. `acked`: by acknowledgement.
     Ending { acked: bool },
+    /// Being parked. `acked`: a late acknowledgement came meanwhile.
+    Parking { acked: bool },
 }
 
 /// The deliveries of one agent.
@@ -57,6 +63,7 @@ pub struct Delivery {
     bursts: Bursts,
     blame: Blame,
     stages: HashMap<u64, Stage>,
+    aside: BTreeSet<u64>,
 }
 
 impl Delivery {
@@ -72,6 +79,7 @@ impl Delivery {
             bursts: Bursts::default(),
             blame: Blame::default(),
             stages: HashMap::new(),
+            aside: BTreeSet::new(),
         }
     }
 
@@ -80,7 +88,10 @@ impl Delivery {
         let mut out = Vec::new();
         match input {
             Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
-            Input::Replayed(id, lane) => self.lanes.rejoined(id, lane),
+            Input::Replayed(id, lane) => {
+                self.aside.remove(&id);
+                self.lanes.rejoined(id, lane);
+            }
             Input::Said(id, lane, rule) => self.bursts.said(id, &lane, rule, now),
             Input::Flush(lane) => {
                 for id in self.bursts.end(&lane, now) {
@@ -110,7 +121,8 @@ impl Delivery {
                     self.stages.remove(&id);
                     self.lanes.delay(id, now + left);
                 }
-                Some(Stage::Leased { .. } | Stage::Ending { .. }) | None => {}
+                Some(Stage::Leased { .. } | Stage::Ending { .. } | Stage::Parking { .. })
+                | None => {}
             },
             Input::Expired(id, reason) => self.expired(id, reason, &mut out),
             Input::Taken(id) => {
@@ -179,7 +191,8 @@ impl Delivery {
 
     /// Events that the agent holds, or is about to.
     pub fn in_flight(&self) -> usize {
-        self.stages.values().filter(|s| !matches!(s, Stage::Ending { .. })).count()
+        let ends = |s: &&Stage| matches!(s, Stage::Ending { .. } | Stage::Parking { .. });
+        self.stages.values().filter(|s| !ends(s)).count()
     }
 
     /// Whether something that was just said in a lane is held.
@@ -222,7 +235,7 @@ impl Delivery {
     pub fn leased(&self) -> impl Iterator<Item = (u64, u32)> {
         self.stages.iter().filter_map(|(id, stage)| match stage {
             Stage::Leased { counted, .. } => Some((*id, *counted)),
-            Stage::Beginning { .. } | Stage::Ending { .. } => None,
+            Stage::Beginning { .. } | Stage::Ending { .. } | Stage::Parking { .. } => None,
         })
     }
 
@@ -284,7 +297,7 @@ impl Delivery {
         match self.stages.get(&id) {
             Some(Stage::Beginning { acked: true }) => self.settle(id, out),
             Some(Stage::Beginning { acked: false }) => self.park(id, reason, out),
-            Some(Stage::Leased { .. } | Stage::Ending { .. }) | None => {
+            Some(Stage::Leased { .. } | Stage::Ending { .. } | Stage::Parking { .. }) | None => {
                 out.push(Action::Refund(id));
             }
         }
@@ -292,9 +305,10 @@ impl Delivery {
 
     fn acked(&mut self, id: u64, out: &mut Vec<Action>) {
         match self.stages.get_mut(&id) {
-            Some(Stage::Beginning { acked }) => *acked = true,
+            Some(Stage::Beginning { acked } | Stage::Parking { acked }) => *acked = true,
             Some(Stage::Leased { .. }) => self.settle(id, out),
             Some(Stage::Ending { .. }) => {}
+            None if self.aside.remove(&id) => self.settle(id, out),
             None if self.lanes.is_head(id) => {
                 self.lanes.seize(id);
                 self.settle(id, out);
@@ -390,14 +404,25 @@ impl Delivery {
     }
 
     fn park(&mut self, id: u64, reason: String, out: &mut Vec<Action>) {
-        self.stages.insert(id, Stage::Ending { acked: false });
+        self.stages.insert(id, Stage::Parking { acked: false });
         out.push(Action::Park { id, reason });
     }
 
     fn ended(&mut self, id: u64, out: &mut Vec<Action>) {
         self.blame.ended(id);
-        if let Some(Stage::Ending { acked: true }) = self.stages.remove(&id) {
-            out.push(Action::Settled(id));
+        match self.stages.remove(&id) {
+            Some(Stage::Ending { acked: true }) => out.push(Action::Settled(id)),
+            Some(Stage::Parking { acked: true }) => self.settle(id, out),
+            Some(Stage::Parking { acked: false }) => {
+                self.aside.insert(id);
+                if self.aside.len() > ASIDE {
+                    self.aside.pop_first();
+                }
+            }
+            Some(
+                Stage::Ending { acked: false } | Stage::Beginning { .. } | Stage::Leased { .. },
+            )
+            | None => {}
         }
         out.extend(self.lanes.finished(id).map(Action::Load));
     }

@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use super::answer::{Answer, Begun, Follower};
 use super::body;
 use super::op::{Arrival, Behind, Hand, Pause, Quota};
+use super::parked;
 use super::seen::Verdict;
 use super::session;
 use super::tables::{Tables, row_id, wire_id};
@@ -260,16 +261,16 @@ pub(super) fn give_all_back(db: &Connection, but: &[EventId]) -> Result<()> {
     back.commit()
 }
 
-/// The event, and those that were handed over with it, are the agent's from now on.
+/// The event, and those that were handed over with it, are the agent's from now on, also what was parked meanwhile.
 pub(super) fn settle(tables: &mut Tables, id: EventId, also: &[EventId]) -> Result<Answer> {
     let mut known = false;
     for one in also.iter().chain([&id]) {
+        let row = row_id(one.0);
         known = leave(tables, *one)?;
         if known {
-            tables
-                .db
-                .prepare_cached("DELETE FROM payload WHERE id = ?1")?
-                .execute([row_id(one.0)])?;
+            tables.db.prepare_cached("DELETE FROM payload WHERE id = ?1")?.execute([row])?;
+        } else {
+            known = parked::discard_event(tables, row)?.is_some();
         }
     }
     Ok(if known { Answer::Settled } else { Answer::Gone })

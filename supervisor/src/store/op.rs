@@ -97,7 +97,7 @@ pub enum Op {
         /// When the next one may begin.
         pause: Pause,
     },
-    /// The agent has it: removes it. Its keys stay known. `Answer::Settled`.
+    /// The agent has it: removes it, also from what is parked. Its keys stay known. `Answer::Settled`.
     Settle {
         /// For the answer.
         ticket: Ticket,

@@ -178,7 +178,8 @@ fn replay_event(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
     tables.names.lane_name(db, lane).map(Some)
 }
 
-fn discard_event(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
+/// For good; its lane, if it was here.
+pub(super) fn discard_event(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
     let Some((instance, _, lane)) = known(tables, row)? else { return Ok(None) };
     let db = &tables.db;
     db.prepare_cached("DELETE FROM parked WHERE id = ?1")?.execute([row])?;

@@ -80,7 +80,7 @@ pub enum Input {
     Expired(u64, String),
     /// The answer to [`Action::Begin`] of an event that was for the gateway itself.
     Taken(u64),
-    /// The event is gone from the inbox: the answer to [`Action::Settle`] and [`Action::Park`].
+    /// The event is where it was to go: the answer to [`Action::Settle`] and [`Action::Park`].
     Ended(u64),
     /// The agent is ready.
     Lease {
@@ -155,7 +155,7 @@ pub enum Action {
         /// How long before the next one.
         pause: Duration,
     },
-    /// The event is acknowledged: remove it durably.
+    /// The event is acknowledged: remove it durably, wherever it is.
     Settle(u64),
     /// Set the event aside, payload intact.
     Park {
