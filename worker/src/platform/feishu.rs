@@ -33,6 +33,7 @@ mod rival;
 mod seal;
 mod send;
 mod socket;
+mod tags;
 mod token;
 mod upload;
 mod webhook;

@@ -11,6 +11,7 @@ use protocol::content::{Button, Content, File, Press};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value, json};
 
+use super::tags::{self, Naming};
 use crate::text;
 use crate::urls::shielded;
 
@@ -155,14 +156,14 @@ fn words(text: &str, first: Option<Form>) -> Vec<Step> {
 /// Words in this form.
 pub(super) fn say(text: &str, form: Form, buttons: &[Vec<Button>]) -> Message {
     match form {
-        Form::Text => Message::new("text", &json!({ "text": text })),
+        Form::Text => Message::new("text", &json!({ "text": tags::settled(text, Naming::UserId) })),
         Form::Post => Message::new("post", &post(text)),
         Form::Card => Message::new("interactive", &card(text, buttons, false)),
     }
 }
 
 fn post(text: &str) -> Value {
-    let text = without_pictures(text);
+    let text = tags::settled(&without_pictures(text), Naming::UserId);
     json!({"zh_cn": {"title": "", "content": [[{"tag": "md", "text": text}]]}})
 }
 
@@ -186,8 +187,7 @@ pub(super) fn card(text: &str, buttons: &[Vec<Button>], growing: bool) -> Value 
 
 /// What the element that shows words says.
 pub(super) fn card_markdown(text: &str) -> String {
-    // A card writes a mention in another way than a text does.
-    without_pictures(text).replace("<at user_id=", "<at id=")
+    tags::settled(&without_pictures(text), Naming::Id)
 }
 
 /// The same, with links in the place of pictures of the web: the platform shows those that it keeps itself, and
@@ -250,13 +250,25 @@ fn own_card(card: &str) -> Result<String, String> {
     {
         config.entry("update_multi").or_insert(json!(true));
     }
-    let card = Value::Object(card).to_string();
+    let mut card = Value::Object(card);
+    settle(&mut card);
+    let card = card.to_string();
     let bytes: usize = card.chars().map(cost).sum();
     // Within the body it is a text in a text; the platform counts the body.
     if bytes > RAW_MAX {
         return Err(format!("its card needs {bytes} bytes, the platform takes {RAW_MAX}"));
     }
     Ok(card)
+}
+
+/// Whatever the words in a card of an agent are for, they mention as its other words do.
+fn settle(card: &mut Value) {
+    match card {
+        Value::String(words) => *words = tags::settled(words, Naming::Id),
+        Value::Array(all) => all.iter_mut().for_each(settle),
+        Value::Object(all) => all.values_mut().for_each(settle),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn cost_of(text: &str) -> usize {
@@ -268,6 +280,8 @@ fn cost(c: char) -> usize {
     match c {
         '"' | '\\' => 4,
         '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 3,
+        // With what makes it no tag.
+        '<' => 4,
         c if c < ' ' => 7,
         c => c.len_utf8(),
     }
@@ -446,7 +460,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn no_part_is_larger_than_the_platform_takes(text in r#"([a"\\\n\x01é中😀 #|*]{1,40}){1,20}"#, times in 1usize..200) {
+        fn no_part_is_larger_than_the_platform_takes(text in r#"([a"\\\n\x01é中😀 #|*<]{1,40}|<at ){1,20}"#, times in 1usize..200) {
             let content = Content::text(text.repeat(times));
             for step in steps(&content, None).unwrap() {
                 let Step::Words { text, form, buttons } = step else { panic!() };
