@@ -50,6 +50,7 @@ mod talk;
 mod telegram;
 mod terminal;
 mod tidy;
+mod token;
 mod traced;
 mod trees;
 mod trying;

@@ -10,18 +10,18 @@ use crate::gateway::{Gateway, PATIENCE, signal, stderr, stdout};
 use crate::line::Agent;
 use crate::socket_agent::Lines;
 
-const TOKEN: &str = "7700:s3cret-Token_of-a-b0t";
+pub(crate) const TOKEN: &str = "7700:s3cret-Token_of-a-b0t";
 const KEY: &str = "s3cret-Token_of-a-b0t";
 const UPDATES: usize = 200;
 
-async fn platform() -> Telegram {
+pub(crate) async fn platform() -> Telegram {
     let telegram = Telegram::start().await;
     telegram.add_bot(TOKEN, "test_bot");
     telegram
 }
 
 /// With everything in the log that can be there.
-fn gateway(telegram: &Telegram, token: &str, agent: &str) -> Gateway {
+pub(crate) fn gateway(telegram: &Telegram, token: &str, agent: &str) -> Gateway {
     let config = format!(
         "[gateway]\nlog = \"trace\"\n\
          [platform.telegram]\ntoken_file = \"token\"\nbase_url = \"{}\"\n\
@@ -35,7 +35,7 @@ fn gateway(telegram: &Telegram, token: &str, agent: &str) -> Gateway {
     gateway
 }
 
-const ECHO: &str = "[agent.echo]";
+pub(crate) const ECHO: &str = "[agent.echo]";
 const SOCKET: &str = "[agent.hermes]\nkind = \"socket\"\nmax_attempts = 50";
 
 fn push(telegram: &Telegram, from: usize, to: usize) {
@@ -163,50 +163,6 @@ async fn one_unknown_and_one_malformed_update_are_kept_and_harm_no_other() {
     gateway.wait("telegram", "both are counted and kept for a person", |i| {
         i["store"]["accepted"] == 3 && i["store"]["malformed"] == 2 && i["store"]["parked"] == 2
     });
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_token_is_held_with_a_remedy_and_never_shown() {
-    let telegram = platform().await;
-    let gateway = gateway(&telegram, "7700:wr0ng-t0ken", ECHO);
-    let held = gateway.wait("telegram", "held", |i| i["phase"] == "held");
-    let reason = held["reason"].as_str().unwrap();
-    assert!(reason.contains("401 Unauthorized") && reason.contains("BotFather"), "{reason}");
-    let status = gateway.status().unwrap().to_string();
-    assert!(!status.contains("wr0ng") && !gateway.log().contains("wr0ng"));
-    gateway.wait("echo", "ready", |i| i["phase"] == "ready");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_revoked_is_held_until_there_is_another() {
-    let telegram = platform().await;
-    let gateway = gateway(&telegram, TOKEN, ECHO);
-    gateway.wait_ready("telegram");
-    telegram.revoke(TOKEN);
-    let held = gateway.wait("telegram", "held", |i| i["phase"] == "held");
-    let reason = held["reason"].as_str().unwrap();
-    assert!(reason.contains("401 Unauthorized") && reason.contains("BotFather"), "{reason}");
-    assert!(held["remedy"].is_string(), "{held}");
-    let other = "7700:an0ther-Token";
-    telegram.add_bot(other, "test_bot");
-    telegram.push_text(other, 9, "hello");
-    std::fs::write(gateway.path("token"), other).unwrap();
-    assert!(gateway.run(&["ctl", "reload"]).status.success());
-    gateway.wait_ready("telegram");
-    telegram.wait_sent(PATIENCE, 1).await;
-}
-
-/// F49: a refusal that passes by itself needs nobody, also where it comes at the start.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_for_a_moment_is_tried_again_soon() {
-    let telegram = platform().await;
-    telegram.revoke(TOKEN);
-    let gateway = gateway(&telegram, TOKEN, ECHO);
-    gateway.wait("telegram", "held", |i| i["phase"] == "held");
-    telegram.add_bot(TOKEN, "test_bot");
-    telegram.push_text(TOKEN, 9, "hello");
-    gateway.wait_ready("telegram");
-    telegram.wait_sent(PATIENCE, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,23 +299,6 @@ async fn the_menu_of_commands_is_set_where_it_is_configured_and_left_alone_elsew
     });
 }
 
-/// Messages of direct chats are numbered for each bot anew.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_another_bot_takes_no_message_for_a_repetition() {
-    const OTHER: &str = "8800:an0ther-Token";
-    let telegram = platform().await;
-    telegram.add_bot(OTHER, "other_bot");
-    let gateway = gateway(&telegram, TOKEN, ECHO);
-    gateway.wait_ready("telegram");
-    let message = telegram.push_text(TOKEN, 9, "to the first").1;
-    telegram.wait_sent(PATIENCE, 1).await;
-    std::fs::write(gateway.path("token"), OTHER).unwrap();
-    assert!(gateway.run(&["ctl", "reload"]).status.success());
-    gateway.wait("telegram", "the other bot", |i| i["account"] == "@other_bot (8800)");
-    assert_eq!(telegram.push_text(OTHER, 9, "to the second").1, message, "the same number");
-    assert_eq!(telegram.wait_sent(PATIENCE, 2).await[1].text, "to the second");
-}
-
 /// Whatever the platform tells at whatever length, what comes behind it is heard.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_frame_can_hold_is_cut_and_holds_nothing_up() {
@@ -396,90 +335,6 @@ async fn what_no_frame_can_hold_is_cut_and_holds_nothing_up() {
         i["store"]["accepted"] == 6 && i["generation"] == 1
     });
     gateway.until("all confirmed", || (telegram.pending(TOKEN) == 0).then_some(()));
-}
-
-/// Outages were seen to say such things.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_is_refused_as_by_a_wrong_token_is_tried_again_soon_and_the_status_says_why() {
-    let telegram = platform().await;
-    let gateway = gateway(&telegram, TOKEN, ECHO);
-    gateway.wait_ready("telegram");
-    let fault = Fault::Refuse {
-        code: 401,
-        description: "Unauthorized".to_owned(),
-        parameters: Value::Null,
-    };
-    telegram.fault(Some("sendMessage"), fault, None);
-    telegram.push_text(TOKEN, 9, "hello");
-    let told = gateway.wait("telegram", "why", |i| i["reason"].is_string());
-    assert!(told["reason"].as_str().unwrap().contains("401 Unauthorized"), "{told}");
-    assert_eq!((&told["phase"], &told["outside"]), (&json!("ready"), &json!("limited")));
-    telegram.clear_faults();
-    assert_eq!(telegram.wait_sent(PATIENCE, 1).await[0].text, "hello");
-    gateway.wait("telegram", "all is well", |i| i["outside"] == "up" && i["reason"].is_null());
-}
-
-/// F40: what waits for one bot does not leave through the one that takes its place.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_waits_for_one_bot_never_leaves_through_another() {
-    const OTHER: &str = "8800:an0ther-Token";
-    let telegram = platform().await;
-    telegram.add_bot(OTHER, "other_bot");
-    let mut gateway = gateway(&telegram, TOKEN, "[agent.mine]\nkind = \"socket\"");
-    gateway.wait_ready("telegram");
-    let mut agent = Lines::ready(&gateway);
-    let later = Fault::Refuse {
-        code: 429,
-        description: "Too Many Requests: retry after 600".into(),
-        parameters: json!({ "retry_after": 600 }),
-    };
-    telegram.fault(Some("sendMessage"), later, None);
-    telegram.push_text(TOKEN, 9, "to the first");
-    let event = agent.event();
-    agent.call("message.send", &crate::socket_agent::reply(&event, "k-1", "from the first"));
-    agent.acknowledge(&event);
-    let tried = |it: &tests::telegram::Entry| matches!(&it.what, Observation::Call { method, status: Some(429), .. } if method == "sendmessage");
-    telegram.wait_count("an attempt", PATIENCE, 1, tried).await;
-    agent.call("paused", &json!({}));
-    telegram.push_text(TOKEN, 9, "to the first, too");
-    gateway.wait("telegram", "heard by the first", |i| i["store"]["waiting"] == 1);
-    assert!(gateway.run(&["ctl", "kill"]).status.success());
-    gateway.left();
-    std::fs::write(gateway.path("token"), OTHER).unwrap();
-    telegram.clear_faults();
-    gateway.start();
-    let mut agent = Lines::ready(&gateway);
-    // They come in any order.
-    let (mut told, mut event) = (Value::Null, Value::Null);
-    while told.is_null() || event.is_null() {
-        let mut line = agent.hear();
-        match line["method"].as_str() {
-            Some("message.receipt") => told = line["params"].take(),
-            Some("event.deliver") => event = line,
-            _ => {}
-        }
-    }
-    assert_eq!(told["state"], "failed", "{told}");
-    let why = told["reason"].as_str().unwrap();
-    assert!(why.contains("bot 7700") && why.contains("bot 8800"), "{why}");
-    // What the first has heard is answered by nobody else.
-    assert_eq!(event["params"]["text"], "to the first, too");
-    agent.call("message.send", &crate::socket_agent::reply(&event, "k-too", "late"));
-    let told = agent.until(|line| line["params"]["key"] == "k-too");
-    assert_eq!(told["params"]["reason"].as_str(), Some(why), "{told}");
-    agent.acknowledge(&event);
-    // What is said now is the other bot's, and what waited is a person's to decide.
-    telegram.push_text(OTHER, 9, "to the second");
-    let event = agent.event();
-    agent.call("message.send", &crate::socket_agent::reply(&event, "k-2", "from the second"));
-    agent.acknowledge(&event);
-    let sent = telegram.wait_sent(PATIENCE, 1).await;
-    assert_eq!((sent.len(), sent[0].text.as_str()), (1, "from the second"));
-    let listed = stdout(&gateway.run(&["ctl", "parked", "list"]));
-    assert!(listed.contains("r1 ") && listed.contains("bot 7700"), "{listed}");
-    let replayed = gateway.run(&["ctl", "parked", "replay", "r1"]);
-    assert_eq!(stdout(&replayed), "r1: replayed\n");
-    assert_eq!(telegram.wait_sent(PATIENCE, 2).await[1].text, "from the first");
 }
 
 /// By a webhook, and back to polling by a changed configuration: nothing is lost on the way.
