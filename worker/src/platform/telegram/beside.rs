@@ -133,7 +133,7 @@ struct Sign {
 
 impl Signs {
     fn on(&mut self, busy: &Busy, now: Instant) {
-        let Some(to) = To::at(&busy.chat_id, busy.thread_id.as_deref(), None) else { return };
+        let Ok(to) = To::at(&busy.chat_id, busy.thread_id.as_deref(), None) else { return };
         if busy.on {
             if self.at.len() >= SIGNS && !self.at.contains_key(&to) {
                 return;

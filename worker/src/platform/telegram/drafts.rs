@@ -161,7 +161,7 @@ pub(super) async fn again(shared: &Shared, chat: i64) -> bool {
 async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &CancellationToken) {
     let to =
         To::at(&draft.lane.chat_id, draft.lane.thread_id.as_deref(), draft.reply_to.as_deref());
-    let Some(mut to) = to else { return };
+    let Ok(mut to) = to else { return };
     to.chat = shared.now_at(to.chat);
     let Some(part) = newest(&draft.text) else { return };
     if shown.lost || part.text == shown.text || shared.is_away() {

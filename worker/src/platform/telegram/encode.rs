@@ -35,18 +35,24 @@ pub(super) struct To {
 }
 
 impl To {
-    /// Where `outbound` wants to go; `None` if its chat cannot be one.
-    pub(super) fn of(outbound: &Outbound) -> Option<Self> {
-        Self::at(&outbound.chat_id, outbound.thread_id.as_deref(), outbound.reply_to.as_deref())
+    /// Where `outbound` wants to go. The error, for the agent: its chat or its topic cannot be one.
+    pub(super) fn of(outbound: &Outbound) -> Result<Self, String> {
+        let Outbound { chat_id, thread_id, reply_to, .. } = outbound;
+        Self::at(chat_id, thread_id.as_deref(), reply_to.as_deref())
     }
 
-    /// The same in words.
-    pub(super) fn at(chat: &str, topic: Option<&str>, reply: Option<&str>) -> Option<Self> {
-        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
-        Some(Self {
-            chat: chat.parse().ok().filter(|id| *id != 0)?,
-            topic: number(topic).filter(|id| *id != GENERAL),
-            reply: number(reply),
+    /// The same in words. What names no topic must not go to all of the chat.
+    pub(super) fn at(chat: &str, topic: Option<&str>, reply: Option<&str>) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<i64>().ok();
+        let no_topic =
+            |topic| format!("{topic:?} is no topic of this platform: those have numbers");
+        let own = |topic| number(topic).filter(|id| *id > 0).ok_or_else(|| no_topic(topic));
+        let topic = topic.filter(|topic| !topic.is_empty()).map(own).transpose()?;
+        let no_chat = || format!("{chat:?} is no chat of this platform");
+        Ok(Self {
+            chat: number(chat).filter(|id| *id != 0).ok_or_else(no_chat)?,
+            topic: topic.filter(|id| *id != GENERAL),
+            reply: reply.and_then(number),
         })
     }
 }
@@ -232,7 +238,7 @@ mod tests {
     #[test]
     fn a_reply_goes_to_its_chat_topic_and_message() {
         let plain = outbound(|_| {});
-        assert_eq!(To::of(&plain), Some(To { chat: -100, topic: None, reply: None }));
+        assert_eq!(To::of(&plain), Ok(To { chat: -100, topic: None, reply: None }));
         let full = outbound(|it| {
             it.thread_id = Some("7".into());
             it.reply_to = Some("8".into());
@@ -243,8 +249,15 @@ mod tests {
         assert_eq!(To::of(&general).unwrap().topic, None);
         let odd = outbound(|it| it.reply_to = Some("om_1".into()));
         assert_eq!(To::of(&odd).unwrap().reply, None);
+        let none = outbound(|it| it.thread_id = Some(String::new()));
+        assert_eq!(To::of(&none).unwrap().topic, None);
+        for topic in ["omt_1", " ", "0", "-7", "7 ", "9".repeat(30).as_str()] {
+            let why = To::of(&outbound(|it| it.thread_id = Some(topic.to_owned()))).unwrap_err();
+            assert!(why.contains("no topic"), "{why}");
+        }
         for chat in ["oc_1", "", "0", "1/x", "9".repeat(30).as_str()] {
-            assert_eq!(To::of(&outbound(|it| it.chat_id = chat.to_owned())), None);
+            let why = To::of(&outbound(|it| it.chat_id = chat.to_owned())).unwrap_err();
+            assert!(why.contains("no chat"), "{why}");
         }
         let body = body("**a** b", to);
         let expected = json!({

@@ -157,9 +157,9 @@ async fn too_late(stop: &CancellationToken) {
 }
 
 async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome {
-    let Some(mut to) = To::of(outbound) else {
-        let reason = format!("{:?} is no chat of this platform", outbound.chat_id);
-        return Outcome::Failed { reason };
+    let mut to = match To::of(outbound) {
+        Ok(to) => to,
+        Err(reason) => return Outcome::Failed { reason },
     };
     to.chat = shared.now_at(to.chat);
     let draft = shared.drafts.over(outbound).await;

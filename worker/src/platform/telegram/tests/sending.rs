@@ -23,8 +23,12 @@ async fn a_reply_reaches_its_chat_its_message_and_its_topic() {
     sent(rig.send(topic(3, "1")).await);
     let gone = rig.send(topic(4, "43")).await;
     assert!(matches!(&gone, Outcome::Failed { reason } if reason.contains("deleted")), "{gone:?}");
+    let other = rig.send(topic(5, "omt_42")).await;
+    let named = |reason: &str| reason.contains("\"omt_42\" is no topic");
+    assert!(matches!(&other, Outcome::Failed { reason } if named(reason)), "{other:?}");
     let sim = rig.end().await;
     let all = sim.sent();
+    assert_eq!(all.len(), 3, "what names no topic is not said to the whole chat");
     assert_eq!((all[0].text.as_str(), all[0].reply_to), ("bold 😀 code", Some(message)));
     assert_eq!(all[0].message_id.to_string(), ids[0]);
     let kinds: Vec<_> = all[0].entities.iter().map(|it| it["type"].clone()).collect();
