@@ -37,7 +37,7 @@ Stdin: one JSON object a line.
 
 Kinds of fault:
   html {status}, empty {status}, refuse {code, description, parameters}, rate_limit {seconds}, lost_answer, lost_request,
-  truncated, hang, hold
+  truncated, trickle, hang, hold
 "#;
 
 #[derive(Deserialize)]

@@ -1,10 +1,22 @@
 //! Answers in the platform's envelope.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::stream::unfold;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+
+/// Between the pieces of an answer that trickles.
+const DRIP: Duration = Duration::from_millis(20);
+
+/// What is answered, at once or piece by piece.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// An answer before it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +51,7 @@ impl Answer {
         Self { retry_after: Some(seconds), ..answer }
     }
 
-    pub(crate) fn respond(&self) -> Response<Full<Bytes>> {
+    pub(crate) fn respond(&self) -> Response<Body> {
         let mut response = page(self.status, "application/json", self.body.to_string());
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -49,9 +61,18 @@ impl Answer {
 }
 
 /// A response of any type.
-pub(crate) fn page(status: u16, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+pub(crate) fn page(status: u16, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// A response that comes a blank at a time and never ends.
+pub(crate) fn trickle() -> Response<Body> {
+    let drips = unfold((), |()| async {
+        tokio::time::sleep(DRIP).await;
+        Some((Ok(Frame::data(Bytes::from_static(b" "))), ()))
+    });
+    Response::new(StreamBody::new(drips).boxed_unsync())
 }

@@ -28,6 +28,8 @@ pub enum Fault {
     LostRequest,
     /// The call is applied, and half of its answer arrives.
     Truncated,
+    /// The call is not applied, and its answer comes a blank at a time and never ends.
+    Trickle,
     /// The call is not applied and never answered.
     Hang,
     /// The call is neither applied nor answered before faults are taken back.

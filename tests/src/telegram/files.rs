@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::json;
 
-use super::answer::Answer;
+use super::answer::{Answer, Body};
 use super::observe::Observation;
 use super::params::Params;
 use super::state::{Bot, Shared};
@@ -38,7 +37,7 @@ pub(crate) fn get(bot: &Bot, params: &Params, local: Option<&str>) -> Answer {
 }
 
 /// The bytes behind a path.
-pub(crate) fn bytes(shared: &Arc<Shared>, rest: &str) -> Response<Full<Bytes>> {
+pub(crate) fn bytes(shared: &Arc<Shared>, rest: &str) -> Response<Body> {
     let not_found = || Answer::bad(404, "Not Found").respond();
     // Some libraries write the colon of the token as a number.
     let rest = rest.replace("%3A", ":");
@@ -52,7 +51,7 @@ pub(crate) fn bytes(shared: &Arc<Shared>, rest: &str) -> Response<Full<Bytes>> {
     shared.journal.note(&bot.username, read);
     match bytes.filter(|_| status == 200) {
         Some(bytes) => {
-            let mut response = Response::new(Full::new(bytes.clone()));
+            let mut response = Response::new(Full::new(bytes.clone()).boxed_unsync());
             let kind = HeaderValue::from_static("application/octet-stream");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response

@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
@@ -16,7 +15,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::answer::{Answer, page};
+use super::answer::{Answer, Body, page, trickle};
 use super::change::{self, What};
 use super::faults::Fault;
 use super::observe::{Observation, Rule};
@@ -59,7 +58,7 @@ async fn route(
     shared: &Arc<Shared>,
     line: &Arc<Line>,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().trim_start_matches('/');
     if let Some(rest) = path.strip_prefix("file/bot") {
@@ -116,6 +115,10 @@ async fn route(
             note(None);
             line.reset();
             return std::future::pending().await;
+        }
+        Some(Fault::Trickle) => {
+            note(Some(200));
+            return trickle();
         }
         Some(Fault::Hang) => {
             note(None);

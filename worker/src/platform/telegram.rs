@@ -60,6 +60,9 @@ const CONFLICT: Duration = Duration::from_secs(1);
 /// The platform takes a preview away after 30 s.
 const PREVIEW: Duration = Duration::from_secs(20);
 
+/// For the whole answer to a poll, besides waiting.
+const WHOLE: Duration = Duration::from_secs(20);
+
 /// The adapter.
 #[derive(Debug)]
 pub struct Telegram {
@@ -68,12 +71,14 @@ pub struct Telegram {
     conflict: Duration,
     /// A preview is shown again when it is so old.
     preview: Duration,
+    /// The whole answer to a poll may take so long, besides waiting.
+    whole: Duration,
 }
 
 impl Telegram {
     /// For the bot in `settings`.
     pub fn new(settings: TelegramSettings) -> Self {
-        Self { settings, conflict: CONFLICT, preview: PREVIEW }
+        Self { settings, conflict: CONFLICT, preview: PREVIEW, whole: WHOLE }
     }
 }
 
@@ -91,6 +96,7 @@ impl Platform for Telegram {
             pressed: press,
             conflict: self.conflict,
             preview: self.preview,
+            whole: self.whole,
             away: Mutex::default(),
             standing: Mutex::default(),
             exchange: context.exchange,
@@ -127,6 +133,7 @@ struct Shared {
     pressed: mpsc::Sender<String>,
     conflict: Duration,
     preview: Duration,
+    whole: Duration,
     /// Since when polls fail.
     away: Mutex<Option<Instant>>,
     standing: Mutex<Standing>,

@@ -69,7 +69,7 @@ impl<'a> Line<'a> {
             own: None,
             session: Session::new(),
             rivalry: Rivalry::new(shared.conflict),
-            patience: Patience::default(),
+            patience: Patience::new(shared.whole),
             ready: false,
             menu: Menu::Due,
             doubted: false,

@@ -9,15 +9,16 @@ use std::time::Duration;
 /// On a line of which nothing is known. Together with the time that the platform waits it is less than 5 s.
 const SHORT: Duration = Duration::from_millis(1500);
 const LONG: Duration = Duration::from_secs(6);
-/// For a whole answer. One that trickles is given up; a slow line gets longer for what it could not bring.
-const WHOLE: Duration = Duration::from_secs(20);
+/// For a whole answer of a line that could not bring it before.
 const WHOLE_MOST: Duration = Duration::from_mins(2);
 /// So many lost polls in a row speak for a slow line rather than for a dead one.
 const DOUBT: u32 = 3;
 
 /// What is known of the line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
+    /// For a whole answer. One that trickles is given up; a slow line gets longer for what it could not bring.
+    whole: Duration,
     /// What the latest good poll took besides waiting.
     took: Duration,
     /// Polls without an answer in a row.
@@ -25,6 +26,11 @@ pub(super) struct Patience {
 }
 
 impl Patience {
+    /// For answers that may take so long as a whole.
+    pub(super) fn new(whole: Duration) -> Self {
+        Self { whole, took: Duration::ZERO, lost: 0 }
+    }
+
     /// A poll was answered after this long, besides waiting; `None` if nobody can tell.
     pub(super) fn answered(&mut self, took: Option<Duration>) {
         self.lost = 0;
@@ -43,7 +49,7 @@ impl Patience {
 
     /// How long the whole answer to the next poll may take besides waiting.
     pub(super) fn whole(&self) -> Duration {
-        (WHOLE * 2_u32.pow(self.lost.min(4))).min(WHOLE_MOST)
+        (self.whole * 2_u32.pow(self.lost.min(4))).min(WHOLE_MOST)
     }
 
     /// For the next poll. `rival`: the platform slows its answers down because of one.
@@ -63,7 +69,7 @@ mod tests {
 
     #[test]
     fn it_grows_with_losses_and_with_what_good_polls_took() {
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(Duration::from_secs(20));
         let (mut found, mut whole) = (Vec::new(), Vec::new());
         for _ in 0..5 {
             found.push(patience.next(false).as_millis());

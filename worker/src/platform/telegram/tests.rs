@@ -45,7 +45,13 @@ impl Rig {
         cursor: Option<Cursor>,
         change: impl FnOnce(&mut TelegramSettings),
     ) -> Self {
-        let mut settings = TelegramSettings {
+        let mut adapter = Self::adapter(&sim);
+        change(&mut adapter.settings);
+        Self::running(sim, adapter, &Network::default(), cursor)
+    }
+
+    fn adapter(sim: &Sim) -> Telegram {
+        let settings = TelegramSettings {
             menu: Vec::new(),
             token: Secret::new(TOKEN),
             base_url: sim.base_url(),
@@ -54,9 +60,7 @@ impl Rig {
             webhook: None,
             local_files: None,
         };
-        change(&mut settings);
-        let adapter = Telegram { settings, conflict: HURRIED, preview: HURRIED };
-        Self::running(sim, adapter, &Network::default(), cursor)
+        Telegram { conflict: HURRIED, preview: HURRIED, ..Telegram::new(settings) }
     }
 
     async fn ready() -> Self {

@@ -52,6 +52,19 @@ async fn pages_half_answers_and_cut_lines_pass() {
     rig.end().await;
 }
 
+/// A piece now and then is no life: the whole answer has its own limit, and the first poll waits for nothing else.
+#[tokio::test]
+async fn an_answer_that_trickles_is_given_up() {
+    let sim = Rig::sim().await;
+    sim.fault(Some("getUpdates"), Fault::Trickle, Some(1));
+    let adapter = Telegram { whole: HURRIED, ..Rig::adapter(&sim) };
+    let mut rig = Rig::running(sim, adapter, &Network::default(), None);
+    rig.until_ready().await;
+    rig.sim.push_text(TOKEN, ANN, "after");
+    assert_eq!(accept(rig.heard().await).text, "after");
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn a_pause_that_the_platform_wants_is_kept() {
     let mut rig = Rig::ready().await;
