@@ -214,6 +214,28 @@ fn kill_keeps_an_instance_down_until_it_is_started() {
     assert!(stdout(&output).starts_with("other: requested"), "{}", stdout(&output));
 }
 
+/// A name that nothing has keeps nobody else from what was asked for.
+#[test]
+fn every_name_is_tried_and_the_first_failure_tells() {
+    let gateway = Gateway::running(TWO);
+    for (verb, done) in [("restart", "restarted"), ("kill", "killed"), ("start", "started")] {
+        pid(&gateway, "other");
+        let output = gateway.run(&["ctl", verb, "local", "lokal", "nope"]);
+        assert_eq!(output.status.code(), Some(64), "{verb}: {}", stderr(&output));
+        let told = stdout(&output);
+        let lines: Vec<_> = told.lines().collect();
+        assert!(lines[0].starts_with(&format!("local: {done}")), "{told}");
+        let unknown = "lokal: unknown: no instance is called \"lokal\"";
+        let hint = "hint: did you mean \"local\"? configured: local, other, echo";
+        assert_eq!(lines[1..3], [unknown, hint], "{told}");
+        assert!(lines[3].starts_with("nope: unknown"), "{told}");
+    }
+    let output = gateway.run(&["ctl", "restart", "nope", "local", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&told["error"]["code"], &told["results"][0]["code"]), (&64.into(), &64.into()));
+    assert_eq!(told["results"][1]["result"], "restarted", "{told}");
+}
+
 #[test]
 fn kill_without_a_name_stops_the_supervisor() {
     let mut gateway = Gateway::running(CONFIG);

@@ -116,12 +116,12 @@ pub struct Done {
     /// Which.
     pub instance: String,
     /// The finished state: `started`, `already_up`, `restarted`, `killed`, `already_down`, `held`,
-    /// `timed_out`, `requested` where nobody waited, or `queued` where an agent asked for what would end
-    /// its own turn.
+    /// `timed_out`, `requested` where nobody waited, `queued` where an agent asked for what would end
+    /// its own turn, or `unknown` where nothing has this name.
     pub result: String,
     /// 0, or the exit code of a tool that asked only for this one.
     pub code: u8,
-    /// The phase it is in.
+    /// The phase it is in; empty where nobody has looked.
     pub phase: String,
     /// The process, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +134,22 @@ pub struct Done {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+}
+
+impl Done {
+    /// A word, and nothing to add.
+    pub fn new(instance: &str, result: &str) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            result: result.to_owned(),
+            code: 0,
+            phase: String::new(),
+            pid: None,
+            took_ms: 0,
+            reason: None,
+            remedy: None,
+        }
+    }
 }
 
 /// What became of `reload`: instances by what happens to them.

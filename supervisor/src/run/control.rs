@@ -39,9 +39,19 @@ pub(super) enum Asker {
     Within(String),
 }
 
+/// What a name stands for.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Named {
+    /// This slot.
+    Slot(usize),
+    /// Nothing, which is told among others.
+    Unknown(Done),
+}
+
 #[derive(Debug)]
 struct Target {
-    slot: usize,
+    /// `None`: nothing has the name that was asked for.
+    slot: Option<usize>,
     /// The incarnation when it was asked for.
     former: Generation,
     done: Option<Done>,
@@ -139,8 +149,8 @@ impl Gateway {
         } else {
             Err(stopping())
         };
-        let slots = match named {
-            Ok(slots) => slots,
+        let named = match named {
+            Ok(named) => named,
             Err(refusal) => match asker {
                 Asker::Tool(reply) => return reply.refuse(refusal),
                 Asker::Within(id) => return self.report_within(&id, &refusal.message),
@@ -150,7 +160,15 @@ impl Gateway {
         let now = clock::now();
         let wait = Duration::from_millis(act.wait_ms).min(WAIT_MAX);
         let mut targets = Vec::new();
-        for slot in slots {
+        for slot in named {
+            let slot = match slot {
+                Named::Slot(slot) => slot,
+                Named::Unknown(unknown) => {
+                    let former = Generation(0);
+                    targets.push((Target { slot: None, former, done: Some(unknown) }, true));
+                    continue;
+                }
+            };
             let Some(found) = self.slots.get(slot) else { continue };
             let already = match (verb, found.life.phase()) {
                 (Verb::Kill, Phase::Down) => Some("already_down"),
@@ -159,7 +177,7 @@ impl Gateway {
             };
             let former = found.life.generation();
             let done = already.map(|word| found.done(word, Code::Ok, Duration::ZERO));
-            targets.push((Target { slot, former, done }, already.is_some()));
+            targets.push((Target { slot: Some(slot), former, done }, already.is_some()));
             // A person has acted.
             let name = self.slots.get(slot).map(|slot| slot.name.to_string());
             self.starts.forgive(&name.unwrap_or_default());
@@ -173,9 +191,9 @@ impl Gateway {
             Verb::Kill => Input::Kill(force),
         };
         for (target, already) in &targets {
-            if !already {
+            if let (Some(index), false) = (target.slot, already) {
                 // A start also ends the waiting of what is held or backs off.
-                let waiting = self.slots.get(target.slot).is_some_and(|slot| {
+                let waiting = self.slots.get(index).is_some_and(|slot| {
                     matches!(slot.life.phase(), Phase::Held { .. } | Phase::Backoff { .. })
                 });
                 let input = if verb == Verb::Start && waiting {
@@ -183,7 +201,7 @@ impl Gateway {
                 } else {
                     input.clone()
                 };
-                self.live(target.slot, input);
+                self.live(index, input);
             }
         }
         let targets = targets.into_iter().map(|(target, _)| target).collect();
@@ -196,35 +214,51 @@ impl Gateway {
         }
     }
 
-    /// The slots of these names; of all if there are none.
-    pub(super) fn named(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
+    /// The slot of this name.
+    pub(super) fn find(&self, name: &str) -> Result<usize, Refusal> {
+        let is = |slot: &Slot| !slot.removed && slot.name.as_str() == name;
+        self.slots.iter().position(is).ok_or_else(|| {
+            let known = self.slots.iter().filter(|slot| !slot.removed);
+            let known: Vec<_> = known.map(|slot| slot.name.as_str()).collect();
+            let nearest = text::nearest(name, &known);
+            let known = format!("configured: {}", known.join(", "));
+            Refusal {
+                code: Code::Usage.number(),
+                message: format!("no instance is called {name:?}"),
+                hint: Some(match nearest {
+                    Some(nearest) => format!("did you mean {nearest:?}? {known}"),
+                    None => known,
+                }),
+            }
+        })
+    }
+
+    /// The slots of these names, or what is told of a name that nothing has; all slots if there are no
+    /// names. Refused if there is nothing to act on.
+    pub(super) fn named(&self, names: &[String]) -> Result<Vec<Named>, Refusal> {
         if names.is_empty() {
             let there = self.slots.iter().enumerate().filter(|(_, slot)| !slot.removed);
-            return Ok(there.map(|(index, _)| index).collect());
+            return Ok(there.map(|(index, _)| Named::Slot(index)).collect());
         }
-        let is = |slot: &Slot, name: &str| !slot.removed && slot.name.as_str() == name;
-        let find = |name: &String| self.slots.iter().position(|slot| is(slot, name));
-        let mut found = Vec::new();
+        let (mut named, mut first) = (Vec::new(), None);
         for name in names {
-            let Some(index) = find(name) else {
-                let known = self.slots.iter().filter(|slot| !slot.removed);
-                let known: Vec<_> = known.map(|slot| slot.name.as_str()).collect();
-                let nearest = text::nearest(name, &known);
-                let known = format!("configured: {}", known.join(", "));
-                return Err(Refusal {
-                    code: Code::Usage.number(),
-                    message: format!("no instance is called {name:?}"),
-                    hint: Some(match nearest {
-                        Some(nearest) => format!("did you mean {nearest:?}? {known}"),
-                        None => known,
-                    }),
-                });
-            };
-            if !found.contains(&index) {
-                found.push(index);
+            let found = self.find(name).map_or_else(
+                |refusal| {
+                    first.get_or_insert_with(|| refusal.clone());
+                    let Refusal { code, message, hint } = refusal;
+                    let told = Done { code, reason: Some(message), ..Done::new(name, "unknown") };
+                    Named::Unknown(Done { remedy: hint, ..told })
+                },
+                Named::Slot,
+            );
+            if !named.contains(&found) {
+                named.push(found);
             }
         }
-        Ok(found)
+        match first {
+            Some(refusal) if !named.iter().any(|one| matches!(one, Named::Slot(_))) => Err(refusal),
+            _ => Ok(named),
+        }
     }
 
     /// Something changed: whose wish is fulfilled, or cannot be?
@@ -235,7 +269,7 @@ impl Gateway {
             let took = now.duration_since(waiter.since);
             for target in &mut waiter.targets {
                 if target.done.is_none()
-                    && let Some(slot) = slots.get(target.slot)
+                    && let Some(slot) = target.slot.and_then(|index| slots.get(index))
                 {
                     target.done = slot.reached(waiter.verb, target.former, took);
                 }
@@ -272,7 +306,7 @@ impl Gateway {
             };
             for target in &mut waiter.targets {
                 if target.done.is_none()
-                    && let Some(slot) = slots.get(target.slot)
+                    && let Some(slot) = target.slot.and_then(|index| slots.get(index))
                 {
                     target.done = Some(slot.done(word, code, took));
                 }
@@ -336,14 +370,13 @@ impl Slot {
     fn done(&self, result: &str, code: Code, took: Duration) -> Done {
         let (reason, remedy) = if code == Code::Ok { (None, None) } else { self.trouble() };
         Done {
-            instance: self.name.to_string(),
-            result: result.into(),
             code: code.number(),
             phase: self.life.phase().word().into(),
             pid: self.child.as_ref().map(|running| running.child.pid()),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             reason,
             remedy,
+            ..Done::new(self.name.as_str(), result)
         }
     }
 }

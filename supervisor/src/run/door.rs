@@ -155,19 +155,17 @@ impl Gateway {
             Decide::Deny(subject) => (subject, Some(false)),
             Decide::Revoke(subject) => (subject, None),
         };
-        let slots = match self.named(std::slice::from_ref(&subject.instance)) {
-            Ok(slots) => slots,
+        let index = match self.find(&subject.instance) {
+            Ok(index) => index,
             Err(refusal) => return reply.refuse(refusal),
         };
-        let slot = slots.first().copied();
-        let platform = slot.filter(|index| matches!(self.desk(*index), Some(Desk::Platform(_))));
-        let Some(index) = platform else {
+        if !matches!(self.desk(index), Some(Desk::Platform(_))) {
             return reply.refuse(Refusal {
                 code: Code::Usage.number(),
                 message: format!("{} is no platform that works", subject.instance),
                 hint: Some("`hermes-gw ctl status` tells what each instance is, and how".into()),
             });
-        };
+        }
         let Some(name) = self.slots.get(index).map(|slot| slot.name.clone()) else { return };
         let (kind, id) = match (&subject.user, &subject.chat) {
             (Some(user), _) => (store::Subject::User, user.clone()),

@@ -41,13 +41,12 @@ impl Orders {
 impl Gateway {
     /// A person orders something.
     pub(super) fn order(&mut self, order: Order, instance: &str, peer: Peer, reply: Reply) {
-        let named = self.named(&[instance.to_owned()]);
-        let index = named.as_ref().ok().and_then(|found| found.first().copied());
+        let found = self.find(instance);
         let telegram = Kind::Platform(Some(PlatformKind::Telegram));
         let is_telegram =
             |index: &usize| self.slots.get(*index).is_some_and(|slot| slot.kind == telegram);
-        let Some(platform) = index.filter(is_telegram) else {
-            let unknown = named.err();
+        let Some(platform) = found.as_ref().ok().copied().filter(is_telegram) else {
+            let unknown = found.err();
             return reply.refuse(unknown.unwrap_or_else(|| Refusal {
                 code: Code::Usage.number(),
                 message: format!("{instance} is no platform telegram"),

@@ -9,7 +9,7 @@ use protocol::event::{Inbound, InboundKind, Mention, Sender, SenderKind};
 use protocol::id::{EventId, hex};
 
 use super::Gateway;
-use super::control::Asker;
+use super::control::{Asker, Named};
 use super::desk::Desk;
 use super::tickets::Pending;
 use crate::clock;
@@ -73,18 +73,22 @@ impl Gateway {
     /// Queues or refuses a command from within. Gives the reply back if it comes from outside.
     pub(super) fn defer(&mut self, command: &Command, peer: Peer, reply: Reply) -> Option<Reply> {
         let Some(from) = peer.pid.and_then(|pid| self.worker_of(pid)) else { return Some(reply) };
-        let names = match command {
+        let queued = |name: &str| Done::new(name, "queued");
+        let results = match command {
             Command::Act(_, act) => match self.named(&act.instances) {
-                Ok(slots) => {
-                    let slots = slots.iter().filter_map(|index| self.slots.get(*index));
-                    slots.map(|slot| slot.name.to_string()).collect()
+                Ok(named) => {
+                    let named = named.into_iter().filter_map(|found| match found {
+                        Named::Slot(index) => Some(queued(self.slots.get(index)?.name.as_str())),
+                        Named::Unknown(unknown) => Some(unknown),
+                    });
+                    named.collect()
                 }
                 Err(refusal) => {
                     reply.refuse(refusal);
                     return None;
                 }
             },
-            Command::Stop(_) => vec!["supervisor".to_owned()],
+            Command::Stop(_) => vec![queued("supervisor")],
         };
         let wish = match command {
             Command::Act(verb, _) => verb.word(),
@@ -103,18 +107,7 @@ impl Gateway {
             }
             own_hand::Answer::Queued { until } => {
                 self.announce_asked(Some(from), &format!("{wish}, from within: queued"), peer);
-                let done = |instance| Done {
-                    instance,
-                    result: "queued".into(),
-                    code: 0,
-                    phase: String::new(),
-                    pid: None,
-                    took_ms: 0,
-                    reason: None,
-                    remedy: None,
-                };
                 let id = self.owe(command, from);
-                let results = names.into_iter().map(done).collect();
                 reply.answer(&Acted { schema: SCHEMA, results });
                 self.queued.push(Queued { id, command: command.clone(), peer, from, until });
             }

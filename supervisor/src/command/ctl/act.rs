@@ -77,7 +77,11 @@ async fn go_on(
     } else {
         act.instances.clone()
     };
-    let (new, old): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_new(name));
+    let is_known = |name: &String| now.instances.iter().any(|it| it.name == *name);
+    let (names, unknown): (Vec<_>, Vec<_>) = names.into_iter().partition(is_known);
+    let (mut new, mut old): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_new(name));
+    // Alone, a name that nothing has would be refused.
+    if old.is_empty() { &mut new } else { &mut old }.extend(unknown);
     let mut results = Vec::new();
     for (verb, instances) in [(Verb::Restart, old), (Verb::Start, new)] {
         if instances.is_empty() {
