@@ -89,6 +89,15 @@ pub fn code(number: u8) -> Option<Code> {
     Code::of(i32::from(number))
 }
 
+/// What a tool says that waited for a worker which ended so and is held: its own code, if that tells of a failure.
+pub fn fault(ended: Ended) -> Code {
+    let own = match ended {
+        Ended::Exit(number) => Code::of(number).filter(|code| *code != Code::Ok),
+        Ended::Signal(_) => None,
+    };
+    own.unwrap_or(Code::Software)
+}
+
 /// How a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
@@ -186,6 +195,10 @@ mod tests {
         }
         assert_eq!(judge(Ended::Signal(9), None), Verdict::Counted);
         assert_eq!(judge(Ended::Exit(1), None), Verdict::Counted);
+        for (ended, told) in [(77, 77), (66, 66), (0, 70), (1, 70)] {
+            assert_eq!(fault(Ended::Exit(ended)).number(), told, "{ended}");
+        }
+        assert_eq!(fault(Ended::Signal(9)), Code::Software);
         assert_eq!(Ended::Exit(69).to_string(), "exit 69 (unavailable)");
         assert_eq!(Ended::Signal(9).to_string(), "signal 9 (KILL)");
     }

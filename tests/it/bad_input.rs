@@ -136,10 +136,11 @@ fn one_wrong_block_holds_its_instance_and_nobody_else() {
     assert!(feishu["reason"].as_str().unwrap().contains("nowhere"), "{feishu}");
     assert!(feishu["remedy"].is_string());
     let restarted = gateway.run(&["ctl", "restart", "feishu"]);
-    assert_eq!(restarted.status.code(), Some(78));
+    assert_eq!(restarted.status.code(), Some(66));
+    assert_eq!(gateway.run(&["check"]).status.code(), Some(66), "one cause, one code");
     assert!(stdout(&restarted).starts_with("feishu: held: "), "{}", stdout(&restarted));
     let all = gateway.run(&["ctl", "restart"]);
-    assert_eq!(all.status.code(), Some(78), "the first failure's code");
+    assert_eq!(all.status.code(), Some(66), "the first failure's code");
     assert!(stdout(&all).contains("local: restarted"), "all are tried: {}", stdout(&all));
 }
 

@@ -16,6 +16,8 @@ async fn a_wrong_token_is_held_with_a_remedy_and_never_shown() {
     assert!(reason.contains("401 Unauthorized") && reason.contains("BotFather"), "{reason}");
     let status = gateway.status().unwrap().to_string();
     assert!(!status.contains("wr0ng") && !gateway.log().contains("wr0ng"));
+    let restarted = gateway.run(&["ctl", "restart", "telegram"]);
+    assert_eq!(restarted.status.code(), Some(77), "the code that its worker ended with");
     gateway.wait("echo", "ready", |i| i["phase"] == "ready");
 }
 

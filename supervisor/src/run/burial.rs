@@ -46,6 +46,7 @@ impl Gateway {
             tracing::warn!(instance = %slot.name, generation = generation.0, cause, "died");
         }
         slot.bury(generation, cause.clone(), at_ms);
+        slot.fault = exit::fault(dead.ended);
         let verdict = exit::judge(dead.ended, slot.last_words.as_deref());
         let (code, signal) = match dead.ended {
             Ended::Exit(code) => (Some(code), None),

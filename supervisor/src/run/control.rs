@@ -361,7 +361,7 @@ impl Slot {
             (Verb::Restart, Phase::Ready { .. }) if newer => {
                 Some(self.done("restarted", Code::Ok, took))
             }
-            (_, Phase::Held { .. }) => Some(self.done("held", Code::Config, took)),
+            (_, Phase::Held { .. }) => Some(self.done("held", self.fault, took)),
             (_, Phase::Down) => Some(self.done("killed", Code::Temporary, took)),
             _ => None,
         }

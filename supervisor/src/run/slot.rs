@@ -11,7 +11,7 @@ use super::desk::Desk;
 use crate::clock;
 use crate::config::{Kind, Spec};
 use crate::credential::Credential;
-use crate::exit::Ended;
+use crate::exit::{self, Ended};
 use crate::link::Handle;
 use crate::policy::lifecycle::{self, Lifecycle, Phase, Verdict, Wait};
 use crate::policy::liveness::{Liveness, Progress};
@@ -55,6 +55,8 @@ pub(super) struct Slot {
     pub(super) outside: Option<Outside>,
     pub(super) heartbeat: Option<(Heartbeat, i64)>,
     pub(super) last_words: Option<String>,
+    /// The exit code of what holds it, while it is held.
+    pub(super) fault: exit::Code,
     pub(super) confined: Option<String>,
     pub(super) memory: Option<u64>,
     /// Why we replace it, if that is no crash.
@@ -137,6 +139,7 @@ impl Slot {
             outside: None,
             heartbeat: None,
             last_words: None,
+            fault: exit::Code::Config,
             confined: None,
             memory: None,
             replaced: None,

@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::slot::{Running, Slot};
 use crate::clock;
 use crate::credential::{Credential, NO_PLACE, Refused, User};
+use crate::exit::Code;
 use crate::policy::lifecycle::{Action, Force, Input, Phase, Verdict, Wait};
 use crate::policy::{delivery, outbox};
 use crate::process::{kin, spawn};
@@ -47,6 +48,7 @@ impl Gateway {
             let reason = trouble.reason.clone();
             let remedy = "mend this block of the configuration, then `hermes-gw ctl reload`; \
                           `hermes-gw check` explains it";
+            slot.fault = trouble.code;
             let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));
         }
@@ -56,11 +58,16 @@ impl Gateway {
             }
             let other =
                 "stop the other one, or remove this instance; it is looked for again by itself";
-            let (reason, remedy) = match refused {
-                Refused::Used(Some(user)) => (format!("credential in use by {user}"), other),
-                Refused::Used(None) => ("credential in use by another gateway".into(), other),
-                Refused::Io(e) => (format!("cannot lock the credential: {e}"), NO_PLACE),
+            let (reason, remedy, fault) = match refused {
+                Refused::Used(user) => {
+                    let user = user.map_or("another gateway".into(), |user| user.to_string());
+                    (format!("credential in use by {user}"), other, Code::Temporary)
+                }
+                Refused::Io(e) => {
+                    (format!("cannot lock the credential: {e}"), NO_PLACE, Code::CannotCreate)
+                }
             };
+            self.slots.get_mut(index)?.fault = fault;
             let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));
         }
