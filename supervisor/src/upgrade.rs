@@ -14,6 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use protocol::event::{Abilities, Inbound};
@@ -21,11 +22,15 @@ use protocol::hook::HookEvent;
 use protocol::id::{Generation, Instance, Lane};
 use protocol::worker::Outside;
 use rustix::fs::MemfdFlags;
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
+
+use crate::exit::Code;
 
 /// The version of [`State`].
 pub const FORMAT: u32 = 1;
+/// The most that a program may say of itself.
+const CHECK_MAX: u64 = 64 * 1024;
 
 /// What a program says of itself before it may take over: the output of `hermes-gw upgrade-check`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,6 +61,43 @@ impl Check {
             self.problem.clone()
         }
     }
+}
+
+/// Why a program does not take over.
+#[derive(Debug)]
+pub struct No {
+    /// In words.
+    pub why: String,
+    /// Whether it makes sense to ask again.
+    pub code: Code,
+}
+
+impl No {
+    /// It cannot now.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), code: Code::Temporary }
+    }
+
+    /// It cannot be started. What is not there, or cannot be run, will not be able to a moment later either.
+    pub fn unstarted(error: &io::Error) -> Self {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        let is_none = matches!(error.kind(), NotFound | PermissionDenied | NotADirectory)
+            || error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error());
+        let code = if is_none { Code::NoInput } else { Code::Temporary };
+        Self { why: format!("start it: {error}"), code }
+    }
+}
+
+/// Asks another program whether it could take over. Its end is its asker's matter.
+pub fn ask(mut command: Command) -> Result<Check, No> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|e| No::unstarted(&e))?;
+    let output = child.stdout.take().ok_or_else(|| No::new("it has no standard output"))?;
+    let mut said = String::new();
+    let read = output.take(CHECK_MAX).read_to_string(&mut said);
+    read.map_err(|e| No::new(format!("read what it says: {e}")))?;
+    let found = said.lines().find_map(|line| serde_json::from_str(line).ok());
+    found.ok_or_else(|| No::new("it is no hermes-gw that knows how to take over"))
 }
 
 /// Everything that the next program needs.
@@ -305,6 +347,17 @@ mod tests {
         assert_eq!(first, words("hermes-gw --config gw.toml supervise --resume 17"));
         let second = arguments(first.into_iter(), 9);
         assert_eq!(second, words("hermes-gw --config gw.toml supervise --resume 9"));
+    }
+
+    #[test]
+    fn what_is_no_program_is_told_from_what_cannot_be_started_now() {
+        let code = |errno: Errno| No::unstarted(&errno.into()).code;
+        for none in [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR, Errno::NOEXEC] {
+            assert_eq!(code(none), Code::NoInput, "{none}");
+        }
+        for now in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::TXTBSY] {
+            assert_eq!(code(now), Code::Temporary, "{now}");
+        }
     }
 
     #[test]

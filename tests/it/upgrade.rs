@@ -177,28 +177,30 @@ async fn a_program_that_cannot_take_over_is_not_used() {
     std::fs::write(&garbage, "no program").unwrap();
     let not_executable = copy(&gateway, "not-executable");
     std::fs::set_permissions(&not_executable, std::fs::Permissions::from_mode(0o600)).unwrap();
-    for (program, why) in [
-        (gateway.path("nowhere"), "start it"),
-        (not_executable, "start it"),
-        (garbage, "start it"),
-        (script(&gateway, "crashes", "exit 3"), "no hermes-gw"),
-        (script(&gateway, "older", r#"echo '{"version":"0","format":0,"schema":9}'"#), "older"),
+    for (program, code, why) in [
+        (gateway.path("nowhere"), 66, "hint: name a program that is there"),
+        (not_executable, 66, "hint: name a program that is there"),
+        (garbage, 66, "hint: name a program that is there"),
+        (script(&gateway, "crashes", "exit 3"), 75, "no hermes-gw"),
+        (script(&gateway, "older", r#"echo '{"version":"0","format":0,"schema":9}'"#), 75, "older"),
         (
             script(
                 &gateway,
                 "wrong",
                 r#"echo '{"version":"9","format":9,"schema":9,"problem":"no x"}'"#,
             ),
+            75,
             "no x",
         ),
         (
             // It says that it could, and then it is not there any more.
             script(&gateway, "gone", &format!("{PROGRAM} upgrade-check; rm \"$0\"")),
+            66,
             "start it",
         ),
     ] {
         let told = upgrade(&gateway, &program);
-        assert_eq!(told.status.code(), Some(75), "{}: {}", program.display(), stdout(&told));
+        assert_eq!(told.status.code(), Some(code), "{}: {}", program.display(), stdout(&told));
         let told = stderr(&told);
         assert!(told.contains(why) && told.contains("goes on as before"), "{told}");
     }

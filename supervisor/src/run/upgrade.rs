@@ -15,10 +15,9 @@
 //! stage, before the supervisor is and before another is asked, with all that it has started.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use protocol::control::{Refusal, Upgrade as Asked, Upgraded};
@@ -44,12 +43,10 @@ use crate::policy::{delivery, outbox};
 use crate::process::errand::Errand;
 use crate::socket::{Peer, Socket};
 use crate::store::{self};
-use crate::upgrade::{self, Check, FORMAT};
+use crate::upgrade::{self, Check, FORMAT, No};
 
 /// How long the other program may take to say whether it could take over.
 const CHECK: Duration = Duration::from_secs(20);
-/// The most that it may say.
-const CHECK_MAX: u64 = 64 * 1024;
 /// How long what was heard may take to be answered and written.
 const PAUSE: Duration = Duration::from_secs(3);
 /// How often to look what is left of a program that was asked.
@@ -61,7 +58,7 @@ pub(super) const IN_TURN: Duration = Duration::from_secs(30);
 /// What is under way.
 #[derive(Debug)]
 pub(super) struct Upgrade {
-    result: mpsc::Sender<Result<Check, String>>,
+    result: mpsc::Sender<Result<Check, No>>,
     stage: Stage,
     program: PathBuf,
     reply: Option<Reply>,
@@ -118,7 +115,7 @@ pub(super) struct Adopted {
 }
 
 impl Upgrade {
-    pub(super) fn new(result: mpsc::Sender<Result<Check, String>>, now: Instant) -> Self {
+    pub(super) fn new(result: mpsc::Sender<Result<Check, No>>, now: Instant) -> Self {
         Self {
             result,
             stage: Stage::None,
@@ -195,7 +192,7 @@ impl Gateway {
         let errand = Errand::prepare(&mut command, format!("upgrade.{random}"));
         self.upgrade.asked = Some(Asking { errand, look_at: None, is_heard: false });
         let result = self.upgrade.result.clone();
-        let check = move || drop(result.blocking_send(check(command)));
+        let check = move || drop(result.blocking_send(upgrade::ask(command)));
         let thread = std::thread::Builder::new().name("upgrade".into()).spawn(check);
         if let Err(e) = thread {
             self.upgrade.asked = None;
@@ -220,7 +217,7 @@ impl Gateway {
     }
 
     /// The other program has said whether it could take over.
-    pub(super) fn upgrade_checked(&mut self, found: Result<Check, String>) {
+    pub(super) fn upgrade_checked(&mut self, found: Result<Check, No>) {
         if let Some(asked) = &mut self.upgrade.asked {
             asked.is_heard = true;
         }
@@ -231,7 +228,8 @@ impl Gateway {
         let refusal =
             |check: Check| check.refusal(FORMAT, store::SCHEMA).or_else(|| self.given_up(&check));
         match found.map(refusal) {
-            Err(why) | Ok(Some(why)) => self.call_off(&why),
+            Err(no) => self.call_off_as(&no),
+            Ok(Some(why)) => self.call_off(&why),
             Ok(None) => {
                 self.upgrade.stage = Stage::Waiting;
                 self.upgrade.until = clock::now() + self.upgrade.wait;
@@ -386,8 +384,12 @@ impl Gateway {
 
     /// Everything goes on as before, and whoever asked is told why.
     fn call_off(&mut self, why: &str) {
+        self.call_off_as(&No::new(why));
+    }
+
+    fn call_off_as(&mut self, No { why, code }: &No) {
         tracing::error!(why, program = %self.upgrade.program.display(), "no upgrade");
-        self.announce_supervisor("not upgraded", Some(why.to_owned()), None);
+        self.announce_supervisor("not upgraded", Some(why.clone()), None);
         let (was, stood_still) = (self.upgrade.stage, self.upgrade.stands_still());
         self.upgrade.stage = Stage::None;
         self.end_errand(clock::now());
@@ -410,10 +412,14 @@ impl Gateway {
         self.hold(false);
         if let Some(reply) = self.upgrade.reply.take() {
             let program = self.upgrade.program.display();
+            let help = match code {
+                Code::NoInput => "name a program that is there and that this user may run",
+                _ => "see the log, and try again",
+            };
             reply.refuse(Refusal {
-                code: Code::Temporary.number(),
+                code: code.number(),
                 message: format!("upgrade to {program}: {why}"),
-                hint: Some("everything goes on as before; see the log, and try again".into()),
+                hint: Some(format!("{help}; everything goes on as before")),
             });
         }
     }
@@ -450,9 +456,9 @@ impl Gateway {
         if let Ok(next) = Journal::open(&self.paths.state_dir) {
             std::mem::replace(&mut self.journal, next).finish();
         }
-        let why = match self.legacy(socket, lock) {
-            Ok(state) => state.exec(&program),
-            Err(e) => e,
+        let no = match self.legacy(socket, lock) {
+            Ok(state) => No::unstarted(&state.exec(&program)),
+            Err(e) => No::new(format!("start it: {e}")),
         };
         upgrade::close_in_children(socket.listening());
         upgrade::close_in_children(lock.held());
@@ -465,18 +471,6 @@ impl Gateway {
         for paused in self.upgrade.paused.values() {
             upgrade::close_in_children(paused.connection.as_fd());
         }
-        self.call_off(&format!("start it: {why}"));
+        self.call_off_as(&no);
     }
-}
-
-/// Asks another program whether it could take over. Its end is [`Asking`]'s matter.
-fn check(mut command: Command) -> Result<Check, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|e| format!("start it: {e}"))?;
-    let output = child.stdout.take().ok_or("it has no standard output")?;
-    let mut said = String::new();
-    let read = output.take(CHECK_MAX).read_to_string(&mut said);
-    read.map_err(|e| format!("read what it says: {e}"))?;
-    let found = said.lines().find_map(|line| serde_json::from_str(line).ok());
-    found.ok_or_else(|| "it is no hermes-gw that knows how to take over".to_owned())
 }
