@@ -311,7 +311,7 @@ impl Surroundings for System {
     }
 
     fn home(&self) -> Option<PathBuf> {
-        std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+        std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
     }
 
     /// <https://systemd.io/CREDENTIALS/>

@@ -54,7 +54,7 @@ pub enum Error {
         wrong: u32,
     },
     /// No place for the state can be told from the environment.
-    #[error("choose a state directory: neither HOME nor an absolute XDG_STATE_HOME is set")]
+    #[error("choose a state directory: neither XDG_STATE_HOME nor HOME is an absolute path")]
     NoHome,
     /// A directory or file of ours cannot be made or used.
     #[error("{what} {}: {source}", path.display())]

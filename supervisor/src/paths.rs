@@ -35,20 +35,20 @@ pub struct Environment {
 
 impl Environment {
     /// Picks what matters out of `get`; empty values are absent ones. A relative path has no place in a
-    /// variable of XDG and is ignored, says its specification; systemd puts colons between several
-    /// directories, and the first is ours.
+    /// variable of XDG and is ignored, says its specification, and no home is one either; systemd puts colons
+    /// between several directories, and the first is ours.
     pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name| get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let xdg = |name| path(name).filter(|path| path.is_absolute());
+        let absolute = |name| path(name).filter(|path| path.is_absolute());
         let first = |name| {
             let several = get(name)?.into_encoded_bytes();
             let first = several.split(|byte| *byte == b':').find(|path| !path.is_empty())?;
             Some(PathBuf::from(OsString::from_vec(first.to_vec())))
         };
         Self {
-            home: path("HOME"),
-            xdg_state: xdg("XDG_STATE_HOME"),
-            xdg_config: xdg("XDG_CONFIG_HOME"),
+            home: absolute("HOME"),
+            xdg_state: absolute("XDG_STATE_HOME"),
+            xdg_config: absolute("XDG_CONFIG_HOME"),
             systemd_state: first("STATE_DIRECTORY"),
             systemd_runtime: first("RUNTIME_DIRECTORY"),
             config: path("HERMES_GW_CONFIG"),
@@ -171,6 +171,11 @@ mod tests {
         assert_eq!(choose(None, None, &several), "/var/lib/gw /run/gw", "the first of several");
         let relative = [("HOME", "/home/ann"), ("XDG_STATE_HOME", "x")];
         assert_eq!(choose(None, None, &relative), format!("{home} {home}"), "as XDG says");
+        let nowhere = choose(None, None, &[("HOME", "ann"), ("XDG_STATE_HOME", "x")]);
+        assert!(
+            nowhere.contains("neither XDG_STATE_HOME nor HOME is an absolute path"),
+            "{nowhere}"
+        );
         let relative =
             Environment::from(|name| Some(if name == "HOME" { "/h" } else { "x" }.into()));
         assert_eq!(relative.config_candidates()[0], Path::new("/h/.config/hermes-gw/config.toml"));

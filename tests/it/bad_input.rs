@@ -316,6 +316,37 @@ fn a_path_that_is_too_long_for_a_socket() {
     assert!(!long.exists(), "nothing was made");
 }
 
+/// A relative path means another place wherever one stands: XDG says to ignore it, and so is a home.
+#[test]
+fn a_home_that_is_no_absolute_path() {
+    let gateway = Gateway::new(&format!(
+        "{GOOD}[agent.mine]\nkind = \"exec\"\ncommand = [\"true\"]\ndir = \"~/a\"\n"
+    ));
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(crate::gateway::PROGRAM);
+        command.env_clear().envs(variables.iter().copied()).args(args);
+        command.current_dir(gateway.path("")).output().unwrap()
+    };
+    let relative = [("HOME", "ann"), ("XDG_STATE_HOME", "state"), ("XDG_CONFIG_HOME", "config")];
+    for args in [&["ctl", "status"][..], &["check"], &["supervise"]] {
+        let output = run(args, &relative);
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(73), "{args:?}: {told}");
+        let why = "neither XDG_STATE_HOME nor HOME is an absolute path\nhint: name a directory";
+        assert!(told.contains(why), "{args:?}: {told}");
+    }
+    let entries = std::fs::read_dir(gateway.path("")).unwrap().count();
+    assert_eq!(entries, 1, "nothing was made");
+    // Nor is it what `~` stands for.
+    let output = run(&["check", "--config", "config.toml", "--state-dir", "s"], &relative);
+    let why = "dir starts with ~/, and HOME is no absolute path";
+    assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    let absolute = gateway.path("home").display().to_string();
+    let output = run(&["ctl", "status"], &[("HOME", &absolute), ("XDG_STATE_HOME", "state")]);
+    let told = stderr(&output);
+    assert!(told.contains(&format!("{absolute}/.local/state/hermes-gw/gw.sock")), "{told}");
+}
+
 #[test]
 fn a_wrong_flag() {
     let gateway = Gateway::new(GOOD);

@@ -105,7 +105,7 @@ impl Block {
         match (text.strip_prefix("~/"), &place.home) {
             (Some(rest), Some(home)) => Some(home.join(rest)),
             (Some(_), None) => {
-                self.problem(&format!("{key} starts with ~/, and HOME is not set"));
+                self.problem(&format!("{key} starts with ~/, and HOME is no absolute path"));
                 None
             }
             (None, _) if Path::new(&text).is_absolute() => Some(text.into()),
