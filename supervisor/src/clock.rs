@@ -34,6 +34,19 @@ pub fn boot_ms() -> i64 {
     now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
 }
 
+/// An instant as [`monotonic_usec`] tells it.
+pub fn usec_of(instant: Instant) -> u64 {
+    let ago = now().saturating_duration_since(instant).as_micros();
+    monotonic_usec().saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
+}
+
+/// When [`monotonic_usec`] said `usec`.
+pub fn at_usec(usec: u64) -> Instant {
+    let now = now();
+    let ago = Duration::from_micros(monotonic_usec().saturating_sub(usec));
+    now.checked_sub(ago).unwrap_or(now)
+}
+
 /// The monotonic clock as other programs of this machine read it, in microseconds.
 pub fn monotonic_usec() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -105,6 +105,7 @@ pub struct Gateway {
     /// A worker that uses more is replaced.
     memory: u64,
     started_ms: i64,
+    started: Instant,
     store_id: String,
     /// What the configuration says of state and runtime directory: they cannot change.
     dirs: (Option<PathBuf>, Option<PathBuf>),
@@ -168,6 +169,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         limits,
         build,
         started_ms,
+        started,
         released,
         former,
     } = parts;
@@ -187,7 +189,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
         (reader, result),
         (journal, manager),
         (ways, Upgrade::new(checked, clock::now())),
-        started_ms,
+        (started_ms, started),
     )?;
     let mut links = JoinSet::new();
     let mut released = std::pin::pin!(released.cancelled_owned());

@@ -113,6 +113,9 @@ pub struct State {
     pub paused_usec: u64,
     /// When the first of these programs started, in Unix milliseconds.
     pub started_ms: i64,
+    /// The same by the monotonic clock. A program that does not tell begins to count anew.
+    #[serde(default)]
+    pub started_usec: Option<u64>,
     /// The mask that children get.
     pub mask: u32,
     /// The limits of descriptors that children get.
@@ -167,6 +170,9 @@ pub struct Worker {
     pub rest: Vec<u8>,
     /// It has said that its outer connection works.
     pub ready: bool,
+    /// Since when it has been in its phase, by the monotonic clock.
+    #[serde(default)]
+    pub since_usec: Option<u64>,
     /// Who it is logged in as.
     pub account: Option<String>,
     /// The state of its outer connection.

@@ -255,15 +255,46 @@ async fn workers_of_another_version_are_replaced_one_by_one() {
         if '--resume' in sys.argv:\n    \
             fd = int(sys.argv[sys.argv.index('--resume') + 1])\n    \
             state = json.loads(os.pread(fd, 1 << 24, 0))\n    \
-            state['protocol'] = 999\n    \
+            {change}\n    \
             text = json.dumps(state).encode()\n    \
             os.ftruncate(fd, 0), os.pwrite(fd, text, 0)\n\
-        os.execv(sys.argv[1], sys.argv[1:])\n";
-    std::fs::write(gateway.path("tamper.py"), tamper).unwrap();
+        os.execv(sys.argv[1], sys.argv[1:])\n"
+    );
     let path = gateway.path("tamper.py");
-    let program =
-        script(&gateway, "next", &format!("exec python3 {} {PROGRAM} \"$@\"", path.display()));
-    let told = upgrade(&gateway, &program);
+    std::fs::write(&path, tamper).unwrap();
+    script(gateway, "next", &format!("exec python3 {} {PROGRAM} \"$@\"", path.display()))
+}
+
+/// Nobody can set the clock of the machine for a test: what was noted by that clock is moved in its place.
+#[test]
+fn how_long_it_runs_survives_and_is_no_matter_of_the_wall_clock() {
+    let gateway = Gateway::running("[platform.local]\n[agent.echo]\n");
+    let since = |name: &str| gateway.wait_ready(name)["since_ms"].as_i64().unwrap();
+    let before = ["local", "echo"].map(since);
+    let up = |status: &Value| status["up_ms"].as_u64().expect("it says how long it runs");
+    let was_up = up(&gateway.status().unwrap());
+    for (name, hours) in [("back", -1000), ("forth", 1000)] {
+        let change = format!("state['started_ms'] += {hours} * 3600000");
+        let told = upgrade(&gateway, &through(&gateway, &change));
+        assert!(told.status.success(), "{name}: {}{}", stderr(&told), gateway.log());
+        let status = gateway.status().unwrap();
+        assert!((was_up..3_600_000).contains(&up(&status)), "{name}: {status}");
+        let told = stdout(&gateway.run(&["ctl", "status"]));
+        let first = told.lines().next().unwrap();
+        assert!(first.contains(", up ") && !first.contains(" d,"), "{name}: {first}");
+        // Rounded twice.
+        let after = ["local", "echo"].map(since);
+        let is_kept = |(before, after): (i64, i64)| (before - after).abs() <= 3;
+        assert!(before.into_iter().zip(after).all(is_kept), "{name}: {before:?} {after:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_another_version_are_replaced_one_by_one() {
+    let (feishu, gateway) = gateway().await;
+    let before = pids(&gateway);
+    // As if it had spoken another version with its workers.
+    let told = upgrade(&gateway, &through(&gateway, "state['protocol'] = 999"));
     assert!(told.status.success(), "{}{}", stderr(&told), gateway.log());
     for (name, old) in ["feishu", "local", "mine"].into_iter().zip(&before) {
         let new = gateway.wait(name, "another", |i| i["phase"] == "ready" && i["pid"] != *old);

@@ -18,6 +18,9 @@ pub struct Status {
     pub version: String,
     /// When it started, in Unix milliseconds.
     pub started_ms: i64,
+    /// How long it runs, in milliseconds, whatever the wall clock was set to meanwhile; none: it is an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_ms: Option<u64>,
     /// The last time that it became another program, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded: Option<Upgraded>,

@@ -74,6 +74,7 @@ pub(crate) fn supervisor(dir: &Path, depth: &str) {
             limits,
             build,
             started_ms,
+            started: Instant::now(),
             released,
             former: None,
         };

@@ -49,6 +49,8 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let former =
         former.map_err(|source| Error::Os { what: "read what the former program left", source })?;
     let started_ms = former.as_ref().map_or_else(clock::unix_ms, |state| state.started_ms);
+    let started = former.as_ref().and_then(|state| state.started_usec);
+    let started = started.map_or_else(clock::now, clock::at_usec);
     let os = |what| move |source| Error::Os { what, source };
     let mut signals = Signals::take().map_err(os("listen to signals"))?;
     let mut limits = limits::set().map_err(os("set limits"))?;
@@ -127,6 +129,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
                 limits,
                 build,
                 started_ms,
+                started,
                 released,
                 former,
             };

@@ -68,20 +68,21 @@ impl Lifecycle {
     }
 
     /// A process of `generation` is there already: a supervisor before this one made it, in the same
-    /// process as ours. It was ready, or is on its way.
+    /// process as ours. It has been ready `since` then, or on its way.
     pub fn resumed(
         settings: Settings,
         generation: Generation,
         seed: u64,
         ready: bool,
+        since: Instant,
         now: Instant,
     ) -> Self {
         let phase = if ready {
-            Phase::Ready { since: now }
+            Phase::Ready { since }
         } else {
             Phase::Starting { until: Some(now + settings.start) }
         };
-        let fresh = Self::new(settings, generation, seed, now);
+        let fresh = Self::new(settings, generation, seed, since);
         Self { wanted: Wanted::Up, phase, ..fresh }
     }
 

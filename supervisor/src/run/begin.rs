@@ -1,7 +1,7 @@
 //! What a gateway is made of, and how it begins to serve.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::hello::BuildId;
 use tokio::sync::mpsc;
@@ -70,8 +70,10 @@ pub struct Parts {
     pub limits: Limits,
     /// This build.
     pub build: BuildId,
-    /// When this process started.
+    /// When this process started, in Unix milliseconds as it was noted then.
     pub started_ms: i64,
+    /// The same by the clock that nobody sets.
+    pub started: Instant,
     /// Cancelled when whoever started us lets go.
     pub released: CancellationToken,
     /// What the program left that we were before, if this process was one.
@@ -87,7 +89,7 @@ impl Gateway {
         (reader, result): (Reader, mpsc::Sender<Result<Config, Error>>),
         (journal, manager): (Journal, Manager),
         (ways, upgrade): (Ways, Upgrade),
-        started_ms: i64,
+        (started_ms, started): (i64, Instant),
     ) -> Result<Self, Error> {
         let now = clock::now();
         let exchanging = Exchanging::new(&paths.exchange());
@@ -129,6 +131,7 @@ impl Gateway {
             ways,
             memory: config.memory,
             started_ms,
+            started,
             store_id: opened.store_id.clone(),
             dirs: (config.state_dir, config.runtime_dir),
             reload: Reload::new(reader, opened, result),

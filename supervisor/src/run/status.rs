@@ -73,6 +73,7 @@ impl Gateway {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             started_ms: self.started_ms,
+            up_ms: u64::try_from(now.duration_since(self.started).as_millis()).ok(),
             upgraded: self.upgrade.done.clone(),
             state_dir: self.paths.state_dir.display().to_string(),
             config: self.config_source.clone(),

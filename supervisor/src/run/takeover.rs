@@ -57,6 +57,7 @@ impl Gateway {
             protocol: hello::VERSION,
             paused_usec: self.upgrade.paused_usec,
             started_ms: self.started_ms,
+            started_usec: Some(clock::usec_of(self.started)),
             mask: self.ways.mask.bits(),
             limits: self.ways.limits.numbers(),
             token_key: self.token_key,
@@ -135,6 +136,7 @@ impl Gateway {
             link: upgrade::keep(paused.connection.as_fd())?,
             rest: paused.rest.clone(),
             ready: matches!(slot.life.phase(), Phase::Ready { .. }),
+            since_usec: Some(clock::usec_of(slot.life.since())),
             account: slot.account.clone(),
             outside: slot.outside.clone(),
             confined: slot.confined.clone(),
@@ -193,7 +195,9 @@ impl Gateway {
         let platforms = self.by_name.clone();
         let Some(slot) = self.slots.get_mut(index) else { return Ok(None) };
         let seed = clock::random().map_or(0, u64::from_le_bytes);
-        slot.life = Lifecycle::resumed(Settings::default(), generation, seed, worker.ready, now);
+        let (settings, since) =
+            (Settings::default(), worker.since_usec.map_or(now, clock::at_usec));
+        slot.life = Lifecycle::resumed(settings, generation, seed, worker.ready, since, now);
         let cgroup = worker.cgroup.map(Cgroup::resumed);
         let child = Child::resumed(worker.pid, leash, worker.mark, cgroup);
         slot.child = Some(Running { child, generation, nonce: None, killed: false });

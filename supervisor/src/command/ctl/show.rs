@@ -9,12 +9,14 @@ use crate::command::{print, print_json};
 
 /// The whole status.
 pub(super) fn status(status: &Status, now_ms: i64, colored: bool) -> String {
+    let up_ms = status.up_ms.and_then(|ms| i64::try_from(ms).ok());
+    let up_ms = up_ms.unwrap_or(now_ms - status.started_ms);
     let mut lines = vec![format!(
         "hermes-gw {}: {}, pid {}, up {}, state in {}",
         status.version,
         paint(&status.state, colored),
         status.pid,
-        span(now_ms - status.started_ms),
+        span(up_ms),
         status.state_dir
     )];
     let width = status.instances.iter().map(|i| i.name.len()).max().unwrap_or(0);
