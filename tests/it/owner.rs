@@ -309,6 +309,35 @@ fn status_tells_stopped_crashed_and_hung_apart() {
     assert!(all["left_ms"].as_i64() > all["started_ms"].as_i64(), "{all}");
 }
 
+/// The one who looks later sees neither the terminal nor the log of a start that was refused.
+#[test]
+fn status_tells_why_the_last_start_was_refused() {
+    let told = |gateway: &Gateway| stderr(&gateway.run(&["ctl", "status"]));
+    let mut gateway = Gateway::running(CONFIG);
+    let good = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
+    let break_it = || std::fs::write(gateway.path("config.toml"), "[platfrom.feishu]\n").unwrap();
+    // One that runs is asked itself.
+    break_it();
+    let holder = std::fs::read(gateway.state().join("lock")).unwrap();
+    assert_eq!(gateway.run(&["supervise"]).status.code(), Some(78));
+    assert_eq!(std::fs::read(gateway.state().join("lock")).unwrap(), holder);
+    assert!(gateway.run(&["ctl", "status"]).status.success());
+    gateway.kill_supervisor();
+    assert_eq!(gateway.run(&["supervise"]).status.code(), Some(78));
+    let refused = told(&gateway);
+    assert!(refused.contains("it left at ") && refused.contains("platfrom"), "{refused}");
+    // A good start is the last word then.
+    std::fs::write(gateway.path("config.toml"), &good).unwrap();
+    gateway.start();
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    assert!(!told(&gateway).contains("platfrom"), "{}", told(&gateway));
+    // Also the very first start leaves a word.
+    let first = Gateway::new("[platfrom.feishu]\n");
+    assert_eq!(first.run(&["supervise"]).status.code(), Some(78));
+    assert!(told(&first).contains("platfrom"), "{}", told(&first));
+}
+
 #[test]
 fn everything_is_its_owners_alone_from_birth() {
     let mut gateway = Gateway::new(CONFIG);

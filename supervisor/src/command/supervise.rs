@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use protocol::control::{Request, Stop};
 use protocol::id::EventId;
+use protocol::secret;
 use supervisor::clock;
 use supervisor::config::Config;
 use supervisor::dirs;
@@ -54,7 +55,7 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     let os = |what| move |source| Error::Os { what, source };
     let mut signals = Signals::take().map_err(os("listen to signals"))?;
     let mut limits = limits::set().map_err(os("set limits"))?;
-    let config = reload(common)?;
+    let config = reload(common).inspect_err(|e| leave_word(common, e, started_ms))?;
     init_log(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -88,15 +89,8 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         dirs::make(&paths.runtime_dir)?;
         dirs::make(&paths.exchange())?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
-        let holder = Holder {
-            identity: identity::own()
-                .map_err(os("tell which process this is, for which /proc must be mounted"))?,
-            version: env!("CARGO_PKG_VERSION").into(),
-            started_ms,
-            manager: if notify::is_systemd() { "systemd" } else { "none" }.into(),
-            socket: paths.socket(),
-            left: None,
-        };
+        let holder = holder(&paths, started_ms)
+            .map_err(os("tell which process this is, for which /proc must be mounted"))?;
         lock.sign(&holder).map_err(create)?;
         let signed = paths.lock();
         let serve = async {
@@ -142,6 +136,32 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
         }
         served
     })
+}
+
+/// What this process says of itself in the lock.
+fn holder(paths: &Paths, started_ms: i64) -> std::io::Result<Holder> {
+    Ok(Holder {
+        identity: identity::own()?,
+        version: env!("CARGO_PKG_VERSION").into(),
+        started_ms,
+        manager: if notify::is_systemd() { "systemd" } else { "none" }.into(),
+        socket: paths.socket(),
+        left: None,
+    })
+}
+
+/// Says where `ctl status` looks why nothing was started, unless somebody runs there. Only a directory that was
+/// named is known without the configuration; where none was, tools are told the same as we.
+fn leave_word(common: &Common, why: &Error, started_ms: i64) {
+    let Ok(paths) = super::locate(common) else { return };
+    let Ok(holder) = holder(&paths, started_ms) else { return };
+    if dirs::make(&paths.state_dir).is_ok()
+        && let Ok(mut lock) = Lock::take(&paths.lock())
+    {
+        let error = Some(secret::cleaned(why.to_string()));
+        let left = Some(Left { at_ms: clock::unix_ms(), error });
+        let _ = lock.sign(&Holder { left, ..holder });
+    }
 }
 
 fn reload(common: &Common) -> Result<Config, Error> {
