@@ -137,6 +137,7 @@ impl Request {
             Self::Act(Verb::Start | Verb::Kill, _)
                 | Self::Access(Decide::Allow(_) | Decide::Deny(_) | Decide::Revoke(_))
                 | Self::AccessList
+                | Self::Order(Order::DeleteWebhook, _)
                 | Self::Reload
                 | Self::Token
         );

@@ -105,6 +105,15 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// It went on as another program, or ended, in the middle of what must not be asked twice.
+    #[error(
+        "ask the supervisor at {}: it ended the connection before it answered; it may have been done, or not",
+        socket.display()
+    )]
+    Cut {
+        /// Where it is.
+        socket: PathBuf,
+    },
     /// The supervisor refuses.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -190,7 +199,7 @@ impl Error {
                 Code::CannotCreate
             }
             Self::Held { .. } | Self::TimedOut { .. } | Self::ToldByStranger => Code::Temporary,
-            Self::Unreachable { .. } => Code::Unavailable,
+            Self::Unreachable { .. } | Self::Cut { .. } => Code::Unavailable,
             Self::Refused(refusal) => return refusal.code,
             Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
             Self::Store(store::Error::InUse { .. }) => Code::Temporary,
@@ -266,6 +275,7 @@ impl Error {
                 "start one with `hermes-gw supervise`; a hung one ends by `hermes-gw ctl kill --force`"
                     .into()
             }
+            Self::Cut { .. } => "see in `hermes-gw ctl status` and the log whether it was, and ask again if not".into(),
             Self::Refused(refusal) => return refusal.hint.clone(),
             Self::ToldByStranger => {
                 "the service manager starts it anew; `hermes-gw ctl kill` or the manager's own command \

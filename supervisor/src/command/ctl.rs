@@ -118,7 +118,10 @@ impl Client {
                 return Ok(answer);
             }
         }
-        Err(self.gone("it ended the connection before it answered; ask for its status"))
+        Err(match self.foreign {
+            Some(_) => self.gone("it ended the connection"),
+            None => Error::Cut { socket: self.path.clone() },
+        })
     }
 
     /// Connects once more, to whoever is there by now.
@@ -136,7 +139,10 @@ impl Client {
         request: &Request,
         within: Duration,
     ) -> Result<Option<T>, Error> {
-        self.say(request).await?;
+        // One that has become another program since it answered last hears nothing more.
+        if self.say(request).await.is_err() {
+            return Ok(None);
+        }
         let line = match tokio::time::timeout(within, self.reader.next()).await {
             Err(_) => return Err(hung(&self.path)),
             Ok(Some(Ok(line))) => line,

@@ -90,7 +90,7 @@ impl Code {
 }
 
 /// A code as people type it: small letters, hyphens and spaces are no mistake.
-fn plain(typed: &str) -> String {
+pub fn plain(typed: &str) -> String {
     let letters = typed.chars().filter(|c| !c.is_whitespace() && *c != '-');
     letters.flat_map(char::to_uppercase).collect()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use protocol::control::{AccessChanged, AccessList, AccessRules, Decide, Request, Subject};
 use supervisor::clock;
 use supervisor::error::Error;
+use supervisor::policy::pairing;
 use supervisor::text::span;
 
 use super::{ANSWER, Client};
@@ -23,14 +24,38 @@ pub(super) async fn run(common: &Common, socket: &Path, what: Access) -> Result<
             }
             return Ok(());
         }
-        Access::Approve { code } => Decide::Approve(code),
+        Access::Approve { code } => {
+            told(common, &approve(&mut client, code).await?);
+            return Ok(());
+        }
         Access::Allow(whom) => Decide::Allow(subject(whom)),
         Access::Deny(whom) => Decide::Deny(subject(whom)),
         Access::Revoke(whom) => Decide::Revoke(subject(whom)),
     };
-    let changed: AccessChanged = client.ask(&Request::Access(decide), ANSWER).await?;
+    told(common, &client.ask(&Request::Access(decide), ANSWER).await?);
+    Ok(())
+}
+
+/// A code holds once. A supervisor that becomes another program before it answers has let in whom it was told to, or
+/// not: to let that one in by name does no harm twice.
+async fn approve(client: &mut Client, code: String) -> Result<AccessChanged, Error> {
+    let list: AccessList = client.ask(&Request::AccessList, ANSWER).await?;
+    let whom = list.instances.into_iter().find_map(|AccessRules { instance, codes, .. }| {
+        let told = codes.into_iter().find(|told| told.code == pairing::plain(&code))?;
+        Some(Subject { instance: instance.to_string(), user: Some(told.user), chat: None })
+    });
+    let approve = Request::Access(Decide::Approve(code));
+    if let Some(changed) = client.ask_once(&approve, ANSWER).await? {
+        return Ok(changed);
+    }
+    client.again().await?;
+    let again = whom.map_or(approve, |subject| Request::Access(Decide::Allow(subject)));
+    client.ask(&again, ANSWER).await
+}
+
+fn told(common: &Common, changed: &AccessChanged) {
     if common.json {
-        print_json(&changed);
+        print_json(changed);
     } else if !common.quiet {
         let result = match changed.result.as_str() {
             "unknown" => {
@@ -41,7 +66,6 @@ pub(super) async fn run(common: &Common, socket: &Path, what: Access) -> Result<
         };
         print(&format!("{}: {result}", name(&changed.subject)));
     }
-    Ok(())
 }
 
 fn subject(whom: Whom) -> Subject {
