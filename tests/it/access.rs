@@ -130,6 +130,27 @@ async fn where_a_list_exists_a_stranger_gets_silence_until_somebody_lets_him_in(
     assert_eq!(missing.unwrap()["error"]["code"], 64);
 }
 
+/// A decision belongs to the name, whatever its block was when the supervisor started.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decided_holds_for_a_block_that_was_mended_by_a_reload() {
+    let (feishu, mut gateway) = gateway("direct = \"open\"").await;
+    decide(&gateway, &["deny", "feishu", "ou_eve"]);
+    let secret = std::fs::read(gateway.path("secret")).unwrap();
+    std::fs::remove_file(gateway.path("secret")).unwrap();
+    gateway.kill_supervisor();
+    gateway.start();
+    gateway.wait("feishu", "held", |i| i["phase"] == "held");
+    std::fs::write(gateway.path("secret"), secret).unwrap();
+    assert!(gateway.run(&["ctl", "reload"]).status.success());
+    feishu.wait_connected(APP, 1, PATIENCE).await;
+    says(&feishu, "oc_eve", "ou_eve", "shut out").await;
+    // Told twice, perhaps: its history is read as well.
+    let told = gateway
+        .wait("feishu", "judged", |i| i["store"]["denied"] != 0 || i["store"]["accepted"] != 0);
+    assert_eq!(told["store"]["accepted"], 0, "{told}");
+    assert_eq!(list(&gateway)["decided"][0]["user"], "ou_eve", "{}", list(&gateway));
+}
+
 /// A decision of a person holds at once, also for what waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_denied_person_said_before_is_set_aside() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::feishu::{Feishu, Message, Schedule};
+use tests::telegram::{self, Telegram};
 
 use crate::gateway::{Gateway, PATIENCE, stdout};
 use crate::socket_agent::Lines;
@@ -50,6 +51,38 @@ async fn over_quota_is_refused_and_comes_again_when_there_is_room() {
     let ack = events[3].acked_within(PATIENCE).await;
     assert!(ack.attempt > 1);
     assert!(gateway.instance("feishu")["reason"].is_null());
+}
+
+/// What a program says counts once towards what programs may say in a row, however often it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_refused_is_heard_when_there_is_room() {
+    const TOKEN: &str = "7700:token";
+    let telegram = Telegram::start().await;
+    telegram.add_bot(TOKEN, "test_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.telegram]\ntoken_file = \"token\"\nbase_url = \"{}\"\n\
+         access = {{ direct = \"open\", groups = \"all\", bots = true }}\n\
+         inbox = {{ max_events = 1 }}\n[agent.mine]\nkind = \"socket\"\n",
+        telegram.base_url()
+    ));
+    std::fs::write(gateway.path("token"), TOKEN).unwrap();
+    gateway.start();
+    telegram.push_text(TOKEN, 9, "first");
+    gateway.wait("telegram", "it waits", |i| i["store"]["waiting"] == 1);
+    let program = json!({"id": 77, "is_bot": true, "first_name": "P", "username": "p_bot"});
+    let said = telegram::Message::group(-100, 77).text("from a program").with("from", program);
+    telegram.push_message(TOKEN, said);
+    // Refused again and again, or let go.
+    let told = gateway.wait("telegram", "many times", |i| {
+        i["store"]["refused"].as_u64() > Some(6) || i["store"]["denied"] != 0
+    });
+    assert_eq!(told["store"]["denied"], 0, "{told}");
+    let mut agent = Lines::ready(&gateway);
+    for text in ["first", "from a program"] {
+        let event = agent.event();
+        assert_eq!(event["params"]["text"], text);
+        agent.acknowledge(&event);
+    }
 }
 
 fn said(chat: &str, text: &str, at_ms: i64) -> Value {

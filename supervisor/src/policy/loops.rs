@@ -36,6 +36,13 @@ impl Loops {
         *said <= MOST
     }
 
+    /// What was to be heard in `chat` was not kept: it comes again, or had come before.
+    pub fn take_back(&mut self, chat: &str) {
+        if let Some((said, _)) = self.chats.get_mut(chat) {
+            *said = said.saturating_sub(1);
+        }
+    }
+
     /// A person has spoken in `chat`.
     pub fn person(&mut self, chat: &str) {
         self.chats.remove(chat);
@@ -57,6 +64,18 @@ mod tests {
         loops.person("c");
         assert_eq!(heard(&mut loops, start + QUIET / 2), 5);
         assert_eq!(heard(&mut loops, start + 2 * QUIET), 5);
+    }
+
+    /// Repetitions of one event are one event.
+    #[test]
+    fn what_is_refused_is_heard_when_it_comes_again() {
+        let now = crate::clock::now();
+        let mut loops = Loops::default();
+        for _ in 0..20 {
+            assert!(loops.program("c", now));
+            loops.take_back("c");
+        }
+        assert_eq!((0..20).filter(|_| loops.program("c", now)).count(), 5);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-/// After one command from within, the next one is refused for so long.
+/// After one command from within was asked for, and after it was carried out, the next one is refused for so long.
 pub const REST: Duration = Duration::from_secs(60);
 /// The longest wait for an acknowledgement.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,12 +35,17 @@ pub struct OwnHand {
 impl OwnHand {
     /// One more.
     pub fn asks(&mut self, now: Instant) -> Answer {
-        let ago = self.last.map(|last| now.duration_since(last));
+        let ago = self.last.map(|last| now.saturating_duration_since(last));
         if let Some(ago) = ago.filter(|ago| *ago < REST) {
             return Answer::Refused { ago };
         }
         self.last = Some(now);
         Answer::Queued { until: now + PATIENCE }
+    }
+
+    /// One is carried out. A turn that it interrupts is handed out again, and asks again.
+    pub fn carried_out(&mut self, now: Instant) {
+        self.last = Some(now);
     }
 }
 
@@ -56,5 +61,17 @@ mod tests {
         let soon = now + Duration::from_secs(59);
         assert_eq!(own.asks(soon), Answer::Refused { ago: Duration::from_secs(59) });
         assert!(matches!(own.asks(now + REST), Answer::Queued { .. }), "a refused one counts not");
+    }
+
+    #[test]
+    fn a_turn_that_was_interrupted_by_its_own_command_asks_in_vain() {
+        let mut now = crate::clock::now();
+        let mut own = OwnHand::default();
+        let Answer::Queued { until } = own.asks(now) else { panic!("the first one") };
+        now = until;
+        own.carried_out(now);
+        let again = Duration::from_millis(200);
+        assert_eq!(own.asks(now + again), Answer::Refused { ago: again });
+        assert!(matches!(own.asks(now + REST), Answer::Queued { .. }));
     }
 }

@@ -1,6 +1,6 @@
 //! From a worker's event to the store and back to its verdict.
 
-use protocol::event::Inbound;
+use protocol::event::{Inbound, SenderKind};
 use protocol::hook::HookEvent;
 use protocol::id::{Generation, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
@@ -138,7 +138,19 @@ impl Gateway {
         let command = self.command_in(agent, event);
         let (is_said, message_id) = (event.kind.is_said(), event.message_id.clone());
         let (is_alone, is_part) = (bursts::is_alone(event), event.album.is_some());
-        Arrived { lane, user, message_id, cursor, occasion, command, is_said, is_alone, is_part }
+        let sender = event.sender.kind;
+        Arrived {
+            lane,
+            user,
+            message_id,
+            cursor,
+            occasion,
+            command,
+            is_said,
+            is_alone,
+            is_part,
+            sender,
+        }
     }
 
     /// The store has it, or not.
@@ -157,6 +169,9 @@ impl Gateway {
             slot.cursor = cursor;
         }
         let Desk::Platform(desk) = &mut slot.desk else { return };
+        if arrived.sender == SenderKind::Bot && !matches!(answer, Answer::Accepted(_)) {
+            desk.loops.take_back(&arrived.lane.chat_id);
+        }
         match answer {
             Answer::Accepted(id) => {
                 desk.accepted += 1;

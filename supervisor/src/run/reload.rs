@@ -266,7 +266,7 @@ impl Gateway {
             let name = spec.name.clone();
             let index = if let Some(index) = self.by_name.get(&name).copied() {
                 if let Some(slot) = self.slots.get_mut(index) {
-                    slot.become_another(spec);
+                    slot.become_another(spec, &self.reload.opened);
                 }
                 index
             } else {

@@ -166,9 +166,10 @@ impl Slot {
         }
     }
 
-    /// What it is from now on. It is down and idle.
-    pub(super) fn become_another(&mut self, spec: Spec) {
+    /// What it is from now on. It is down and idle. About what was no platform so far nothing was decided since the start.
+    pub(super) fn become_another(&mut self, spec: Spec, opened: &Opened) {
         let mut desk = Desk::new(&spec);
+        let was_platform = matches!(self.desk, Desk::Platform(_));
         match (&mut desk, &self.desk) {
             (Desk::Platform(new), Desk::Platform(old)) => {
                 new.last_inbound_ms = old.last_inbound_ms;
@@ -186,6 +187,9 @@ impl Slot {
         self.account = None;
         self.removed = false;
         self.spec = spec;
+        if !was_platform {
+            self.recall(opened);
+        }
     }
 
     /// The account that it logs in with, if it does.

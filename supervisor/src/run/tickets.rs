@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use protocol::control::{Decision, Subject};
-use protocol::event::Inbound;
+use protocol::event::{Inbound, SenderKind};
 use protocol::hook::HookEvent;
 use protocol::id::{EventId, Generation, Lane, OutboundId, ParkedId, Seq};
 use protocol::worker::Cursor;
@@ -37,6 +37,8 @@ pub(super) struct Arrived {
     pub(super) is_alone: bool,
     /// It is a part of an album.
     pub(super) is_part: bool,
+    /// Who says it.
+    pub(super) sender: SenderKind,
 }
 
 /// A request whose answer is awaited. `usize`: the slot that it is for.

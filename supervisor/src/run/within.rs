@@ -130,6 +130,7 @@ impl Gateway {
             }
         }
         for Queued { id, command, peer, .. } in ready {
+            self.own_hand.carried_out(now);
             self.owed.begin(&id);
             match command {
                 Command::Act(verb, act) => {
