@@ -255,6 +255,26 @@ async fn that_a_message_is_taken_back_is_heard_if_the_message_was() {
     gateway.wait("one", "the other is for nobody", |i| i["store"]["denied"] == 1);
 }
 
+/// What an agent says there without an answer to anything, after a kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_into_a_topic_stays_there_whoever_says_it() {
+    let (feishu, gateway, mut agent, _) = with_agent().await;
+    let topic = Message::group("oc_2", "ou_ann").in_thread("omt_1", "om_root").message_id("om_1");
+    let topic = topic.text("@_user_1 hi").mention("@_user_1", "ou_one", "bot");
+    feishu.push_message("cli_one", topic).acked().await;
+    let delivery = agent.event();
+    agent.acknowledge(&delivery);
+    for key in ["before", "after"] {
+        let place = json!({
+            "key": key, "instance": "one", "chat_id": "oc_2", "thread_id": "omt_1", "text": key,
+        });
+        agent.call("message.send", &place);
+        let sent = feishu.wait_sent(PATIENCE, |it| it.text().as_deref() == Some(key)).await;
+        assert_eq!((sent.reply_to.as_deref(), sent.in_thread), (Some("om_1"), true), "{key}");
+        assert!(gateway.run(&["ctl", "restart", "--force", "one"]).status.success());
+    }
+}
+
 /// Whoever shows that somebody is at work may be gone when it is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_of_work_goes_also_if_its_worker_was_away_at_the_end() {

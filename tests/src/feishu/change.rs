@@ -134,13 +134,25 @@ fn item(id: &str, message: &KnownMessage) -> Value {
     })
 }
 
-/// The messages of a chat, page by page.
+/// The messages of a chat or of a thread, page by page.
 pub(crate) fn history(state: &State, call: &Call<'_>) -> Reply {
-    let Some(chat) = parameter(call.query, "container_id") else {
+    let Some(container) = parameter(call.query, "container_id") else {
         return Reply::refusal(400, 99_992_402, "container_id is required");
+    };
+    let is_thread = match parameter(call.query, "container_id_type").as_deref() {
+        Some("chat") => false,
+        Some("thread") => true,
+        _ => return Reply::refusal(400, 99_992_402, "container_id_type is chat or thread"),
     };
     let number = |name| parameter(call.query, name).and_then(|it| it.parse::<u128>().ok());
     let (since, until) = (number("start_time"), number("end_time"));
+    if is_thread && (since.is_some() || until.is_some()) {
+        return Reply::refusal(400, 99_992_402, "a thread is listed without times");
+    }
+    let is_inside = |it: &KnownMessage| {
+        let place = if is_thread { it.thread_id.as_deref() } else { Some(&*it.chat_id) };
+        place == Some(&*container)
+    };
     let size = number("page_size").and_then(|it| usize::try_from(it).ok()).unwrap_or(20);
     if !(1..=50).contains(&size) {
         return Reply::refusal(400, 99_992_402, "page_size is 1 to 50");
@@ -148,7 +160,7 @@ pub(crate) fn history(state: &State, call: &Call<'_>) -> Reply {
     let mut found: Vec<_> = state
         .messages
         .iter()
-        .filter(|(_, it)| it.chat_id == chat && it.gone.is_none())
+        .filter(|(_, it)| is_inside(it) && it.gone.is_none())
         .filter(|(_, it)| since.is_none_or(|since| it.created_ms / 1000 >= since))
         .filter(|(_, it)| until.is_none_or(|until| it.created_ms / 1000 <= until))
         .collect();

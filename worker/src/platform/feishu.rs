@@ -2,8 +2,7 @@
 //!
 //! Four things run side by side and never wait for each other: hearing (`socket`, `receive`), replying
 //! (`send`), what is shown or fetched beside replies (`asks`), and finding out who the bot is. The connection is tried for ever; what a person must mend is
-//! said, and probed slowly. A reply to a thread needs a message in it: the one it answers, else the
-//! latest one heard there, else it goes to the chat.
+//! said, and probed slowly. Where a reply goes is found out in `place`.
 
 mod absence;
 mod accounts;
@@ -27,6 +26,7 @@ mod late;
 mod live;
 mod memory;
 mod order;
+mod place;
 mod react;
 mod receive;
 mod rival;
@@ -35,6 +35,7 @@ mod send;
 mod socket;
 mod tags;
 mod token;
+mod topics;
 mod upload;
 mod webhook;
 

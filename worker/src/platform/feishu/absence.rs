@@ -126,6 +126,11 @@ impl Absence {
         overtakes
     }
 
+    /// The message that was heard last in a topic of a chat.
+    pub(super) fn latest_in(&self, chat: &str, topic: &str) -> Option<String> {
+        self.book().topics.latest(chat, topic).map(str::to_owned)
+    }
+
     /// There is no connection any more.
     pub(super) fn gone(&self) {
         self.book().gone();

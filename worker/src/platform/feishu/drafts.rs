@@ -19,7 +19,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::answer::Said;
 use super::compose::{self, ELEMENT, Form, card, card_markdown};
-use super::encode::{self, Name, To};
+use super::encode::{self, Name};
+use super::place::Place;
 use super::{Shared, edit};
 use crate::clock::{self, Instant};
 use crate::text;
@@ -210,29 +211,22 @@ async fn begin(shared: &Shared, draft: &Draft, words: &str, shown: &mut Shown) {
         Some(card_id) => encode::card_message(card_id),
         None => compose::say(&format!("{words}{MORE}"), Form::Post, &[]),
     };
-    let latest = shared.memory().latest_in(draft.lane.thread_id.as_deref());
-    let mut to =
-        To::of(draft.lane.thread_id.as_deref(), draft.reply_to.as_deref(), latest.as_deref());
+    let thread = draft.lane.thread_id.as_deref();
+    let mut place = Place::new(&draft.lane.chat_id, thread, draft.reply_to.as_deref());
     let key = name_of(&draft.key);
     // A card is known by its own number, so a second one is another message.
     let detour = made.is_none().then_some(Form::Post);
-    let name = Name { key: &key, index: 0, detour };
-    let mut call = encode::send(name, &draft.lane.chat_id, to, &message);
+    let name = Name { key: &key, index: 0, detour, instead: 0 };
     let again = std::mem::replace(&mut shown.asked, true);
-    let mut answered = shared.api.call(&call).await;
-    if matches!(answered.said, Said::Gone(_)) && matches!(to, To::Message { .. }) {
-        to = To::Chat { instead: true };
-        call = encode::send(name, &draft.lane.chat_id, to, &message);
-        answered = shared.api.call(&call).await;
-    }
+    let answered = place.send(shared, name, &message).await;
     let Some(message_id) = answered.id("message_id").filter(|_| answered.said == Said::Done) else {
         if made.is_some() && matches!(answered.said, Said::Never { .. }) {
             shared.drafts.no_cards(&answered.said.why());
         }
         return;
     };
-    let thread = draft.lane.thread_id.as_deref();
-    shared.memory().sent(&message_id, &draft.lane.chat_id, thread, message.kind, words);
+    let chat = answered.id("chat_id").unwrap_or_else(|| draft.lane.chat_id.clone());
+    shared.memory().sent(&message_id, &chat, thread, message.kind, words);
     let young = now.duration_since(*shared.drafts.first.get_or_init(|| now)) < YOUNG;
     shown.way = match made {
         // What is written to another card than the one in the message, nobody sees.

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::Shared;
 use super::answer::Said;
 use super::compose::{self, Form, Message, Step};
-use super::encode::{self, Name, To};
+use super::encode::{self, Name};
+use super::place::Place;
 use super::send::{Done, arrived, ids, is_of_form, later, tell};
 use crate::clock;
 use crate::json::{lenient, list_of, member, text_of};
@@ -60,7 +61,9 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
     }
     let arrived = arrived(outbound);
     let mut done: Vec<Done> = vec![Ok(Some(message_id.to_owned()))];
-    // What one message cannot hold follows it.
+    // What one message cannot hold follows it, in its topic if it is in one.
+    let thread = outbound.thread_id.as_deref();
+    let mut place = Place::new(&outbound.chat_id, thread, thread.map(|_| message_id));
     for (index, step) in steps.enumerate() {
         if let Some(Ok(id)) = arrived.get(index + 1) {
             done.push(Ok(id.clone()));
@@ -69,8 +72,7 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
         let Step::Words { text, form, buttons } = step else { continue };
         let message = compose::say(&text, form, &buttons);
         let name = Name::new(outbound, index + 1);
-        let to = To::Chat { instead: false };
-        let answered = shared.api.call(&encode::send(name, &outbound.chat_id, to, &message)).await;
+        let answered = place.send(shared, name, &message).await;
         match answered.said {
             Said::Done => {
                 done.push(Ok(answered.id("message_id")));

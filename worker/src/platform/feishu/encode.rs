@@ -14,29 +14,12 @@ const MESSAGES: &str = "/open-apis/im/v1/messages";
 const CARDS: &str = "/open-apis/cardkit/v1/cards";
 
 /// Where a reply goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum To<'a> {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum To {
     /// It answers this message, in a thread or not.
-    Message { id: &'a str, in_thread: bool },
+    Message { id: String, in_thread: bool },
     /// It goes to the chat on its own.
-    Chat { instead: bool },
-}
-
-impl<'a> To<'a> {
-    /// Where a reply wants to go. A thread cannot be addressed, only a message in it can: `latest` is
-    /// one, for a reply to a thread that names none. Without any it goes to the chat.
-    pub(super) fn of(
-        thread: Option<&str>,
-        reply_to: Option<&'a str>,
-        latest: Option<&'a str>,
-    ) -> Self {
-        let in_thread = thread.is_some();
-        let target = reply_to.or(latest.filter(|_| in_thread));
-        match target.filter(|id| is_plain(id)) {
-            Some(id) => Self::Message { id, in_thread },
-            None => Self::Chat { instead: false },
-        }
-    }
+    Chat,
 }
 
 /// Which attempt at which part this is. Another request must have another name, or the platform might
@@ -49,17 +32,23 @@ pub(super) struct Name<'a> {
     pub(super) index: usize,
     /// The form that it fell back to.
     pub(super) detour: Option<Form>,
+    /// How many messages are gone that it was to answer.
+    pub(super) instead: usize,
 }
 
 impl<'a> Name<'a> {
     /// Of a part.
     pub(super) fn new(outbound: &'a Outbound, index: usize) -> Self {
-        Self { key: &outbound.key, index, detour: None }
+        Self { key: &outbound.key, index, detour: None, instead: 0 }
     }
 
-    fn uuid(self, to: To<'_>) -> String {
+    fn uuid(self) -> String {
         let index = if self.index == 0 { String::new() } else { format!("-{}", self.index) };
-        let instead = if to == (To::Chat { instead: true }) { "c" } else { "" };
+        let instead = match self.instead {
+            0 => String::new(),
+            1 => "c".to_owned(),
+            more => format!("c{more}"),
+        };
         let detour = match self.detour {
             None => "",
             Some(Form::Text) => "t",
@@ -71,8 +60,8 @@ impl<'a> Name<'a> {
 }
 
 /// The call that sends a message.
-pub(super) fn send(name: Name<'_>, chat_id: &str, to: To<'_>, message: &Message) -> Call {
-    let (kind, content, uuid) = (message.kind, message.content.as_str(), name.uuid(to));
+pub(super) fn send(name: Name<'_>, chat_id: &str, to: &To, message: &Message) -> Call {
+    let (kind, content, uuid) = (message.kind, message.content.as_str(), name.uuid());
     match to {
         To::Message { id, in_thread } => {
             let body = json!({
@@ -80,7 +69,7 @@ pub(super) fn send(name: Name<'_>, chat_id: &str, to: To<'_>, message: &Message)
             });
             Call::new("reply", Method::POST, format!("{MESSAGES}/{id}/reply"), body)
         }
-        To::Chat { .. } => {
+        To::Chat => {
             let path = format!("{MESSAGES}?receive_id_type={}", receiver(chat_id));
             let body = json!({
                 "receive_id": chat_id, "msg_type": kind, "content": content, "uuid": uuid,
@@ -91,7 +80,7 @@ pub(super) fn send(name: Name<'_>, chat_id: &str, to: To<'_>, message: &Message)
 }
 
 /// What sort of id this is.
-fn receiver(id: &str) -> &'static str {
+pub(super) fn receiver(id: &str) -> &'static str {
     match id.split_once('_').map(|(prefix, _)| prefix) {
         Some("ou") => "open_id",
         Some("on") => "union_id",
@@ -129,6 +118,15 @@ pub(super) fn history(chat_id: &str, since_s: i64, until_s: i64) -> Option<Call>
     let chat = plain(chat_id)?;
     let query = format!(
         "container_id_type=chat&container_id={chat}&start_time={since_s}&end_time={until_s}&sort_type=ByCreateTimeDesc&page_size=50"
+    );
+    Some(Call::get("history", format!("{MESSAGES}?{query}")))
+}
+
+/// The call that lists the latest messages of a topic.
+pub(super) fn topic(thread_id: &str) -> Option<Call> {
+    let thread = plain(thread_id)?;
+    let query = format!(
+        "container_id_type=thread&container_id={thread}&sort_type=ByCreateTimeDesc&page_size=20"
     );
     Some(Call::get("history", format!("{MESSAGES}?{query}")))
 }
@@ -251,40 +249,25 @@ mod tests {
     use super::*;
 
     fn name(key: &str, index: usize) -> Name<'_> {
-        Name { key, index, detour: None }
-    }
-
-    #[test]
-    fn a_reply_goes_to_its_message_and_in_its_thread() {
-        assert_eq!(To::of(None, None, Some("om_9")), To::Chat { instead: false });
-        let plain = To::of(None, Some("om_1"), None);
-        assert_eq!(plain, To::Message { id: "om_1", in_thread: false });
-        assert_eq!(To::of(Some("omt_1"), None, None), To::Chat { instead: false });
-        let latest = To::of(Some("omt_1"), None, Some("om_9"));
-        assert_eq!(latest, To::Message { id: "om_9", in_thread: true });
-        let both = To::of(Some("omt_1"), Some("om_1"), Some("om_9"));
-        assert_eq!(both, To::Message { id: "om_1", in_thread: true });
-        let hostile = To::of(Some("omt_1"), Some("../../x?y"), None);
-        assert_eq!(hostile, To::Chat { instead: false });
+        Name { key, index, detour: None, instead: 0 }
     }
 
     #[test]
     fn calls_say_what_the_platform_wants_to_hear() {
         let key = "k".repeat(40);
         let message = Message::new("text", &json!({"text": "a\"b\n"}));
-        let to = To::Message { id: "om_1", in_thread: true };
-        let call = send(name(&key, 0), "oc_1", to, &message);
+        let to = To::Message { id: "om_1".to_owned(), in_thread: true };
+        let call = send(name(&key, 0), "oc_1", &to, &message);
         assert_eq!(call.path, "/open-apis/im/v1/messages/om_1/reply");
         let expected = json!({
             "msg_type": "text", "content": r#"{"text":"a\"b\n"}"#, "reply_in_thread": true, "uuid": key,
         });
         assert_eq!(call.body, expected);
-        let chat = To::Chat { instead: false };
-        let call = send(name(&key, 3), "oc_1", chat, &message);
+        let call = send(name(&key, 3), "oc_1", &To::Chat, &message);
         assert_eq!(call.path, "/open-apis/im/v1/messages?receive_id_type=chat_id");
         assert_eq!(call.body["receive_id"], "oc_1");
         assert_eq!(call.body["uuid"], format!("{key}-3"));
-        let person = send(name(&key, 0), "ou_1", chat, &message);
+        let person = send(name(&key, 0), "ou_1", &To::Chat, &message);
         assert_eq!(person.path, "/open-apis/im/v1/messages?receive_id_type=open_id");
         let edit = |kind| edit("om_1", &Message::new(kind, &json!({}))).unwrap();
         assert_eq!((edit("post").method, edit("interactive").method), (Method::PUT, Method::PATCH));
@@ -293,7 +276,13 @@ mod tests {
     #[test]
     fn what_is_no_id_is_no_path() {
         for hostile in ["", "../x", "a/b", "a?b", "a b", "é"] {
-            assert!(recall(hostile).or(message(hostile)).or(react(hostile, "OK")).is_none());
+            assert!(
+                recall(hostile)
+                    .or(message(hostile))
+                    .or(react(hostile, "OK"))
+                    .or(topic(hostile))
+                    .is_none()
+            );
             assert!(resource(hostile, "k", "image").is_none());
         }
         assert!(resource("om_1", "..", "file").is_none());
@@ -304,17 +293,16 @@ mod tests {
     #[test]
     fn every_part_and_every_detour_has_a_uuid_of_its_own() {
         let key = "k".repeat(40);
-        let tos = [To::Message { id: "om_1", in_thread: false }, To::Chat { instead: true }];
         let detours = [None, Some(Form::Text), Some(Form::Post)];
         let mut all: Vec<String> = Vec::new();
-        for to in tos {
+        for instead in [0, 1, 9] {
             for detour in detours {
-                all.extend((0..1000).map(|i| Name { detour, ..name(&key, i) }.uuid(to)));
+                all.extend((0..1000).map(|i| Name { detour, instead, ..name(&key, i) }.uuid()));
             }
         }
         assert!(all.iter().all(|uuid| uuid.len() <= 50));
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 6000);
+        assert_eq!(all.len(), 9000);
     }
 }

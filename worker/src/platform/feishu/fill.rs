@@ -97,7 +97,7 @@ fn recalled(shared: &Shared, inbound: &mut Inbound, item: &Value) {
 
 /// Why the platform does not tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Silent {
+pub(super) enum Silent {
     /// It may if it is asked again.
     ForNow,
     ForGood,
@@ -113,7 +113,12 @@ fn inner(item: &Value) -> Value {
     lenient(text_of(member(item, "body"), "content").as_bytes()).unwrap_or_default()
 }
 
-async fn message(shared: &Shared, id: &str, until: clock::Instant) -> Result<Value, Silent> {
+/// What the platform tells of a message.
+pub(super) async fn message(
+    shared: &Shared,
+    id: &str,
+    until: clock::Instant,
+) -> Result<Value, Silent> {
     let call = encode::message(id).ok_or(Silent::ForGood)?;
     let data = ask(shared, &call, until).await?;
     list_of(&data, "items").first().cloned().ok_or(Silent::ForGood)

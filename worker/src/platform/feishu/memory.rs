@@ -1,5 +1,4 @@
-//! What one run remembers to answer well: recent messages, the latest one in each thread, what sort of
-//! chat a chat is, and what came with a pressed card. Pure and bounded; losing it costs comfort or a
+//! What one run remembers to answer well: recent messages, what sort of chat a chat is, and what came with a pressed card. Pure and bounded; losing it costs comfort or a
 //! question to the platform, never a message.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +9,6 @@ use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender};
 use crate::clock::Instant;
 
 const MESSAGES_MAX: usize = 1024;
-const THREADS_MAX: usize = 512;
 const CHATS_MAX: usize = 2048;
 const TOKENS_MAX: usize = 256;
 const REACTIONS_MAX: usize = 512;
@@ -84,7 +82,6 @@ struct CardToken {
 #[derive(Debug)]
 pub(super) struct Memory {
     messages: Recent<Known>,
-    threads: Recent<String>,
     chats: Recent<ChatType>,
     /// The chat of a person with the bot.
     direct: Recent<String>,
@@ -99,7 +96,6 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             messages: Recent::new(MESSAGES_MAX),
-            threads: Recent::new(THREADS_MAX),
             chats: Recent::new(CHATS_MAX),
             direct: Recent::new(CHATS_MAX),
             tokens: Recent::new(TOKENS_MAX),
@@ -153,9 +149,6 @@ impl Memory {
             self.latest_direct = Some(event.chat_id.clone());
         }
         self.chats.put(&event.chat_id, event.chat_type);
-        if let Some(thread) = &event.thread_id {
-            self.threads.put(thread, id.clone());
-        }
         let known = Known {
             chat_id: event.chat_id.clone(),
             thread_id: event.thread_id.clone(),
@@ -187,9 +180,15 @@ impl Memory {
         self.message(id).is_some_and(|known| known.sender.is_none())
     }
 
-    /// The latest message in this thread.
-    pub(super) fn latest_in(&self, thread_id: Option<&str>) -> Option<String> {
-        self.threads.get(thread_id?).cloned()
+    /// The latest message of this topic but those that are `gone`.
+    pub(super) fn latest_in(&self, chat: &str, topic: &str, gone: &[String]) -> Option<String> {
+        let is_in = |id: &&String| {
+            !gone.contains(id)
+                && self.message(id).is_some_and(|known| {
+                    known.chat_id == chat && known.thread_id.as_deref() == Some(topic)
+                })
+        };
+        self.messages.order.iter().rev().find(is_in).cloned()
     }
 
     /// What sort of chat this is.
@@ -259,17 +258,21 @@ mod tests {
         let mut memory = Memory::default();
         for i in 0..3000 {
             memory.sent(&format!("om_{i}"), "oc_1", None, "text", "x");
-            memory.threads.put(&format!("omt_{i}"), "om_a".to_owned());
-            memory.threads.put(&format!("omt_{i}"), "om_b".to_owned());
         }
         assert!(
             memory.is_ours("om_2999") && memory.is_ours("om_1976") && !memory.is_ours("om_1975")
         );
-        assert_eq!(memory.latest_in(Some("omt_2999")).as_deref(), Some("om_b"));
-        assert_eq!(memory.latest_in(Some("omt_1")), None);
-        assert_eq!(memory.latest_in(None), None);
         assert_eq!(memory.messages.values.len(), MESSAGES_MAX);
-        assert_eq!(memory.threads.order.len(), THREADS_MAX);
+        memory.sent("om_a", "oc_1", Some("omt_1"), "text", "x");
+        memory.sent("om_b", "oc_1", Some("omt_1"), "text", "x");
+        memory.sent("om_c", "oc_2", Some("omt_1"), "text", "x");
+        let latest = |gone: &[&str]| {
+            let gone: Vec<_> = gone.iter().map(|id| (*id).to_owned()).collect();
+            memory.latest_in("oc_1", "omt_1", &gone)
+        };
+        assert_eq!(latest(&[]).as_deref(), Some("om_b"));
+        assert_eq!(latest(&["om_b"]).as_deref(), Some("om_a"));
+        assert_eq!(latest(&["om_b", "om_a"]), None);
     }
 
     #[test]

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Said;
 use super::compose::{self, Form, Message, Step};
 use super::drafts::{self, Finish};
-use super::encode::{self, Name, To};
+use super::encode::Name;
+use super::place::Place;
 use super::{Shared, edit, react, upload};
 use crate::platform::Note;
 
@@ -140,18 +141,16 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
     };
     let mut going = shared.unfinished.go_on(outbound.id.0);
     let arrived = arrived(outbound);
-    let latest = shared.memory().latest_in(outbound.thread_id.as_deref());
-    let reply_to = outbound.reply_to.as_deref();
-    let mut place = To::of(outbound.thread_id.as_deref(), reply_to, latest.as_deref());
+    let mut place =
+        Place::new(&outbound.chat_id, outbound.thread_id.as_deref(), outbound.reply_to.as_deref());
     for (index, step) in steps.iter().enumerate().skip(going.progress.done.len()) {
         let progress = &mut going.progress;
         if let Some(Ok(id)) = arrived.get(index) {
             progress.done.push(Ok(id.clone()));
             continue;
         }
-        let mut part = Part { shared, outbound, index, place };
+        let mut part = Part { shared, outbound, index, place: &mut place };
         let said = part.send(step, &mut progress.uploaded).await;
-        place = part.place;
         if index == 0 && said.is_ok() && !matches!(step, Step::Words { .. }) {
             // Nothing of it could become this, so it is in the way.
             drafts::withdraw(shared, outbound).await;
@@ -258,7 +257,7 @@ struct Part<'a> {
     shared: &'a Shared,
     outbound: &'a Outbound,
     index: usize,
-    place: To<'a>,
+    place: &'a mut Place,
 }
 
 impl Part<'_> {
@@ -335,23 +334,17 @@ impl Part<'_> {
     ) -> Result<Option<String>, Said> {
         let outbound = self.outbound;
         let name = Name { detour, ..Name::new(outbound, self.index) };
-        loop {
-            let call = encode::send(name, &outbound.chat_id, self.place, message);
-            let answered = self.shared.api.call(&call).await;
-            match (answered.said.clone(), self.place) {
-                (Said::Done, _) => {
-                    let id = answered.id("message_id");
-                    if let Some(id) = &id {
-                        let thread = outbound.thread_id.as_deref();
-                        let (chat, kind) = (&outbound.chat_id, message.kind);
-                        self.shared.memory().sent(id, chat, thread, kind, words);
-                    }
-                    return Ok(id);
-                }
-                (Said::Gone(_), To::Message { .. }) => self.place = To::Chat { instead: true },
-                (said, _) => return Err(said),
-            }
+        let answered = self.place.send(self.shared, name, message).await;
+        if answered.said != Said::Done {
+            return Err(answered.said);
         }
+        let id = answered.id("message_id");
+        if let Some(id) = &id {
+            let thread = outbound.thread_id.as_deref();
+            let chat = answered.id("chat_id").unwrap_or_else(|| outbound.chat_id.clone());
+            self.shared.memory().sent(id, &chat, thread, message.kind, words);
+        }
+        Ok(id)
     }
 }
 

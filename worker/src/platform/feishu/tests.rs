@@ -10,6 +10,7 @@ mod posted;
 mod refused;
 mod sending;
 mod showing;
+mod topics;
 
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ use super::Limits;
 use crate::clock::Instant;
 use crate::json::{list_of, member, number_of, parse, text_of};
 use crate::platform::feishu::accounts::Accounts;
+use crate::platform::feishu::topics::Topics;
 use crate::raw::feishu_ids;
 
 /// Chats whose history is read: those in which something was heard last.
@@ -31,6 +32,7 @@ pub(super) struct Book {
     heard_ms: i64,
     chats: HashMap<String, Chat>,
     pub(super) accounts: Accounts,
+    pub(super) topics: Topics,
     /// The connection works, since then.
     up_ms: Option<i64>,
     /// It did before, in this life.
@@ -122,7 +124,8 @@ impl Book {
             }
         }
         let accounts = Accounts::recall(member(&told, "accounts"));
-        Self { heard_ms, chats, accounts, ..Self::default() }
+        let topics = Topics::recall(member(&told, "topics"));
+        Self { heard_ms, chats, accounts, topics, ..Self::default() }
     }
 
     /// What [`Self::recall`] understands.
@@ -139,7 +142,7 @@ impl Book {
         let told = json!({
             "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
             "with": with.collect::<HashMap<_, _>>(), "owed": owed.collect::<HashMap<_, _>>(),
-            "accounts": self.accounts.told(),
+            "accounts": self.accounts.told(), "topics": self.topics.told(),
         });
         Cursor(told.to_string().into_bytes())
     }
@@ -151,7 +154,7 @@ impl Book {
         is_new.then(|| self.told())
     }
 
-    /// What is to be remembered with an event: that its chat is known, unless that is kept already. Whatever
+    /// What is to be remembered with an event: that its chat and its topic are known, unless that is kept already. Whatever
     /// ends us a moment later, what is said in it then is asked for.
     pub(super) fn with_event(&self, chat: &str) -> Option<Cursor> {
         let is_new = self.chats.get(chat).is_some_and(|chat| !chat.kept);
@@ -184,11 +187,15 @@ impl Book {
         if event.kind != InboundKind::Message || event.chat_id.is_empty() {
             return;
         }
+        let topic = self.topics.hear(event);
+        self.changed |= topic.is_some();
         let user = event.direct_user().map(str::to_owned);
         if let Some(chat) = self.chats.get_mut(&event.chat_id) {
             chat.kind = event.chat_type;
             chat.with = user.or(chat.with.take());
             chat.at_ms = now_ms;
+            // A cursor with this event names the topic as well.
+            chat.kept &= topic != Some(true);
             return;
         }
         let kind = event.chat_type;
