@@ -184,7 +184,7 @@ fn work(dir: &Path, commits: u64, seed: u64) {
                 }
                 (Asked::Begin(n, id), Answer::Begun(_)) => {
                     say(format!("settling {n}"));
-                    let settle = |ticket| Op::Settle { ticket, id, also: Vec::new() };
+                    let settle = |ticket| Op::Settle { ticket, id };
                     let ticket = rig.submit(settle);
                     under_way.insert(ticket, Asked::Settle(n));
                 }

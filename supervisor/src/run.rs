@@ -36,6 +36,7 @@ mod within;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::control::Notice;
@@ -136,7 +137,7 @@ pub struct Gateway {
     /// What their tokens are made with.
     token_key: [u8; 16],
     files: Files,
-    commands: Commands,
+    commands: Arc<Commands>,
     repeats: Repeats<Notice>,
     manager: Manager,
     stop: Duration,

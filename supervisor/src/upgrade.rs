@@ -245,8 +245,6 @@ pub struct AtWork {
     pub message_id: Option<String>,
     /// The chat shows a sign of work.
     pub busy: bool,
-    /// What was handed out together with it.
-    pub joined: Vec<u64>,
     /// Of its conversation.
     pub epoch: u64,
     /// The agent was told to end it; it asks the chat something; the chat was told that it waits.

@@ -262,6 +262,27 @@ fn what_is_said_in_one_go_is_one_turn() {
     assert_eq!(heard(&gateway).last().unwrap()["before_restart"], true);
 }
 
+/// F99: an agent that knows the event answers for what it was handed with it, and for nothing that was said since.
+#[test]
+fn another_attempt_is_at_what_the_first_one_was() {
+    let burst = "[platform.local.burst]\nquiet_ms = 60000\nmost_ms = 60000\n{agent}";
+    let mut gateway = gateway("", burst);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "work");
+    terminal.typed("2", "one");
+    // It lets go what is held.
+    terminal.typed("3", "/new");
+    until_heard(&gateway, 1);
+    terminal.typed("4", "two");
+    gateway.wait("local", "all of it waits", |i| i["store"]["waiting"] == 3);
+    gateway.kill_supervisor();
+    gateway.start();
+    until_heard(&gateway, 2);
+    go(&gateway);
+    gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
+    assert_eq!(texts(&gateway), ["work\none", "work\none", "two"]);
+}
+
 /// F99: to the person who gives it, a command comes after what was said, held or not.
 #[test]
 fn a_command_finds_what_is_held_as_said() {

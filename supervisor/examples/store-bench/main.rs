@@ -182,7 +182,7 @@ fn drain(dir: &Path) {
         bench.wait_all();
         for id in &found {
             let id = *id;
-            bench.submit(|ticket| Op::Settle { ticket, id, also: Vec::new() });
+            bench.submit(|ticket| Op::Settle { ticket, id });
         }
         bench.wait_all();
         drained += found.len() as u64;
@@ -219,7 +219,7 @@ fn drain(dir: &Path) {
             bench.accept(1, Duration::ZERO, &mut times);
             // The head of the only waiting lane.
             for id in bench.heads(0) {
-                bench.ask(|ticket| Op::Settle { ticket, id, also: Vec::new() });
+                bench.ask(|ticket| Op::Settle { ticket, id });
             }
         }
         std::thread::sleep(Duration::from_millis(20));

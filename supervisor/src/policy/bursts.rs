@@ -3,7 +3,8 @@
 //! A lane in which somebody just spoke is held until it is quiet for a while, and for a bounded time at
 //! most, however steadily they speak. Nothing is joined before it is stored, and nothing here is needed
 //! to know what belongs together: that follows from when each event was accepted, so a crash within the
-//! pause loses nothing and doubles nothing.
+//! pause loses nothing and doubles nothing. It is decided once, by the store, when the row is handed out for the
+//! first time: who knows the event by its id would not hear what a later attempt took along besides.
 //!
 //! A message that came in parts, an album, is always joined, and held just long enough for its parts.
 //!
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use protocol::event::{Inbound, InboundKind};
 use protocol::id::Lane;
 
-use super::commands;
+use super::commands::{self, Commands};
 
 /// Events that become one, at most.
 pub const MOST: usize = 50;
@@ -137,6 +138,13 @@ pub fn continues(first: &Inbound, next: &Inbound) -> bool {
         && !is_alone(next)
         && first.sender.user_id == next.sender.user_id
         && first.reply_to == next.reply_to
+}
+
+/// Whether `next` goes with `first`; `in_one_go`: not only as a part of the same album.
+pub fn joins(first: &Inbound, next: &Inbound, in_one_go: bool, commands: &Commands) -> bool {
+    let is_command = |event| commands.find(event).is_some();
+    let belongs = (in_one_go && continues(first, next)) || is_same(first, next);
+    belongs && !is_command(first) && !is_command(next)
 }
 
 /// `first` with what `next` says behind it.

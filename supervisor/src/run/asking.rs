@@ -43,7 +43,7 @@ impl Gateway {
                 Op::Begin { ticket, id: *id, hand: self.hand(*slot, *id) }
             }
             Pending::Beside { id, .. } => Op::Beside { ticket, id: *id },
-            Pending::Settle { id, also, .. } => Op::Settle { ticket, id: *id, also: also.clone() },
+            Pending::Settle { id, .. } => Op::Settle { ticket, id: *id },
             Pending::Park { id, reason, .. } => {
                 Op::Park { ticket, id: *id, reason: reason.clone(), now_ms }
             }

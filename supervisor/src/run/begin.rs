@@ -158,7 +158,7 @@ impl Gateway {
             token_key: clock::random()
                 .map_err(|source| Error::Os { what: "draw random numbers", source })?,
             files: config.files,
-            commands: config.commands,
+            commands: config.commands.into(),
             repeats: Repeats::new(REPEATS),
             manager,
             stop: config.stop,

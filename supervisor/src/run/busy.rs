@@ -165,7 +165,7 @@ impl Gateway {
         let Some(desk) = self.agent_desk(index) else { return };
         if desk.steered.remove(&id.0) && !desk.delivery.knows(id.0) {
             desk.acknowledged += 1;
-            self.ask(Pending::Settle { slot: index, id, also: Vec::new() });
+            self.ask(Pending::Settle { slot: index, id });
         } else {
             self.deliver(index, delivery::Input::Ack(id.0));
         }

@@ -89,8 +89,6 @@ pub(super) struct AgentDesk {
     pub(super) hears: Vec<Instance>,
     /// The events that it works on.
     pub(super) at_work: HashMap<u64, Turn>,
-    /// What goes with events that were handed out.
-    pub(super) joined: HashMap<u64, Vec<EventId>>,
     /// Events behind which others waited in their lane when they were handed out.
     pub(super) followed: HashSet<u64>,
     /// What it has shown of answers that are not there yet.
@@ -182,7 +180,6 @@ impl Desk {
                     delivery: Delivery::new(*delivery),
                     hears: Vec::new(),
                     at_work: HashMap::new(),
-                    joined: HashMap::new(),
                     followed: HashSet::new(),
                     unfinished: Unfinished::default(),
                     steered: HashSet::new(),

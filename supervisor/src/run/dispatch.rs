@@ -108,8 +108,8 @@ impl Gateway {
                 self.store.submit(Op::Fail { id: EventId(id), pause });
             }
             Action::Settle(id) => {
-                let also = self.joined(index, id);
-                self.ask(Pending::Settle { slot: index, id: EventId(id), also });
+                self.not_followed(index, id);
+                self.ask(Pending::Settle { slot: index, id: EventId(id) });
             }
             Action::Park { id, reason } => {
                 if [bursts::WITHDRAWN, bursts::GIVEN_UP].contains(&&*reason) {
@@ -118,7 +118,7 @@ impl Gateway {
                     tracing::error!(event_id = id, reason, "an event is parked");
                 }
                 // What came with it is offered without it.
-                self.joined(index, id);
+                self.not_followed(index, id);
                 self.announce_parked(id, &reason);
                 self.ask(Pending::Park { slot: index, id: EventId(id), reason });
             }
@@ -162,29 +162,17 @@ impl Gateway {
                 let platform = self.platform_of(&begun.lane.instance);
                 let Begun { lane, attempts, received_ms, mut event, session, followers, .. } =
                     *begun;
-                let mut is_followed = !begun.is_last;
-                let heard_by = self.by_name.get(&lane.instance);
-                let in_bursts = heard_by.is_some_and(|index| self.burst(*index).is_some());
                 let mut joined = Vec::new();
-                for follower in followers {
-                    let Follower { id, event: next, .. } = follower;
-                    let is_command = self.command_in(Some(index), &next).is_some();
-                    let in_one_go = in_bursts && bursts::continues(&event, &next);
-                    if is_command || !(in_one_go || bursts::is_same(&event, &next)) {
-                        is_followed = true;
-                        break;
-                    }
+                for Follower { id, event: next } in followers {
                     let (message_id, origin_ms) = (next.message_id.clone(), next.origin_ms);
                     joined.push(Joined { event_id: id, message_id, origin_ms });
                     bursts::join(&mut event, next);
                 }
                 if let Some(Desk::Agent(desk)) = self.desk(index) {
-                    let ids = joined.iter().map(|joined| joined.event_id).collect();
-                    desk.joined.insert(id, ids);
-                    if is_followed {
-                        desk.followed.insert(id);
-                    } else {
+                    if begun.is_last {
                         desk.followed.remove(&id);
+                    } else {
+                        desk.followed.insert(id);
                     }
                 }
                 let delivery = Delivery {
@@ -230,14 +218,10 @@ impl Gateway {
         self.deliver(index, input);
     }
 
-    /// What was handed out together with an event that comes to its end.
-    fn joined(&mut self, index: usize, id: u64) -> Vec<EventId> {
-        match self.desk(index) {
-            Some(Desk::Agent(desk)) => {
-                desk.followed.remove(&id);
-                desk.joined.remove(&id).unwrap_or_default()
-            }
-            _ => Vec::new(),
+    /// An event comes to its end.
+    fn not_followed(&mut self, index: usize, id: u64) {
+        if let Some(Desk::Agent(desk)) = self.desk(index) {
+            desk.followed.remove(&id);
         }
     }
 
@@ -255,6 +239,7 @@ impl Gateway {
             within_ms: rule.map(quiet),
             album_ms: quiet(bursts::Rule::of_album(rule)),
             bytes: bursts::BYTES,
+            commands: self.commands_for(Some(index)),
             now_ms: clock::unix_ms(),
         })
     }

@@ -307,7 +307,7 @@ impl Gateway {
         self.stop = config.stop;
         self.memory = config.memory;
         self.files = config.files;
-        self.commands = config.commands;
+        self.commands = config.commands.into();
         let now = if changes.is_empty() { "unchanged" } else { "reloaded" };
         let touched: Vec<_> = changes.names().map(Instance::as_str).collect();
         self.announce_config(now, (!touched.is_empty()).then(|| touched.join(", ")));

@@ -108,7 +108,6 @@ impl Gateway {
                             .as_ref()
                             .and_then(|(_, busy)| busy.message_id.clone()),
                         busy: turn.busy.is_some(),
-                        joined: desk.joined.get(&id).into_iter().flatten().map(|id| id.0).collect(),
                         epoch: turn.epoch,
                         state: (turn.interrupted, turn.asking, turn.told_busy),
                         is_followed: turn.steering.is_behind(),
@@ -237,8 +236,6 @@ impl Gateway {
                 });
                 let AtWork { lane, told, replies, epoch, event: said, .. } = event;
                 let (interrupted, asking, told_busy) = event.state;
-                let joined = event.joined.into_iter().map(EventId).collect();
-                desk.joined.insert(event.id, joined);
                 let turn = Turn {
                     busy,
                     lane,

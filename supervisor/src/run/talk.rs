@@ -5,6 +5,7 @@
 //! when it is durable, whatever its conversation waits for. One that a crash left in its lane takes effect
 //! when its turn comes.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::event::Inbound;
@@ -17,7 +18,7 @@ use super::tickets::{Arrived, Pending};
 use crate::clock;
 use crate::config::{AgentKind, Kind};
 use crate::policy::bursts::Rule;
-use crate::policy::commands::Command;
+use crate::policy::commands::{Command, Commands};
 use crate::policy::delivery;
 use crate::store::Op;
 use crate::text;
@@ -34,11 +35,18 @@ impl Gateway {
 
     /// What `event` commands, if it is for the gateway itself.
     pub(super) fn command_in(&self, agent: Option<usize>, event: &Inbound) -> Option<Command> {
-        let command = self.commands.find(event)?;
+        self.commands_for(agent).find(event)
+    }
+
+    /// The gateway's own words before an agent.
+    pub(super) fn commands_for(&self, agent: Option<usize>) -> Arc<Commands> {
         let kind = agent.and_then(|index| self.slots.get(index)).map(|slot| slot.kind);
-        // A Hermes Agent that dials in keeps its conversations itself, and has these words for them.
-        let own = kind == Some(Kind::Agent(Some(AgentKind::Relay))) && command != Command::Stop;
-        (!own).then_some(command)
+        if kind != Some(Kind::Agent(Some(AgentKind::Relay))) {
+            return self.commands.clone();
+        }
+        // A Hermes Agent that dials in keeps its conversations itself, and has the other words for them.
+        let stop = self.commands.stop.clone();
+        Arc::new(Commands { stop, new: Vec::new(), status: Vec::new() })
     }
 
     /// An event is durable: it commands, or it waits for its agent.
@@ -47,7 +55,7 @@ impl Gateway {
         if let Some(command) = arrived.command {
             self.obey(agent, id, command, &arrived.lane, arrived.message_id);
             let slot = agent.unwrap_or(platform);
-            self.ask(Pending::Settle { slot, id, also: Vec::new() });
+            self.ask(Pending::Settle { slot, id });
             return;
         }
         let Some(agent) = agent else { return };

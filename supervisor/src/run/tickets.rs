@@ -89,8 +89,6 @@ pub(super) enum Pending {
     Settle {
         slot: usize,
         id: EventId,
-        /// Those that were handed out with it.
-        also: Vec<EventId>,
     },
     Park {
         slot: usize,

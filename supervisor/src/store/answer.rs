@@ -185,19 +185,17 @@ pub struct Begun {
     pub replayed: bool,
     /// The conversation as `Hand::agent` knows it.
     pub session: Session,
-    /// What follows in its lane, as far as `Hand` wants it.
+    /// What goes with it, in order.
     pub followers: Vec<Follower>,
     /// Nothing else waits behind them in its lane.
     pub is_last: bool,
 }
 
-/// An event that follows another in its lane. No attempt of it is counted.
+/// An event that goes with another. No attempt of it is counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Follower {
     /// The event.
     pub id: EventId,
-    /// When it was accepted.
-    pub received_ms: i64,
     /// What happened.
     pub event: Inbound,
 }

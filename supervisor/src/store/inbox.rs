@@ -9,6 +9,9 @@
 //! The pause before the next attempt is kept with it, so that no restart makes that attempt too early. It
 //! is kept as its beginning and its length: whatever the wall clock is set to, nothing waits for longer.
 //! Another agent than the one that failed need not wait.
+//!
+//! What was said in one go is one event to whoever reads it, so what goes with an event (`joined`) is decided
+//! when it is handed out for the first time, in the transaction that counts that.
 
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use super::seen::Verdict;
 use super::session;
 use super::tables::{Tables, row_id, wire_id};
 use super::tally::Change;
+use crate::policy::bursts;
 use crate::policy::wall::Set;
 
 /// One attempt, in quarters.
@@ -95,26 +99,27 @@ pub(super) fn begin(tables: &mut Tables, id: EventId, hand: Option<&Hand>) -> Re
     if counted == 0 {
         return Ok(Answer::Gone);
     }
-    let (lane, attempts, strikes, received_ms, replayed) = db
+    let (lane, attempts, strikes, received_ms, replayed, joined) = db
         .prepare_cached(
-            "SELECT lane, attempts, strikes, received_ms, replayed FROM inbox WHERE id = ?1",
+            "SELECT lane, attempts, strikes, received_ms, replayed, joined FROM inbox WHERE id = ?1",
         )?
         .query_row([row], |r| {
-            Ok((r.get(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get(3)?, r.get(4)?))
+            let strikes: i64 = r.get(2)?;
+            Ok((r.get(0)?, r.get(1)?, strikes, r.get(3)?, r.get(4)?, listed(r.get(5)?)))
         })?;
     let counted = u32::try_from(strikes / STRIKE).unwrap_or(u32::MAX);
     let Some((event, size)) = payload(db, row)? else { return Ok(Answer::Unreadable(id)) };
-    let (session, followers) = match hand {
-        Some(hand) => {
-            let session = session::get(tables, &hand.agent, lane)?;
-            let within = if event.album.is_some() { Some(hand.album_ms) } else { hand.within_ms };
-            let followers = match within {
-                Some(ms) => followers(tables, lane, (row, received_ms, size), hand, ms)?,
-                None => Vec::new(),
-            };
-            (session, followers)
+    let session = match hand {
+        Some(hand) => session::get(tables, &hand.agent, lane)?,
+        None => Session::default(),
+    };
+    let followers = match hand {
+        Some(hand) if attempts == 1 => {
+            let found = followers(tables, lane, (row, received_ms, size), &event, hand)?;
+            keep_joined(&tables.db, row, &found)?;
+            found
         }
-        None => (Session::default(), Vec::new()),
+        _ => joined_before(&tables.db, &joined)?,
     };
     let last = followers.last().map_or(row, |follower| row_id(follower.id.0));
     let is_last = tables.lanes.next(&tables.db, lane, last)?.is_none();
@@ -192,31 +197,67 @@ fn payload(db: &Connection, row: i64) -> Result<Option<(Inbound, usize)>> {
     Ok(found.flatten())
 }
 
-/// What follows an event in its lane without a pause. Ends before what cannot be read.
+/// What goes with an event that was never handed out: what follows it in its lane without a pause, up to
+/// what cannot be read or was handed out on its own.
 fn followers(
     tables: &Tables,
     lane: i64,
     (mut row, mut at_ms, mut bytes): (i64, i64, usize),
+    first: &Inbound,
     hand: &Hand,
-    within_ms: i64,
 ) -> Result<Vec<Follower>> {
     let db = &tables.db;
+    let within = if first.album.is_some() { Some(hand.album_ms) } else { hand.within_ms };
+    let Some(within_ms) = within else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     while found.len() < hand.followers {
         let Some(next) = tables.lanes.next(db, lane, row)? else { break };
-        let (received_ms, begun): (i64, bool) = db
-            .prepare_cached("SELECT received_ms, begun FROM inbox WHERE id = ?1")?
+        let (received_ms, attempts): (i64, u32) = db
+            .prepare_cached("SELECT received_ms, attempts FROM inbox WHERE id = ?1")?
             .query_row([next], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        if begun || received_ms.saturating_sub(at_ms) > within_ms {
+        if attempts > 0 || received_ms.saturating_sub(at_ms) > within_ms {
             break;
         }
         let Some((event, size)) = payload(db, next)? else { break };
         bytes += size;
-        if bytes > hand.bytes {
+        if bytes > hand.bytes
+            || !bursts::joins(first, &event, hand.within_ms.is_some(), &hand.commands)
+        {
             break;
         }
-        found.push(Follower { id: EventId(wire_id(next)), received_ms, event });
+        found.push(Follower { id: EventId(wire_id(next)), event });
         (row, at_ms) = (next, received_ms);
+    }
+    Ok(found)
+}
+
+/// What goes with an event from now on.
+fn keep_joined(db: &Connection, row: i64, followers: &[Follower]) -> Result<()> {
+    if followers.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = followers.iter().map(|follower| follower.id.0.to_string()).collect();
+    let ids = format!("[{}]", ids.join(","));
+    db.prepare_cached("UPDATE inbox SET joined = ?2 WHERE id = ?1")?.execute(params![row, ids])?;
+    Ok(())
+}
+
+fn listed(ids: Option<String>) -> Vec<EventId> {
+    let ids: Option<Vec<u64>> = ids.and_then(|ids| serde_json::from_str(&ids).ok());
+    ids.into_iter().flatten().map(EventId).collect()
+}
+
+/// What went with an event when it was handed out before, but for what was set aside since.
+fn joined_before(db: &Connection, ids: &[EventId]) -> Result<Vec<Follower>> {
+    let mut found = Vec::new();
+    let mut waits = db.prepare_cached("SELECT 1 FROM inbox WHERE id = ?1")?;
+    for id in ids {
+        let row = row_id(id.0);
+        if waits.exists([row])?
+            && let Some((event, _)) = payload(db, row)?
+        {
+            found.push(Follower { id: *id, event });
+        }
     }
     Ok(found)
 }
@@ -261,10 +302,15 @@ pub(super) fn give_all_back(db: &Connection, but: &[EventId]) -> Result<()> {
     back.commit()
 }
 
-/// The event, and those that were handed over with it, are the agent's from now on, also what was parked meanwhile.
-pub(super) fn settle(tables: &mut Tables, id: EventId, also: &[EventId]) -> Result<Answer> {
+/// The event, and what goes with it, is the agent's from now on, also what was parked meanwhile.
+pub(super) fn settle(tables: &mut Tables, id: EventId) -> Result<Answer> {
+    let joined: Option<Option<String>> = tables
+        .db
+        .prepare_cached("SELECT joined FROM inbox WHERE id = ?1")?
+        .query_row([row_id(id.0)], |r| r.get(0))
+        .optional()?;
     let mut known = false;
-    for one in also.iter().chain([&id]) {
+    for one in listed(joined.flatten()).iter().chain([&id]) {
         let row = row_id(one.0);
         known = leave(tables, *one)?;
         if known {

@@ -9,12 +9,14 @@
 //! late answers of agents and platforms are ordinary, not errors.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use protocol::event::{Note, Progress, Reply, Rest};
 use protocol::id::{EventId, Instance, Lane, OutboundId, ParkedId};
 use protocol::worker::Cursor;
 
 use super::answer::Exit;
+use crate::policy::commands::Commands;
 use crate::policy::wall::Set;
 
 /// The caller's own name for an operation.
@@ -70,6 +72,7 @@ pub enum Op {
         after: EventId,
     },
     /// Counts an attempt durably and reads the event: `Answer::Begun`. Before its time: `Answer::Pauses`.
+    /// What goes with it is decided at the first attempt, and kept.
     Begin {
         /// For the answer.
         ticket: Ticket,
@@ -97,14 +100,13 @@ pub enum Op {
         /// When the next one may begin.
         pause: Pause,
     },
-    /// The agent has it: removes it, also from what is parked. Its keys stay known. `Answer::Settled`.
+    /// The agent has it: removes it and what goes with it, also from what is parked. Their keys stay known.
+    /// `Answer::Settled`.
     Settle {
         /// For the answer.
         ticket: Ticket,
         /// The event.
         id: EventId,
-        /// Those that were handed over with it.
-        also: Vec<EventId>,
     },
     /// Sets an event aside with its payload: `Answer::Parked`.
     Park {
@@ -376,19 +378,22 @@ pub struct Pause {
     pub for_ms: i64,
 }
 
-/// To whom an event is handed, and what may go with it.
+/// To whom an event is handed, and what may go with it where that is not decided yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hand {
     /// Whose view of the conversation is told.
     pub agent: Instance,
-    /// How many events that follow in its lane are read, too, where any may go with it.
+    /// How many events that follow in its lane may go with it.
     pub followers: usize,
-    /// Each of them was accepted at most so long after the one before it. `None`: none goes with it.
+    /// Each of them was accepted at most so long after the one before it. `None`: none goes with it, but for
+    /// the parts of an album.
     pub within_ms: Option<i64>,
     /// The same for an event that is a part of an album.
     pub album_ms: i64,
     /// Bytes of all their payloads together.
     pub bytes: usize,
+    /// A command goes with nothing.
+    pub commands: Arc<Commands>,
     /// Now: whether a pause is over.
     pub now_ms: i64,
 }

@@ -132,6 +132,9 @@ CREATE INDEX inbox_paused ON inbox(id) WHERE pause_ms > 0;
 ALTER TABLE reply ADD COLUMN answers TEXT;
 -- The account that it leaves through, and no other. NULL: whichever its instance has.
 ALTER TABLE reply ADD COLUMN account TEXT;
+", "
+-- The events that go with it, as a list of their ids: decided when it is handed out for the first time. NULL: none.
+ALTER TABLE inbox ADD COLUMN joined TEXT;
 "];
 
 /// The schema after all steps.

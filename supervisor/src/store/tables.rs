@@ -145,7 +145,7 @@ impl Tables {
                 inbox::fail(self, *id, pause)?;
                 return Ok(Outcome::Silent);
             }
-            Op::Settle { id, also, .. } => inbox::settle(self, *id, also)?,
+            Op::Settle { id, .. } => inbox::settle(self, *id)?,
             Op::Park { id, reason, now_ms, .. } => parked::park(self, *id, reason, *now_ms)?,
             Op::ListParked { after, limit, .. } => parked::list(self, *after, *limit)?,
             Op::ShowParked { id, .. } => parked::show(self, *id)?,

@@ -1,6 +1,7 @@
 //! The store as its callers see it. Damage and power are in the files beside.
 
 mod backup;
+mod bursts;
 mod damage;
 mod inbox;
 mod killed;
@@ -14,6 +15,7 @@ mod versions;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 
 use protocol::content::Content;
 use protocol::event::{
@@ -135,10 +137,7 @@ impl Rig {
     }
 
     fn settle(&mut self, id: EventId) {
-        assert!(matches!(
-            self.ask(|ticket| Op::Settle { ticket, id, also: Vec::new() }),
-            Answer::Settled
-        ));
+        assert!(matches!(self.ask(|ticket| Op::Settle { ticket, id }), Answer::Settled));
     }
 
     fn reply(&mut self, key: &str, chat: &str, thread: Option<&str>) -> (Receipt, bool) {
@@ -256,6 +255,14 @@ fn event(key: &str, chat: &str) -> Inbound {
         quote: None,
         album: None,
     }
+}
+
+/// To an agent that takes along `followers` events at most.
+fn hand(followers: usize) -> Hand {
+    let within_ms = Some(1000);
+    let agent = instance("hermes");
+    let commands = Arc::default();
+    Hand { agent, followers, within_ms, album_ms: 1000, bytes: 10_000, commands, now_ms: 0 }
 }
 
 #[test]

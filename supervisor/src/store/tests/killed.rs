@@ -40,11 +40,7 @@ fn child() {
                 Answer::Accepted(id) => {
                     writeln!(text, "accepted {id} {run}-{}", ticket.0).unwrap();
                     if id.0 % 5 == 0 {
-                        store.submit(Op::Settle {
-                            ticket: Ticket(id.0 << 32),
-                            id: *id,
-                            also: Vec::new(),
-                        });
+                        store.submit(Op::Settle { ticket: Ticket(id.0 << 32), id: *id });
                     }
                 }
                 Answer::Settled => writeln!(text, "settled {}", ticket.0 >> 32).unwrap(),

@@ -38,7 +38,7 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     let first = ids[0];
     rig.submit(901, "feishu", &large(refused));
     rig.store.submit(Op::Begin { ticket: Ticket(902), id: first, hand: None });
-    rig.store.submit(Op::Settle { ticket: Ticket(903), id: first, also: Vec::new() });
+    rig.store.submit(Op::Settle { ticket: Ticket(903), id: first });
     let mut told = HashMap::new();
     for _ in 0..3 {
         let (ticket, answer) = rig.answer();
@@ -79,7 +79,7 @@ fn a_log_that_has_grown_does_not_keep_the_disk_full() {
     let mut most = 0;
     while n < 400 {
         if let Answer::Accepted(id) = rig.offer(&large(n), None) {
-            rig.ask(|ticket| Op::Settle { ticket, id, also: Vec::new() });
+            rig.ask(|ticket| Op::Settle { ticket, id });
         }
         n += 1;
         most = most.max(log());

@@ -112,6 +112,23 @@ fn the_fifth_version_is_read_to_the_last_row() {
     Rig::open(dir.path()).close();
 }
 
+#[test]
+fn the_sixth_version_is_read_to_the_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    left_behind(dir.path(), include_str!("version_6.sql"));
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_none());
+    // Nobody knows what went with what was handed out before.
+    let begun = rig.hand(EventId(1), hand(9));
+    assert_eq!((begun.attempts, begun.followers, begun.is_last), (2, vec![], false));
+    rig.settle(EventId(1));
+    assert_eq!(rig.hand(EventId(4), hand(9)).attempts, 1);
+    let account = rig.begin_send(OutboundId(1), 9_000).account;
+    assert_eq!(account.as_deref(), Some("feishu cli_a"));
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
 /// F40: what a reply was accepted for is known as long as it may still leave.
 #[test]
 fn whom_a_reply_answers_and_whose_it_is_outlives_restarts_and_failures() {
@@ -160,12 +177,6 @@ fn who_has_heard_an_event_is_known_after_another_took_the_place() {
     assert_eq!(former[0], ("a".into(), by_a));
     assert!(former[1].0 == "b" && former[1].1 >= by_b, "{former:?}");
     rig.close();
-}
-
-fn hand(followers: usize) -> Hand {
-    let within_ms = Some(1000);
-    let agent = instance("hermes");
-    Hand { agent, followers, within_ms, album_ms: 1000, bytes: 10_000, now_ms: 0 }
 }
 
 fn note(epoch: u64, text: &str) -> Note {
@@ -252,41 +263,6 @@ fn the_pause_before_the_next_attempt_outlives_restarts() {
     let pause = Pause { agent: instance("hermes"), now_ms: 7_000, for_ms: hour };
     rig.store.submit(Op::Fail { id, pause });
     assert_eq!(rig.hand(id, Hand { now_ms: 7_000 + hour, ..hand(0) }).attempts, 4);
-    rig.close();
-}
-
-/// F99: what belongs together is told by when it was accepted, and leaves together or not at all.
-#[test]
-fn what_follows_without_a_pause_is_read_and_settled_together() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(dir.path());
-    let at = |rig: &mut Rig, key: &str, chat: &str, received_ms: i64| {
-        let arrival = rig.store.arrival(&instance("feishu"), &event(key, chat));
-        let (cursor, quota) = (None, Quota::NONE);
-        match rig.ask(|ticket| Op::Accept { ticket, arrival, cursor, received_ms, quota }) {
-            Answer::Accepted(id) => id,
-            other => panic!("{other:?}"),
-        }
-    };
-    let first = at(&mut rig, "1", "chat", 10_000);
-    let second = at(&mut rig, "2", "chat", 10_900);
-    at(&mut rig, "3", "other", 10_950);
-    let third = at(&mut rig, "4", "chat", 11_900);
-    let late = at(&mut rig, "5", "chat", 13_000);
-    let ids = |begun: &Begun| begun.followers.iter().map(|one| one.id).collect::<Vec<_>>();
-    let begun = rig.hand(first, hand(9));
-    assert_eq!(ids(&begun), [second, third]);
-    assert_eq!(ids(&rig.hand(first, hand(1))), [second]);
-    assert_eq!(ids(&rig.hand(first, Hand { bytes: 10, ..hand(9) })), []);
-    rig.close();
-    let mut rig = Rig::open(dir.path());
-    assert_eq!(ids(&rig.hand(first, hand(9))), [second, third], "after a crash, too");
-    let also = vec![second, third];
-    let settled = rig.ask(|ticket| Op::Settle { ticket, id: first, also });
-    assert!(matches!(settled, Answer::Settled));
-    let next = rig.ask(|ticket| Op::NextInLane { ticket, lane: lane("chat"), after: first });
-    assert!(matches!(next, Answer::Next(Some(id)) if id == late), "{next:?}");
-    assert_eq!(rig.hand(late, hand(9)).attempts, 1);
     rig.close();
 }
 
