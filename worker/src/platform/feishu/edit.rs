@@ -10,7 +10,7 @@ use super::Shared;
 use super::answer::Said;
 use super::compose::{self, Form, Message, Step};
 use super::encode::{self, Name};
-use super::place::Place;
+use super::place::{Place, is_elsewhere};
 use super::send::{Done, arrived, ids, is_of_form, later, tell};
 use crate::clock;
 use crate::json::{lenient, list_of, member, text_of};
@@ -26,7 +26,7 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
             "a message becomes a card or words, not both: send one of them as a new one",
         );
     }
-    let kind = match kind_of(shared, message_id).await {
+    let kind = match kind_of(shared, &outbound.chat_id, message_id).await {
         Ok(kind) => kind,
         Err(said) => return told(said, message_id),
     };
@@ -102,21 +102,25 @@ pub(super) async fn recall(shared: &Shared, message_id: &str) -> Outcome {
 
 const NO_ID: &str = "this is no id of a message";
 
-/// The platform's word for the type of a message.
-async fn kind_of(shared: &Shared, message_id: &str) -> Result<String, Said> {
-    let known = shared.memory().message(message_id).map(|known| known.kind.clone());
-    if let Some(kind) = known.filter(|kind| !kind.is_empty()) {
-        return Ok(kind);
+/// The platform's word for the type of a message of this chat.
+async fn kind_of(shared: &Shared, chat: &str, message_id: &str) -> Result<String, Said> {
+    let never = |reason: &str| Said::Never { code: 0, reason: reason.to_owned() };
+    let of = |found: &str, kind: String| {
+        let elsewhere = is_elsewhere(&shared.memory(), chat, found);
+        if elsewhere { Err(never("the message is in another chat")) } else { Ok(kind) }
+    };
+    let known = shared.memory().message(message_id).cloned();
+    if let Some(known) = known.filter(|known| !known.kind.is_empty()) {
+        return of(&known.chat_id, known.kind);
     }
-    let no_id = || Said::Never { code: 0, reason: NO_ID.to_owned() };
-    let call = encode::message(message_id).ok_or_else(no_id)?;
+    let call = encode::message(message_id).ok_or_else(|| never(NO_ID))?;
     let answered = shared.api.call(&call).await;
     if answered.said != Said::Done {
         return Err(answered.said);
     }
     let items = list_of(answered.data(), "items");
-    let kind = items.first().map(|item| text_of(item, "msg_type")).unwrap_or_default();
-    Ok(kind.to_owned())
+    let Some(item) = items.first() else { return Ok(String::new()) };
+    of(text_of(item, "chat_id"), text_of(item, "msg_type").to_owned())
 }
 
 async fn change_words(shared: &Shared, message_id: &str, text: &str, best: Form) -> Said {

@@ -1,17 +1,25 @@
 //! Where a reply goes: to its chat, to the message that it answers, into its topic, and nowhere else.
 //!
-//! A topic takes nothing but answers to its messages: where the answered one is gone, another one of the topic is
-//! answered, and where none is to be had, the reply fails. What belongs to no topic goes to the chat instead.
+//! The platform sends an answer to wherever the answered message is, whichever chat was meant. So that is found
+//! out first, and looked at once more in what the platform says of the answer. A topic takes nothing but answers
+//! to its messages: where the answered one is gone, another one of the topic is answered, and where none is to be
+//! had, the reply fails. What belongs to no topic goes to the chat instead.
 
-use protocol::event::ChatType;
+use std::time::Duration;
 
-use super::Shared;
+use protocol::event::{ChatType, Outcome};
+
 use super::answer::{Answered, Said};
 use super::compose::Message;
 use super::encode::{self, Name, To, is_plain};
 use super::memory::Memory;
+use super::{Shared, edit, fill};
+use crate::clock;
 use crate::json::{list_of, member, text_of};
 
+/// For the question where a message is.
+const ASK: Duration = Duration::from_secs(3);
+const ELSEWHERE: &str = "the message that it answers is in another chat";
 /// Messages that are tried.
 const MOST: usize = 8;
 
@@ -55,6 +63,7 @@ impl Place {
                     self.gone.push(id);
                     self.to = None;
                 }
+                (Said::Done, To::Message { .. }) => return self.kept(shared, answered).await,
                 _ => return answered,
             }
         }
@@ -67,6 +76,7 @@ impl Place {
         let to = match self.answers.clone().filter(|_| self.gone.is_empty()) {
             Some(id) => {
                 let in_thread = self.thread.is_some();
+                self.look(shared, &id).await?;
                 To::Message { id, in_thread }
             }
             None => match self.thread.clone() {
@@ -78,6 +88,25 @@ impl Place {
         };
         self.to = Some(to.clone());
         Ok(to)
+    }
+
+    /// Whether it may answer this message, as far as anybody can tell. What the message tells of its topic holds
+    /// for what may have to be said instead.
+    async fn look(&mut self, shared: &Shared, id: &str) -> Result<(), Said> {
+        let Some((chat, thread)) = whereabouts(shared, id).await else { return Ok(()) };
+        if is_elsewhere(&shared.memory(), &self.chat, &chat) {
+            return Err(never(ELSEWHERE));
+        }
+        match (&self.thread, thread) {
+            (Some(wanted), Some(found)) if *wanted != found => {
+                Err(never("the message that it answers is in another topic"))
+            }
+            (None, found) => {
+                self.thread = found;
+                Ok(())
+            }
+            (Some(_), _) => Ok(()),
+        }
     }
 
     /// A message of this topic.
@@ -130,10 +159,35 @@ impl Place {
         let id = ids.next().map(str::to_owned);
         id.ok_or_else(|| unknown("the platform tells of none in this chat"))
     }
+
+    /// What the platform says of the answer: if it is in another chat after all, it goes.
+    async fn kept(&self, shared: &Shared, answered: Answered) -> Answered {
+        let chat = text_of(answered.data(), "chat_id");
+        if !is_elsewhere(&shared.memory(), &self.chat, chat) {
+            return answered;
+        }
+        let id = answered.id("message_id").unwrap_or_default();
+        let end = match edit::recall(shared, &id).await {
+            Outcome::Sent { .. } => "was taken back",
+            _ => "cannot be taken back",
+        };
+        Answered::bare(never(&format!("{ELSEWHERE}; what was said there ({id}) {end}")))
+    }
+}
+
+/// The chat and the topic of a message, if anybody tells.
+async fn whereabouts(shared: &Shared, id: &str) -> Option<(String, Option<String>)> {
+    let known = shared.memory().message(id).map(|it| (it.chat_id.clone(), it.thread_id.clone()));
+    if known.is_some() {
+        return known;
+    }
+    let item = fill::message(shared, id, clock::now() + ASK).await.ok()?;
+    let text = |name| Some(text_of(&item, name).to_owned()).filter(|text| !text.is_empty());
+    Some((text("chat_id")?, text("thread_id")))
 }
 
 /// Whether what was found in `found` is surely not in `wanted`, the chat or the person that a reply is for.
-fn is_elsewhere(memory: &Memory, wanted: &str, found: &str) -> bool {
+pub(super) fn is_elsewhere(memory: &Memory, wanted: &str, found: &str) -> bool {
     if found.is_empty() || wanted == found {
         return false;
     }
@@ -141,7 +195,8 @@ fn is_elsewhere(memory: &Memory, wanted: &str, found: &str) -> bool {
         (Some(wanted), Some(found)) => wanted != found,
         // A person of whom no chat is known: not in one with others, nor in that of somebody else.
         (None, Some(chat)) => {
-            memory.chat_type(&chat) == Some(ChatType::Group) || memory.person_in(&chat).is_some()
+            memory.chat_type(&chat) == Some(ChatType::Group)
+                || (encode::receiver(wanted) == "open_id" && memory.person_in(&chat).is_some())
         }
         (_, None) => false,
     }

@@ -131,3 +131,57 @@ async fn what_follows_an_edited_message_stays_in_its_topic() {
     let sim = rig.end().await;
     assert!(sim.sent()[1..].iter().all(|it| it.reply_to.as_ref() == Some(&message_id)));
 }
+
+/// An agent mixes ids up: what is for one person is not said to a group.
+#[tokio::test]
+async fn an_answer_to_a_message_of_another_chat_is_refused() {
+    let mut rig = Rig::ready().await;
+    say(&mut rig, Message::direct("oc_ann", "ou_ann").text("direct").message_id("om_ann")).await;
+    say(&mut rig, Message::direct("oc_bob", "ou_bob").text("direct").message_id("om_bob")).await;
+    say(&mut rig, Message::group("oc_1", "ou_ann").text("all").message_id("om_all")).await;
+    say(&mut rig, in_topic("om_topic")).await;
+    let answer = |id, chat: &str, message: &str| {
+        outbound(id, |it| {
+            it.chat_id = chat.to_owned();
+            it.reply_to = Some(message.to_owned());
+        })
+    };
+    let wrong = [("oc_ann", "om_all"), ("ou_ann", "om_all"), ("ou_ann", "om_bob")];
+    for (id, (chat, message)) in (1..).zip(wrong) {
+        let reason = refused(rig.send(answer(id, chat, message)).await);
+        assert!(reason.contains("another chat"), "{reason}");
+    }
+    let reply = Outbound { thread_id: Some("omt_2".to_owned()), ..told(9, Some("om_topic")) };
+    let reason = refused(rig.send(reply).await);
+    assert!(reason.contains("another topic"), "{reason}");
+    for (id, chat) in [(10, "oc_ann"), (11, "ou_ann")] {
+        sent(rig.send(answer(id, chat, "om_ann")).await);
+    }
+    let own = rig.sim.sent()[1].message_id.clone();
+    let edit = |id, chat: &str| {
+        let act = Act::Edit { message_id: own.clone() };
+        Outbound { content: Content { act, ..Content::text("x") }, ..answer(id, chat, "om_ann") }
+    };
+    let reason = refused(rig.send(edit(12, "oc_bob")).await);
+    assert!(reason.contains("another chat"), "{reason}");
+    sent(rig.send(edit(13, "oc_ann")).await);
+
+    // The next worker has heard none of them: the platform tells.
+    let sim = rig.end().await;
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    for outbound in [answer(20, "oc_ann", "om_all"), edit(21, "oc_bob")] {
+        let reason = refused(rig.send(outbound).await);
+        assert!(reason.contains("another chat"), "{reason}");
+    }
+    assert_eq!(rig.sim.sent().len(), 2);
+    // Or it does so only when the words are there.
+    rig.sim.grant(APP, "im:message:readonly", false);
+    let reason = refused(rig.send(answer(22, "oc_ann", "om_all")).await);
+    let astray = rig.sim.sent()[2].message_id.clone();
+    assert!(reason.contains("another chat") && reason.contains(&astray), "{reason}");
+    let back = |it: &Entry| matches!(&it.what, Observation::Recalled { message_id } if *message_id == astray);
+    assert_eq!(rig.sim.count(back), 1);
+    sent(rig.send(answer(23, "oc_1", "om_all")).await);
+    rig.end().await;
+}
