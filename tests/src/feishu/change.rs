@@ -134,7 +134,7 @@ fn item(id: &str, message: &KnownMessage) -> Value {
     })
 }
 
-/// The messages of a chat or of a thread, page by page.
+/// The messages of a chat, of a thread in it just the first, or those of a thread, page by page.
 pub(crate) fn history(state: &State, call: &Call<'_>) -> Reply {
     let Some(container) = parameter(call.query, "container_id") else {
         return Reply::refusal(400, 99_992_402, "container_id is required");
@@ -150,8 +150,9 @@ pub(crate) fn history(state: &State, call: &Call<'_>) -> Reply {
         return Reply::refusal(400, 99_992_402, "a thread is listed without times");
     }
     let is_inside = |it: &KnownMessage| {
+        let is_first = it.thread_id.is_none() || it.root_id.is_none();
         let place = if is_thread { it.thread_id.as_deref() } else { Some(&*it.chat_id) };
-        place == Some(&*container)
+        place == Some(&*container) && (is_thread || is_first)
     };
     let size = number("page_size").and_then(|it| usize::try_from(it).ok()).unwrap_or(20);
     if !(1..=50).contains(&size) {

@@ -8,7 +8,8 @@
 //! After a shorter one the repetition would come, but behind what is said meanwhile: only chats in which
 //! something is said before it does are read.
 //!
-//! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message.
+//! The history has messages only: no edits, reactions, pressed buttons, and of a topic just its first message. A topic
+//! has a history of its own, which is read where something was refused in it.
 //! A chat in which nothing was ever heard is unknown.
 
 mod book;
@@ -44,6 +45,22 @@ pub(super) struct Limits {
     pub(super) soon: Duration,
     /// and then.
     pub(super) again: Duration,
+}
+
+/// Where something was said, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Said {
+    pub(super) chat: String,
+    pub(super) topic: Option<String>,
+    /// Unix milliseconds, by the platform's clock.
+    pub(super) at_ms: i64,
+}
+
+impl Said {
+    /// What has it in its history. That of a chat has of a topic just the first message.
+    fn within(&self) -> &str {
+        self.topic.as_ref().unwrap_or(&self.chat)
+    }
 }
 
 /// All of it.
@@ -106,22 +123,22 @@ impl Absence {
     }
 
     /// A message was refused, or comes behind such a one: it is read in its turn.
-    pub(super) fn refused(&self, shared: &Shared, chat: &str, said_ms: i64) {
+    pub(super) fn refused(&self, shared: &Shared, said: &Said) {
         // Nothing is read before the bot knows itself.
         if shared.api.settings.catch_up_h == 0 || shared.bot().is_none() {
             return;
         }
-        if self.book().refused(chat, said_ms) {
+        if self.book().refused(said) {
             self.due.notify_one();
             self.news.notify_one();
         }
     }
 
     /// Whether a message would overtake one that was refused; then it is as good as refused.
-    pub(super) fn overtakes(&self, shared: &Shared, chat: &str, said_ms: i64) -> bool {
-        let overtakes = self.book().overtakes(chat, said_ms);
+    pub(super) fn overtakes(&self, shared: &Shared, said: &Said) -> bool {
+        let overtakes = self.book().overtakes(said);
         if overtakes {
-            self.refused(shared, chat, said_ms);
+            self.refused(shared, said);
         }
         overtakes
     }

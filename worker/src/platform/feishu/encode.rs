@@ -122,15 +122,6 @@ pub(super) fn history(chat_id: &str, since_s: i64, until_s: i64) -> Option<Call>
     Some(Call::get("history", format!("{MESSAGES}?{query}")))
 }
 
-/// The call that lists the latest messages of a topic.
-pub(super) fn topic(thread_id: &str) -> Option<Call> {
-    let thread = plain(thread_id)?;
-    let query = format!(
-        "container_id_type=thread&container_id={thread}&sort_type=ByCreateTimeDesc&page_size=20"
-    );
-    Some(Call::get("history", format!("{MESSAGES}?{query}")))
-}
-
 /// The call that lists what was said in a chat from this second on, the oldest first, page by page.
 pub(super) fn past(chat_id: &str, since_s: i64, page: &str) -> Option<Call> {
     let chat = plain(chat_id)?;
@@ -140,6 +131,20 @@ pub(super) fn past(chat_id: &str, since_s: i64, page: &str) -> Option<Call> {
         .append_pair("container_id", chat)
         .append_pair("start_time", &since_s.to_string())
         .append_pair("sort_type", "ByCreateTimeAsc")
+        .append_pair("page_size", "50");
+    if !page.is_empty() {
+        query.append_pair("page_token", page);
+    }
+    Some(Call::get("history", format!("{MESSAGES}?{}", query.finish())))
+}
+
+/// The call that lists what was said in a topic, the newest first, page by page. Of a topic it is not told by time.
+pub(super) fn topic(thread_id: &str, page: &str) -> Option<Call> {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query
+        .append_pair("container_id_type", "thread")
+        .append_pair("container_id", plain(thread_id)?)
+        .append_pair("sort_type", "ByCreateTimeDesc")
         .append_pair("page_size", "50");
     if !page.is_empty() {
         query.append_pair("page_token", page);
@@ -280,7 +285,7 @@ mod tests {
                 recall(hostile)
                     .or(message(hostile))
                     .or(react(hostile, "OK"))
-                    .or(topic(hostile))
+                    .or(topic(hostile, ""))
                     .is_none()
             );
             assert!(resource(hostile, "k", "image").is_none());

@@ -135,7 +135,7 @@ impl Place {
                 "no message of its topic is known, without which nothing can be said there: {why}"
             ))
         };
-        let Some(call) = encode::topic(topic) else {
+        let Some(call) = encode::topic(topic, "") else {
             return Err(unknown("this is no id of a topic"));
         };
         let answered = shared.api.call(&call).await;

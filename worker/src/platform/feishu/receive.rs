@@ -15,6 +15,7 @@ use protocol::worker::Verdict;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use super::absence::Said;
 use super::decode::{Heard, Lack, Own, decode, unreadable};
 use super::frame::Frame;
 use super::late::Told;
@@ -58,8 +59,8 @@ pub(super) struct Submission {
     verdict: oneshot::Receiver<Verdict>,
     /// Its chat, if it is the first of which this is remembered.
     begins: Option<String>,
-    /// Its chat and when it was said, if the chat's history has it.
-    said: Option<(String, i64)>,
+    /// Where and when it was said, if a history has it.
+    said: Option<Said>,
 }
 
 /// What goes back with the answer.
@@ -149,7 +150,7 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
 
 /// Hands it to the pump.
 pub(super) async fn submit(shared: &Shared, inbound: Inbound) -> Submission {
-    let said = said(&inbound).map(|(chat, ms)| (chat.to_owned(), ms));
+    let said = said(&inbound);
     let cursor = shared.absence.with_event(&inbound.chat_id);
     let begins = cursor.is_some().then(|| inbound.chat_id.clone());
     Submission { verdict: shared.events.submit(inbound, cursor).await, begins, said }
@@ -163,7 +164,7 @@ impl Submission {
             (Verdict::Accepted(_) | Verdict::Duplicate, Some(chat), _) => {
                 shared.absence.kept(&chat);
             }
-            (Verdict::Refused, _, Some((chat, ms))) => shared.absence.refused(shared, &chat, ms),
+            (Verdict::Refused, _, Some(said)) => shared.absence.refused(shared, &said),
             _ => {}
         }
         Some(verdict)
@@ -172,13 +173,14 @@ impl Submission {
 
 /// Whether it would overtake what was refused.
 fn overtakes(shared: &Shared, inbound: &Inbound) -> bool {
-    said(inbound).is_some_and(|(chat, ms)| shared.absence.overtakes(shared, chat, ms))
+    said(inbound).is_some_and(|said| shared.absence.overtakes(shared, &said))
 }
 
-/// The chat and when it was said, if the chat's history tells it: of a topic just the first message.
-fn said(inbound: &Inbound) -> Option<(&str, i64)> {
-    let is_told = inbound.kind == InboundKind::Message && inbound.thread_id.is_none();
-    is_told.then_some((&inbound.chat_id, inbound.origin_ms))
+/// Where and when it was said, if a history has it.
+fn said(inbound: &Inbound) -> Option<Said> {
+    let Inbound { chat_id, thread_id, origin_ms, .. } = inbound;
+    let (chat, topic, at_ms) = (chat_id.clone(), thread_id.clone(), *origin_ms);
+    (inbound.kind == InboundKind::Message).then_some(Said { chat, topic, at_ms })
 }
 
 /// Keeps what helps with later events.

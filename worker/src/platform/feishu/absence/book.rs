@@ -13,7 +13,7 @@ use protocol::event::{ChatType, Inbound, InboundKind};
 use protocol::worker::Cursor;
 use serde_json::{Value, json};
 
-use super::Limits;
+use super::{Limits, Said};
 use crate::clock::Instant;
 use crate::json::{list_of, member, number_of, parse, text_of};
 use crate::platform::feishu::accounts::Accounts;
@@ -22,6 +22,8 @@ use crate::raw::feishu_ids;
 
 /// Chats whose history is read: those in which something was heard last.
 const CHATS_MAX: usize = 200;
+/// Topics in which something was refused.
+const TOPICS_MAX: usize = 50;
 /// The clocks of the platform and of this machine differ, and so does when a message was made and told.
 const MARGIN_MS: i64 = 10_000;
 
@@ -30,6 +32,7 @@ const MARGIN_MS: i64 = 10_000;
 pub(super) struct Book {
     /// Until then everything was heard but what chats are owed, in Unix milliseconds. 0: nothing was ever.
     heard_ms: i64,
+    /// And topics, while something that was refused in them is to be read.
     chats: HashMap<String, Chat>,
     pub(super) accounts: Accounts,
     pub(super) topics: Topics,
@@ -48,6 +51,8 @@ pub(super) struct Book {
 
 #[derive(Debug)]
 struct Chat {
+    /// It is a topic of such a chat.
+    is_topic: bool,
     kind: ChatType,
     /// Who speaks with the bot in it, if it is direct.
     with: Option<String>,
@@ -86,7 +91,9 @@ pub(super) struct Alive {
 /// A chat to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Due {
+    /// Or topic.
     pub(super) chat: String,
+    pub(super) is_topic: bool,
     pub(super) kind: ChatType,
     pub(super) since_ms: i64,
     /// From then on somebody listens.
@@ -96,6 +103,28 @@ pub(super) struct Due {
     /// Until then something was refused.
     pub(super) refused_ms: Option<i64>,
     gap: u64,
+}
+
+impl Chat {
+    fn new(kind: ChatType, at_ms: i64) -> Self {
+        Self {
+            is_topic: false,
+            kind,
+            with: None,
+            at_ms,
+            kept: false,
+            gap: 0,
+            owed: None,
+            is_shut: false,
+        }
+    }
+}
+
+impl Owed {
+    /// To the life before.
+    fn of_before(since_ms: i64) -> Self {
+        Self { since_ms, gap: 0, is_brief: false, refused_ms: None }
+    }
 }
 
 impl Book {
@@ -110,17 +139,21 @@ impl Book {
             for (id, age_ms) in ids.zip(0..) {
                 let with = Some(text_of(member(&told, "with"), id).to_owned());
                 let since_ms = number_of(member(&told, "owed"), id);
-                let owed = |since_ms| Owed { since_ms, gap: 0, is_brief: false, refused_ms: None };
                 let chat = Chat {
-                    kind,
                     with: with.filter(|user| !user.is_empty()),
-                    at_ms: heard_ms - age_ms,
                     kept: true,
-                    gap: 0,
-                    owed: since_ms.map(owed),
-                    is_shut: false,
+                    owed: since_ms.map(Owed::of_before),
+                    ..Chat::new(kind, heard_ms - age_ms)
                 };
                 chats.insert(id.to_owned(), chat);
+            }
+        }
+        for (name, kind) in [("direct", ChatType::Direct), ("groups", ChatType::Group)] {
+            let topics = member(member(&told, "owed_topics"), name).as_object();
+            for (id, since_ms) in topics.into_iter().flatten() {
+                let owed = since_ms.as_i64().map(Owed::of_before);
+                let topic = Chat { is_topic: true, owed, ..Chat::new(kind, heard_ms) };
+                chats.insert(id.clone(), topic);
             }
         }
         let accounts = Accounts::recall(member(&told, "accounts"));
@@ -131,17 +164,24 @@ impl Book {
     /// What [`Self::recall`] understands.
     fn told(&self) -> Cursor {
         // Those in which something was heard last come first.
-        let mut chats: Vec<_> = self.chats.iter().collect();
-        chats.sort_by_key(|(_, chat)| Reverse(chat.at_ms));
+        let mut all: Vec<_> = self.chats.iter().collect();
+        all.sort_by_key(|(_, chat)| Reverse(chat.at_ms));
+        let (topics, chats): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, it)| it.is_topic);
         let of = |kind: ChatType| {
             let chats = chats.iter().filter(|(_, chat)| chat.kind == kind);
             chats.map(|(id, _)| id.as_str()).collect::<Vec<_>>()
         };
         let with = chats.iter().filter_map(|(id, chat)| Some((id.as_str(), chat.with.as_ref()?)));
         let owed = chats.iter().filter_map(|(id, chat)| Some((id.as_str(), chat.owed?.since_ms)));
+        let within = |kind: ChatType| {
+            let topics = topics.iter().filter(|(_, topic)| topic.kind == kind);
+            let owed = topics.filter_map(|(id, it)| Some((id.as_str(), it.owed?.since_ms)));
+            owed.collect::<HashMap<_, _>>()
+        };
         let told = json!({
             "heard_ms": self.heard_ms, "direct": of(ChatType::Direct), "groups": of(ChatType::Group),
             "with": with.collect::<HashMap<_, _>>(), "owed": owed.collect::<HashMap<_, _>>(),
+            "owed_topics": {"direct": within(ChatType::Direct), "groups": within(ChatType::Group)},
             "accounts": self.accounts.told(), "topics": self.topics.told(),
         });
         Cursor(told.to_string().into_bytes())
@@ -198,14 +238,12 @@ impl Book {
             chat.kept &= topic != Some(true);
             return;
         }
-        let kind = event.chat_type;
-        let (with, at_ms) = (user, now_ms);
-        let chat = Chat { kind, with, at_ms, kept: false, gap: 0, owed: None, is_shut: false };
+        let chat = Chat { with: user, ..Chat::new(event.chat_type, now_ms) };
         self.chats.insert(event.chat_id.clone(), chat);
         self.changed = true;
-        if self.chats.len() > CHATS_MAX {
-            let oldest =
-                self.chats.iter().min_by_key(|(_, chat)| (chat.owed.is_some(), chat.at_ms));
+        let chats = || self.chats.iter().filter(|(_, chat)| !chat.is_topic);
+        if chats().count() > CHATS_MAX {
+            let oldest = chats().min_by_key(|(_, chat)| (chat.owed.is_some(), chat.at_ms));
             let oldest = oldest.map(|(chat, _)| chat.clone());
             oldest.and_then(|chat| self.chats.remove(&chat));
         }
@@ -233,7 +271,7 @@ impl Book {
                 Some(Owed { since_ms, refused_ms, .. }) if was_away => {
                     Some(Owed { since_ms: since_ms.min(missed.since_ms), refused_ms, ..missed })
                 }
-                None if was_away => Some(missed),
+                None if was_away && !chat.is_topic => Some(missed),
                 owed => owed,
             };
             if let Some(owed) = &mut chat.owed {
@@ -266,24 +304,40 @@ impl Book {
 
     /// A message was refused, or would overtake such a one. Whether now, and in no chat before, something is to be
     /// read for that.
-    pub(super) fn refused(&mut self, chat: &str, said_ms: i64) -> bool {
+    pub(super) fn refused(&mut self, said: &Said) -> bool {
         let refused = |chat: &Chat| chat.owed.is_some_and(|owed| owed.refused_ms.is_some());
         let is_first = !self.chats.values().any(refused);
-        let Some(chat) = self.chats.get_mut(chat).filter(|chat| !chat.is_shut) else {
+        self.make_known(said);
+        let Some(chat) = self.chats.get_mut(said.within()).filter(|chat| !chat.is_shut) else {
             return false;
         };
-        let new = Owed { since_ms: said_ms, gap: self.gaps, is_brief: true, refused_ms: None };
+        let new = Owed { since_ms: said.at_ms, gap: self.gaps, is_brief: true, refused_ms: None };
         let owed = chat.owed.get_or_insert(new);
-        owed.since_ms = owed.since_ms.min(said_ms);
-        owed.refused_ms = owed.refused_ms.max(Some(said_ms));
+        owed.since_ms = owed.since_ms.min(said.at_ms);
+        owed.refused_ms = owed.refused_ms.max(Some(said.at_ms));
         self.changed = true;
         is_first
     }
 
+    /// A topic is known from the first refusal in it on.
+    fn make_known(&mut self, said: &Said) {
+        let (Some(topic), Some(chat)) = (&said.topic, self.chats.get(&said.chat)) else { return };
+        let new = Chat { is_topic: true, ..Chat::new(chat.kind, said.at_ms) };
+        if self.chats.contains_key(topic) {
+            return;
+        }
+        if self.chats.values().filter(|it| it.is_topic).count() >= TOPICS_MAX {
+            self.chats.retain(|_, it| !it.is_topic || it.owed.is_some());
+        }
+        if self.chats.values().filter(|it| it.is_topic).count() < TOPICS_MAX {
+            self.chats.insert(topic.clone(), new);
+        }
+    }
+
     /// Whether a message would overtake one that was refused. What is read already would not.
-    pub(super) fn overtakes(&self, chat: &str, said_ms: i64) -> bool {
-        let owed = self.chats.get(chat).and_then(|chat| chat.owed);
-        owed.is_some_and(|owed| owed.refused_ms.is_some() && said_ms >= owed.since_ms)
+    pub(super) fn overtakes(&self, said: &Said) -> bool {
+        let owed = self.chats.get(said.within()).and_then(|chat| chat.owed);
+        owed.is_some_and(|owed| owed.refused_ms.is_some() && said.at_ms >= owed.since_ms)
     }
 
     /// What was refused in this chat cannot be read, at least for now: nothing waits for it.
@@ -316,6 +370,7 @@ impl Book {
         let (id, chat, owed) = owed.min_by_key(urgency)?;
         Some(Due {
             chat: id.clone(),
+            is_topic: chat.is_topic,
             kind: chat.kind,
             since_ms: owed.since_ms,
             until_ms: self.up_ms.unwrap_or(self.heard_ms),
@@ -350,6 +405,9 @@ impl Book {
             chat.owed = None;
             chat.is_shut = read_ms.is_none();
             self.changed = true;
+            if chat.is_topic && !chat.is_shut {
+                self.chats.remove(&due.chat);
+            }
         }
         is_all
     }

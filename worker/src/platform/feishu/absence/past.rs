@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Due;
 use crate::clock;
 use crate::json::{list_of, member, text_of};
-use crate::platform::feishu::answer::Said;
+use crate::platform::feishu::answer::{Answered, Said};
 use crate::platform::feishu::decode::{Heard, Own, decode};
 use crate::platform::feishu::{Shared, encode, fill, receive};
 
@@ -139,53 +139,102 @@ async fn round(shared: &Shared, sum: &mut Sum, last: bool) -> Option<Rest> {
 }
 
 async fn read(shared: &Shared, due: &Due, found: &mut usize) -> End {
-    let (mut page, mut read_ms, mut moved) = (String::new(), i64::MIN, false);
+    let mut reading = Reading { read_ms: i64::MIN, moved: false, found };
+    // A topic is told from its end.
+    let (mut page, mut newest) = (String::new(), Vec::new());
     for _ in 0..PAGES {
-        let call = encode::past(&due.chat, due.since_ms / 1000, &page);
-        let Some(call) = call else { return End::Closed("it has no id of this platform".into()) };
-        let answered = shared.api.call(&call).await;
-        if answered.absent {
-            return End::Closed("this server has no history".into());
+        let told = match ask(shared, due, &page).await {
+            Ok(told) => told,
+            Err(end) => return end,
+        };
+        let items = list_of(told.data(), "items");
+        let mut is_last = !member(told.data(), "has_more").as_bool().unwrap_or(false);
+        if due.is_topic {
+            let owed = items.iter().take_while(|item| said_ms(item) >= due.since_ms);
+            let before = newest.len();
+            newest.extend(owed.cloned());
+            is_last |= newest.len() < before + items.len();
+        } else if let Err(end) = reading.hand_in(shared, due, items).await {
+            return end;
         }
-        match answered.said.clone() {
-            Said::Done => {}
-            Said::Denied(why) | Said::Gone(why) | Said::Never { reason: why, .. } => {
-                return End::Closed(why);
+        let next = text_of(told.data(), "page_token");
+        if is_last || next.is_empty() {
+            newest.reverse();
+            if let Err(end) = reading.hand_in(shared, due, &newest).await {
+                return end;
             }
-            Said::Later { after_ms, .. } => {
-                return End::Again(Duration::from_millis(after_ms.unwrap_or(0)));
-            }
-            Said::Token => return End::Again(Duration::ZERO),
-        }
-        for item in list_of(answered.data(), "items") {
-            let said_ms = text_of(item, "create_time").parse().unwrap_or(0);
-            match hand_in(shared, due.kind, item).await {
-                Some(Verdict::Refused) => {
-                    shared.absence.let_go(&due.chat);
-                    return End::Full(moved);
-                }
-                None => {
-                    shared.absence.let_go(&due.chat);
-                    return End::Again(Duration::ZERO);
-                }
-                Some(Verdict::Accepted(_)) => {
-                    moved = true;
-                    *found += usize::from(said_ms < due.until_ms);
-                }
-                Some(Verdict::Duplicate | Verdict::Denied) => {}
-            }
-            read_ms = read_ms.max(said_ms);
-            shared.absence.reached(due, said_ms);
-        }
-        let next = text_of(answered.data(), "page_token");
-        if !member(answered.data(), "has_more").as_bool().unwrap_or(false) || next.is_empty() {
             // What was told is not in it yet, or not any more.
+            let read_ms = reading.read_ms;
             let lacks = due.refused_ms.is_some_and(|refused_ms| read_ms < refused_ms);
             return if lacks { End::Again(Duration::ZERO) } else { End::Whole(read_ms) };
         }
         next.clone_into(&mut page);
     }
     End::Closed(format!("more was said than {} messages", PAGES * 50))
+}
+
+/// One page of a history.
+async fn ask(shared: &Shared, due: &Due, page: &str) -> Result<Answered, End> {
+    let call = if due.is_topic {
+        encode::topic(&due.chat, page)
+    } else {
+        encode::past(&due.chat, due.since_ms / 1000, page)
+    };
+    let none = || End::Closed("it has no id of this platform".into());
+    let answered = shared.api.call(&call.ok_or_else(none)?).await;
+    if answered.absent {
+        return Err(End::Closed("this server has no history".into()));
+    }
+    match answered.said.clone() {
+        Said::Done => Ok(answered),
+        Said::Denied(why) | Said::Gone(why) | Said::Never { reason: why, .. } => {
+            Err(End::Closed(why))
+        }
+        Said::Later { after_ms, .. } => {
+            Err(End::Again(Duration::from_millis(after_ms.unwrap_or(0))))
+        }
+        Said::Token => Err(End::Again(Duration::ZERO)),
+    }
+}
+
+fn said_ms(item: &Value) -> i64 {
+    text_of(item, "create_time").parse().unwrap_or(0)
+}
+
+/// How far what is due has come.
+struct Reading<'a> {
+    read_ms: i64,
+    /// There was room for some.
+    moved: bool,
+    /// Messages that nobody had heard.
+    found: &'a mut usize,
+}
+
+impl Reading<'_> {
+    /// Hands these in, the oldest first. The error: what keeps it from going on.
+    async fn hand_in(&mut self, shared: &Shared, due: &Due, items: &[Value]) -> Result<(), End> {
+        for item in items {
+            let said_ms = said_ms(item);
+            match hand_in(shared, due.kind, item).await {
+                Some(Verdict::Refused) => {
+                    shared.absence.let_go(&due.chat);
+                    return Err(End::Full(self.moved));
+                }
+                None => {
+                    shared.absence.let_go(&due.chat);
+                    return Err(End::Again(Duration::ZERO));
+                }
+                Some(Verdict::Accepted(_)) => {
+                    self.moved = true;
+                    *self.found += usize::from(said_ms < due.until_ms);
+                }
+                Some(Verdict::Duplicate | Verdict::Denied) => {}
+            }
+            self.read_ms = self.read_ms.max(said_ms);
+            shared.absence.reached(due, said_ms);
+        }
+        Ok(())
+    }
 }
 
 /// Hands a message in as if its event had come.

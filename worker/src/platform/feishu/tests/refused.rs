@@ -74,6 +74,10 @@ fn ann() -> Message {
     Message::direct("oc_1", "ou_ann")
 }
 
+fn topic() -> Message {
+    Message::group("oc_1", "ou_ann").in_thread("omt_1", "om_root")
+}
+
 fn numbers(count: u128) -> Vec<String> {
     (0..count).map(|number| number.to_string()).collect()
 }
@@ -81,11 +85,16 @@ fn numbers(count: u128) -> Vec<String> {
 /// Whether the platform tells it again or not.
 #[tokio::test]
 async fn nothing_overtakes_what_was_refused() {
-    for repeats in [100, 0] {
+    let chats: [fn() -> Message; 2] = [ann, topic];
+    for (repeats, message) in [100, 0].into_iter().flat_map(|it| chats.map(|chat| (it, chat))) {
         let (mut rig, mut desk) = (listening(repeats).await, Desk::default());
-        let mut events = vec![say(&rig, ann(), 0)];
+        // What was said long before is not to be heard anew.
+        let hour_ago = u128::try_from(clock::unix_ms()).unwrap() - 3_600_000;
+        rig.sim.push_message(APP, message().created_ms(hour_ago).text("past"));
+        let _ = rig.heard().await.verdict.send(Verdict::Denied);
+        let mut events = vec![say(&rig, message(), 0)];
         desk.judge(rig.heard().await, false);
-        events.extend((1..6).map(|number| say(&rig, ann(), number)));
+        events.extend((1..6).map(|number| say(&rig, message(), number)));
         while desk.taken.len() < 6 {
             let submitted = rig.heard().await;
             assert!(submitted.cursor.is_some() || !desk.taken.is_empty(), "the chat is new");

@@ -14,6 +14,11 @@ fn said(chat: &str) -> Inbound {
     Inbound { kind: InboundKind::Message, chat_id, ..unreadable(b"{}", NOW) }
 }
 
+/// What was said in a chat.
+fn at(chat: &str, at_ms: i64) -> Said {
+    Said { chat: chat.to_owned(), topic: None, at_ms }
+}
+
 /// A life that knows these chats, the last one heard last, and heard everything until then.
 fn heard(chats: &[&str], until_ms: i64) -> Book {
     let mut book = Book::default();
@@ -231,32 +236,32 @@ fn it_forgets_who_spoke_longest_ago_but_nobody_who_is_owed_something() {
 #[test]
 fn nothing_overtakes_what_was_refused() {
     let mut book = heard(&["oc_1", "oc_2"], NOW);
-    assert!(!book.refused("oc_unknown", NOW) && !book.is_owed());
-    assert!(book.refused("oc_1", NOW + 1));
-    assert!(!book.refused("oc_1", NOW + 2), "it is being read already");
+    assert!(!book.refused(&at("oc_unknown", NOW)) && !book.is_owed());
+    assert!(book.refused(&at("oc_1", NOW + 1)));
+    assert!(!book.refused(&at("oc_1", NOW + 2)), "it is being read already");
     for (chat, ms, overtakes) in [
         ("oc_1", NOW, false),
         ("oc_1", NOW + 1, true),
         ("oc_1", NOW + 9, true),
         ("oc_2", NOW + 9, false),
     ] {
-        assert_eq!(book.overtakes(chat, ms), overtakes, "{chat} {ms}");
+        assert_eq!(book.overtakes(&at(chat, ms)), overtakes, "{chat} {ms}");
     }
     let first = book.next(&HashSet::new(), |_| None).unwrap();
     assert_eq!((first.since_ms, first.refused_ms), (NOW + 1, Some(NOW + 2)));
     // Meanwhile more is said, and there is another absence.
-    book.refused("oc_1", NOW + 3);
+    book.refused(&at("oc_1", NOW + 3));
     book.reached(&first, NOW + 2);
-    assert!(!book.overtakes("oc_1", NOW + 1), "it is known by now");
+    assert!(!book.overtakes(&at("oc_1", NOW + 1)), "it is known by now");
     assert!(!book.paid(&first, Some(NOW + 2)));
     book.gone();
     book.alive(NOW + 60_000, &LIMITS, DAY);
     assert!(!book.paid(&first, Some(NOW + 3)));
     let second = book.next(&HashSet::from(["oc_2".to_owned()]), |_| None).unwrap();
     assert_eq!(second.refused_ms, Some(NOW + 3));
-    assert!(book.paid(&second, Some(NOW + 3)) && !book.overtakes("oc_1", NOW + 9));
+    assert!(book.paid(&second, Some(NOW + 3)) && !book.overtakes(&at("oc_1", NOW + 9)));
     // The next life owes it as after an absence.
-    book.refused("oc_1", NOW + 61_000);
+    book.refused(&at("oc_1", NOW + 61_000));
     assert!(unawaited(&after(&mut book)).contains(&("oc_1".to_owned(), NOW + 61_000)));
 }
 
@@ -265,7 +270,7 @@ fn nothing_overtakes_what_was_refused() {
 fn nothing_waits_for_what_cannot_be_read() {
     let mut book = heard(&["oc_1"], NOW);
     for is_told in [false, true] {
-        assert!(book.refused("oc_1", NOW));
+        assert!(book.refused(&at("oc_1", NOW)));
         let due = book.next(&HashSet::new(), |_| None).unwrap();
         if is_told {
             book.shut("oc_1");
@@ -273,10 +278,41 @@ fn nothing_waits_for_what_cannot_be_read() {
         } else {
             assert!(book.paid(&due, None));
         }
-        assert!(!book.refused("oc_1", NOW + 1) && !book.overtakes("oc_1", NOW + 2));
+        assert!(!book.refused(&at("oc_1", NOW + 1)) && !book.overtakes(&at("oc_1", NOW + 2)));
         book.gone();
         book.alive(NOW + 60_000, &LIMITS, DAY);
         let due = book.next(&HashSet::new(), |_| None).unwrap();
         assert!(book.paid(&due, Some(NOW)));
     }
+}
+
+/// A topic has a history of its own, and is forgotten when that is read.
+#[test]
+fn what_was_refused_in_a_topic_keeps_nothing_back_elsewhere() {
+    let in_topic = |at_ms| Said { topic: Some("omt_1".to_owned()), ..at("oc_1", at_ms) };
+    let mut person = said("oc_1");
+    person.chat_type = ChatType::Direct;
+    let mut book = heard(&["oc_2"], NOW);
+    book.spoke(&person, NOW);
+    assert!(book.refused(&in_topic(NOW + 1)));
+    assert!(book.overtakes(&in_topic(NOW + 2)) && !book.overtakes(&in_topic(NOW)));
+    let other = Said { topic: Some("omt_2".to_owned()), ..in_topic(NOW + 2) };
+    assert!(!book.overtakes(&at("oc_1", NOW + 2)) && !book.overtakes(&other));
+    // The next life knows where it was, and what an absence costs it.
+    let mut book = after(&mut book);
+    book.alive(NOW + 60_000, &LIMITS, DAY);
+    let chats = HashSet::from(["oc_1".to_owned(), "oc_2".to_owned()]);
+    let due = book.next(&chats, |_| None).unwrap();
+    assert_eq!((due.chat.as_str(), due.is_topic, due.kind), ("omt_1", true, ChatType::Direct));
+    assert_eq!(due.since_ms, NOW - MARGIN_MS);
+    assert!(book.paid(&due, Some(NOW + 2)) && !book.chats.contains_key("omt_1"));
+    // There is a bound, and chats are not forgotten for topics.
+    for number in 0..2 * TOPICS_MAX {
+        book.refused(&Said { topic: Some(format!("omt_{number}")), ..at("oc_1", NOW + 9) });
+    }
+    assert_eq!(book.chats.len(), 2 + TOPICS_MAX);
+    for number in 0..CHATS_MAX {
+        book.spoke(&said(&format!("oc_more_{number}")), NOW + 70_000);
+    }
+    assert_eq!(book.chats.len(), CHATS_MAX + TOPICS_MAX);
 }
