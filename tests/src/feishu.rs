@@ -157,15 +157,16 @@ impl Feishu {
         self.shared.state().resources.insert(key.to_owned(), resource);
     }
 
-    /// Says what a message forwards: type, sender and content of each.
-    pub fn put_forwarded(&self, message_id: &str, inside: &[(&str, &str, Value)]) {
-        let items = inside.iter().map(|(kind, sender, content)| {
+    /// Says what a message forwards: type, sender, content and mentions of each.
+    pub fn put_forwarded(&self, message_id: &str, inside: &[(&str, &str, Value, Value)]) {
+        let items = inside.iter().map(|(kind, sender, content, mentions)| {
             json!({
                 "message_id": format!("om_in_{message_id}"),
                 "upper_message_id": message_id,
                 "msg_type": kind,
                 "sender": {"id": sender, "id_type": "open_id", "sender_type": "user"},
                 "body": {"content": content.to_string()},
+                "mentions": mentions,
             })
         });
         let items = items.collect();

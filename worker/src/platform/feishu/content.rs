@@ -11,7 +11,7 @@ use protocol::event::Part;
 use protocol::secret::excerpt;
 use serde_json::Value;
 
-use crate::json::{list_of, member, text_of};
+use crate::json::{lenient, list_of, member, text_of};
 
 /// Everybody, as it stands in a text.
 pub(super) const ALL: &str = "@_all";
@@ -35,6 +35,24 @@ pub(super) struct Mentioned {
     pub(super) user_id: String,
     /// What people call it.
     pub(super) name: String,
+}
+
+/// Whom a message mentions. An event names each by all ids, an answer of the platform by one.
+pub(super) fn mentions(message: &Value) -> Vec<Mentioned> {
+    let mentioned = |entry: &Value| {
+        let id = |name| match (member(entry, "id"), text_of(entry, "id_type")) {
+            (Value::String(id), "") if name == "open_id" => id.clone(),
+            (Value::String(id), kind) if kind == name => id.clone(),
+            (ids, _) => text_of(ids, name).to_owned(),
+        };
+        Mentioned {
+            key: text_of(entry, "key").to_owned(),
+            open_id: id("open_id"),
+            user_id: id("user_id"),
+            name: text_of(entry, "name").to_owned(),
+        }
+    };
+    list_of(message, "mentions").iter().map(mentioned).collect()
 }
 
 /// A message in words.
@@ -90,12 +108,19 @@ fn as_it_came(content: &Value) -> String {
     }
 }
 
-/// Messages that one forwards, as the platform tells of them: type, sender and content of each.
-pub(super) fn forwarded<'a>(messages: impl Iterator<Item = (&'a str, &'a str, Value)>) -> String {
+/// What a message says of which the platform was asked.
+pub(super) fn words(item: &Value) -> String {
+    let inner = text_of(member(item, "body"), "content");
+    let content = lenient(inner.as_bytes()).unwrap_or_default();
+    render(text_of(item, "msg_type"), &content, &mentions(item)).text
+}
+
+/// Messages that one forwards, as the platform tells of them.
+pub(super) fn forwarded(items: &[&Value]) -> String {
     let mut lines = vec!["[forwarded messages]".to_owned()];
-    for (kind, sender, content) in messages.take(FORWARDED_MAX) {
-        let words = render(kind, &content, &[]).text;
-        lines.push(match sender {
+    for item in items.iter().take(FORWARDED_MAX) {
+        let words = words(item);
+        lines.push(match text_of(member(item, "sender"), "id") {
             "" => format!("> {}", words.replace('\n', "\n> ")),
             sender => format!("> {sender}: {}", words.replace('\n', "\n> ")),
         });

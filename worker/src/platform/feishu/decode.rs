@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::content::{self, ALL, Mentioned};
 use super::memory::Memory;
-use crate::json::{lenient, list_of, member, text_of};
+use crate::json::{lenient, member, text_of};
 
 /// Larger ones are not handed on as they came.
 const RAW_MAX: usize = 256 * 1024;
@@ -150,7 +150,7 @@ impl Reading<'_> {
             return Heard::Ignored;
         }
         let (words, inner) = inner(message);
-        let mentions = mentions(message);
+        let mentions = content::mentions(message);
         let message_type = text_of(message, "message_type");
         let mut content = content::render(message_type, &inner, &mentions);
         let is_in_form = match message_type {
@@ -248,16 +248,6 @@ impl Reading<'_> {
 /// Somebody, by the id that every app is told, else by another one.
 fn user_id(ids: &Value) -> Option<String> {
     ["open_id", "union_id", "user_id"].iter().find_map(|name| id(ids, name))
-}
-
-fn mentions(message: &Value) -> Vec<Mentioned> {
-    let mentioned = |entry: &Value| Mentioned {
-        key: text_of(entry, "key").to_owned(),
-        open_id: text_of(member(entry, "id"), "open_id").to_owned(),
-        user_id: text_of(member(entry, "id"), "user_id").to_owned(),
-        name: text_of(entry, "name").to_owned(),
-    };
-    list_of(message, "mentions").iter().map(mentioned).collect()
 }
 
 /// Until the bot knows itself, nobody is it.

@@ -13,7 +13,7 @@ use super::encode::{self, Name};
 use super::place::{Place, is_elsewhere};
 use super::send::{Done, arrived, ids, is_of_form, later, tell};
 use crate::clock;
-use crate::json::{lenient, list_of, member, text_of};
+use crate::json::{list_of, text_of};
 
 /// Makes the message what `outbound` says.
 pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str) -> Outcome {
@@ -175,12 +175,4 @@ fn told(said: Said, message_id: &str) -> Outcome {
         Said::Gone(reason) | Said::Never { reason, .. } => Outcome::Failed { reason },
         said => later(said, None),
     }
-}
-
-/// The members of a message that the platform was asked for.
-pub(super) fn items(data: &Value) -> impl Iterator<Item = (&str, Value)> {
-    list_of(data, "items").iter().map(|item| {
-        let inner = text_of(member(item, "body"), "content");
-        (text_of(item, "msg_type"), lenient(inner.as_bytes()).unwrap_or_default())
-    })
 }

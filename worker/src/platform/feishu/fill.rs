@@ -9,12 +9,11 @@ use serde_json::Value;
 use super::Shared;
 use super::answer::Said;
 use super::api::Call;
-use super::content::{forwarded, render};
+use super::content::{forwarded, words};
 use super::decode::Lack;
-use super::edit::items;
 use super::encode;
 use crate::clock;
-use crate::json::{lenient, list_of, member, text_of};
+use crate::json::{list_of, member, text_of};
 
 /// For all questions about one event. The platform waits 3 s for its answer.
 const LIMIT: Duration = Duration::from_millis(1200);
@@ -57,8 +56,7 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) ->
     if let Some(message_id) = &lack.quote
         && let Ok(item) = message(shared, message_id, until).await
     {
-        let content = inner(&item);
-        let words = render(text_of(&item, "msg_type"), &content, &[]).text;
+        let words = words(&item);
         let words = words.get(..words.floor_char_boundary(QUOTE_MAX)).unwrap_or_default();
         inbound.quote = Some(words.to_owned()).filter(|words| !words.is_empty());
         if is_own(shared, &item) {
@@ -70,13 +68,11 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) ->
         && let Ok(data) = ask(shared, &call, until).await
     {
         // The first is the message itself.
-        let inside = list_of(&data, "items").iter().zip(items(&data)).filter_map(|(item, it)| {
-            let is_inside = !text_of(item, "upper_message_id").is_empty();
-            is_inside.then(|| (it.0, text_of(member(item, "sender"), "id"), it.1))
-        });
+        let items = list_of(&data, "items").iter();
+        let inside = items.filter(|item| !text_of(item, "upper_message_id").is_empty());
         let inside: Vec<_> = inside.collect();
         if !inside.is_empty() {
-            inbound.text = forwarded(inside.into_iter());
+            inbound.text = forwarded(&inside);
         }
     }
     matches!(place, Err(Silent::ForNow))
@@ -107,10 +103,6 @@ pub(super) enum Silent {
 fn is_own(shared: &Shared, item: &Value) -> bool {
     let sender = member(item, "sender");
     text_of(sender, "sender_type") == "app" && text_of(sender, "id") == shared.api.settings.app_id
-}
-
-fn inner(item: &Value) -> Value {
-    lenient(text_of(member(item, "body"), "content").as_bytes()).unwrap_or_default()
 }
 
 /// What the platform tells of a message.

@@ -283,12 +283,42 @@ async fn what_an_event_does_not_tell_is_asked_for() {
     let found = accept(rig.heard().await);
     assert_eq!((found.chat_id.as_str(), found.text.as_str()), ("oc_1", "help"));
     let forward = Message::direct("oc_1", "ou_ann").content("merge_forward", &json!({}));
-    let inside =
-        [("text", "ou_bob", json!({"text": "one"})), ("image", "ou_cy", json!({"image_key": "k"}))];
+    let ann = json!([{"key": "@_user_1", "id": "ou_ann", "id_type": "open_id", "name": "Ann"}]);
+    let inside = [
+        ("text", "ou_bob", json!({"text": "one for @_user_1"}), ann),
+        ("image", "ou_cy", json!({"image_key": "k"}), json!(null)),
+    ];
     rig.sim.put_forwarded("om_f", &inside);
     rig.sim.push_message(APP, forward.message_id("om_f"));
     let found = accept(rig.heard().await);
-    assert_eq!(found.text, "[forwarded messages]\n> ou_bob: one\n> ou_cy: [image]");
+    assert_eq!(found.text, "[forwarded messages]\n> ou_bob: one for @Ann\n> ou_cy: [image]");
+    rig.end().await;
+}
+
+/// What the platform is asked for has its mentions in another form.
+#[tokio::test]
+async fn a_quotation_names_whom_it_mentions() {
+    let mut rig = Rig::ready().await;
+    for (id, message) in [
+        ("om_text", Message::group("oc_1", "ou_ann").text("ask @_user_1 please")),
+        (
+            "om_post",
+            Message::group("oc_1", "ou_ann")
+                .post("", &json!([[{"tag": "at", "user_id": "@_user_1", "user_name": ""}]])),
+        ),
+    ] {
+        let message = message.mention("@_user_1", "ou_bob", "Bob").message_id(id);
+        rig.sim.push_message(APP, message);
+        accept(rig.heard().await);
+    }
+    // The next worker has heard neither.
+    let mut rig = Rig::on(rig.end().await);
+    rig.until_ready().await;
+    for (id, quote) in [("om_text", "ask @Bob please"), ("om_post", "@Bob")] {
+        let answer = Message::group("oc_1", "ou_ann").text("done").reply_to(id, id);
+        rig.sim.push_message(APP, answer);
+        assert_eq!(accept(rig.heard().await).quote.as_deref(), Some(quote));
+    }
     rig.end().await;
 }
 
