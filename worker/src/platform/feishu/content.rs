@@ -248,12 +248,19 @@ fn named(text: &str, mentions: &[Mentioned]) -> String {
     out
 }
 
-/// `@_user_1` is not in `@_user_10`, whether or not that one is listed.
+/// `@_user_1` is not in `@_user_10`, whether or not that one is listed, and `@_all` in no longer word.
 fn starts_with_key(text: &str, key: &str) -> bool {
-    text.strip_prefix(key).is_some_and(|after| {
-        !(key.ends_with(|c: char| c.is_ascii_digit())
-            && after.starts_with(|c: char| c.is_ascii_digit()))
-    })
+    let goes_on = |c: char| match key {
+        ALL => c.is_ascii_alphanumeric() || c == '_',
+        _ => c.is_ascii_digit() && key.ends_with(|c: char| c.is_ascii_digit()),
+    };
+    text.strip_prefix(key).is_some_and(|after| !after.starts_with(goes_on))
+}
+
+/// Whether a text calls everybody.
+pub(super) fn calls_all(text: &str) -> bool {
+    let mut places = text.match_indices(ALL);
+    places.any(|(at, _)| text.get(at..).is_some_and(|from| starts_with_key(from, ALL)))
 }
 
 fn push_name(out: &mut String, name: &str) {
@@ -370,6 +377,10 @@ mod tests {
         assert_eq!(text("@_user_2@_user_1"), "@?@Ann");
         assert_eq!(text("@_user_11 a@b @"), "@_user_11 a@b @");
         assert_eq!(text("@_all hear"), "@all hear");
+        assert_eq!(text("@_all，大家 @_all"), "@all，大家 @all");
+        for longer in ["@_all_employees", "@_allies", "@_all2 x"] {
+            assert_eq!(text(longer), longer);
+        }
         assert_eq!(text("你好 @_user_1！"), "你好 @Ann！");
     }
 

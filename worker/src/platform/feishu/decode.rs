@@ -14,7 +14,7 @@ use protocol::id::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::content::{self, ALL, Mentioned};
+use super::content::{self, ALL, Mentioned, calls_all};
 use super::memory::Memory;
 use crate::json::{lenient, member, text_of};
 
@@ -268,7 +268,7 @@ fn mention(own: &Own, mentions: &[Mentioned], inner: &Value, answers_us: bool) -
 /// A call of everybody often has no entry in the list.
 fn mentions_all(inner: &Value) -> bool {
     match inner {
-        Value::String(text) => text.contains(ALL),
+        Value::String(text) => calls_all(text),
         Value::Array(values) => values.iter().any(mentions_all),
         Value::Object(members) => {
             let at_all = text_of(inner, "tag") == "at" && text_of(inner, "user_id") == "all";

@@ -82,6 +82,8 @@ fn a_thread_a_parent_and_who_is_addressed() {
     assert_eq!(mention(group().mention("@_user_1", "ou_bob", "Bob")), Mention::Other);
     assert_eq!(mention(group().text("x")), Mention::None);
     assert_eq!(mention(group().text("@_all x")), Mention::All);
+    assert_eq!(mention(group().text("ask @_all_employees and @_allies")), Mention::None);
+    assert_eq!(mention(group().text("not @_all_employees but @_all")), Mention::All);
     assert_eq!(mention(group().text("x").mention("@_all", "", "all")), Mention::All);
     assert_eq!(
         mention(group().post("", &json!([[{"tag": "at", "user_id": "all"}]]))),
