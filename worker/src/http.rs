@@ -6,7 +6,6 @@
 //! some URLs are secrets themselves.
 
 use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use url::Url;
 
 use crate::Error;
 use crate::proxy::Proxy;
+use crate::trust;
 
 /// For the name, the connection and TLS together. A lost first packet is sent again after 1 s and 3 s;
 /// after that a new attempt is better than patience.
@@ -285,14 +285,17 @@ fn describe(error: &reqwest::Error) -> String {
     } else {
         "the connection broke"
     };
-    let mut text = what.to_owned();
     // reqwest's own words, and only they, contain the URL; its causes say what happened.
+    let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
+        causes.push(error.to_string());
         cause = error.source();
     }
-    text
+    match trust::hint(error) {
+        Some(hint) => format!("{what}: {hint} ({})", causes.join(": ")),
+        None => [vec![what.to_owned()], causes].concat().join(": "),
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod session;
 pub mod socket;
 pub mod stderr;
 pub mod text;
+mod trust;
 pub mod unacked;
 pub mod urls;
 

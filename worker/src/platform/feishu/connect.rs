@@ -23,6 +23,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 use super::discovery::{Endpoint, Failure};
 use crate::http::Http;
 use crate::session::Loss;
+use crate::trust;
 
 const TCP_LIMIT: Duration = Duration::from_secs(5);
 /// How much later each further address of a host is tried while the earlier ones have not answered.
@@ -83,7 +84,7 @@ async fn open(http: &Http, endpoint: &Endpoint) -> Result<Connection, Failure> {
     match opened {
         Ok((socket, _)) => Ok(Connection { socket, arrived }),
         Err(WsError::Http(answer)) => Err(refusal(answer.status().as_u16(), answer.headers())),
-        Err(e) => Err(Failure::outage(format!("open the connection: {e}"))),
+        Err(e) => Err(Failure::outage(format!("open the connection: {}", trust::told(&e)))),
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) async fn discover(
     let url = format!("{}{PATH}", settings.base_url);
     let request = http.fresh().post(url).header("locale", "zh").json(&body).timeout(limit);
     let answer = http.call(request).await;
-    let answer = answer.map_err(|why| unreachable(&why))?;
+    let answer = answer.map_err(|why| Failure::outage(format!("ask for the connection: {why}")))?;
     understand(answer.status, &answer.body, settings.base_url.starts_with("https:"))
 }
 
@@ -118,13 +118,6 @@ fn understand(status: u16, body: &[u8], secure: bool) -> Result<Endpoint, Failur
     let service = url.query_pairs().find(|(name, _)| name == "service_id");
     let service = service.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     Ok(Endpoint { url, service, ping: ping_interval(member(data, "ClientConfig")) })
-}
-
-fn unreachable(why: &str) -> Failure {
-    let certificate =
-        "check the system's clock, its ca-certificates package, and proxies that open TLS";
-    let remedy = why.contains("invalid peer certificate").then_some(certificate);
-    Failure { remedy, ..Failure::outage(format!("ask for the connection: {why}")) }
 }
 
 fn without_code(status: u16) -> Failure {
@@ -164,13 +157,6 @@ mod tests {
         assert_eq!(found.url.as_str(), url);
         let bare = understand(200, &answer("ws://h/", &json!(null)), false).unwrap();
         assert_eq!((bare.service, bare.ping), (0, None));
-    }
-
-    #[test]
-    fn a_certificate_that_nobody_trusts_has_a_remedy() {
-        let failure = unreachable("no connection: invalid peer certificate: UnknownIssuer");
-        assert_eq!((failure.loss, failure.remedy.is_some()), (Loss::Outage, true));
-        assert_eq!(unreachable("no answer in time").remedy, None);
     }
 
     #[test]
