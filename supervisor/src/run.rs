@@ -151,6 +151,8 @@ pub struct Gateway {
     files_at: Instant,
     exchanging: Exchanging,
     upgrade: Upgrade,
+    /// It was told that few descriptors are left.
+    crowded: bool,
     fatal: Option<Error>,
 }
 
@@ -222,6 +224,9 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             accepted = listening.socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
                 Ok((stream, peer)) => {
                     links.spawn(link::serve(stream, peer, build, tell.clone()));
+                    if links.len() == connections {
+                        gateway.look_at_descriptors();
+                    }
                 }
                 Err(e) => {
                     tracing::warn!(error = %e, "cannot accept a connection");
@@ -390,6 +395,18 @@ impl Gateway {
         if let Some(set) = self.wall.look(clock::unix_ms(), clock::boot_ms()) {
             tracing::warn!(by_ms = set.by_ms, "the wall clock was set");
             self.store.submit(Op::ClockSet(set));
+        }
+    }
+
+    /// Tells once that few descriptors are left, before anything fails of it.
+    fn look_at_descriptors(&mut self) {
+        let (open, allowed) = (limits::open(), limits::descriptors());
+        if open > allowed / 4 * 3 && !std::mem::replace(&mut self.crowded, true) {
+            tracing::warn!(
+                open,
+                allowed,
+                "few open files are left: raise that limit (`ulimit -Hn`, LimitNOFILE=)"
+            );
         }
     }
 

@@ -25,7 +25,11 @@ fn pid(gateway: &Gateway, name: &str) -> u64 {
 
 /// A gateway that starts with these limits of descriptors.
 fn running(soft: u32, hard: u32) -> Gateway {
-    let mut gateway = Gateway::new(CONFIG);
+    running_with(CONFIG, soft, hard)
+}
+
+fn running_with(config: &str, soft: u32, hard: u32) -> Gateway {
+    let mut gateway = Gateway::new(config);
     let mut command = Command::new("sh");
     let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
     let supervise = gateway.command();
@@ -249,9 +253,22 @@ fn more_clients_than_descriptors_wait_for_their_turn() {
     // They are cut after a few seconds each, and the last one is served.
     assert!(gateway.status().is_some());
     drop(silent);
+    let warnings = gateway.log().matches("few open files are left").count();
+    assert_eq!(warnings, 1, "told, before anything fails of it, and once");
     let complaints = gateway.log().matches("cannot accept").count();
     assert!(complaints < 100, "{complaints}");
     pid(&gateway, "local");
+}
+
+/// Many instances need many of them, too.
+#[test]
+fn more_instances_than_open_files_carry_are_told_before_one_of_them_cannot_start() {
+    let blocks: Vec<_> = (0..10).map(|n| format!("[platform.l{n}]\nkind = \"local\"\n")).collect();
+    let gateway = running_with(&(blocks.concat() + "[agent.echo]\n"), 64, 64);
+    gateway.wait_ready("l9");
+    let log = gateway.log();
+    assert!(log.contains("few open files are left") && log.contains("LimitNOFILE="), "{log}");
+    assert!(!log.contains("cannot make a process"), "{log}");
 }
 
 /// What a process does not hear, as a set of bits.

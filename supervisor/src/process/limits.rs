@@ -52,6 +52,11 @@ pub fn descriptors() -> usize {
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
+/// How many descriptors are open.
+pub fn open() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
 impl Limits {
     /// Soft and hard.
     pub fn numbers(self) -> (u64, u64) {

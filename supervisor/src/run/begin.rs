@@ -170,6 +170,7 @@ impl Gateway {
             files_at: now,
             exchanging,
             upgrade,
+            crowded: false,
             fatal: None,
         })
     }

@@ -67,6 +67,7 @@ impl Gateway {
         slot.liveness = Some(Liveness::new(STALE, clock::now()));
         // The link task may have ended meanwhile; then its end follows.
         let _ = welcome.send(());
+        self.look_at_descriptors();
     }
 
     pub(super) fn adapter(&self, index: usize) -> Option<Adapter> {
