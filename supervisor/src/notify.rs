@@ -7,6 +7,7 @@
 use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -144,6 +145,17 @@ fn unit_of(groups: &str) -> Option<(String, bool)> {
     })
 }
 
+/// The user with whose last session we end, since his manager started us and he does not linger (`loginctl(1)`).
+pub fn ends_at_logout() -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok().filter(|_| is_systemd())?;
+    let user = std::env::var("USER").ok()?;
+    ends_with(&groups, &user, Path::new("/var/lib/systemd/linger")).then_some(user)
+}
+
+fn ends_with(groups: &str, user: &str, lingering: &Path) -> bool {
+    unit_of(groups).is_some_and(|(_, of_user)| of_user) && !lingering.join(user).exists()
+}
+
 /// A time as systemd prints it, `1min 30s` or `500ms`. `infinity` is none.
 fn span(text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
@@ -190,6 +202,20 @@ mod tests {
         assert_eq!(unit_of("0::/user.slice/session-2.scope\n"), None);
         let below = "0::/system.slice/gw.service/worker-local-1\n";
         assert_eq!(unit_of(below), Some(("gw.service".into(), false)));
+    }
+
+    /// F90
+    #[test]
+    fn a_service_of_a_user_ends_with_his_last_session_unless_he_lingers() {
+        let lingering = tempfile::tempdir().unwrap();
+        let of_user = "0::/user.slice/user-1.slice/user@1.service/app.slice/gw.service\n";
+        assert!(ends_with(of_user, "ann", lingering.path()));
+        assert!(!ends_with("0::/system.slice/gw.service\n", "ann", lingering.path()));
+        std::fs::write(lingering.path().join("ann"), "").unwrap();
+        assert!(!ends_with(of_user, "ann", lingering.path()));
+        assert!(ends_with(of_user, "bob", lingering.path()));
+        let unit = include_str!("../assets/hermes-gw.user.service");
+        assert!(unit.contains("&& loginctl enable-linger"), "who installs it is told so, too");
     }
 
     #[test]

@@ -60,6 +60,12 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    if let Some(user) = notify::ends_at_logout() {
+        tracing::warn!(
+            user,
+            "this service ends when its user logs out: `loginctl enable-linger` keeps it, also after a start of the machine"
+        );
+    }
     let paths = super::paths(common, Some(&config))?;
     paths.check()?;
     if options.replace && force::is_within(&paths) {
