@@ -33,6 +33,7 @@ mod limits;
 mod line;
 mod links;
 mod moved;
+mod numbers;
 mod openai_agent;
 mod owner;
 mod parked;

@@ -111,6 +111,44 @@ fn a_file_system_without_locks_is_refused_with_one_message() {
     }
 }
 
+/// F89: nothing in a service file is of the shell, the version or the directory that it was installed from, so
+/// nothing of it can be out of date.
+#[test]
+fn a_service_file_freezes_nothing() {
+    for name in ["hermes-gw.service", "hermes-gw.user.service", "org.hermes-gw.plist"] {
+        let file = crate::gateway::root().join("supervisor/assets").join(name);
+        let text = std::fs::read_to_string(file).unwrap();
+        for frozen in ["Environment", "PATH", "WorkingDirectory", "/home/", "/root/", "/usr/lib/"] {
+            assert!(!text.contains(frozen), "{name}: {frozen}");
+        }
+        assert!(!text.contains(env!("CARGO_PKG_VERSION")), "{name} names a version");
+        let programs = text.matches("/hermes-gw supervise").count()
+            + text.matches("/hermes-gw</string>").count();
+        assert_eq!(programs, text.matches("/usr/local/bin/hermes-gw").count(), "{name}");
+    }
+}
+
+/// F89: an update that takes the former program away takes nothing from the gateway that runs.
+#[test]
+fn a_program_that_is_deleted_goes_on_and_so_do_its_workers() {
+    let mut gateway = Gateway::new(CONFIG);
+    let program = gateway.path("hermes-gw");
+    // By a process of its own: what this one has open for writing cannot be run while another test forks.
+    let copied = Command::new("cp").arg(crate::gateway::PROGRAM).arg(&program).status();
+    assert!(copied.unwrap().success());
+    let mut command = Command::new(&program);
+    command.args(gateway.command().get_args());
+    gateway.start_as(command);
+    gateway.wait_ready("local");
+    std::fs::remove_file(&program).unwrap();
+    // Workers are the program that runs, wherever that lay.
+    let restarted = gateway.run(&["ctl", "restart"]);
+    assert!(restarted.status.success(), "{}", stderr(&restarted));
+    let upgraded = gateway.run(&["ctl", "upgrade"]);
+    assert!(upgraded.status.success(), "{}", stderr(&upgraded));
+    gateway.wait_ready("local");
+}
+
 /// What launchd is given, read as it is read there.
 #[test]
 fn the_property_list_says_what_it_should() {
