@@ -83,6 +83,7 @@ const LIMITS: Limits = Limits {
         again: Duration::from_secs(30),
         soon: Duration::from_millis(500),
     },
+    turn: Duration::from_secs(15),
     reply: Duration::from_secs(15),
 };
 const BOT_FIRST: Duration = Duration::from_secs(1);
@@ -108,6 +109,9 @@ struct Limits {
     rival: rival::Limits,
     /// What was said while nobody listened.
     absence: absence::Limits,
+    /// What comes and cannot be told yet, or waits for what was said before it in its chat. A chat is not to stand
+    /// still for longer because an interface of the platform does.
+    turn: Duration,
     /// All parts of a reply but its files; what is not done by then goes on in the next attempt.
     reply: Duration,
 }
@@ -139,7 +143,7 @@ impl Platform for Feishu {
             stop: context.stop,
             bot: watch::Sender::new(None),
             memory: Mutex::new(memory),
-            order: Order::default(),
+            order: Order::new(self.limits.turn),
             late: Mutex::default(),
             quiet: Mutex::default(),
             drafts: Drafts::default(),

@@ -1,8 +1,8 @@
 //! Events of one chat that must not overtake each other while the platform is asked about one of them.
 //!
 //! Whoever has to ask takes a place; whoever comes after in the same chat waits for that place, and so
-//! on, but only as long as he can still be answered in time: what is not, the platform tells again after 15 s,
-//! then after 5 min, which is worse than to be overtaken. Chats in which nobody asks cost nothing.
+//! on, for a while at most. Who waits too long to be answered is taken in his turn all the same: the platform tells
+//! him again, and he is known then. Chats in which nobody asks cost nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +13,14 @@ use tokio::time::timeout_at;
 
 use crate::clock::{self, Instant};
 
-/// As long as anybody waits for others. The platform waits 3 s, the way there and back and what the disk takes
-/// included.
-pub(super) const LONGEST: Duration = Duration::from_millis(1600);
-
 /// A place in the row of one chat. Dropped, the next may go.
 #[derive(Debug)]
 pub(super) struct Place {
     chat: String,
     number: u64,
     taken: Instant,
+    /// As long as anybody waits for others; then they are passed.
+    longest: Duration,
     before: Option<oneshot::Receiver<()>>,
     /// Since when somebody waits for this one.
     awaited: watch::Receiver<Option<Instant>>,
@@ -42,13 +40,19 @@ struct Last {
 }
 
 /// The chats in which somebody waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Order {
+    longest: Duration,
     rows: Rows,
     last: Mutex<u64>,
 }
 
 impl Order {
+    /// Nobody waits for longer.
+    pub(super) fn new(longest: Duration) -> Self {
+        Self { longest, rows: Rows::default(), last: Mutex::default() }
+    }
+
     /// A place in the row of `chat`; none is needed if nobody is in it and this one need not wait.
     pub(super) fn place(&self, chat: &str, must_ask: bool) -> Option<Place> {
         let mut rows = lock(&self.rows);
@@ -66,24 +70,25 @@ impl Order {
             before.over
         });
         let (chat, rows) = (chat.to_owned(), self.rows.clone());
-        Some(Place { chat, number: *last, taken, before, awaited, done: Some(done), rows })
+        let (number, longest, done) = (*last, self.longest, Some(done));
+        Some(Place { chat, number, taken, longest, before, awaited, done, rows })
     }
 }
 
 impl Place {
-    /// Waits until everybody before has gone, or passes them.
-    pub(super) async fn turn(&mut self) {
-        if let Some(before) = &mut self.before {
-            // Its end comes as an error: nothing is ever sent.
-            let _ = timeout_at(self.taken + LONGEST, before).await;
-        }
+    /// Waits until everybody before has gone, or passes them. Whether they have gone.
+    pub(super) async fn turn(&mut self) -> bool {
+        let Some(before) = &mut self.before else { return true };
+        // Its end comes as an error: nothing is ever sent.
+        let have_gone = timeout_at(self.taken + self.longest, before).await.is_ok();
         self.before = None;
+        have_gone
     }
 
     /// Since when somebody waits for it who has not passed it.
     pub(super) fn awaited(&self) -> Option<Instant> {
         let since = *self.awaited.borrow();
-        since.filter(|since| clock::now().duration_since(*since) < LONGEST)
+        since.filter(|since| clock::now().duration_since(*since) < self.longest)
     }
 }
 
@@ -119,9 +124,11 @@ mod tests {
 
     use super::*;
 
+    const LONGEST: Duration = Duration::from_secs(15);
+
     #[tokio::test]
     async fn who_comes_after_waits_and_others_do_not() {
-        let order = Order::default();
+        let order = Order::new(LONGEST);
         assert!(order.place("a", false).is_none());
         let first = order.place("a", true).unwrap();
         let mut second = order.place("a", false).unwrap();
@@ -136,22 +143,22 @@ mod tests {
         assert!(order.place("a", false).is_none(), "the row is empty again");
     }
 
-    /// Nobody is told too late of what he waits for: then it is overtaken, and by all that come later.
+    /// What takes too long is overtaken, and by all that come later.
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_longer_than_he_can_be_answered() {
-        let order = Order::default();
+    async fn nobody_waits_for_ever() {
+        let order = Order::new(LONGEST);
         let past = order.place("a", true).unwrap();
         let begun = clock::now();
         let mut first = order.place("a", false).unwrap();
         tokio::time::advance(LONGEST / 2).await;
         let mut second = order.place("a", false).unwrap();
         assert!(past.awaited().is_some());
-        first.turn().await;
+        assert!(!first.turn().await);
         assert!(clock::now() - begun >= LONGEST);
         assert!(past.awaited().is_none(), "whoever waited has passed it");
         assert!(poll!(std::pin::pin!(second.turn())).is_pending(), "nobody overtakes the first");
         drop(first);
-        second.turn().await;
+        assert!(second.turn().await);
         assert!(clock::now() - begun < LONGEST * 5 / 4, "it has not waited for the past as well");
         drop(second);
         assert!(order.place("a", false).is_none(), "nobody waits any more");
@@ -161,7 +168,7 @@ mod tests {
     /// Whoever gives up lets nobody pass.
     #[tokio::test]
     async fn giving_up_lets_nobody_pass() {
-        let order = Order::default();
+        let order = Order::new(LONGEST);
         let first = order.place("oc_1", true).unwrap();
         let mut second = order.place("oc_1", false).unwrap();
         assert!(poll!(std::pin::pin!(second.turn())).is_pending());

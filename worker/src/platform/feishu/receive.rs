@@ -8,12 +8,13 @@
 //! Handing in is a step of its own, because events are handed in one by one in the order of their
 //! arrival, while each waits for its verdict alone.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use protocol::event::{Inbound, InboundKind, Mention};
 use protocol::worker::Verdict;
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::absence::Said;
 use super::decode::{Heard, Lack, Own, decode, unreadable};
@@ -81,7 +82,8 @@ pub(super) async fn hand(shared: &Shared, arrival: Arrival) -> (Arrival, Handed)
 /// Waits for the verdict; the frame to answer with, if any.
 pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) -> Option<Frame> {
     let was_taken = !matches!(handed, Handed::Late);
-    let settled = timeout_at(arrival.at + ANSWER, settle(shared, handed)).await;
+    let mut settling = pin!(settle(shared, handed));
+    let settled = timeout_at(arrival.at + ANSWER, &mut settling).await;
     match shared.late(was_taken && settled.is_ok()) {
         Some(Told::Begins) => {
             tracing::warn!(
@@ -93,7 +95,11 @@ pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) ->
         }
         None => {}
     }
-    let settled = settled.unwrap_or(None);
+    let Ok(settled) = settled else {
+        // It goes its way without an answer, in its turn: the repetition is known then.
+        let _ = timeout(shared.limits.turn, settling).await;
+        return None;
+    };
     let took = clock::now().duration_since(arrival.at).as_millis();
     let data = settled? == Reply::Empty;
     if arrival.doubtful {
@@ -212,8 +218,14 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
             }
             let tells_later = lack.is_some() && fill::fill(shared, &mut inbound, &lack).await;
             let mut place = place;
-            if let Some(place) = &mut place {
-                place.turn().await;
+            if let Some(place) = &mut place
+                && !place.turn().await
+            {
+                let chat = &inbound.chat_id;
+                tracing::warn!(
+                    chat,
+                    "taken before what was said there earlier, which takes too long to find out"
+                );
             }
             if inbound.chat_id.is_empty() && inbound.kind == InboundKind::Button {
                 // Somebody waits for what it does, but nobody can say where.

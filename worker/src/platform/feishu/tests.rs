@@ -50,6 +50,7 @@ const HURRIED: Limits = Limits {
         again: Duration::from_millis(300),
         soon: Duration::from_millis(100),
     },
+    turn: LIMITS.turn,
     reply: Duration::from_secs(4),
 };
 

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use protocol::event::ChatType;
 use protocol::worker::Verdict;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::Due;
 use crate::clock;
@@ -30,7 +31,10 @@ pub(in crate::platform::feishu) async fn catch_up(shared: &Shared) {
     loop {
         absence.due.notified().await;
         // Mentions cannot be told before.
-        shared.known().await;
+        if timeout(shared.limits.turn, shared.known()).await.is_err() {
+            absence.let_all_go();
+            shared.known().await;
+        }
         let limits = shared.limits.absence;
         let (mut sum, mut failed, mut full) = (Sum::default(), 0, limits.soon);
         while let Some(rest) = round(shared, &mut sum, failed + 1 >= AT_FIRST).await {
@@ -49,7 +53,7 @@ pub(in crate::platform::feishu) async fn catch_up(shared: &Shared) {
                 full = if moved { full / 2 } else { full * 2 }.clamp(limits.soon, limits.again);
                 pause = pause.max(full);
             }
-            if tokio::time::timeout(pause, absence.due.notified()).await.is_ok() {
+            if timeout(pause, absence.due.notified()).await.is_ok() {
                 // There is more to read since another absence.
                 failed = 0;
             }
