@@ -69,6 +69,7 @@ use crate::owed::Owed;
 use crate::paths::Paths;
 use crate::policy::closing::{Closing, Stage};
 use crate::policy::commands::Commands;
+use crate::policy::delivery;
 use crate::policy::drafts::Shown;
 use crate::policy::liveness;
 use crate::policy::own_hand::OwnHand;
@@ -209,18 +210,18 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             biased;
             _ = child.recv() => {}
             asked = signals.next() => match asked.map_err(os("listen to signals"))? {
-                asked if asked.wish == Wish::Leave => gateway.told_to_leave(asked),
+                asked if asked.wish == Wish::Leave => gateway.woken(due).told_to_leave(asked),
                 // A terminal that closes must not end a gateway that somebody left running.
-                _ => gateway.wish_reload(None),
+                _ => gateway.woken(due).wish_reload(None),
             },
             () = &mut released, if !let_go => {
                 let_go = true;
-                gateway.ask_to_leave("whoever started it let go", None);
+                gateway.woken(due).ask_to_leave("whoever started it let go", None);
             }
-            Some(read) = reloads.recv() => gateway.reloaded(read),
-            Some(found) = checks.recv() => gateway.upgrade_checked(found),
-            Some(batch) = answers.recv() => gateway.answered(batch),
-            Some(input) = inputs.recv() => gateway.hear(input),
+            Some(read) = reloads.recv() => gateway.woken(due).reloaded(read),
+            Some(found) = checks.recv() => gateway.woken(due).upgrade_checked(found),
+            Some(batch) = answers.recv() => gateway.woken(due).answered(batch),
+            Some(input) = inputs.recv() => gateway.woken(due).hear(input),
             accepted = listening.socket.accept(), if links.len() < connections && deaf_until <= now => match accepted {
                 Ok((stream, peer)) => {
                     links.spawn(link::serve(stream, peer, build, tell.clone()));
@@ -237,7 +238,7 @@ pub async fn run(parts: Parts) -> Result<(), Error> {
             Some(_) = links.join_next() => {}
             () = tokio::time::sleep_until(due.into()) => {}
         }
-        gateway.wake(due);
+        gateway.woken(due);
         for _ in 0..BATCH {
             if let Ok(batch) = answers.try_recv() {
                 gateway.answered(batch);
@@ -410,15 +411,21 @@ impl Gateway {
         }
     }
 
-    /// The loop turns; it was to at `due`.
-    fn wake(&mut self, due: Instant) {
+    /// The loop turns; it was to at `due`. Before anything is performed: what was to come meanwhile may lie
+    /// in a socket.
+    fn woken(&mut self, due: Instant) -> &mut Self {
         let now = clock::now();
         let last = std::mem::replace(&mut self.awake, now);
-        let Some(pause) = liveness::overslept(last, due, now) else { return };
-        tracing::warn!(pause_ms = pause.as_millis(), "this process did not run for a while");
-        for slot in &mut self.slots {
-            slot.slept(pause, now);
+        if let Some(pause) = liveness::overslept(last, due, now) {
+            tracing::warn!(pause_ms = pause.as_millis(), "this process did not run for a while");
+            for index in 0..self.slots.len() {
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.slept(pause, now);
+                }
+                self.deliver(index, delivery::Input::Slept(pause));
+            }
         }
+        self
     }
 
     /// What the service manager shows of us, and whether we are alive: the loop turns, and the store

@@ -3,10 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, PATIENCE};
+use crate::gateway::{Gateway, PATIENCE, signal};
+use crate::storm::pause;
 
 const CONFIG: &str = "[platform.local]\n[agent.mine]\nkind = \"socket\"\nmax_attempts = 2\n";
 
@@ -236,6 +238,31 @@ fn what_an_agent_says_wrong_is_told_and_costs_nothing() {
         assert_eq!(agent.hear()["error"]["code"], code, "{line}");
     }
     assert_eq!(agent.call("ready", &json!({ "lease_ms": 5 }))["lease_ms"], 1000, "within bounds");
+}
+
+/// F46: while the supervisor itself stands still, no agent falls silent.
+#[test]
+fn a_supervisor_that_was_stopped_takes_no_work_away() {
+    let config =
+        "[platform.local]\n[agent.mine]\nkind = \"socket\"\nmax_attempts = 1\nlease_s = 3\n";
+    let gateway = Gateway::running(config);
+    let mut agent = Lines::ready(&gateway);
+    let mut work = Vec::new();
+    for chat in ["home", "office"] {
+        typed(&mut terminal(&gateway, chat), chat);
+        work.push(agent.event());
+    }
+    signal(gateway.pid().into(), "STOP");
+    // Both are at their end while nobody reads it.
+    for delivery in &work {
+        agent.say(&json!({ "jsonrpc": "2.0", "id": delivery["id"], "result": {} }));
+    }
+    pause(Duration::from_secs(4));
+    signal(gateway.pid().into(), "CONT");
+    for _ in &work {
+        agent.until(|line| line["method"] == "event.settled");
+    }
+    assert!(!gateway.log().contains("is parked"), "{}", gateway.log());
 }
 
 #[test]

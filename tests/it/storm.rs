@@ -29,7 +29,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     let (_keep, never) = std::sync::mpsc::channel::<()>();
     let _ = never.recv_timeout(time);
 }
