@@ -7,7 +7,8 @@
 //!
 //! The scan stands either at the end of the store (new items are told by [`Lanes::accepted`]) or
 //! somewhere before it (new items will be found). An item ahead of the scan may also come through
-//! [`Lanes::loaded`]; the scan then meets a lane that it knows and goes on.
+//! [`Lanes::loaded`]; the scan then meets a lane that it knows and goes on. What it meets there before a
+//! head was replayed in a life before this one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -140,8 +141,8 @@ impl Lanes {
     pub fn scanned_upto(&mut self, found: Vec<(u64, Lane)>, upto: u64, at_end: bool) {
         let Scan::Behind { mut after, .. } = self.scan else { return };
         for (id, lane) in found {
-            if let Some(slot) = self.slots.get_mut(&lane) {
-                slot.more = true;
+            if self.slots.contains_key(&lane) {
+                self.rejoined(id, lane);
             } else if self.slots.len() < self.capacity {
                 self.insert(lane, id, true);
             } else {
@@ -204,7 +205,7 @@ impl Lanes {
     /// The answer to a [`Load`].
     pub fn loaded(&mut self, lane: Lane, found: Option<u64>) {
         let before = self.slots.get_mut(&lane).and_then(|slot| slot.before.take());
-        match before.or(found) {
+        match before.into_iter().chain(found).min() {
             Some(id) => {
                 self.slots.remove(&lane);
                 self.insert(lane, id, true);
@@ -313,80 +314,131 @@ pub(crate) mod model {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use proptest::prelude::*;
 
     use super::model::{Model, lane};
     use super::*;
 
+    /// What the store says, in the order in which it was asked.
+    enum Told {
+        Accepted(u64, Lane),
+        Rejoined(u64, Lane),
+        Scanned(Vec<(u64, Lane)>, bool),
+        Loaded(Lane, Option<u64>),
+        Ended(u64),
+    }
+
+    /// Lanes before a store that answers late.
+    struct World {
+        model: Model,
+        lanes: Lanes,
+        told: VecDeque<Told>,
+        busy: Vec<u64>,
+    }
+
+    impl World {
+        fn end(&mut self, index: usize) -> (u64, Lane) {
+            let id = self.busy.remove(index);
+            self.told.push_back(Told::Ended(id));
+            (id, self.model.0.remove(&id).unwrap())
+        }
+
+        /// The next answer arrives, if there is one.
+        fn hear(&mut self) -> bool {
+            match self.told.pop_front() {
+                None => return false,
+                Some(Told::Accepted(id, lane)) => self.lanes.accepted(id, lane),
+                Some(Told::Rejoined(id, lane)) => self.lanes.rejoined(id, lane),
+                Some(Told::Scanned(found, at_end)) => self.lanes.scanned(found, at_end),
+                Some(Told::Loaded(lane, found)) => self.lanes.loaded(lane, found),
+                Some(Told::Ended(id)) => {
+                    if let Some(load) = self.lanes.finished(id) {
+                        let found = self.model.next(&load);
+                        self.told.push_back(Told::Loaded(load.lane, found));
+                    }
+                }
+            }
+            self.pump();
+            true
+        }
+
+        fn pump(&mut self) {
+            if let Some(after) = self.lanes.wants_scan() {
+                let (found, at_end) = self.model.scan(after, 5);
+                self.told.push_back(Told::Scanned(found, at_end));
+            }
+            while let Some(id) = self.lanes.take() {
+                let lane = &self.model.0[&id];
+                assert!(self.busy.iter().all(|b| self.model.0[b] != *lane), "two of one lane");
+                self.busy.push(id);
+            }
+        }
+    }
+
     proptest! {
-        /// Whatever arrives when, with room for few lanes, whatever is set aside and comes back, and
-        /// however often it begins again: every item ends exactly once, in order within its lane, and never two of one lane are
-        /// offered at a time.
+        /// Whatever arrives when, with room for few lanes, whatever was busy before and at which place, whatever
+        /// is set aside and comes back, and however often it begins again: every item ends exactly once, in order
+        /// within its lane, and never two of one lane are offered at a time.
         #[test]
         fn every_item_is_offered_once_and_in_order(
             before in prop::collection::vec(0..12_u64, 0..60),
-            steps in prop::collection::vec((0..12_u64, 0..6_u8), 0..200),
+            resumed in prop::collection::vec(1..60_u64, 0..4),
+            steps in prop::collection::vec((0..12_u64, 0..9_u8), 0..300),
             capacity in 1..6_usize,
         ) {
-            let mut model = Model::default();
-            let mut next_id = 1;
-            for n in before {
-                model.0.insert(next_id, lane(n));
-                next_id += 1;
-            }
-            let mut lanes = Lanes::new(capacity);
-            let mut busy: Vec<u64> = Vec::new();
+            let model = Model((1..).zip(before.into_iter().map(lane)).collect());
+            let mut next_id = model.0.len() as u64 + 1;
+            let lanes = Lanes::new(capacity);
+            let mut world = World { model, lanes, told: VecDeque::new(), busy: Vec::new() };
             let mut ended: Vec<(u64, Lane)> = Vec::new();
             let mut aside: Vec<(u64, Lane)> = Vec::new();
+            // What has another place than the one in which it was begun.
             let mut returned = BTreeSet::new();
-            let leave = |lanes: &mut Lanes, model: &mut Model, id: u64| {
-                let lane = model.0.remove(&id).unwrap();
-                if let Some(load) = lanes.finished(id) {
-                    let found = model.next(&load);
-                    lanes.loaded(load.lane, found);
+            for id in resumed {
+                let Some(lane) = world.model.0.get(&id).cloned() else { continue };
+                if world.busy.iter().all(|busy| world.model.0[busy] != lane) {
+                    world.busy.push(id);
+                    world.lanes.resumed(id, lane.clone());
+                    let own = world.model.0.range(..=id).filter(|(_, other)| **other == lane);
+                    returned.extend(own.map(|(id, _)| *id));
                 }
-                (id, lane)
-            };
-            let pump = |lanes: &mut Lanes, model: &Model, busy: &mut Vec<u64>| {
-                while let Some(after) = lanes.wants_scan() {
-                    let (found, at_end) = model.scan(after, 5);
-                    lanes.scanned(found, at_end);
-                }
-                while let Some(id) = lanes.take() {
-                    assert!(busy.iter().all(|b| model.0[b] != model.0[&id]), "two of one lane");
-                    busy.push(id);
-                }
-            };
+            }
+            world.pump();
             for (n, step) in steps {
                 match step {
                     0 | 1 => {
-                        model.0.insert(next_id, lane(n));
-                        lanes.accepted(next_id, lane(n));
+                        world.model.0.insert(next_id, lane(n));
+                        world.told.push_back(Told::Accepted(next_id, lane(n)));
                         next_id += 1;
                     }
-                    2 if !busy.is_empty() => {
-                        ended.push(leave(&mut lanes, &mut model, busy.remove(0)));
-                    }
-                    3 if !busy.is_empty() => {
-                        aside.push(leave(&mut lanes, &mut model, busy.remove(0)));
-                    }
+                    2 if !world.busy.is_empty() => ended.push(world.end(0)),
+                    3 if !world.busy.is_empty() => aside.push(world.end(0)),
                     4 => if let Some((id, lane)) = aside.pop() {
                         returned.insert(id);
-                        model.0.insert(id, lane.clone());
-                        lanes.rejoined(id, lane);
+                        world.model.0.insert(id, lane.clone());
+                        world.told.push_back(Told::Rejoined(id, lane));
                     }
-                    5 if n < 3 => lanes.begin_again(),
-                    _ => {}
+                    5 if n < 3 => {
+                        while world.hear() {}
+                        world.lanes.begin_again();
+                        world.pump();
+                    }
+                    _ => {
+                        world.hear();
+                    }
                 }
-                pump(&mut lanes, &model, &mut busy);
             }
             loop {
-                pump(&mut lanes, &model, &mut busy);
-                let Some(id) = busy.pop() else { break };
-                ended.push(leave(&mut lanes, &mut model, id));
+                while world.hear() {}
+                if world.busy.is_empty() {
+                    break;
+                }
+                ended.push(world.end(world.busy.len() - 1));
             }
-            prop_assert!(model.0.is_empty(), "left over: {:?}", model.0);
-            prop_assert!(lanes.is_empty());
+            prop_assert!(world.model.0.is_empty(), "left over: {:?}", world.model.0);
+            prop_assert!(world.lanes.is_empty());
             let mut last: HashMap<Lane, u64> = HashMap::new();
             let mut once = BTreeSet::new();
             prop_assert!(ended.iter().all(|(id, _)| once.insert(*id)), "ended twice");
@@ -394,6 +446,30 @@ mod tests {
                 prop_assert!(last.insert(lane, id).is_none_or(|before| before < id));
             }
         }
+    }
+
+    /// An upgrade finds what was replayed before a head that is busy.
+    #[test]
+    fn what_stands_before_a_busy_head_is_next() {
+        let mut lanes = Lanes::new(10);
+        lanes.resumed(10, lane(1));
+        lanes.scanned(vec![(5, lane(1)), (10, lane(1)), (12, lane(1))], true);
+        assert_eq!(lanes.take(), None);
+        assert_eq!(lanes.finished(10), None);
+        assert_eq!(lanes.take(), Some(5));
+        assert_eq!(lanes.finished(5), Some(Load { lane: lane(1), after: 5 }));
+    }
+
+    /// What comes back while the next one is looked up takes its place behind what is older.
+    #[test]
+    fn what_comes_back_overtakes_nothing() {
+        let mut lanes = Lanes::new(10);
+        lanes.scanned(vec![(1, lane(1)), (2, lane(1))], true);
+        assert_eq!(lanes.take(), Some(1));
+        assert_eq!(lanes.finished(1), Some(Load { lane: lane(1), after: 1 }));
+        lanes.rejoined(3, lane(1));
+        lanes.loaded(lane(1), Some(2));
+        assert_eq!(lanes.take(), Some(2));
     }
 
     #[test]
