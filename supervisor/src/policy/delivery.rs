@@ -19,7 +19,7 @@
 //! The attempt is counted durably *before* the event is handed over ([`Action::Begin`]), so that an
 //! event that kills its reader is counted (F22). The store keeps the delay behind one that counts, and says
 //! at the next beginning what is left of it: a scheduler that is new knows of no delays. A late acknowledgement settles too: the agent
-//! has it, also if the event was set aside meanwhile.
+//! has it, also if the event was set aside meanwhile, or waits behind what was replayed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -36,8 +36,8 @@ mod port;
 
 pub use self::port::{Action, Input, Settings, UNREADABLE};
 
-/// Parked events that an acknowledgement still settles.
-const ASIDE: usize = 1024;
+/// Events that an acknowledgement settles wherever they wait. Beyond that, one at the head of its lane is settled, too.
+const GIVEN: usize = 1024;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stage {
@@ -63,7 +63,8 @@ pub struct Delivery {
     bursts: Bursts,
     blame: Blame,
     stages: HashMap<u64, Stage>,
-    aside: BTreeSet<u64>,
+    /// What the agent has had, and what was set aside: an acknowledgement settles it.
+    given: BTreeSet<u64>,
 }
 
 impl Delivery {
@@ -79,7 +80,7 @@ impl Delivery {
             bursts: Bursts::default(),
             blame: Blame::default(),
             stages: HashMap::new(),
-            aside: BTreeSet::new(),
+            given: BTreeSet::new(),
         }
     }
 
@@ -88,10 +89,7 @@ impl Delivery {
         let mut out = Vec::new();
         match input {
             Input::Accepted(id, lane) => self.lanes.accepted(id, lane),
-            Input::Replayed(id, lane) => {
-                self.aside.remove(&id);
-                self.lanes.rejoined(id, lane);
-            }
+            Input::Replayed(id, lane) => self.lanes.rejoined(id, lane),
             Input::Said(id, lane, rule) => self.bursts.said(id, &lane, rule, now),
             Input::Flush(lane) => {
                 for id in self.bursts.end(&lane, now) {
@@ -248,6 +246,7 @@ impl Delivery {
     /// An event is with the agent already: a supervisor before this one handed it over.
     pub fn resume(&mut self, id: u64, lane: Lane, counted: u32, now: Instant) {
         self.lanes.resumed(id, lane);
+        self.gives(id);
         self.stages.insert(id, Stage::Leased { counted, until: now + self.settings.lease });
     }
 
@@ -288,6 +287,7 @@ impl Delivery {
         } else {
             let until = now + self.settings.lease;
             self.stages.insert(id, Stage::Leased { counted, until });
+            self.gives(id);
             out.push(Action::Deliver(id));
         }
     }
@@ -308,8 +308,7 @@ impl Delivery {
             Some(Stage::Beginning { acked } | Stage::Parking { acked }) => *acked = true,
             Some(Stage::Leased { .. }) => self.settle(id, out),
             Some(Stage::Ending { .. }) => {}
-            None if self.aside.remove(&id) => self.settle(id, out),
-            None if self.lanes.is_head(id) => {
+            None if self.given.contains(&id) || self.lanes.is_head(id) => {
                 self.lanes.seize(id);
                 self.settle(id, out);
             }
@@ -403,6 +402,13 @@ impl Delivery {
         out.push(Action::Settle(id));
     }
 
+    fn gives(&mut self, id: u64) {
+        self.given.insert(id);
+        if self.given.len() > GIVEN {
+            self.given.pop_first();
+        }
+    }
+
     fn park(&mut self, id: u64, reason: String, out: &mut Vec<Action>) {
         self.stages.insert(id, Stage::Parking { acked: false });
         out.push(Action::Park { id, reason });
@@ -411,14 +417,12 @@ impl Delivery {
     fn ended(&mut self, id: u64, out: &mut Vec<Action>) {
         self.blame.ended(id);
         match self.stages.remove(&id) {
-            Some(Stage::Ending { acked: true }) => out.push(Action::Settled(id)),
-            Some(Stage::Parking { acked: true }) => self.settle(id, out),
-            Some(Stage::Parking { acked: false }) => {
-                self.aside.insert(id);
-                if self.aside.len() > ASIDE {
-                    self.aside.pop_first();
-                }
+            Some(Stage::Ending { acked: true }) => {
+                self.given.remove(&id);
+                out.push(Action::Settled(id));
             }
+            Some(Stage::Parking { acked: true }) => self.settle(id, out),
+            Some(Stage::Parking { acked: false }) => self.gives(id),
             Some(
                 Stage::Ending { acked: false } | Stage::Beginning { .. } | Stage::Leased { .. },
             )
@@ -441,6 +445,10 @@ impl Delivery {
         }
         while free > 0 {
             let Some(id) = self.lanes.take() else { break };
+            if self.stages.contains_key(&id) {
+                // It is being settled, and was found before that.
+                continue;
+            }
             let alone = self.blame.is_alone(id);
             if alone && self.in_flight() > 0 {
                 // Nobody goes before it, or it would never be alone.

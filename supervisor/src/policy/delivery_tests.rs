@@ -9,6 +9,9 @@ use super::*;
 use crate::policy::lanes::Load;
 use crate::policy::lanes::model::{Model, lane};
 
+#[path = "delivery_tests/late.rs"]
+mod late;
+
 const TTL: Duration = Duration::from_secs(3600);
 
 fn start() -> Instant {
@@ -228,36 +231,6 @@ fn what_is_set_aside_is_parked_at_once_and_an_expired_lease_wakes_nobody() {
     delivery.on(Input::Ended(1), now);
     delivery.on(Input::Lease { ttl: Duration::ZERO, concurrency: 1 }, now);
     assert_eq!(delivery.deadline(), None, "a deadline that is over would be looked at for ever");
-}
-
-#[test]
-fn what_is_answered_after_it_was_set_aside_is_settled_unless_it_came_back() {
-    let now = start();
-    let aside = |delivery: &mut Delivery| {
-        delivery.on(Input::SetAside { id: 1, reason: "who knows".to_owned() }, now);
-        delivery.on(Input::Ended(1), now);
-    };
-    let mut delivery = leased(now, 1);
-    aside(&mut delivery);
-    assert_eq!(delivery.on(Input::Ack(2), now), [], "what it never had is not its to end");
-    assert_eq!(delivery.on(Input::Ack(1), now), [Action::Settle(1)]);
-    assert_eq!(delivery.on(Input::Ended(1), now), [Action::Settled(1)]);
-    assert_eq!(delivery.on(Input::Ack(1), now), []);
-
-    let mut delivery = leased(now, 1);
-    let reason = "who knows".to_owned();
-    delivery.on(Input::SetAside { id: 1, reason }, now);
-    assert_eq!(delivery.on(Input::Ack(1), now), [], "it is still on its way there");
-    assert_eq!(delivery.on(Input::Ended(1), now), [Action::Settle(1)]);
-
-    let mut delivery = leased(now, 1);
-    aside(&mut delivery);
-    delivery.on(Input::Lease { ttl: Duration::ZERO, concurrency: 1 }, now);
-    delivery.on(Input::Replayed(1, lane(1)), now);
-    assert_eq!(delivery.on(Input::Ack(1), now), [Action::Settle(1)], "as one that waits again");
-    let ended = delivery.on(Input::Ended(1), now);
-    assert_eq!(ended, [Action::Settled(1), Action::Load(Load { lane: lane(1), after: 1 })]);
-    assert_eq!(delivery.on(Input::Ack(1), now), []);
 }
 
 #[test]
