@@ -4,13 +4,15 @@
 //! keys (`@_user_1`) that a list beside it explains; they become `@Name`, the bot's own included, because
 //! where in a sentence it was named may matter to the agent. What cannot be shown is named in brackets.
 
-use std::fmt::Write as _;
+mod post;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use protocol::event::Part;
 use protocol::secret::excerpt;
 use serde_json::Value;
 
+use self::post::Page;
 use crate::json::{lenient, list_of, member, text_of};
 
 /// Everybody, as it stands in a text.
@@ -69,9 +71,12 @@ pub(super) fn render(kind: &str, content: &Value, mentions: &[Mentioned]) -> Con
     let mut parts = Vec::new();
     let text = match kind {
         "text" => named(text_of(content, "text"), mentions),
-        "post" => post(content, mentions, &mut parts),
-        // A card arrives in a reduced form that is built like a post.
-        "interactive" => bracketed("card", &post(content, mentions, &mut parts)),
+        "post" => Page { mentions, parts: &mut parts }.post(content),
+        "interactive" => {
+            let words = Page { mentions, parts: &mut parts }.card(content);
+            let is_bare = words.is_empty() && !post::has_rows(content);
+            bracketed("card", &if is_bare { as_it_came(content) } else { words })
+        }
         "image" => {
             part(&mut parts, "image", content, "image_key");
             "[image]".to_owned()
@@ -151,7 +156,7 @@ fn location(content: &Value) -> String {
 fn todo(content: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>) -> String {
     let summary = match member(content, "summary") {
         Value::String(text) => text.clone(),
-        summary => post(summary, mentions, parts),
+        summary => Page { mentions, parts }.post(summary),
     };
     match time(member(content, "due_time")) {
         Some(due) => bracketed("task", &format!("{}, due {due}", summary.trim())),
@@ -266,79 +271,6 @@ pub(super) fn calls_all(text: &str) -> bool {
 fn push_name(out: &mut String, name: &str) {
     out.push('@');
     out.push_str(if name.is_empty() { "?" } else { name });
-}
-
-/// Title and lines. They arrive without a level for the language; posts that were sent have one.
-fn post(content: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>) -> String {
-    let rows =
-        |value: &Value| ["content", "elements"].iter().any(|name| member(value, name).is_array());
-    let levels = content.as_object().into_iter().flatten();
-    let post = if rows(content) {
-        content
-    } else {
-        levels.map(|(_, level)| level).find(|level| rows(level)).unwrap_or(content)
-    };
-    let mut lines = Vec::new();
-    let title = text_of(post, "title");
-    if !title.is_empty() {
-        lines.push(title.to_owned());
-    }
-    for row in [list_of(post, "content"), list_of(post, "elements")].into_iter().flatten() {
-        let mut line = String::new();
-        match row {
-            Value::Array(elements) => {
-                for it in elements {
-                    element(it, mentions, parts, &mut line);
-                }
-            }
-            single => element(single, mentions, parts, &mut line),
-        }
-        lines.push(line);
-    }
-    lines.join("\n")
-}
-
-fn element(element: &Value, mentions: &[Mentioned], parts: &mut Vec<Part>, out: &mut String) {
-    let text = text_of(element, "text");
-    match text_of(element, "tag") {
-        "a" => {
-            let href = text_of(element, "href");
-            match text {
-                "" => out.push_str(href),
-                _ if href.is_empty() || href == text => out.push_str(text),
-                _ => {
-                    let _ = write!(out, "[{text}]({href})");
-                }
-            }
-        }
-        "at" => {
-            let who = text_of(element, "user_id");
-            let own = |m: &&Mentioned| !who.is_empty() && (m.key == who || m.open_id == who);
-            if who == ALL || who == "all" {
-                out.push_str("@all");
-            } else if let Some(mentioned) = mentions.iter().find(own) {
-                push_name(out, &mentioned.name);
-            } else {
-                push_name(out, text_of(element, "user_name"));
-            }
-        }
-        "img" => {
-            part(parts, "image", element, "image_key");
-            out.push_str("[image]");
-        }
-        "media" => {
-            part(parts, "video", element, "file_key");
-            out.push_str("[video]");
-        }
-        "emotion" => out.push_str(&bracketed(text_of(element, "emoji_type"), "")),
-        "code_block" => {
-            let language = text_of(element, "language").to_lowercase();
-            let _ = write!(out, "```{language}\n{}\n```", text.trim_end_matches('\n'));
-        }
-        "hr" => out.push_str("---"),
-        // `text`, `md`, and whatever else has words.
-        _ => out.push_str(&named(text, mentions)),
-    }
 }
 
 fn part(parts: &mut Vec<Part>, kind: &str, holder: &Value, key: &str) {
