@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use protocol::secret;
 use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::AsyncRead;
 use tokio::process::Child;
 
 use super::program::{self, LAST_LINES, Program};
@@ -28,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_millis(800);
 /// How long what it printed at its end may take to be read.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// The longest piece of what it prints that is passed on at once, in bytes.
-const LINE: u64 = 64 * 1024;
 /// Exit codes by which a program tells what would help: README has the table. Not 75, by which a
 /// program would be started again and again without a pause.
 const MEANT: [u8; 6] = [64, 66, 69, 73, 77, 78];
@@ -91,16 +89,10 @@ impl Agent for Exec {
     }
 }
 
-/// Passes on what a program prints, line by line, without secrets.
+/// Passes on what a program prints, line by line, without secrets. What cannot be printed is read all the same, so
+/// that the program does not wait.
 async fn pass_on(from: impl AsyncRead + Unpin, mut to: impl FnMut(&[u8])) {
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    // What cannot be printed is read all the same, so that the program does not wait.
-    while let Ok(1..) = (&mut from).take(LINE).read_until(b'\n', &mut line).await {
-        let text = String::from_utf8_lossy(&line);
-        to(secret::clean(&text).as_bytes());
-        line.clear();
-    }
+    program::printed(from, |line| to(secret::clean(line).as_bytes())).await;
 }
 
 /// Waits for a program whose input has ended, and then no longer. `None`: it had to be killed.

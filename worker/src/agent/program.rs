@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use protocol::worker::Secret;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::Error;
@@ -14,6 +15,9 @@ use crate::Error;
 /// How long the last lines of a program that has ended may take. Something that it has left behind may hold its
 /// output: only its own end counts.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The longest piece of what it prints that is passed on at once, in bytes.
+const PIECE: u64 = 64 * 1024;
 
 /// A program, and our ends of its pipes.
 pub(super) struct Program {
@@ -48,5 +52,16 @@ pub(super) fn start(
     match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
         (Some(input), Some(output), Some(errors)) => Ok(Program { child, input, output, errors }),
         _ => Err(Error::Os { what, source: std::io::Error::other("it has no pipes") }),
+    }
+}
+
+/// Takes what a program prints, to its end: line by line, a longer one in pieces of at most 64 KiB. The pipe is never
+/// closed before: a program that goes on printing would end by that.
+pub(super) async fn printed(from: impl AsyncRead + Unpin, mut takes: impl FnMut(&str)) {
+    let mut from = BufReader::new(from);
+    let mut piece = Vec::new();
+    while let Ok(1..) = (&mut from).take(PIECE).read_until(b'\n', &mut piece).await {
+        takes(&String::from_utf8_lossy(&piece));
+        piece.clear();
     }
 }

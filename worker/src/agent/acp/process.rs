@@ -74,13 +74,11 @@ impl Words {
 
 /// A pipe that nobody reads would stop the process.
 async fn listen(errors: ChildStderr, last: Words) {
-    let mut errors = BufReader::new(errors);
-    let mut line = Vec::new();
-    while let Ok(Some(())) = next(&mut errors, &mut line, 64 * 1024).await {
-        let text = String::from_utf8_lossy(&line);
-        tracing::debug!(line = text.trim(), "the agent's standard error");
-        last.add(&text);
-    }
+    let takes = |line: &str| {
+        tracing::debug!(line = line.trim(), "the agent's standard error");
+        last.add(line);
+    };
+    program::printed(errors, takes).await;
 }
 
 async fn serve(
@@ -171,7 +169,35 @@ async fn next(
 
 #[cfg(test)]
 mod tests {
+    use protocol::worker::Permission;
+
     use super::*;
+
+    /// A pipe that is closed would end the agent at its next word.
+    #[tokio::test]
+    async fn a_long_line_on_standard_error_costs_no_agent() {
+        let script = "head -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last word >&2; \
+                      echo alive; read -r line; exit 3";
+        let settings = AcpSettings {
+            command: ["sh", "-c", script].map(str::to_owned).into(),
+            dir: "/".into(),
+            variables: Vec::new(),
+            processes: 1,
+            turns: 1,
+            permission: Permission::Ask,
+            permission_s: 1,
+            silent_s: 1,
+            turn_limit_s: 1,
+            own_commands: false,
+        };
+        let (heard, mut hears) = mpsc::channel(8);
+        let writer = start(&settings, 1, heard).unwrap();
+        let first = hears.recv().await.unwrap();
+        assert!(matches!(&first, Input::Line(1, line) if line == "alive"), "{first:?}");
+        drop(writer);
+        let last = hears.recv().await.unwrap();
+        assert!(matches!(&last, Input::Ended(1, why) if why.contains("last word")), "{last:?}");
+    }
 
     #[tokio::test]
     async fn lines_are_bounded_and_what_is_left_at_the_end_is_one() {
