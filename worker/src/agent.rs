@@ -76,16 +76,27 @@ async fn port(listen: SocketAddr, say: &Say, stop: &CancellationToken) -> Option
 
 /// What a model reads of an event: what it answers to, who speaks where there are several, what is said.
 pub(crate) fn question(delivery: &Delivery) -> String {
+    quoted(delivery) + &said(delivery)
+}
+
+/// What it answers to, to stand before what is said.
+fn quoted(delivery: &Delivery) -> String {
+    let mut quoted = String::new();
+    for line in delivery.event.quote.iter().flat_map(|quote| quote.lines()) {
+        quoted.push_str("> ");
+        quoted.push_str(line);
+        quoted.push('\n');
+    }
+    if !quoted.is_empty() {
+        quoted.push('\n');
+    }
+    quoted
+}
+
+/// Who speaks where there are several, and what is said.
+fn said(delivery: &Delivery) -> String {
     let event = &delivery.event;
     let mut said = String::new();
-    for line in event.quote.iter().flat_map(|quote| quote.lines()) {
-        said.push_str("> ");
-        said.push_str(line);
-        said.push('\n');
-    }
-    if !said.is_empty() {
-        said.push('\n');
-    }
     if event.chat_type != ChatType::Direct
         && let Some(name) = &event.sender.name
     {

@@ -8,6 +8,7 @@
 use protocol::event::{ChatType, Delivery, Mention, Part, SenderKind};
 use serde_json::{Value, json};
 
+use crate::agent::quoted;
 use crate::raw::feishu_ids;
 
 /// Between the name of a message and the number of its offer.
@@ -120,9 +121,14 @@ impl Source {
         stop.said("/stop", delivery)
     }
 
-    /// The event. Members that only newer agents read are there, too.
+    /// The event. Members that only newer agents read are there, too. What it answers to reaches the model as a part
+    /// of the text alone, and would make a command none.
     pub(super) fn event(&self, delivery: &Delivery) -> Value {
-        self.said(command(delivery.event.mention, &delivery.event.text), delivery)
+        let text = command(delivery.event.mention, &delivery.event.text);
+        if text.starts_with('/') {
+            return self.said(text, delivery);
+        }
+        self.said(&(quoted(delivery) + text), delivery)
     }
 
     fn said(&self, text: &str, delivery: &Delivery) -> Value {
@@ -269,7 +275,10 @@ mod tests {
         assert_eq!(command(Mention::Other, "@Ann /help"), "@Ann /help");
         assert_eq!(command(Mention::Me, "/help"), "/help");
         let mut delivery = delivery(1, "feishu", "oc_1", "hello");
+        delivery.event.quote = Some("a\nb".into());
+        assert_eq!(Source::of(&delivery).event(&delivery)["text"], "> a\n> b\n\nhello");
         delivery.event.text = "/stop".into();
-        assert_eq!(Source::of(&delivery).event(&delivery)["message_type"], "command");
+        let event = Source::of(&delivery).event(&delivery);
+        assert_eq!((&event["message_type"], &event["text"]), (&json!("command"), &json!("/stop")));
     }
 }

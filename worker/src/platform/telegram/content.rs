@@ -149,7 +149,7 @@ fn named(name: Option<&str>, own: &Own) -> Mention {
     }
 }
 
-/// From where it was forwarded and what it quotes.
+/// From where it was forwarded. What it quotes stands beside the text, which may be a command.
 fn head(message: &Value) -> String {
     let mut out = String::new();
     let origin = member(message, "forward_origin");
@@ -163,9 +163,6 @@ fn head(message: &Value) -> String {
         ];
         let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
         push_described(&mut out, "forwarded", name);
-    }
-    for line in text_of(member(message, "quote"), "text").lines() {
-        let _ = writeln!(out, "> {line}");
     }
     out
 }
@@ -304,7 +301,7 @@ mod tests {
                 "[forwarded: Bob] x",
                 0,
             ),
-            (json!({"text": "x", "quote": {"text": "a\nb"}}), "> a\n> b\nx", 0),
+            (json!({"text": "x", "quote": {"text": "a\nb"}}), "x", 0),
         ] {
             assert_eq!(words(message), (text.to_owned(), parts));
         }

@@ -175,9 +175,10 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
         Content::Unknown => event.kind = InboundKind::Other,
     }
     let is_ours = !is_root && number_of(member(answered, "from"), "id") == Some(own.id);
-    let quote = [member(member(message, "quote"), "text"), member(answered, "text")];
-    let quote = quote.into_iter().chain([member(answered, "caption")]).find_map(Value::as_str);
-    event.quote = quote.filter(|_| !is_root).map(str::to_owned);
+    // The words that somebody has marked, or all of what is answered.
+    let whole = [member(answered, "text"), member(answered, "caption")];
+    let whole = whole.into_iter().find_map(Value::as_str).filter(|_| !is_root);
+    event.quote = member(member(message, "quote"), "text").as_str().or(whole).map(str::to_owned);
     event.mention = if is_ours { Mention::Me } else { mention(message, own) };
     Ok(Some(event))
 }

@@ -176,6 +176,32 @@ fn what_concerns_a_business_or_guests_is_kept_as_it_came() {
     }
 }
 
+/// The words that are answered stand beside what is said, which may be a command.
+#[test]
+fn what_is_quoted_is_told_once_and_beside_the_text() {
+    let ours = json!({"message_id": 2, "from": {"id": 7}, "text": "a long answer"});
+    let quoted = |change: Value| {
+        let event = event(said(change));
+        (event.text, event.quote)
+    };
+    let stop = |quote: &str| ("/stop".to_owned(), Some(quote.to_owned()));
+    let whole = json!({"text": "/stop", "reply_to_message": ours});
+    assert_eq!(quoted(whole), stop("a long answer"));
+    let part = json!({"text": "/stop", "reply_to_message": ours, "quote": {"text": "long"}});
+    assert_eq!(quoted(part), stop("long"));
+    // In a topic every message answers its first one; only who marks words of that one quotes it.
+    let topic = |change: Value| {
+        let mut message = json!({
+            "text": "/stop", "is_topic_message": true, "message_thread_id": 2,
+            "reply_to_message": ours,
+        });
+        message.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        quoted(message)
+    };
+    assert_eq!(topic(json!({})), ("/stop".to_owned(), None));
+    assert_eq!(topic(json!({"quote": {"text": "long"}})), stop("long"));
+}
+
 #[test]
 fn unknown_kinds_are_kept_as_they_came() {
     let update = json!({"update_id": 1, "brand_new": {

@@ -223,9 +223,13 @@ impl Machine {
 
 /// What the agent reads. What a person says is no command of the agent's own, unless that is wanted.
 fn question(delivery: &Delivery, own_commands: bool) -> String {
-    let said = crate::agent::question(delivery);
-    if !own_commands && said.trim_start().starts_with('/') {
-        return format!("The message is: {said}");
+    let said = crate::agent::said(delivery);
+    let is_command = said.trim_start().starts_with('/');
+    let quoted = crate::agent::quoted(delivery);
+    match (is_command, own_commands) {
+        // Behind a quotation it would be none.
+        (true, true) => said,
+        (true, false) if quoted.is_empty() => format!("The message is: {said}"),
+        _ => quoted + &said,
     }
-    said
 }

@@ -200,4 +200,10 @@ fn a_new_conversation_has_a_new_session_and_commands_of_the_agent_are_the_operat
     let mut world = World::ready(AcpSettings { own_commands: true, ..settings() });
     world.on(Input::Deliver(delivery(1, "a", "/reset")));
     assert_eq!(world.prompt(), "/reset");
+    // A command stays one where it is said to words of before.
+    let mut world = World::ready(AcpSettings { own_commands: true, ..settings() });
+    let mut answering = delivery(1, "a", "/reset");
+    answering.event.quote = Some("some words".into());
+    world.on(Input::Deliver(answering));
+    assert_eq!(world.prompt(), "/reset");
 }
