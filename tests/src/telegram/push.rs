@@ -73,9 +73,11 @@ async fn until_taken(shared: &Arc<Shared>, token: &str, hook: &Hook, id: i64, up
             Ok(Err(error)) => (None, error.to_string()),
             Err(_) => (None, "Read timeout expired".to_owned()),
         };
+        let least;
         let taken = status.is_some_and(|status| (200..300).contains(&status));
         {
             let mut state = shared.state();
+            least = state.settings.post_pause.max(Duration::from_millis(100));
             let Some(bot) = state.bots.get_mut(token) else { return };
             let posted = Observation::Posted { id, status };
             shared.journal.note(&bot.username, posted);
@@ -96,7 +98,7 @@ async fn until_taken(shared: &Arc<Shared>, token: &str, hook: &Hook, id: i64, up
             () = hook.over.cancelled() => return,
             () = shared.stop.cancelled() => return,
         }
-        pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MOST);
+        pause = (pause * 2).min(PAUSE_MOST).max(least);
     }
 }
 

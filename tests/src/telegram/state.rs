@@ -29,6 +29,8 @@ pub struct Settings {
     pub local_files: Option<String>,
     /// Messages up to this id are too old to be changed or deleted.
     pub old_until: i64,
+    /// The least time between an update that a webhook refused a second time and the next attempt.
+    pub post_pause: Duration,
 }
 
 /// How a chat takes what a bot sends.

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -94,11 +95,12 @@ pub(super) async fn run(shared: &Shared, webhook: &TelegramWebhook) -> Result<()
     let Some(port) = port else { return Ok(()) };
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret(shared).as_bytes());
     let tag = hmac::sign(&key, secret(shared).as_bytes());
-    let door = Door { shared, own, tag, key, albums: Mutex::default() };
+    let taken = AtomicU64::new(0);
+    let door = Door { shared, own, tag, key, albums: Mutex::default(), taken: &taken };
     let connections = usize::try_from(webhook.connections).unwrap_or(1) + SPARE;
     let serving = listener::serve(port, Limits { connections, ..LIMITS }, &door, &shared.stop);
     let watching = async {
-        let watched = Watch::new(shared, webhook, line).run().await;
+        let watched = Watch::new(shared, webhook, line, &taken).run().await;
         shared.stop.cancel();
         watched
     };
@@ -115,6 +117,8 @@ struct Door<'a> {
     tag: hmac::Tag,
     /// Albums of late, and whom they address.
     albums: Mutex<VecDeque<(String, Mention)>>,
+    /// Updates that have come to their end here.
+    taken: &'a AtomicU64,
 }
 
 impl Door<'_> {
@@ -163,7 +167,10 @@ impl Site for Door<'_> {
         let verdict = submit(self.shared, *event).await;
         self.shared.report.tell(Note::Progress).await;
         match verdict.await.ok() {
-            verdict if is_settled(verdict) => Answer::plain(200, ""),
+            verdict if is_settled(verdict) => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                Answer::plain(200, "")
+            }
             _ => Answer::later(AGAIN),
         }
     }
@@ -180,11 +187,22 @@ struct Watch<'a> {
     missed: Option<Instant>,
     /// The last failure to deliver that we know of, by the platform's clock.
     failed: i64,
+    /// It could not deliver, and nothing says that it can by now: what a person was told.
+    failing: Option<Outside>,
+    /// Updates that have come, at all and by the look before.
+    taken: &'a AtomicU64,
+    before: u64,
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Shared, webhook: &'a TelegramWebhook, line: Line<'a>) -> Self {
-        Self { shared, webhook, line, set: false, missed: None, failed: 0 }
+    fn new(
+        shared: &'a Shared,
+        webhook: &'a TelegramWebhook,
+        line: Line<'a>,
+        taken: &'a AtomicU64,
+    ) -> Self {
+        let (set, missed, failed, failing, before) = (false, None, 0, None, 0);
+        Self { shared, webhook, line, set, missed, failed, failing, taken, before }
     }
 
     async fn run(mut self) -> Result<(), Error> {
@@ -251,7 +269,7 @@ impl<'a> Watch<'a> {
             }
             other => return self.line.fails(other).await,
         }
-        self.set = true;
+        (self.set, self.failing) = (true, None);
         if again {
             self.line.introduce().await;
             let reason = "another program takes the webhook of this bot away";
@@ -263,12 +281,15 @@ impl<'a> Watch<'a> {
         Ok(self.every())
     }
 
-    /// The webhook is there: does it lead to us?
+    /// The webhook is there: does it lead to us? The platform waits ever longer between two attempts, so that it tells
+    /// of no new failure proves nothing.
     async fn judge(&mut self, info: &Value, now: Instant) {
         let failed = number_of(info, "last_error_date").unwrap_or_default();
         let waiting = number_of(info, "pending_update_count").unwrap_or_default();
         let is_new = failed > self.failed;
         self.failed = failed.max(self.failed);
+        let taken = self.taken.load(Ordering::Relaxed);
+        let has_come = std::mem::replace(&mut self.before, taken) != taken;
         if is_new && waiting > 0 {
             let why = brief(text_of(info, "last_error_message"));
             let reason =
@@ -278,9 +299,16 @@ impl<'a> Watch<'a> {
                 host(&self.webhook.url),
                 self.webhook.listen
             );
-            self.line.tell(Outside::Down { reason, remedy: Some(remedy) }).await;
-        } else {
-            self.line.works(now).await;
+            self.failing = Some(Outside::Down { reason, remedy: Some(remedy) });
+        } else if waiting == 0 || has_come {
+            self.failing = None;
+        }
+        match &self.failing {
+            Some(outside) => {
+                self.shared.set_away(false);
+                self.line.tell(outside.clone()).await;
+            }
+            None => self.line.works(now).await,
         }
     }
 }

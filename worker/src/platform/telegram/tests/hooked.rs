@@ -229,3 +229,41 @@ async fn what_cannot_be_read_is_kept_and_acknowledged() {
     }
     rig.end().await;
 }
+
+/// That no new failure is told proves nothing: the platform may be waiting for its next attempt.
+#[tokio::test]
+async fn a_webhook_that_leads_nowhere_is_down_until_something_arrives() {
+    let (addr, nobody) = (free().await, free().await);
+    let sim = Rig::sim().await;
+    sim.configure(|it| it.post_pause = Duration::from_hours(1));
+    let mut rig = Rig::on(sim, |settings| {
+        hooked(addr)(settings);
+        settings.webhook.as_mut().unwrap().url = format!("http://{nobody}/");
+    });
+    rig.until_ready().await;
+    let (lost, _) = rig.sim.push_text(TOKEN, ANN, "lost on the way");
+    let both = |entry: &Entry| matches!(entry.what, Observation::Posted { .. });
+    rig.sim.wait_count("two attempts", LONG, 2, both).await;
+    rig.until_down().await;
+    let looks = |entry: &Entry| called(entry, "getWebhookInfo");
+    let before = rig.sim.count(looks);
+    // When the last of them is asked, what the others said is told.
+    rig.sim.wait_count("more looks", LONG, before + 4, looks).await;
+    while let Ok(note) = rig.notes.try_recv() {
+        assert_ne!(note, Note::Outside(Outside::Up), "nothing has arrived");
+    }
+    // The way is mended, and somebody else's message comes through.
+    let way = TcpListener::bind(nobody).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut from, _) = way.accept().await.unwrap();
+            let mut to = TcpStream::connect(addr).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+        }
+    });
+    rig.sim.push_text(TOKEN, 10, "arrived");
+    assert_eq!(accept(rig.heard().await).text, "arrived");
+    rig.until_up().await;
+    assert_eq!(posted(&rig.sim, lost), [None, None], "which still waits");
+    rig.end().await;
+}
