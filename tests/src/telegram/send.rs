@@ -247,7 +247,7 @@ pub(crate) fn count_in(
     let (least, seconds) = limit.unwrap_or_default();
     if chat.sent.is_some_and(|at| now < at + least) {
         let seconds = seconds.max(1);
-        bot.windows.insert(Some(chat_id), now + Duration::from_secs(seconds));
+        bot.windows.insert(chat_id.to_string(), now + Duration::from_secs(seconds));
         return Err(Answer::too_many(seconds));
     }
     chat.sent = Some(now + least * count.saturating_sub(1));

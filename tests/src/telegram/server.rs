@@ -20,7 +20,7 @@ use super::change::{self, What};
 use super::faults::Fault;
 use super::observe::{Observation, Rule};
 use super::params::Params;
-use super::state::{Bot, Settings, Shared};
+use super::state::{Bot, Settings, Shared, scope};
 use super::{files, send, updates};
 use crate::wire::{Line, Wire};
 
@@ -107,7 +107,7 @@ async fn route(
         Some(Fault::RateLimit { seconds }) => {
             let until = Instant::now() + Duration::from_secs(*seconds);
             if let Some(bot) = shared.state().bots.get_mut(&token) {
-                bot.windows.insert(chat_id, until);
+                bot.windows.insert(scope(chat_id, &method), until);
             }
             Some(Answer::too_many(*seconds).respond())
         }
@@ -160,9 +160,7 @@ fn inside_window(shared: &Shared, token: &str, method: &str, chat_id: Option<i64
     let bot = state.bots.get_mut(token)?;
     let now = Instant::now();
     bot.windows.retain(|_, until| *until > now);
-    // A limit without a chat is that of polling.
-    let own = chat_id.is_some() || method == "getupdates";
-    let until = bot.windows.get(&chat_id).filter(|_| own)?;
+    let until = bot.windows.get(&scope(chat_id, method))?;
     Some((*until - now).as_secs() + 1)
 }
 

@@ -93,6 +93,11 @@ impl Hook {
     }
 }
 
+/// What a rate limit holds for.
+pub(crate) fn scope(chat_id: Option<i64>, method: &str) -> String {
+    chat_id.map_or_else(|| method.to_owned(), |id| id.to_string())
+}
+
 /// A held poll.
 pub(crate) struct Held {
     pub(crate) number: u64,
@@ -118,8 +123,8 @@ pub(crate) struct Bot {
     pub(crate) next_conflict: Instant,
     pub(crate) chats: HashMap<i64, Chat>,
     pub(crate) next_message: i64,
-    /// Until when a chat, or everything, is under a rate limit.
-    pub(crate) windows: HashMap<Option<i64>, Instant>,
+    /// Until when a chat, or a method that names none, is under a rate limit: see [`scope`].
+    pub(crate) windows: HashMap<String, Instant>,
 }
 
 impl Bot {

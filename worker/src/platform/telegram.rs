@@ -19,6 +19,7 @@ mod intake;
 mod line;
 mod markup;
 mod memory;
+mod menu;
 mod orders;
 mod pace;
 mod patience;
@@ -103,6 +104,7 @@ impl Platform for Telegram {
             drafts: Drafts::default(),
             turns: Mutex::default(),
             doubt: Notify::new(),
+            heard: Notify::new(),
             memory: Mutex::new(Memory::read(context.cursor.as_ref())),
         };
         let webhook = shared.api.settings().webhook.clone();
@@ -117,8 +119,9 @@ impl Platform for Telegram {
         };
         let replying = send::run(&shared, context.outbound);
         let beside = beside::run(&shared, context.asks);
-        let (heard, (), (), ()) =
-            tokio::join!(hearing, replying, send::notice(&shared, pressed), beside);
+        let signs = send::notice(&shared, pressed);
+        let (heard, (), (), (), ()) =
+            tokio::join!(hearing, replying, signs, beside, menu::run(&shared));
         heard
     }
 }
@@ -143,6 +146,8 @@ struct Shared {
     turns: Mutex<HashMap<i64, Arc<tokio::sync::Mutex<()>>>>,
     /// A reply had no answer: somebody may want to look whether the platform is there.
     doubt: Notify,
+    /// The platform is heard.
+    heard: Notify,
     memory: Mutex<Memory>,
 }
 

@@ -105,7 +105,7 @@ async fn sign(shared: &Shared, to: To) -> Option<To> {
     To { chat, ..to }.address(&mut body, true);
     match shared.api.ask("sendChatAction", &body).await {
         Said::Limited(pause) => {
-            shared.pace().limited(chat, pause, clock::now());
+            drafts::limited(shared, chat, pause);
             None
         }
         Said::Refused(_) => Some(to),

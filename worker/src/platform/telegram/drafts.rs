@@ -222,7 +222,8 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
     }
 }
 
-fn limited(shared: &Shared, chat: i64, pause: Duration) {
+/// The platform wants a pause in a chat.
+pub(super) fn limited(shared: &Shared, chat: i64, pause: Duration) {
     let pause = pause + MARGIN + clock::jitter(MARGIN);
     shared.pace().limited(chat, pause, clock::now());
 }

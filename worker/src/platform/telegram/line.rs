@@ -33,15 +33,6 @@ const PAGE_SPREAD: Duration = Duration::from_millis(60);
 /// So many pages in a row are an outage like any other.
 const PAGES: u32 = 40;
 
-/// What is to be done about the bot's menu of commands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Menu {
-    /// It may have to be set.
-    Due,
-    /// Nothing any more.
-    Done,
-}
-
 /// What is known of the connection.
 pub(super) struct Line<'a> {
     shared: &'a Shared,
@@ -51,8 +42,6 @@ pub(super) struct Line<'a> {
     rivalry: Rivalry,
     patience: Patience,
     ready: bool,
-    /// What is to be done about the bot's menu.
-    menu: Menu,
     /// The token was refused just now, after it had been good.
     doubted: bool,
     /// What the supervisor was told, unless that all is well.
@@ -71,7 +60,6 @@ impl<'a> Line<'a> {
             rivalry: Rivalry::new(shared.conflict),
             patience: Patience::new(shared.whole),
             ready: false,
-            menu: Menu::Due,
             doubted: false,
             down: None,
             works: false,
@@ -127,7 +115,7 @@ impl<'a> Line<'a> {
             self.session.on(Input::Proven, now);
         }
         self.introduce().await;
-        self.show_menu().await;
+        self.shared.heard.notify_one();
         self.rivalry.heard();
         if self.rivalry.known(now).is_none() && self.down.take().is_some() {
             tracing::info!("hearing again");
@@ -151,25 +139,6 @@ impl<'a> Line<'a> {
             .report
             .tell(Note::Ready(Ready { account, idempotent_ms: self.repeats() }))
             .await;
-    }
-
-    /// The bot's menu shows what is configured, if anything is.
-    async fn show_menu(&mut self) {
-        let menu = &self.shared.api.settings().menu;
-        if menu.is_empty() || self.menu == Menu::Done {
-            return;
-        }
-        let entry = |(name, does): &(String, String)| json!({"command": name, "description": does});
-        let body = json!({"commands": menu.iter().map(entry).collect::<Vec<_>>()});
-        match self.shared.api.ask("setMyCommands", &body).await {
-            Said::Done(_) => self.menu = Menu::Done,
-            Said::Refused(why) => {
-                tracing::warn!(why, "the platform does not take the menu");
-                self.menu = Menu::Done;
-            }
-            // It is tried again when a poll works again.
-            other => tracing::info!(?other, "the menu is not set yet"),
-        }
     }
 
     /// Nothing is repeated, unless somebody prefers a message twice to one that is missing.

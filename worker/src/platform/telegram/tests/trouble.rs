@@ -203,3 +203,33 @@ async fn hasty_answers_are_waited_for() {
 fn answered_at_once(entry: &Entry) -> bool {
     matches!(&entry.what, Observation::Call { method, .. } if method == "getupdates")
 }
+
+/// The menu is nothing that a message waits for, nor worth a call within a pause.
+#[tokio::test]
+async fn a_menu_waits_as_long_as_the_platform_wants_and_holds_nothing_up() {
+    let sim = Rig::sim().await;
+    sim.fault(Some("setMyCommands"), Fault::RateLimit { seconds: 4 }, Some(1));
+    let mut rig = Rig::on(sim, |it| it.menu = vec![("stop".into(), "Stop it".into())]);
+    rig.until_ready().await;
+    for text in ["one", "two", "three"] {
+        rig.sim.push_text(TOKEN, ANN, text);
+        assert_eq!(accept(rig.heard().await).text, text);
+    }
+    let set = |it: &Entry| matches!(it.what, Observation::Menu { .. });
+    rig.sim.wait_count("the menu", LONG, 1, set).await;
+    assert_eq!(rig.sim.count(|it| called(it, "setMyCommands")), 2);
+    let sim = rig.end().await;
+    // Where it is never answered, messages come all the same.
+    sim.fault(Some("setMyCommands"), Fault::Hold, None);
+    let mut rig = Rig::on(sim, |it| it.menu = vec![("stop".into(), "Stop it".into())]);
+    let held = |it: &Entry| matches!(&it.what, Observation::Held { method, .. } if method == "setmycommands");
+    rig.sim.wait_count("the call", LONG, 1, held).await;
+    for text in ["four", "five"] {
+        rig.sim.push_text(TOKEN, ANN, text);
+        assert_eq!(accept(rig.heard().await).text, text);
+    }
+    assert_eq!(rig.sim.count(held), 1, "nothing has waited for it");
+    rig.sim.clear_faults();
+    rig.sim.wait_count("the menu again", LONG, 2, set).await;
+    rig.end().await;
+}
