@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::drafts::Drafts;
+use self::encode::To;
 use self::memory::Memory;
 use self::pace::Pace;
 use self::standing::Standing;
@@ -227,6 +228,12 @@ impl Shared {
     fn now_at(&self, chat: i64) -> i64 {
         self.memory().now_at(chat)
     }
+    /// The same of a place: where a chat goes on under another id its messages of before have other numbers.
+    fn now_to(&self, to: To) -> To {
+        let chat = self.now_at(to.chat);
+        To { chat, reply: to.reply.filter(|_| chat == to.chat), ..to }
+    }
+
 
     /// The id that the chat of `event` had before.
     fn former(&self, event: &Inbound) -> Option<String> {

@@ -32,8 +32,8 @@ const MARGIN: Duration = Duration::from_millis(300);
 /// What people see of a reply.
 #[derive(Debug, Default)]
 struct Shown {
-    /// The message that shows it.
-    message: Option<i64>,
+    /// The message that shows it, and its chat.
+    message: Option<(i64, i64)>,
     /// What it says.
     text: String,
     /// Nobody knows what became of the first call: another could double it.
@@ -84,9 +84,10 @@ impl Drafts {
         inner.entries.entry(key.to_owned()).or_default().clone()
     }
 
-    /// The reply of a draft goes out: the message that shows it, once nothing is under way any more.
-    pub(super) async fn over(&self, outbound: &Outbound) -> Option<i64> {
-        let durable = outbound.draft_id.as_ref().and_then(|id| id.parse().ok());
+    /// The reply of a draft goes out: the message that shows it in `chat`, once nothing is under way any more.
+    pub(super) async fn over(&self, outbound: &Outbound, chat: i64) -> Option<i64> {
+        let durable = durable(&outbound.chat_id, outbound.draft_id.as_ref());
+        let durable = durable.and_then(|message| in_chat(message, chat));
         if outbound.draft_key.is_empty() {
             return durable;
         }
@@ -94,7 +95,7 @@ impl Drafts {
         let entry = self.entry(&outbound.draft_key);
         entry.over.cancel();
         let shown = entry.shown.lock().await;
-        shown.message.or(durable)
+        shown.message.and_then(|message| in_chat(message, chat)).or(durable)
     }
 
     /// The reply has come to its end. What comes late is not shown.
@@ -122,16 +123,26 @@ impl Drafts {
     }
 }
 
+/// What is remembered beyond this life has its number in the chat that it names.
+fn durable(chat: &str, message: Option<&String>) -> Option<(i64, i64)> {
+    Some((message?.parse().ok()?, chat.parse().ok()?))
+}
+
+/// Its number, if it is in this chat. A group that goes on under another id has new numbers.
+fn in_chat((id, of): (i64, i64), chat: i64) -> Option<i64> {
+    (of == chat).then_some(id)
+}
+
 /// Shows a draft; the message that does, if one does.
 pub(super) async fn show(shared: &Shared, draft: &Draft) -> Option<String> {
     let entry = shared.drafts.entry(&draft.key);
     let mut shown = entry.shown.lock().await;
     if shown.message.is_none() {
-        shown.message = draft.message_id.as_ref().and_then(|id| id.parse().ok());
+        shown.message = durable(&draft.lane.chat_id, draft.message_id.as_ref());
     }
     let showing = step(shared, draft, &mut shown, &entry.over);
     showing.await;
-    shown.message.map(|id| id.to_string())
+    shown.message.map(|(id, _)| id.to_string())
 }
 
 /// Shows previews in this chat again before the platform takes them away. Whether there was one to show. The caller
@@ -162,7 +173,8 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
     let to =
         To::at(&draft.lane.chat_id, draft.lane.thread_id.as_deref(), draft.reply_to.as_deref());
     let Ok(mut to) = to else { return };
-    to.chat = shared.now_at(to.chat);
+    to = shared.now_to(to);
+    let message = shown.message.and_then(|message| in_chat(message, to.chat));
     let Some(part) = newest(&draft.text) else { return };
     if shown.lost || part.text == shown.text || shared.is_away() {
         return;
@@ -180,7 +192,7 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
     if over.is_cancelled() {
         return;
     }
-    if shown.message.is_none() && shared.drafts.has_previews(to.chat) {
+    if message.is_none() && shared.drafts.has_previews(to.chat) {
         // Below it people find a button that stops the agent: see `decode`. Older servers know of none.
         let mut body = json!({"draft_id": number(&draft.key), "text": part.text, "can_stop": true});
         if let Some(members) = body.as_object_mut() {
@@ -202,19 +214,19 @@ async fn step(shared: &Shared, draft: &Draft, shown: &mut Shown, over: &Cancella
     }
     let buttons = Keys::new();
     let text = part.text.clone();
-    let step = match shown.message {
+    let step = match message {
         None => Step::Text { part, buttons },
         Some(id) => Step::Edit { id, part, buttons, draft: true },
     };
     match shared.api.perform(&step.call(to), &shared.exchange).await {
-        Said::Done(message) => {
-            let id = number_of(&message, "message_id");
-            shown.message = shown.message.or(id);
+        Said::Done(made) => {
+            let id = message.or(number_of(&made, "message_id"));
+            shown.message = id.map(|id| (id, to.chat));
             shown.text = text;
         }
         Said::Limited(pause) => limited(shared, to.chat, pause),
         // It may stand there; nobody will ever know its id.
-        Said::Unclear(_) => shown.lost = shown.message.is_none(),
+        Said::Unclear(_) => shown.lost = message.is_none(),
         Said::Moved(chat) => shared.moved(to.chat, chat),
         Said::Away(_) => {}
         // What is wrong is told when the reply itself is refused.

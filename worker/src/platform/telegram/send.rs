@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
-use protocol::content::Content;
+use protocol::content::{Act, Content};
 use protocol::event::{Outbound, Outcome, Progress, Rest};
 use protocol::id::OutboundId;
 use protocol::worker::{Outside, Unanswered};
@@ -49,6 +49,9 @@ const MARGIN: Duration = Duration::from_millis(300);
 /// What the platform says if the message that another one answers is gone.
 const REPLIED_GONE: &str = "message to be replied not found";
 
+/// Why no message of a group can be changed that goes on under another id.
+const MOVED: &str =
+    "the group has moved to another chat, where its messages of before have other numbers";
 /// A reply on its way.
 #[derive(Default)]
 struct Course {
@@ -161,8 +164,12 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
         Ok(to) => to,
         Err(reason) => return Outcome::Failed { reason },
     };
-    to.chat = shared.now_at(to.chat);
-    let draft = shared.drafts.over(outbound).await;
+    let now = shared.now_to(to);
+    if now.chat != to.chat && outbound.content.act != Act::Say {
+        return Outcome::Failed { reason: MOVED.to_owned() };
+    }
+    to = now;
+    let draft = shared.drafts.over(outbound, to.chat).await;
     let there = there(shared, outbound).await;
     // What is lost now may have arrived in an earlier attempt; if not, its own message fails.
     let whole = Content { files: outbound.content.files.clone(), ..there.content.clone() };
@@ -306,7 +313,11 @@ async fn perform(
             }
             Said::Moved(chat) if chat != to.chat => {
                 shared.moved(to.chat, chat);
-                to.chat = chat;
+                *to = To { chat, reply: None, ..*to };
+                match step.anew() {
+                    Some(other) => step = other,
+                    None => return Err(Outcome::Failed { reason: MOVED.to_owned() }),
+                }
                 continue;
             }
             // It was told to do without where it has to.

@@ -294,6 +294,14 @@ impl Step {
         }
     }
 
+    /// The same in another chat, where its messages of before have other numbers; `None`: it would change one.
+    pub(super) fn anew(self) -> Option<Self> {
+        match self {
+            Self::Edit { part, buttons, draft: true, .. } => Some(Self::Text { part, buttons }),
+            other => other.changes().is_none().then_some(other),
+        }
+    }
+
     /// Whether the reply is no worse if it fails.
     pub(super) fn is_aside(&self) -> bool {
         matches!(self, Self::Recall { draft: true, .. })

@@ -1,5 +1,7 @@
 //! Replies: where they go, and what becomes of them when something goes wrong.
 
+use protocol::content::Act;
+
 use super::*;
 
 const GROUP: i64 = -1_000_000_000_005;
@@ -266,6 +268,43 @@ async fn refusals_say_what_a_person_can_do() {
     }
     rig.end().await;
 }
+/// A supergroup numbers its messages from 1 anew: a number of before is somebody else's message now.
+#[tokio::test]
+async fn where_a_group_has_moved_no_message_of_another_is_answered_or_changed() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, -5, Mood::Migrated(GROUP));
+    let strangers = Message::group(GROUP, ANN).text("of somebody else");
+    let (_, number) = rig.sim.push_message(TOKEN, strangers);
+    accept(rig.heard().await);
+    let here = |id, change: fn(&mut Outbound, String)| {
+        outbound(id, |it| {
+            it.chat_id = "-5".into();
+            change(it, number.to_string());
+        })
+    };
+    let answer: fn(&mut Outbound, String) = |it, number| it.reply_to = Some(number);
+    // The first one finds out where it has gone, the second one knows.
+    sent(rig.send(here(1, answer)).await);
+    sent(rig.send(here(2, answer)).await);
+    let recall: fn(&mut Outbound, String) =
+        |it, message_id| it.content.act = Act::Recall { message_id };
+    let edit: fn(&mut Outbound, String) =
+        |it, message_id| it.content.act = Act::Edit { message_id };
+    for (id, change) in [(3, recall), (4, edit)] {
+        let outcome = rig.send(here(id, change)).await;
+        let said = |reason: &str| reason.contains("the group has moved");
+        assert!(matches!(&outcome, Outcome::Failed { reason } if said(reason)), "{outcome:?}");
+    }
+    // What showed a reply in the making has stayed behind as well.
+    let drafted = here(5, |it, number| it.draft_id = Some(number));
+    sent(rig.send(drafted).await);
+    let sim = rig.end().await;
+    let all = sim.sent();
+    assert_eq!(all.len(), 3);
+    assert!(all.iter().all(|it| it.chat_id == GROUP && it.reply_to.is_none()), "{all:?}");
+    assert_eq!(sim.count(|it| called(it, "deleteMessage") || called(it, "editMessageText")), 0);
+}
+
 
 /// What is there arrives, and what is not is named.
 #[tokio::test]
