@@ -13,6 +13,18 @@ use crate::socket_agent::Lines;
 pub(crate) const TOKEN: &str = "7700:s3cret-Token_of-a-b0t";
 const KEY: &str = "s3cret-Token_of-a-b0t";
 const UPDATES: usize = 200;
+/// Some authority's.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBcjCCARmgAwIBAgIUCtGeu4souCWt280qj2ywGHmzTuswCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAeFw0yNjExMjkwMzM2MDJaFw0zNjExMjYwMzM2MDJa
+MA8xDTALBgNVBAMMBHRlc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQvIiDG
+WO+myX++vbg6siHbuDGV+ObrmRTtafBDm65rQhp8eAZnK64fzEmBwxdbUewpn0Ns
+yM593pZ3tRz7ZkpNo1MwUTAdBgNVHQ4EFgQUm2kf9qP6oyXIT0eXc+FuEbiZwrkw
+HwYDVR0jBBgwFoAUm2kf9qP6oyXIT0eXc+FuEbiZwrkwDwYDVR0TAQH/BAUwAwEB
+/zAKBggqhkjOPQQDAgNHADBEAiBUFwuuKaecV8Hy0trd8ILYkePwtLr0ILtnf6TO
+owcBQQIgfvw0pVOnJ6ve5LuVKXaBPcWGshyo1FfSd/fpq8xzrfM=
+-----END CERTIFICATE-----
+";
 
 pub(crate) async fn platform() -> Telegram {
     let telegram = Telegram::start().await;
@@ -401,4 +413,21 @@ async fn a_port_that_is_taken_is_waited_for() {
     telegram.push_text(TOKEN, 9, "posted");
     telegram.wait_sent(PATIENCE, 1).await;
     assert_eq!(gateway.instance("telegram")["pid"], told["pid"]);
+}
+
+/// A slim container: the system has no certificates, and the company's own are named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_companys_certificates_are_enough() {
+    let config = "[gateway]\nca_file = \"ca\"\n\
+         [platform.telegram]\ntoken_file = \"token\"\nbase_url = \"https://127.0.0.1:1\"\n\
+         access = { direct = \"open\" }\n[agent.echo]\n";
+    let mut gateway = Gateway::new(config);
+    std::fs::write(gateway.path("token"), TOKEN).unwrap();
+    std::fs::write(gateway.path("ca"), CERTIFICATE).unwrap();
+    std::fs::write(gateway.path("none"), "").unwrap();
+    let mut command = gateway.command();
+    command.env("SSL_CERT_FILE", gateway.path("none")).env_remove("SSL_CERT_DIR");
+    gateway.start_as(command);
+    let told = gateway.wait("telegram", "told", |i| i["reason"].is_string());
+    assert!(told["reason"].as_str().unwrap().contains("no connection"), "{told}");
 }

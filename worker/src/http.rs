@@ -55,11 +55,6 @@ pub struct Answer {
 }
 
 impl Http {
-    /// A client for servers like the one at `base_url`, which are reached directly.
-    pub fn new(base_url: &str) -> Result<Self, Error> {
-        Self::over(base_url, &Network::default())
-    }
-
     /// A client for servers like the one at `base_url`. The system's certificates are only read if that
     /// one needs them.
     pub fn over(base_url: &str, network: &Network) -> Result<Self, Error> {
@@ -368,7 +363,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let http = Http::new(&base).unwrap();
+        let http = Http::over(&base, &Network::default()).unwrap();
         let call = http.call(http.client().get(format!("{base}/secret?ticket=secret"))).await;
         let error = call.unwrap_err();
         assert!(error.starts_with("no connection: "), "{error}");

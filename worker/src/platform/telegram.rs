@@ -89,8 +89,7 @@ impl Platform for Telegram {
         let base_url = crate::http::base_url(&self.settings.base_url)?;
         let (press, pressed) = mpsc::channel(PRESSED);
         let shared = Shared {
-            api: Api::new(TelegramSettings { base_url, ..self.settings })?
-                .over(&context.network)?,
+            api: Api::new(TelegramSettings { base_url, ..self.settings }, &context.network)?,
             events: context.events,
             report: context.report,
             stop: context.stop.child_token(),
@@ -228,12 +227,12 @@ impl Shared {
     fn now_at(&self, chat: i64) -> i64 {
         self.memory().now_at(chat)
     }
+
     /// The same of a place: where a chat goes on under another id its messages of before have other numbers.
     fn now_to(&self, to: To) -> To {
         let chat = self.now_at(to.chat);
         To { chat, reply: to.reply.filter(|_| chat == to.chat), ..to }
     }
-
 
     /// The id that the chat of `event` had before.
     fn former(&self, event: &Inbound) -> Option<String> {

@@ -83,8 +83,8 @@ pub(super) struct Ask {
 }
 
 impl Api {
-    /// Of the bot in `settings`, whose token must be one.
-    pub(super) fn new(settings: TelegramSettings) -> Result<Self, Error> {
+    /// Of the bot in `settings`, whose token must be one, reached over `network`.
+    pub(super) fn new(settings: TelegramSettings, network: &Network) -> Result<Self, Error> {
         let token = settings.token.expose();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let is_token = token.split_once(':').is_some_and(|(id, key)| {
@@ -97,12 +97,7 @@ impl Api {
             let why = "it is none; BotFather's look like 123456:ABC-DEF".to_owned();
             return Err(Error::Credentials { what: "use the token".to_owned(), why });
         }
-        Ok(Self { http: Http::new(&settings.base_url)?, settings })
-    }
-
-    /// The same, reached in this way.
-    pub(super) fn over(self, network: &Network) -> Result<Self, Error> {
-        Ok(Self { http: Http::over(&self.settings.base_url, network)?, ..self })
+        Ok(Self { http: Http::over(&settings.base_url, network)?, settings })
     }
 
     pub(super) fn settings(&self) -> &TelegramSettings {
@@ -231,7 +226,7 @@ mod tests {
     use super::*;
 
     fn api(token: &str) -> Result<Api, Error> {
-        Api::new(TelegramSettings {
+        let settings = TelegramSettings {
             menu: Vec::new(),
             token: Secret::new(token),
             base_url: "http://127.0.0.1:1".to_owned(),
@@ -239,7 +234,8 @@ mod tests {
             other_webhook: OtherWebhook::Keep,
             webhook: None,
             local_files: None,
-        })
+        };
+        Api::new(settings, &Network::default())
     }
 
     #[test]

@@ -75,7 +75,7 @@ async fn a_life_right_after_another_is_heard_at_once() {
 async fn a_first_poll_that_is_held_back_is_waited_for_and_is_no_outage() {
     let sim = Rig::sim().await;
     // Another life that came no further than this.
-    let http = crate::http::Http::new(&sim.base_url()).unwrap();
+    let http = crate::http::Http::over(&sim.base_url(), &Network::default()).unwrap();
     let url = format!("{}/bot{TOKEN}/getUpdates?offset=1", sim.base_url());
     http.client().get(url).send().await.unwrap();
     let mut rig = Rig::on(sim, |_| {});
