@@ -59,7 +59,7 @@ impl Proxy {
             default
         });
         let plain = |text: &str| {
-            let pairs = format!("x={}", text.replace('+', "%2B"));
+            let pairs = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
             url::form_urlencoded::parse(pairs.as_bytes())
                 .next()
                 .map(|(_, value)| value.into_owned())
@@ -146,6 +146,8 @@ mod tests {
         assert_eq!((proxy.kind, proxy.host.as_str(), proxy.port), (Kind::Socks, "::1", 9050));
         assert_eq!(proxy.credentials, Some(("ann".to_owned(), "p@ss+".to_owned())));
         assert!(!format!("{proxy:?}").contains("p@ss"));
+        let proxy = Proxy::read("http://a&b:c&d=e+f%26%25@h").unwrap();
+        assert_eq!(proxy.credentials, Some(("a&b".to_owned(), "c&d=e+f&%".to_owned())));
         let port = |setting| Proxy::read(setting).unwrap().port;
         assert_eq!(port("http://h"), 8080);
         assert_eq!(port("http://h:80/"), 80);
