@@ -7,6 +7,8 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
+    /// Nothing goes wrong: whatever is added behind it strikes later.
+    Pass,
     /// An HTTP status with a page, as from a gateway. The call is not applied.
     Html { status: u16 },
     /// An HTTP status with nothing. The call is not applied.

@@ -130,7 +130,7 @@ async fn route(
             released.await;
             None
         }
-        Some(Fault::LostAnswer | Fault::Truncated) | None => None,
+        Some(Fault::Pass | Fault::LostAnswer | Fault::Truncated) | None => None,
     };
     if let Some(refused) = refused {
         note(Some(refused.status().as_u16()));

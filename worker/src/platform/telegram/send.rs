@@ -1,11 +1,12 @@
 //! Replies on their way out, each with one outcome.
 //!
 //! The platform has no keys by which it would know a repetition. So a reply is only repeated if it
-//! certainly did not leave, or if the platform said no; what left and was never answered ends as unknown,
-//! unless the settings prefer a message twice to one that is missing. A wait is not slept here: the
-//! supervisor keeps the reply meanwhile, and other chats have the room. Only within a reply of several
-//! messages the next one waits here; the supervisor is told, and gives its room to others. It is told of each
-//! message that has arrived, too, so that another attempt, also of another life, goes on behind it.
+//! certainly did not leave, or if the platform said no; what left and was never answered ends as unknown.
+//! Where the settings prefer a message twice to one that is missing, it is sent once more before that. A wait is
+//! not slept here: the supervisor keeps the reply meanwhile, and other chats have the room. Only within a reply of
+//! several messages, or where something was learned that only this attempt knows, the next call waits here; the
+//! supervisor is told, and gives its room to others. It is told of each message that has arrived, too, so that
+//! another attempt, also of another life, goes on behind it.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -48,10 +49,10 @@ const MARGIN: Duration = Duration::from_millis(300);
 
 /// What the platform says if the message that another one answers is gone.
 const REPLIED_GONE: &str = "message to be replied not found";
-
 /// Why no message of a group can be changed that goes on under another id.
 const MOVED: &str =
     "the group has moved to another chat, where its messages of before have other numbers";
+
 /// A reply on its way.
 #[derive(Default)]
 struct Course {
@@ -144,7 +145,12 @@ async fn one(shared: &Shared, outbound: Outbound) {
     let outcome = match select(sending, pin!(too_late(&shared.stop))).await {
         Either::Left((outcome, _)) => outcome,
         Either::Right(((), _)) if course.calling.get() => {
-            course.within(unclear(shared, "the worker stopped before the answer"))
+            let why = "the worker stopped before the answer";
+            if resends(shared) {
+                retry(why, None)
+            } else {
+                course.within(Outcome::Unknown { reason: why.to_owned() })
+            }
         }
         Either::Right(((), _)) => stopping(),
     };
@@ -263,24 +269,29 @@ async fn perform(
     to: &mut To,
     (id, course): (OutboundId, &Course),
 ) -> Result<Vec<String>, Outcome> {
-    let is_first = course.is_first();
-    // What it was amended to would be forgotten on the way to the supervisor and back, and refused anew.
-    let mut is_amended = false;
+    // Another message has arrived before; or what is known by now would be forgotten on the way to the supervisor
+    // and back: how it was amended, that it may have arrived. Then it waits here.
+    let mut stays = !course.is_first();
+    let mut is_repeated = false;
     loop {
-        if !is_first && shared.stop.is_cancelled() {
+        if stays && shared.stop.is_cancelled() {
             // Another life goes on from here.
             return Err(stopping());
         }
-        if is_first && shared.is_away() {
+        if shared.is_away() {
             // What is sent into an outage ends as unknown all too often.
-            return Err(retry("the platform does not answer", Some(AWAY)));
+            if !stays {
+                return Err(retry("the platform does not answer", Some(AWAY)));
+            }
+            pause(shared, course, id, AWAY).await?;
+            continue;
         }
         let turn = shared.turn(to.chat);
         let turn = turn.lock().await;
         let allowed = shared.pace().ask(to.chat, step.cost(), clock::now());
         if let Err(wait) = allowed {
             drop(turn);
-            if is_first && !is_amended && wait > SHORT {
+            if !stays && wait > SHORT {
                 return Err(retry("it waits for its turn", Some(wait)));
             }
             pause(shared, course, id, wait).await?;
@@ -306,9 +317,6 @@ async fn perform(
                     "the platform wants a pause in a chat"
                 );
                 shared.pace().limited(to.chat, pause, clock::now());
-                if is_amended {
-                    continue;
-                }
                 retry("the platform wants a pause", Some(pause))
             }
             Said::Moved(chat) if chat != to.chat => {
@@ -323,7 +331,7 @@ async fn perform(
             // It was told to do without where it has to.
             Said::Refused(why) if to.reply.is_some() && why.contains(REPLIED_GONE) => {
                 to.reply = None;
-                is_amended = true;
+                stays = true;
                 continue;
             }
             Said::Refused(why) => match step.amend(&why) {
@@ -331,7 +339,7 @@ async fn perform(
                 Amended::Try(other) => {
                     tracing::warn!(reason = why, "refused; trying what loses no words");
                     step = other;
-                    is_amended = true;
+                    stays = true;
                     continue;
                 }
                 Amended::No => {
@@ -345,14 +353,18 @@ async fn perform(
             Said::Away(why) => retry(&why, None),
             // Changing a message twice is changing it once.
             Said::Unclear(why) if changes.is_some() => retry(&why, None),
-            Said::Unclear(why) => unclear(shared, &why),
+            Said::Unclear(why) if resends(shared) && !is_repeated => {
+                (is_repeated, stays) = (true, true);
+                retry(&why, None)
+            }
+            Said::Unclear(reason) => return Err(Outcome::Unknown { reason }),
             Said::Conflict(_) | Said::Moved(_) => {
                 return Err(Outcome::Failed { reason: "the platform contradicts itself".into() });
             }
         };
         drop(turn);
         match again {
-            Outcome::Retry { after_ms, .. } if !is_first => {
+            Outcome::Retry { after_ms, .. } if stays => {
                 let span = after_ms.map_or(AGAIN, Duration::from_millis);
                 pause(shared, course, id, span).await?;
             }
@@ -407,12 +419,9 @@ fn made(result: &Value) -> Vec<String> {
     }
 }
 
-/// It left, and nobody knows more.
-fn unclear(shared: &Shared, why: &str) -> Outcome {
-    match shared.api.settings().unanswered {
-        Unanswered::Report => Outcome::Unknown { reason: why.to_owned() },
-        Unanswered::Resend => retry(why, None),
-    }
+/// Whether somebody prefers a message twice to one that is missing.
+fn resends(shared: &Shared) -> bool {
+    shared.api.settings().unanswered == Unanswered::Resend
 }
 
 fn retry(reason: &str, after: Option<Duration>) -> Outcome {

@@ -92,8 +92,28 @@ async fn whoever_prefers_a_message_twice_gets_it_again() {
     let mut rig = Rig::on(Rig::sim().await, |it| it.unanswered = Unanswered::Resend);
     assert!(rig.until_ready().await.idempotent_ms.is_some());
     rig.sim.fault(Some("sendMessage"), Fault::LostAnswer, Some(1));
+    sent(rig.send(outbound(1, |_| {})).await);
+    let sim = rig.end().await;
+    assert_eq!(sim.sent().len(), 2);
+}
+
+/// Something between us and the platform may pass every call on and answer none.
+#[tokio::test]
+async fn whoever_prefers_a_message_twice_does_not_get_it_again_and_again() {
+    let mut rig = Rig::on(Rig::sim().await, |it| it.unanswered = Unanswered::Resend);
+    rig.until_ready().await;
+    rig.sim.fault(Some("sendMessage"), Fault::LostAnswer, None);
     let outcome = rig.send(outbound(1, |_| {})).await;
-    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+    assert_eq!(rig.sim.sent().len(), 2);
+    rig.sim.clear_faults();
+    // The same for what is within a reply.
+    let long = outbound(2, |it| it.content.text = "word ".repeat(2000));
+    rig.sim.fault(Some("sendMessage"), Fault::Pass, Some(1));
+    rig.sim.fault(Some("sendMessage"), Fault::LostAnswer, None);
+    let outcome = rig.send(long).await;
+    assert!(matches!(outcome, Outcome::Partly { rest: Rest::Unknown, .. }), "{outcome:?}");
+    assert_eq!(rig.sim.sent().len(), 5);
     rig.end().await;
 }
 
@@ -248,26 +268,6 @@ async fn a_group_that_became_a_supergroup_is_followed() {
     assert_eq!(sim.count(|it| called(it, "sendMessage")), 3, "the second one knows");
 }
 
-#[tokio::test]
-async fn refusals_say_what_a_person_can_do() {
-    let mut rig = Rig::ready().await;
-    for (id, mood, hint) in [
-        (1, Mood::Blocked, "start the bot again"),
-        (2, Mood::Kicked, "add the bot"),
-        (3, Mood::Muted, "let the bot write"),
-        (4, Mood::Gone, "write to the bot first"),
-    ] {
-        rig.sim.set_mood(TOKEN, -5, mood);
-        let outcome = rig.send(outbound(id, |it| it.chat_id = "-5".into())).await;
-        let good = matches!(&outcome, Outcome::Failed { reason } if reason.contains(hint));
-        assert!(good, "{outcome:?}");
-    }
-    for (id, chat, text) in [(5, "oc_1", "x"), (6, "9", " \n")] {
-        let odd = outbound(id, |it| (it.chat_id, it.content.text) = (chat.into(), text.into()));
-        assert!(matches!(rig.send(odd).await, Outcome::Failed { .. }));
-    }
-    rig.end().await;
-}
 /// A supergroup numbers its messages from 1 anew: a number of before is somebody else's message now.
 #[tokio::test]
 async fn where_a_group_has_moved_no_message_of_another_is_answered_or_changed() {
@@ -305,6 +305,26 @@ async fn where_a_group_has_moved_no_message_of_another_is_answered_or_changed() 
     assert_eq!(sim.count(|it| called(it, "deleteMessage") || called(it, "editMessageText")), 0);
 }
 
+#[tokio::test]
+async fn refusals_say_what_a_person_can_do() {
+    let mut rig = Rig::ready().await;
+    for (id, mood, hint) in [
+        (1, Mood::Blocked, "start the bot again"),
+        (2, Mood::Kicked, "add the bot"),
+        (3, Mood::Muted, "let the bot write"),
+        (4, Mood::Gone, "write to the bot first"),
+    ] {
+        rig.sim.set_mood(TOKEN, -5, mood);
+        let outcome = rig.send(outbound(id, |it| it.chat_id = "-5".into())).await;
+        let good = matches!(&outcome, Outcome::Failed { reason } if reason.contains(hint));
+        assert!(good, "{outcome:?}");
+    }
+    for (id, chat, text) in [(5, "oc_1", "x"), (6, "9", " \n")] {
+        let odd = outbound(id, |it| (it.chat_id, it.content.text) = (chat.into(), text.into()));
+        assert!(matches!(rig.send(odd).await, Outcome::Failed { .. }));
+    }
+    rig.end().await;
+}
 
 /// What is there arrives, and what is not is named.
 #[tokio::test]
