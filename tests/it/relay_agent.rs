@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use tests::hermes::{Hermes, Said, bearer};
+use tests::telegram::{Fault, Message, Telegram};
 
-use crate::gateway::{Gateway, stderr, stdout};
+use crate::gateway::{Gateway, PATIENCE, stderr, stdout};
 use crate::terminal::Terminal;
 
 const SECRET: &str = "shared";
@@ -137,6 +138,35 @@ async fn nobody_comes_in_without_the_secret_and_the_status_tells_why() {
     world.gateway.wait("hermes", "no word of it any more", |i| {
         i["reason"].as_str().is_none_or(|why| !why.contains("turned away"))
     });
+}
+
+/// What a person has ended while its files are fetched does not come to the agent at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_stopped_while_its_files_come() {
+    let telegram = Telegram::start().await;
+    telegram.add_bot("77:token", "bot");
+    let world = World::with(&format!(
+        "[platform.telegram]\ntoken_file = \"token\"\nbase_url = \"{}\"\naccess.direct = \"open\"",
+        telegram.base_url()
+    ));
+    std::fs::write(world.gateway.path("token"), "77:token").unwrap();
+    let world = world.started();
+    let mut hermes = world.dial("a").await;
+    hermes.hello("telegram").await;
+    telegram.push_text("77:token", 9, "hello");
+    let event = hermes.event().await;
+    hermes.answer(&event, "good day").await;
+    telegram.wait_sent(PATIENCE, 1).await;
+    telegram.fault(Some("getFile"), Fault::Hold, None);
+    let file = json!({"file_id": "f", "file_name": "a.pdf"});
+    telegram.push_message("77:token", Message::direct(9).with("document", file));
+    world.gateway.wait("hermes", "at work", |i| i["gate"]["in_flight"] == 1);
+    telegram.push_text("77:token", 9, "/stop");
+    assert_eq!(telegram.wait_sent(PATIENCE, 2).await[1].text, "Stopped.");
+    world.acknowledged(2);
+    telegram.clear_faults();
+    telegram.push_text("77:token", 9, "next");
+    assert_eq!(hermes.event().await["text"], "next");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,10 +97,11 @@ impl Agent for Relay {
                     ToAgent::Deliver(delivery) => {
                         let (files, exchange) = (context.files.clone(), context.exchange.clone());
                         brought.push(bring(delivery, files, exchange));
-                        continue;
+                        Input::Coming(event_id)
                     }
                     ToAgent::Interrupt(event_id) => Input::Interrupt(event_id),
                     ToAgent::Settled(_) | ToAgent::Receipt(_) | ToAgent::Steer { .. } => continue,
+                        let event_id = delivery.event_id;
                 },
                 Some((conn, said)) = news.recv() => match said {
                     News::Heard(heard) => Input::Heard(conn, heard),

@@ -17,6 +17,7 @@ mod messages;
 mod port;
 mod rivals;
 mod standing;
+mod stops;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use self::messages::Early;
 pub(super) use self::port::{Action, Conn, Ends, Input, Process, Rules};
 use self::rivals::Rivals;
 use self::standing::Strangers;
+use self::stops::Stops;
 use super::book::{Book, Entry, State};
 use super::wire::{self, Heard, Op};
 use crate::agent::blame::Blame;
@@ -97,6 +99,8 @@ pub(super) struct Connector {
     probes: u64,
     down_since: Option<Instant>,
     book: Book,
+    /// What people have ended.
+    stops: Stops,
     process: Option<String>,
     /// Since when no turn runs, as far as the state file tells.
     idle_since: Option<Instant>,
@@ -135,6 +139,7 @@ impl Connector {
             probes: 0,
             down_since: None,
             book: Book::default(),
+            stops: Stops::default(),
             process: None,
             idle_since: None,
             cautious: true,
@@ -157,7 +162,7 @@ impl Connector {
     /// When time is to be looked at again.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let is_idle = self.live.is_none() && self.book.entries.is_empty() && self.early.is_empty();
-        let is_idle = is_idle && self.strangers.mute.is_empty();
+        let is_idle = is_idle && self.strangers.mute.is_empty() && !self.stops.is_coming();
         (!is_idle).then_some(self.beat + BEAT)
     }
 
@@ -174,6 +179,7 @@ impl Connector {
             Input::TurnedAway(why) => self.strangers.turned_away = Some(why),
             Input::Heard(conn, heard) => self.heard(conn, heard, now, &mut out),
             Input::Closed(conn) => self.closed(conn, now, &mut out),
+            Input::Coming(id) => self.stops.comes(id),
             Input::Deliver(delivery) => self.deliver(delivery, now, &mut out),
             Input::Interrupt(id) => self.interrupt(id, &mut out),
             Input::Judged { conn, request, ends, verdict } => {
@@ -189,7 +195,9 @@ impl Connector {
             }
             Input::Tick => self.tick(now, &mut out),
         }
+        self.tell_stops(now, &mut out);
         self.flush(now, &mut out);
+        self.stops.settle(&mut out);
         if self.is_open() && self.places != self.places() {
             self.places = self.places();
             out.push(Action::Say(self.lease(LEASE_MS)));
@@ -308,7 +316,9 @@ impl Connector {
     fn deliver(&mut self, delivery: Box<Delivery>, now: Instant, out: &mut Vec<Action>) {
         let event_id = delivery.event_id;
         let is_again = delivery.attempt > 1;
-        if !delivery.event.kind.is_said() {
+        if self.stops.is_over(event_id) {
+            // It is acknowledged already.
+        } else if !delivery.event.kind.is_said() {
             // As text it would be taken for a question.
             out.push(Action::Say(FromWorker::Ack { event_id }));
         } else if self.book.add(delivery) {
@@ -316,23 +326,6 @@ impl Connector {
             out.push(Action::Say(FromWorker::Ack { event_id }));
         } else if is_again {
             self.answered_early(event_id, now, out);
-        }
-    }
-
-    /// What is only with us is over at once. In the agent its own command ends the turn; the answer to that
-    /// command, which nobody in the chat has given, is the end of the event.
-    fn interrupt(&mut self, id: EventId, out: &mut Vec<Action>) {
-        let Some(entry) = self.book.entries.get(&id) else { return };
-        match (entry.state, &self.live) {
-            (State::Held, _) if entry.delivery.attempt == 1 => {
-                self.book.entries.remove(&id);
-                out.push(Action::Say(FromWorker::Ack { event_id: id }));
-            }
-            (State::Sent { .. }, Some(live)) => {
-                let event = entry.source.stop(&stop_of(id), &entry.delivery);
-                out.push(Action::Line(live.conn, wire::inbound(event, None)));
-            }
-            (State::Held | State::Sent { .. } | State::Answering, _) => {}
         }
     }
 
@@ -389,16 +382,14 @@ impl Connector {
         if self.down_since.is_some_and(|at| at + AWAY <= now) && !self.book.entries.is_empty() {
             self.hand_back(now, out);
         }
-        if !self.book.entries.is_empty() {
-            if self.live.is_some() {
-                out.push(Action::Look);
-                self.limit(now, out);
-            }
-            if self.progress + RENEW <= now {
-                self.progress = now;
-                let held = self.book.entries.keys();
-                out.extend(held.map(|id| Action::Say(FromWorker::Progress { event_id: *id })));
-            }
+        if self.live.is_some() && !self.book.entries.is_empty() {
+            out.push(Action::Look);
+            self.limit(now, out);
+        }
+        if self.progress + RENEW <= now {
+            self.progress = now;
+            let held = self.book.entries.keys().copied().chain(self.stops.coming());
+            out.extend(held.map(|event_id| Action::Say(FromWorker::Progress { event_id })));
         }
     }
 
@@ -420,11 +411,6 @@ impl Connector {
             entry.state = State::Sent { since: now, taken: None, gap: false };
         }
     }
-}
-
-/// The name of the command that ends the turn of an event.
-pub(super) fn stop_of(id: EventId) -> String {
-    format!("{STOP}{id}")
 }
 
 #[cfg(test)]

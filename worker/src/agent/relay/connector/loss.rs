@@ -122,6 +122,7 @@ impl Connector {
     /// Nothing of ours counts against events whose agent is away for long.
     pub(super) fn hand_back(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.book.entries.values().all(|entry| entry.state != State::Answering) {
+            self.end_stops(out);
             self.book.entries.clear();
             self.former_until = now + AWAY + FORMER;
             out.push(Action::Say(FromWorker::Paused(Pause::Asked)));

@@ -32,6 +32,8 @@ pub(in crate::agent::relay) enum Input {
     Heard(Conn, Heard),
     /// A connection is over.
     Closed(Conn),
+    /// The files of an event are on their way; it follows.
+    Coming(EventId),
     /// An event for the agent.
     Deliver(Box<Delivery>),
     /// The agent is to end its turn of an event.

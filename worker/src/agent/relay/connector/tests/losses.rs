@@ -311,3 +311,61 @@ fn an_agent_that_is_away_for_an_hour_gets_its_events_when_it_is_back() {
     world.say(2, "oc_1", "answer", Some("m1"), None);
     assert_eq!(world.told(), ["ack 1"]);
 }
+
+/// "Stopped." is a promise, whatever becomes of the connection or the process meanwhile.
+#[test]
+fn what_a_person_has_ended_is_not_offered_again() {
+    let stop = |world: &mut World, conn| {
+        let events = world.events(conn);
+        let stops: Vec<_> = events.iter().filter(|event| event["text"] == "/stop").collect();
+        let name = stops.first().map(|event| event["message_id"].as_str().unwrap().to_owned());
+        assert!(stops.len() <= 1, "{events:?}");
+        world.out.clear();
+        name
+    };
+    // In work at an agent that is away: the same process is told when it is back.
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.on(Input::Closed(1));
+    world.on(Input::Interrupt(EventId(1)));
+    world.out.clear();
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    let probe = world.probe(2);
+    world.say(2, &probe, "help", None, None);
+    let name = stop(&mut world, 2).expect("it is told");
+    world.say(2, "oc_1", "stopped", Some(&name), None);
+    assert_eq!(world.told(), ["ack 1"]);
+    // Another process has forgotten it.
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.on(Input::Closed(1));
+    world.on(Input::Interrupt(EventId(1)));
+    world.file = process(8, 0);
+    world.out.clear();
+    world.on(Input::Heard(2, Heard::Hello("feishu".into())));
+    let probe = world.probe(2);
+    world.say(2, &probe, "help", None, None);
+    assert!(world.told().iter().any(|told| told == "ack 1"));
+    // Nobody came back.
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.on(Input::Closed(1));
+    world.on(Input::Interrupt(EventId(1)));
+    world.out.clear();
+    world.pass(AWAY + S);
+    assert_eq!(world.told(), ["ack 1", "Asked"]);
+    // Offered once more, and not sent yet, since its first copy may be in work.
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 2);
+    assert!(world.sent(1).is_empty());
+    world.on(Input::Interrupt(EventId(1)));
+    let name = stop(&mut world, 1).expect("its first copy ends");
+    world.file = process(7, 0);
+    world.pass(STUCK + 3 * S);
+    assert!(world.sent(1).is_empty(), "it is not begun");
+    world.say(1, "oc_1", "nothing to stop", Some(&name), None);
+    assert!(world.told().iter().any(|told| told == "ack 1"));
+}

@@ -198,3 +198,25 @@ fn words_to_a_chat_that_was_never_heard_of_find_their_platform() {
         .any(|action| matches!(action, Action::Line(1, line) if line.contains("chat not found")));
     assert!(told);
 }
+
+/// Files may take minutes to come.
+#[test]
+fn what_is_ended_while_its_files_come_never_goes() {
+    let mut world = World::open(None);
+    world.on(Input::Coming(EventId(1)));
+    world.on(Input::Coming(EventId(2)));
+    world.on(Input::Interrupt(EventId(1)));
+    world.on(Input::Interrupt(EventId(1)));
+    assert_eq!(world.told(), ["ack 1"]);
+    world.pass(11 * S);
+    let renewed = |action: &Action| match action {
+        Action::Say(FromWorker::Progress { event_id }) => Some(event_id.0),
+        _ => None,
+    };
+    assert_eq!(world.out.iter().filter_map(renewed).collect::<Vec<_>>(), [2], "it is no silence");
+    world.out.clear();
+    world.deliver(1, "oc_1", 1);
+    world.deliver(2, "oc_2", 1);
+    assert_eq!(world.sent(1), ["m2"]);
+    assert!(world.told().is_empty());
+}
