@@ -140,6 +140,24 @@ async fn nobody_comes_in_without_the_secret_and_the_status_tells_why() {
     });
 }
 
+/// Any program of this machine may connect and say nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn mute_connections_keep_no_agent_out() {
+    let world = World::new();
+    let address = world.url.trim_start_matches("ws://").trim_end_matches("/relay");
+    let mut mute = Vec::new();
+    for _ in 0..100 {
+        mute.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let mut hermes = tokio::time::timeout(PATIENCE, world.dial("a")).await.expect("it comes in");
+    hermes.hello("local").await;
+    let mut terminal = Terminal::join(&world.gateway);
+    terminal.typed("t1", "hello");
+    let event = hermes.event().await;
+    hermes.answer(&event, "good day").await;
+    assert_eq!(terminal.shown(), "good day");
+}
+
 /// What a person has ended while its files are fetched does not come to the agent at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_stopped_while_its_files_come() {

@@ -7,6 +7,7 @@
 mod book;
 mod connector;
 mod door;
+mod guests;
 mod home;
 mod source;
 mod token;
@@ -27,15 +28,14 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use self::connector::{Action, Conn, Connector, Input, Rules};
-use self::door::{Keeper, Line, News};
+use self::door::{Keeper, Line, News, Stranger};
+use self::guests::Guests;
 use self::home::Home;
 use super::{Agent, Context, Files, Replies, ToAgent, port};
 use crate::Error;
 use crate::clock;
 use crate::exchange::Exchange;
 
-/// Connections at once; an agent leaves some of them open when its reader dies.
-const CONNECTIONS: usize = 16;
 /// Lines that an agent may leave unread.
 const UNREAD: usize = 512;
 /// An answer must come within 30 s, or the agent gives its message up.
@@ -85,7 +85,7 @@ impl Agent for Relay {
         let keeper = Arc::new(Keeper { id, secret });
         let mut brought = FuturesUnordered::new();
         let mut sockets = JoinSet::new();
-        let mut last: Conn = 0;
+        let mut guests = Guests::default();
         let ended = loop {
             let due = desk.connector.deadline();
             let input = tokio::select! {
@@ -96,31 +96,34 @@ impl Agent for Relay {
                     }
                     ToAgent::Deliver(delivery) => {
                         let (files, exchange) = (context.files.clone(), context.exchange.clone());
+                        let event_id = delivery.event_id;
                         brought.push(bring(delivery, files, exchange));
                         Input::Coming(event_id)
                     }
                     ToAgent::Interrupt(event_id) => Input::Interrupt(event_id),
                     ToAgent::Settled(_) | ToAgent::Receipt(_) | ToAgent::Steer { .. } => continue,
-                        let event_id = delivery.event_id;
                 },
-                Some((conn, said)) = news.recv() => match said {
-                    News::Heard(heard) => Input::Heard(conn, heard),
-                    News::Entered => Input::Entered(conn),
-                    News::TurnedAway(why) => Input::TurnedAway(why),
-                    News::Closed => {
-                        desk.lines.remove(&conn);
-                        Input::Closed(conn)
+                Some((conn, said)) = news.recv() => {
+                    guests.hear(conn, &said);
+                    match said {
+                        News::Heard(heard) => Input::Heard(conn, heard),
+                        News::Entered => Input::Entered(conn),
+                        News::TurnedAway(why) => Input::TurnedAway(why),
+                        News::Closed => {
+                            desk.lines.remove(&conn);
+                            Input::Closed(conn)
+                        }
                     }
-                },
+                }
                 Some(delivery) = brought.next() => Input::Deliver(delivery),
                 Some(judged) = desk.submitted.next() => judged,
-                accepted = listener.accept(), if sockets.len() < CONNECTIONS => {
+                accepted = listener.accept(), if guests.have_room() => {
                     if let Ok((stream, peer)) = accepted {
-                        last += 1;
+                        let (conn, leave) = guests.come();
                         let (write, lines) = mpsc::channel(UNREAD);
-                        desk.lines.insert(last, write);
-                        let keeper = keeper.clone();
-                        sockets.spawn(door::serve(last, stream, peer, keeper, lines, tell.clone()));
+                        desk.lines.insert(conn, write);
+                        let stranger = Stranger { conn, stream, peer, leave };
+                        sockets.spawn(door::serve(stranger, keeper.clone(), lines, tell.clone()));
                         desk.look_for_home(&context).await;
                     }
                     continue;

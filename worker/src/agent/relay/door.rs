@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
 
 use super::connector::Conn;
 use super::token::{self, Token};
@@ -34,6 +35,15 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// The longest message and the longest line of an agent.
 const MESSAGE_MAX: usize = 8 * 1024 * 1024;
 const UNAUTHORIZED: u16 = 4401;
+
+/// Who comes, and has shown nothing yet.
+pub(super) struct Stranger {
+    pub(super) conn: Conn,
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// Cancelled: it is to make room, unless it has come in.
+    pub(super) leave: CancellationToken,
+}
 
 /// Who may come in.
 #[derive(Debug)]
@@ -62,22 +72,20 @@ type Socket = WebSocketStream<TcpStream>;
 
 /// Serves a connection to its end, which is told last.
 pub(super) async fn serve(
-    conn: Conn,
-    stream: TcpStream,
-    peer: SocketAddr,
+    Stranger { conn, stream, peer, leave }: Stranger,
     keeper: Arc<Keeper>,
     lines: mpsc::Receiver<Line>,
     tell: mpsc::Sender<(Conn, News)>,
 ) {
-    let upgraded = tokio::time::timeout(UPGRADE, upgrade(stream, &keeper)).await;
-    match upgraded {
-        Ok(Ok((socket, Token::Good))) => {
+    let upgraded = leave.run_until_cancelled(upgrade(stream, &keeper));
+    match tokio::time::timeout(UPGRADE, upgraded).await.map_err(|_| "no upgrade in time") {
+        Ok(Some(Ok((socket, Token::Good)))) => {
             tracing::info!(%peer, conn, "an agent connected");
             let _ = tell.send((conn, News::Entered)).await;
             let why = talk(conn, socket, lines, &tell).await;
             tracing::info!(conn, why, "the connection of the agent is over");
         }
-        Ok(Ok((socket, token))) => {
+        Ok(Some(Ok((socket, token)))) => {
             let (code, why) = match token {
                 Token::Expired => (CloseCode::Again, "expired token"),
                 Token::Good | Token::Wrong => (CloseCode::from(UNAUTHORIZED), "unauthorized"),
@@ -90,10 +98,11 @@ pub(super) async fn serve(
                 let _ = socket.close(Some(frame)).await;
                 while let Some(Ok(_)) = socket.next().await {}
             };
-            let _ = tokio::time::timeout(GOODBYE, close).await;
+            let _ = leave.run_until_cancelled(tokio::time::timeout(GOODBYE, close)).await;
         }
-        Ok(Err(e)) => tracing::debug!(%peer, error = %e, "no upgrade"),
-        Err(_) => tracing::debug!(%peer, "no upgrade in time"),
+        Ok(Some(Err(e))) => tracing::debug!(%peer, error = %e, "no upgrade"),
+        Ok(None) => tracing::debug!(%peer, "no upgrade before others came"),
+        Err(why) => tracing::debug!(%peer, why),
     }
     let _ = tell.send((conn, News::Closed)).await;
 }
@@ -149,11 +158,14 @@ async fn read(
             Ok(Some(Ok(Message::Binary(bytes)))) => bytes.to_vec(),
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => continue,
         };
+        // Lines and messages need not end together. What was there before ends none.
+        let mut seen = begun.len();
         begun.extend_from_slice(&bytes);
-        // Lines and messages need not end together.
-        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = begun.drain(..=end).collect();
-            match wire::decode(&line) {
+        let mut done = 0;
+        while let Some(end) = end_of_line(&begun, seen) {
+            let line = begun.get(done..end).unwrap_or_default();
+            (done, seen) = (end, end);
+            match wire::decode(line) {
                 Some(heard) => {
                     if tell.send((conn, News::Heard(heard))).await.is_err() {
                         return "the worker ends";
@@ -168,10 +180,17 @@ async fn read(
                 }
             }
         }
+        begun.drain(..done);
         if begun.len() > MESSAGE_MAX {
             return "it sent a line that is too long";
         }
     }
+}
+
+/// Behind the first line end from `seen` on.
+fn end_of_line(begun: &[u8], seen: usize) -> Option<usize> {
+    let rest = begun.get(seen..)?;
+    rest.iter().position(|byte| *byte == b'\n').map(|at| seen + at + 1)
 }
 
 async fn write(
