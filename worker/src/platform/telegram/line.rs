@@ -222,6 +222,14 @@ impl<'a> Line<'a> {
             if (was_ours || remove) && self.remove_webhook().await {
                 let whose = if was_ours { "of our own" } else { "of another program" };
                 tracing::warn!(whose, host = host(&url), "removed a webhook; its updates stay");
+                if self.rivalry.removed(now) {
+                    let host = host(&url);
+                    let reason =
+                        format!("another program sets its webhook again and again ({host})");
+                    let remedy = "end the program behind it, or take its token away with BotFather's /revoke";
+                    self.tell_conflict(&reason, remedy).await;
+                    return pause;
+                }
                 return Duration::ZERO;
             }
         }

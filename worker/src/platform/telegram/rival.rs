@@ -21,6 +21,9 @@ const POLLER_MOST: u32 = 2;
 const WEBHOOK_MOST: u32 = 5;
 /// Without any for so many first pauses, the rival has left.
 const CALM: u32 = 20;
+/// A webhook that was removed and is there again within so many is set by a program that looks after it, as we do
+/// each half minute.
+const SET_AGAIN: u32 = 600;
 
 /// What is known of a rival.
 #[derive(Debug)]
@@ -29,12 +32,16 @@ pub(super) struct Rivalry {
     /// 409s without a calm between them.
     times: u32,
     latest: Option<(Rival, Instant)>,
+    /// When a webhook was removed last.
+    removed: Option<Instant>,
+    /// When one was that had been removed before.
+    set_again: Option<Instant>,
 }
 
 impl Rivalry {
     /// None known. `first` is the pause after the first 409.
     pub(super) fn new(first: Duration) -> Self {
-        Self { first, times: 0, latest: None }
+        Self { first, times: 0, latest: None, removed: None, set_again: None }
     }
 
     /// Another 409: how long to wait.
@@ -51,6 +58,19 @@ impl Rivalry {
         self.first * (1 << self.times.saturating_sub(echoes).min(8)).min(most)
     }
 
+    /// Its webhook was removed: whether it had been before.
+    pub(super) fn removed(&mut self, now: Instant) -> bool {
+        let before = self.removed.replace(now);
+        if before.is_some_and(|at| self.is_set_again(at, now)) {
+            self.set_again = Some(now);
+        }
+        self.set_again == Some(now)
+    }
+
+    fn is_set_again(&self, at: Instant, now: Instant) -> bool {
+        now.duration_since(at) <= self.first * SET_AGAIN
+    }
+
     /// The queue answered: there is no webhook, or not any more.
     pub(super) fn heard(&mut self) {
         self.latest.take_if(|(rival, _)| *rival == Rival::Webhook);
@@ -58,6 +78,9 @@ impl Rivalry {
 
     /// The rival that a person should know of.
     pub(super) fn known(&self, now: Instant) -> Option<Rival> {
+        if self.set_again.is_some_and(|at| self.is_set_again(at, now)) {
+            return Some(Rival::Webhook);
+        }
         let (rival, at) = self.latest?;
         let told = rival == Rival::Webhook || self.times >= ENOUGH;
         (told && now.duration_since(at) <= self.first * CALM).then_some(rival)
@@ -108,5 +131,19 @@ mod tests {
         assert_eq!(rivalry.known(now), Some(Rival::Webhook));
         rivalry.heard();
         assert_eq!(rivalry.known(now), None);
+    }
+
+    #[test]
+    fn whoever_sets_a_webhook_again_is_known_until_none_has_been_there_for_long() {
+        let now = clock::now();
+        let mut rivalry = Rivalry::new(SECOND);
+        assert!(!rivalry.removed(now) && rivalry.known(now).is_none());
+        let late = now + 601 * SECOND;
+        assert!(!rivalry.removed(late) && rivalry.known(late).is_none(), "a new story");
+        let again = late + 30 * SECOND;
+        assert!(rivalry.removed(again));
+        rivalry.heard();
+        assert_eq!(rivalry.known(again + 600 * SECOND), Some(Rival::Webhook));
+        assert_eq!(rivalry.known(again + 601 * SECOND), None);
     }
 }

@@ -148,6 +148,13 @@ async fn a_webhook_is_told_or_removed() {
     let mut rig = Rig::on(sim, |settings| settings.other_webhook = OtherWebhook::Remove);
     assert_eq!(accept(rig.heard().await).text, "waiting", "the updates stay");
     assert!(rig.sim.webhook(TOKEN).is_empty());
+    // Whoever sets it again and again is told of, and nobody is kept from hearing.
+    rig.sim.set_webhook(TOKEN, "https://bot.example.org/secret/path");
+    let (reason, remedy) = rig.until_conflict().await;
+    assert!(reason.contains("again and again (bot.example.org)"), "{reason}");
+    assert!(remedy.contains("/revoke"), "{remedy}");
+    rig.sim.push_text(TOKEN, ANN, "between");
+    assert_eq!(accept(rig.heard().await).text, "between");
     rig.end().await;
 }
 
