@@ -7,3 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) fn wall_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis()
 }
+
+/// The date as HTTP writes it, so much ago.
+#[expect(clippy::disallowed_methods, reason = "a platform stamps its answers with wall time")]
+pub(crate) fn http_date(ago: Duration) -> String {
+    httpdate::fmt_http_date(SystemTime::now() - ago)
+}

@@ -54,6 +54,16 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// When the server says that it answered, in Unix milliseconds, to the second.
+    pub fn date_ms(&self) -> Option<i64> {
+        let date = self.headers.get(reqwest::header::DATE)?.to_str().ok()?;
+        let date = httpdate::parse_http_date(date).ok()?;
+        let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
+    }
+}
+
 impl Http {
     /// A client for servers like the one at `base_url`. The system's certificates are only read if that
     /// one needs them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
+use hyper::header::DATE;
 use hyper::http::request::Parts;
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use super::observe::Observation;
 use super::server::{json as respond_json, respond};
 use super::socket::{self, never};
 use super::state::{Shared, State, Ticket};
+use crate::clock;
 use crate::wire::Line;
 
 pub(crate) const PATH: &str = "/callback/ws/endpoint";
@@ -48,7 +50,10 @@ pub(crate) async fn answer(
     match verdict {
         Verdict::Answer { status, body, device_id } => {
             note(Some(status), body.get("code").and_then(Value::as_i64), device_id);
-            respond_json(status, &body)
+            let mut answer = respond_json(status, &body);
+            let date = clock::http_date(shared.state().settings.behind);
+            answer.headers_mut().extend(date.parse().ok().map(|date| (DATE, date)));
+            answer
         }
         Verdict::Bare { status, body } => {
             note(Some(status), None, None);

@@ -48,6 +48,8 @@ pub struct Settings {
     pub token_refusal_status: u16,
     /// The `instance_id` header of event frames.
     pub instance_id: String,
+    /// How far the clock that discovery tells (`Date`) is behind this machine's.
+    pub behind: Duration,
     /// Header keys to leave out of event frames.
     pub omitted_headers: Vec<&'static str>,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             edits: 20,
             token_refusal_status: 400,
             instance_id: "sim-1".to_owned(),
+            behind: Duration::ZERO,
             omitted_headers: Vec::new(),
         }
     }

@@ -289,6 +289,7 @@ async fn hear(shared: &Shared) {
 async fn open(shared: &Shared) -> Result<(connect::Connection, Endpoint), Failure> {
     let (api, limits) = (&shared.api, shared.limits);
     let endpoint = discovery::discover(&api.http, &api.settings, limits.discovery).await?;
+    shared.absence.told(endpoint.date_ms);
     let connection = connect::connect(&api.http, &endpoint, limits.handshake).await?;
     Ok((connection, endpoint))
 }
@@ -305,7 +306,7 @@ struct State<'a> {
 impl State<'_> {
     /// A frame of the platform arrived: the connection works.
     async fn works(&mut self) {
-        self.shared.absence.alive(self.shared, clock::unix_ms());
+        self.shared.absence.alive(self.shared);
         if self.works {
             return;
         }

@@ -28,6 +28,7 @@ use self::book::{Book, Due};
 pub(super) use self::past::catch_up;
 use super::Shared;
 use super::order::Place;
+use crate::clock::{self, Instant};
 use crate::platform::Note;
 
 /// Between two cursors.
@@ -67,6 +68,9 @@ impl Said {
 #[derive(Debug)]
 pub(super) struct Absence {
     book: Mutex<Book>,
+    /// What the platform's clock said, and when. Histories are told by that clock, and ours may be wrong, or be set
+    /// while nobody listens.
+    time: Mutex<Option<(i64, Instant)>>,
     /// Behind these waits what comes in chats that are still to be read.
     places: Mutex<HashMap<String, Place>>,
     due: Notify,
@@ -78,7 +82,19 @@ impl Absence {
     pub(super) fn recall(cursor: Option<&Cursor>) -> Self {
         let book = Mutex::new(Book::recall(cursor));
         let (due, news) = (Notify::new(), Notify::new());
-        Self { book, places: Mutex::default(), due, news }
+        Self { book, time: Mutex::default(), places: Mutex::default(), due, news }
+    }
+
+    /// The platform told its time, if it did.
+    pub(super) fn told(&self, date_ms: Option<i64>) {
+        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        *time = date_ms.map(|ms| (ms, clock::now()));
+    }
+
+    /// The platform's time; ours if it tells none.
+    fn now_ms(&self) -> i64 {
+        let time = *self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.map_or_else(clock::unix_ms, |(ms, at)| ms + book::millis(clock::now() - at))
     }
 
     /// Who speaks with the bot, and in which chat.
@@ -94,14 +110,14 @@ impl Absence {
     }
 
     /// Something was heard in a chat.
-    pub(super) fn spoke(&self, event: &Inbound, now_ms: i64) {
-        self.book().spoke(event, now_ms);
+    pub(super) fn spoke(&self, event: &Inbound) {
+        self.book().spoke(event, self.now_ms());
     }
 
     /// A frame of the platform came: the connection works.
-    pub(super) fn alive(&self, shared: &Shared, now_ms: i64) {
+    pub(super) fn alive(&self, shared: &Shared) {
         let back = Duration::from_hours(u64::from(shared.api.settings.catch_up_h));
-        let alive = self.book().alive(now_ms, &shared.limits.absence, back);
+        let alive = self.book().alive(self.now_ms(), &shared.limits.absence, back);
         if alive.news {
             self.news.notify_one();
         }
@@ -113,8 +129,8 @@ impl Absence {
     }
 
     /// Something comes in a chat, and waits behind what was said there a moment ago while nobody listened.
-    pub(super) fn comes(&self, shared: &Shared, chat: &str, now_ms: i64) {
-        if self.book().comes(chat, now_ms, &shared.limits.absence)
+    pub(super) fn comes(&self, shared: &Shared, chat: &str) {
+        if self.book().comes(chat, self.now_ms(), &shared.limits.absence)
             && let Some(place) = shared.order.place(chat, true)
         {
             self.places().insert(chat.to_owned(), place);

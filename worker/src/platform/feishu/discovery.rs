@@ -79,6 +79,8 @@ pub(super) struct Endpoint {
     pub(super) service: i32,
     /// How often the platform wants to be pinged.
     pub(super) ping: Option<Duration>,
+    /// The platform's time when it answered, in Unix milliseconds, to the second.
+    pub(super) date_ms: Option<i64>,
 }
 
 /// Asks where the long connection is, for at most `limit`.
@@ -92,7 +94,9 @@ pub(super) async fn discover(
     let request = http.fresh().post(url).header("locale", "zh").json(&body).timeout(limit);
     let answer = http.call(request).await;
     let answer = answer.map_err(|why| Failure::outage(format!("ask for the connection: {why}")))?;
-    understand(answer.status, &answer.body, settings.base_url.starts_with("https:"))
+    let date_ms = answer.date_ms();
+    let found = understand(answer.status, &answer.body, settings.base_url.starts_with("https:"))?;
+    Ok(Endpoint { date_ms, ..found })
 }
 
 /// Reads the answer. `secure`: the question was, so the connection must be.
@@ -117,7 +121,7 @@ fn understand(status: u16, body: &[u8], secure: bool) -> Result<Endpoint, Failur
     }
     let service = url.query_pairs().find(|(name, _)| name == "service_id");
     let service = service.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    Ok(Endpoint { url, service, ping: ping_interval(member(data, "ClientConfig")) })
+    Ok(Endpoint { url, service, ping: ping_interval(member(data, "ClientConfig")), date_ms: None })
 }
 
 fn without_code(status: u16) -> Failure {

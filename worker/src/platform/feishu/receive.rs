@@ -143,7 +143,7 @@ pub(super) async fn hear(shared: &Shared, payload: &[u8], trace: &str) -> Handed
     let is_pressed = inbound.kind == InboundKind::Button && inbound.message_id.is_some();
     let reply = if is_pressed { Reply::Empty } else { Reply::Bare };
     remember(shared, &inbound);
-    shared.absence.comes(shared, &inbound.chat_id, clock::unix_ms());
+    shared.absence.comes(shared, &inbound.chat_id);
     let place = shared.order.place(&inbound.chat_id, lack.is_some());
     if lack.is_some() || place.is_some() {
         return Handed::Lacking(inbound, lack, place, reply);
@@ -191,7 +191,7 @@ fn said(inbound: &Inbound) -> Option<Said> {
 
 /// Keeps what helps with later events.
 pub(super) fn remember(shared: &Shared, inbound: &Inbound) {
-    shared.absence.spoke(inbound, clock::unix_ms());
+    shared.absence.spoke(inbound);
     shared.absence.knows(inbound);
     let mut memory = shared.memory();
     memory.heard(inbound);

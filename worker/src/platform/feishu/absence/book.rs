@@ -251,13 +251,17 @@ impl Book {
 
     /// A frame of the platform came: the connection works. Nothing is read that is older than `back`.
     pub(super) fn alive(&mut self, now_ms: i64, limits: &Limits, back: Duration) -> Alive {
-        let before_ms = std::mem::replace(&mut self.heard_ms, now_ms);
+        let mut before_ms = std::mem::replace(&mut self.heard_ms, now_ms);
         self.changed = true;
         if self.up_ms.is_some() {
             let news = now_ms.abs_diff(self.told_ms) >= millis(limits.save).unsigned_abs();
             return Alive { news, owed: Vec::new() };
         }
         self.up_ms = Some(now_ms);
+        // By a clock that was wrong: nobody knows how long nobody listened.
+        if before_ms > now_ms + MARGIN_MS {
+            before_ms = now_ms - millis(back);
+        }
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let was_away = before_ms > 0 && now_ms.saturating_sub(before_ms) >= millis(limits.least);
         self.gaps += 1;
@@ -275,7 +279,8 @@ impl Book {
                 owed => owed,
             };
             if let Some(owed) = &mut chat.owed {
-                owed.since_ms = owed.since_ms.max(now_ms - millis(back));
+                let since_ms = if owed.since_ms > now_ms { since_ms } else { owed.since_ms };
+                owed.since_ms = since_ms.max(now_ms - millis(back));
             }
             if (was_away || is_first) && chat.owed.is_some() {
                 chat.gap = self.gaps;
@@ -419,7 +424,7 @@ impl Book {
     }
 }
 
-fn millis(span: Duration) -> i64 {
+pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -116,6 +116,38 @@ async fn what_was_said_meanwhile_is_read_in_order_and_told_once() {
     rig.end().await;
 }
 
+/// Histories are told by the platform's clock.
+#[tokio::test]
+async fn a_clock_of_ours_that_is_wrong_hides_nothing() {
+    const BEHIND: Duration = Duration::from_hours(2);
+    let sim = Rig::sim().await;
+    sim.configure(|settings| {
+        settings.schedule.pauses = Vec::new();
+        settings.behind = BEHIND;
+    });
+    let mut rig = listening(sim, None);
+    rig.until_ready().await;
+    rig.sim.push_text(APP, "oc_1", "ou_ann", "before");
+    accept(rig.heard().await);
+    let cursor = rig.cursor(|told| told["direct"][0] == "oc_1").await;
+    let mut told: Value = serde_json::from_slice(&cursor.0).unwrap();
+    let sim = rig.end().await;
+    // Before the last minute.
+    told["heard_ms"] = json!(told["heard_ms"].as_i64().unwrap() - 60_000);
+    let said_ms = clock::unix_ms() - i64::try_from(BEHIND.as_millis()).unwrap() - 30_000;
+    let said_ms = u128::try_from(said_ms).unwrap();
+    sim.push_message(APP, Message::direct("oc_1", "ou_ann").created_ms(said_ms).text("meanwhile"));
+    // And with what a clock that was wrong then has left behind.
+    for ahead_ms in [0, 40_000_000] {
+        let mut told = told.clone();
+        told["heard_ms"] = json!(told["heard_ms"].as_i64().unwrap() + ahead_ms);
+        let cursor = Cursor(told.to_string().into_bytes());
+        let mut rig = listening(sim.clone(), Some(cursor));
+        while accept(rig.heard().await).text != "meanwhile" {}
+        rig.end().await;
+    }
+}
+
 /// Refused for now, or the platform does not answer: what is owed stays owed, also beyond this life.
 #[tokio::test]
 async fn what_is_not_read_yet_stays_owed() {
@@ -371,7 +403,7 @@ async fn what_was_read_before_a_kill_is_not_read_again() {
     let cursor = rig.cursor(|told| told["owed"].as_object().unwrap().len() == 1).await;
     // The next life comes so soon that nothing was missed meanwhile.
     let mut told: Value = serde_json::from_slice(&cursor.0).unwrap();
-    told["heard_ms"] = json!(clock::unix_ms() + 60_000);
+    told["heard_ms"] = json!(clock::unix_ms() + 8_000);
     let cursor = Cursor(told.to_string().into_bytes());
     let sim = rig.end().await;
     sim.clear_faults();
