@@ -160,18 +160,22 @@ impl Place {
         id.ok_or_else(|| unknown("the platform tells of none in this chat"))
     }
 
-    /// What the platform says of the answer: if it is in another chat after all, it goes.
+    /// What the platform says of the answer: if it is in another chat or topic after all, it goes.
     async fn kept(&self, shared: &Shared, answered: Answered) -> Answered {
-        let chat = text_of(answered.data(), "chat_id");
-        if !is_elsewhere(&shared.memory(), &self.chat, chat) {
+        let (chat, thread) = (text_of(answered.data(), "chat_id"), answered.id("thread_id"));
+        let why = if is_elsewhere(&shared.memory(), &self.chat, chat) {
+            ELSEWHERE
+        } else if self.thread.is_some() && thread.is_some() && self.thread != thread {
+            "the message that it answers is not in this topic"
+        } else {
             return answered;
-        }
+        };
         let id = answered.id("message_id").unwrap_or_default();
         let end = match edit::recall(shared, &id).await {
             Outcome::Sent { .. } => "was taken back",
             _ => "cannot be taken back",
         };
-        Answered::bare(never(&format!("{ELSEWHERE}; what was said there ({id}) {end}")))
+        Answered::bare(never(&format!("{why}; what was said there ({id}) {end}")))
     }
 }
 

@@ -185,3 +185,16 @@ async fn an_answer_to_a_message_of_another_chat_is_refused() {
     sent(rig.send(answer(23, "oc_1", "om_all")).await);
     rig.end().await;
 }
+
+/// Nobody knows of a message that it is in no topic: the platform would begin one with it.
+#[tokio::test]
+async fn an_answer_that_would_begin_another_topic_is_taken_back() {
+    let mut rig = Rig::ready().await;
+    say(&mut rig, Message::group("oc_1", "ou_ann").text("all").message_id("om_all")).await;
+    say(&mut rig, in_topic("om_topic")).await;
+    let reason = refused(rig.send(told(1, Some("om_all"))).await);
+    assert!(reason.contains("not in this topic"), "{reason}");
+    let astray = rig.sim.sent()[0].message_id.clone();
+    assert_eq!(rig.sim.shown(&astray), None);
+    rig.end().await;
+}
