@@ -11,7 +11,7 @@ use protocol::content::{Button, Content, File, Press};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value, json};
 
-use super::tags::{self, Naming};
+use super::tags;
 use crate::text;
 use crate::urls::shielded;
 
@@ -156,14 +156,14 @@ fn words(text: &str, first: Option<Form>) -> Vec<Step> {
 /// Words in this form.
 pub(super) fn say(text: &str, form: Form, buttons: &[Vec<Button>]) -> Message {
     match form {
-        Form::Text => Message::new("text", &json!({ "text": tags::settled(text, Naming::UserId) })),
+        Form::Text => Message::new("text", &json!({ "text": tags::settled(text, Form::Text) })),
         Form::Post => Message::new("post", &post(text)),
         Form::Card => Message::new("interactive", &card(text, buttons, false)),
     }
 }
 
 fn post(text: &str) -> Value {
-    let text = tags::settled(&without_pictures(text), Naming::UserId);
+    let text = tags::settled(&without_pictures(text), Form::Post);
     json!({"zh_cn": {"title": "", "content": [[{"tag": "md", "text": text}]]}})
 }
 
@@ -187,7 +187,7 @@ pub(super) fn card(text: &str, buttons: &[Vec<Button>], growing: bool) -> Value 
 
 /// What the element that shows words says.
 pub(super) fn card_markdown(text: &str) -> String {
-    tags::settled(&without_pictures(text), Naming::Id)
+    tags::settled(&without_pictures(text), Form::Card)
 }
 
 /// The same, with links in the place of pictures of the web: the platform shows those that it keeps itself, and
@@ -264,7 +264,7 @@ fn own_card(card: &str) -> Result<String, String> {
 /// Whatever the words in a card of an agent are for, they mention as its other words do.
 fn settle(card: &mut Value) {
     match card {
-        Value::String(words) => *words = tags::settled(words, Naming::Id),
+        Value::String(words) => *words = tags::settled(words, Form::Card),
         Value::Array(all) => all.iter_mut().for_each(settle),
         Value::Object(all) => all.values_mut().for_each(settle),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}

@@ -1,49 +1,42 @@
-//! Who a reply mentions. Pure.
+//! Who a reply mentions, and what of its words the platform would take for its own markup. Pure.
 //!
 //! In a text, a post and a card the platform takes `<at …>` for a mention, wherever the words come from, and one
 //! of `all` notifies everybody in the chat. An agent may quote what somebody has written. So only the mention
-//! of one person by name is passed on, written anew; every other such tag is shown as it stands.
+//! of one person by name is passed on, written anew; every other such tag is shown as it stands. A text
+//! has no other markup for agents, but the platform knows styles and links in it as well: they are shown, too.
 
-/// How a form names whom it mentions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Naming {
-    /// In texts and posts.
-    UserId,
-    /// In cards.
-    Id,
-}
-
-impl Naming {
-    fn word(self) -> &'static str {
-        match self {
-            Self::UserId => "user_id",
-            Self::Id => "id",
-        }
-    }
-}
+use super::compose::Form;
 
 /// Stands behind the `<` of what is no tag. It has no width.
 const NO_TAG: char = '\u{200b}';
 
-/// The same words, in which nobody is mentioned but by [`Person`].
-pub(super) fn settled(words: &str, naming: Naming) -> String {
+/// The same words, in which nobody is mentioned but by [`Person`], and which in a text show as they are.
+pub(super) fn settled(words: &str, form: Form) -> String {
     let mut out = String::with_capacity(words.len() + 16);
     let mut rest = words;
     while let Some((before, behind)) = rest.split_once('<') {
         out.push_str(before);
         rest = behind;
         if let Some(Person { id, name, behind }) = Person::read(behind) {
-            out.push_str(&format!("<at {}=\"{id}\">{name}</at>", naming.word()));
+            out.push_str(&format!("<at {}=\"{id}\">{name}</at>", attribute(form)));
             rest = behind;
         } else {
             out.push('<');
-            if is_tag(behind) {
+            if is_tag(behind) || (form == Form::Text && is_style(behind)) {
                 out.push(NO_TAG);
             }
         }
     }
     out.push_str(rest);
     out
+}
+
+/// How a form names whom it mentions.
+fn attribute(form: Form) -> &'static str {
+    match form {
+        Form::Text | Form::Post => "user_id",
+        Form::Card => "id",
+    }
 }
 
 /// A mention of one person.
@@ -77,6 +70,15 @@ fn is_tag(behind: &str) -> bool {
     begins(letters.next(), 'a')
         && begins(letters.next(), 't')
         && letters.next().is_none_or(|c| !c.is_alphanumeric())
+}
+
+/// Whether this, behind a `<`, is a style or a link of a text, or the end of one.
+fn is_style(behind: &str) -> bool {
+    let Some((tag, _)) = behind.split_once('>') else { return false };
+    let tag = tag.trim_matches('/').trim_end();
+    let (name, more) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
+    let is = |word: &str| name.eq_ignore_ascii_case(word);
+    is("a") || (more.is_empty() && ["b", "i", "u", "s"].into_iter().any(is))
 }
 
 #[cfg(test)]
@@ -130,8 +132,8 @@ mod tests {
             ),
             ("<at id=on_1></at>", "<at user_id=\"on_1\"></at>", "<at id=\"on_1\"></at>"),
         ] {
-            assert_eq!(settled(said, Naming::UserId), in_text);
-            assert_eq!(settled(said, Naming::Id), in_card);
+            assert_eq!(settled(said, Form::Text), in_text);
+            assert_eq!(settled(said, Form::Card), in_card);
         }
         for said in [
             "<at user_id=\"all\">everybody</at>",
@@ -144,13 +146,36 @@ mod tests {
             "<at user_id=\"ou_1\"><at user_id=\"all\"></at></at>",
             "<at",
         ] {
-            let told = settled(said, Naming::UserId);
+            let told = settled(said, Form::Text);
             check(&told);
             assert_eq!(told.replace(NO_TAG, ""), said, "the same is shown");
-            assert_eq!(settled(&told, Naming::UserId), told);
+            assert_eq!(settled(&told, Form::Text), told);
         }
         for other in ["<atom>", "a < b", "<b>at</b>", "x@all <x>"] {
-            assert_eq!(settled(other, Naming::Id), other);
+            assert_eq!(settled(other, Form::Card), other);
+        }
+    }
+
+    /// A text has no markup: what looks like the platform's is shown.
+    #[test]
+    fn styles_in_a_text_are_words() {
+        for said in [
+            "<b>bold</b>",
+            "Vec<B> and </b>",
+            "<i>x</i><u>y</u><s>z</s>",
+            "<a href=\"https://x.y\">A</a>",
+            "<b/><b >",
+        ] {
+            let told = settled(said, Form::Text);
+            let tags = said.matches('<').count();
+            assert_eq!(told.matches("<\u{200b}").count(), tags, "{told:?}");
+            assert_eq!(told.replace(NO_TAG, ""), said, "the same is shown");
+            assert_eq!(settled(&told, Form::Text), told);
+            // A post and a card have markup, and HTML is a part of it.
+            assert_eq!(settled(said, Form::Post), said);
+        }
+        for other in ["a < b", "a<b and c>d", "<br>", "<x>", "Vec<Box<u8>>", "1 <u", "<=b>"] {
+            assert_eq!(settled(other, Form::Text), other);
         }
     }
 
