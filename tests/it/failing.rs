@@ -96,7 +96,7 @@ fn what_a_supervisor_refuses_or_cannot_do_is_told_to_programs() {
         (64, &["ctl", "start", "nobody"][..]),
         (64, &["ctl", "restart", "nobody"]),
         (64, &["ctl", "kill", "nobody"]),
-        (75, &["ctl", "upgrade", "--program", "/nowhere"]),
+        (66, &["ctl", "upgrade", "--program", "/nowhere"]),
         (73, &["ctl", "backup", "/nowhere/copy.db"]),
         (64, &["ctl", "parked", "show", "e99"]),
         (64, &["ctl", "parked", "replay", "e99"]),
