@@ -1,9 +1,10 @@
 //! Commands in the chat, messages that come while the agent works or is away, what is said in one go, and
 //! which agent hears whom.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, root, signal};
+use crate::socket_agent::Lines;
 use crate::terminal::Terminal;
 
 /// A gateway whose agent writes down what it hears. `able`: what it says it can do.
@@ -343,4 +344,29 @@ fn the_first_route_that_fits_leads_to_the_agent() {
     gateway.start();
     gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
     assert_eq!(texts(&gateway), ["hello", "work", "work"]);
+}
+
+/// F17: for the agent that hears it from now on it is as new.
+#[test]
+fn what_an_agent_leaves_behind_that_is_taken_out_counts_for_nothing() {
+    let gateway = Gateway::running("[platform.local]\n[agent.mine]\nkind = \"socket\"\n");
+    let mut agent = Lines::ready(&gateway);
+    Terminal::join(&gateway).typed("1", "hello");
+    agent.event();
+    let other = "[platform.local]\n[agent.other]\nkind = \"socket\"\nmax_attempts = 1\n";
+    std::fs::write(gateway.path("config.toml"), other).unwrap();
+    assert!(gateway.run(&["ctl", "upgrade"]).status.success());
+    gateway.wait("other", "listening", |i| i["phase"] == "ready");
+    let mut other = Lines::dial(&gateway.state().join("agent-other.sock"));
+    other.call("initialize", &json!({ "protocol": 1 }));
+    other.call("ready", &json!({ "lease_ms": 600_000 }));
+    gateway.until("it is handed out, or set aside", || {
+        let local = gateway.instance("local");
+        let at_work = gateway.instance("other")["gate"]["in_flight"] == 1;
+        (at_work || local["store"]["parked"] == 1).then_some(())
+    });
+    assert_eq!(gateway.instance("local")["store"]["parked"], 0, "{}", gateway.log());
+    let delivery = other.event();
+    assert_eq!(delivery["params"]["attempt"], 2);
+    other.acknowledge(&delivery);
 }

@@ -189,6 +189,12 @@ impl Gateway {
             .collect::<io::Result<Vec<_>>>()?;
         let index = self.by_name.get(&worker.instance).copied();
         let same = index.and_then(|index| self.digest(index));
+        let goes_on = speaks && same.as_ref() == Some(&worker.settings);
+        if !goes_on {
+            for at_work in &worker.at_work {
+                self.store.submit(Op::Refund { id: EventId(at_work.id) });
+            }
+        }
         let Some(index) = index else { return Ok(None) };
         let (now, generation) = (clock::now(), worker.generation);
         let platforms = self.by_name.clone();
@@ -207,10 +213,7 @@ impl Gateway {
         (slot.account, slot.outside) = (worker.account, worker.outside);
         slot.confined = worker.confined;
         self.by_pid.insert(worker.pid, (index, generation));
-        if !speaks || same.as_ref() != Some(&worker.settings) {
-            for at_work in &worker.at_work {
-                self.store.submit(Op::Refund { id: EventId(at_work.id) });
-            }
+        if !goes_on {
             if speaks {
                 slot.replaced = Some("replaced: its configuration has changed".into());
                 self.live(index, Input::Restart(Force::No));
