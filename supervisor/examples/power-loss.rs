@@ -178,7 +178,7 @@ fn work(dir: &Path, commits: u64, seed: u64) {
         for (ticket, answer) in rig.batch() {
             answered += 1;
             match (under_way.remove(&ticket).unwrap(), answer) {
-                (Asked::Accept(n), Answer::Accepted(id)) => {
+                (Asked::Accept(n), Answer::Accepted { id, .. }) => {
                     say(format!("accepted {n} {}", id.0));
                     waiting.push((n, id));
                 }

@@ -255,6 +255,39 @@ async fn that_a_message_is_taken_back_is_heard_if_the_message_was() {
     gateway.wait("one", "the other is for nobody", |i| i["store"]["denied"] == 1);
 }
 
+/// F95: in a direct chat, too, where whoever is at the other end is named by what was said before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_nobody_goes_to_the_agent_of_its_chat() {
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_one", "secret", "ou_one");
+    let routed = "agent = \"echo\"\n[agent.echo]\n[agent.mine]\nkind = \"socket\"\n\
+                  [[route]]\nuser = \"ou_ann\"\nagent = \"mine\"\n";
+    let mut gateway = Gateway::new(&config(&feishu, &["one"]).replace("[agent.echo]\n", routed));
+    std::fs::write(gateway.path("one.secret"), "secret").unwrap();
+    gateway.start();
+    gateway.wait_ready("one");
+    let mut agent = Lines::ready(&gateway);
+    let said = Message::direct("oc_1", "ou_ann").message_id("om_heard").text("hi");
+    feishu.push_message("cli_one", said).acked().await;
+    let delivery = agent.event();
+    agent.acknowledge(&delivery);
+    // More chats than the worker remembers over a restart.
+    let others = (2..=250)
+        .map(|n| feishu.push_text("cli_one", &format!("oc_{n}"), &format!("ou_{n}"), "hi"));
+    for other in others.collect::<Vec<_>>() {
+        other.acked().await;
+    }
+    for route in [Route::Message, Route::History] {
+        let trouble = Trouble::Code { status: 400, code: 99_991_672 };
+        let denied = Fault::Rest { route: Some(route), trouble };
+        feishu.fault("cli_one", denied, Times::Always);
+    }
+    assert!(gateway.run(&["ctl", "restart", "one"]).status.success());
+    feishu.push_event("cli_one", recalled("oc_1", "om_heard")).acked().await;
+    let event = agent.event()["params"].clone();
+    assert_eq!((&event["kind"], &event["user_id"]), (&json!("recall"), &json!("")));
+}
+
 /// What an agent says there without an answer to anything, after a kill.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_into_a_topic_stays_there_whoever_says_it() {

@@ -311,7 +311,7 @@ impl Bench {
         while !self.submitted.is_empty() {
             let on = started.elapsed() < length;
             for (time, answer) in self.batch() {
-                assert!(matches!(answer, Answer::Accepted(_)), "{answer:?}");
+                assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
                 times.push(time.as_secs_f64() * 1e3);
                 if on {
                     self.submit_event();

@@ -145,8 +145,9 @@ impl Gateway {
                 let found = found.map(|head| (head.id.0, head.lane)).collect();
                 Input::Scanned { found, upto, at_end }
             }
-            (Pending::Next { lane, .. }, Answer::Next(found)) => {
-                Input::Loaded(lane, found.map(|id| id.0))
+            (Pending::Next { lane, .. }, Answer::Next { found, user }) => {
+                let is_ours = self.agent_of(&lane, user.as_deref()) == Some(index);
+                Input::Loaded(lane, found.filter(|_| is_ours).map(|id| id.0))
             }
             (_, Answer::Begun(begun)) => {
                 if let Some(command) = self.command_in(Some(index), &begun.event) {

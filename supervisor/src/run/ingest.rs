@@ -164,16 +164,16 @@ impl Gateway {
     ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let cursor = arrived.cursor.take();
-        if matches!(answer, Answer::Accepted(_) | Answer::Duplicate) && cursor.is_some() {
+        if matches!(answer, Answer::Accepted { .. } | Answer::Duplicate) && cursor.is_some() {
             // What the next generation goes on from, now that it is durable.
             slot.cursor = cursor;
         }
         let Desk::Platform(desk) = &mut slot.desk else { return };
-        if arrived.sender == SenderKind::Bot && !matches!(answer, Answer::Accepted(_)) {
+        if arrived.sender == SenderKind::Bot && !matches!(answer, Answer::Accepted { .. }) {
             desk.loops.take_back(&arrived.lane.chat_id);
         }
         match answer {
-            Answer::Accepted(id) => {
+            Answer::Accepted { id, user } => {
                 desk.accepted += 1;
                 desk.refusing = None;
                 self.verdict(index, generation, seq, Verdict::Accepted(id));
@@ -181,6 +181,8 @@ impl Gateway {
                     occasion.event_id = Some(id.to_string());
                     self.hook(*occasion);
                 }
+                // A conversation is one agent's, also where the event names nobody.
+                arrived.user = arrived.user.or(user);
                 self.heard(index, id, arrived);
             }
             Answer::Duplicate => {

@@ -181,7 +181,7 @@ impl Gateway {
     /// What was to be told is durable, or not.
     pub(super) fn reported(&mut self, id: &str, slot: usize, event: Box<Inbound>, answer: Answer) {
         let accepted = match answer {
-            Answer::Accepted(event_id) => Some(event_id),
+            Answer::Accepted { id, .. } => Some(id),
             Answer::Duplicate => None,
             answer => {
                 tracing::error!(?answer, "an outcome is not stored; trying again");

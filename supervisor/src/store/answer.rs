@@ -35,7 +35,12 @@ pub enum Done {
 #[derive(Debug)]
 pub enum Answer {
     /// The event is durable.
-    Accepted(EventId),
+    Accepted {
+        /// The event.
+        id: EventId,
+        /// Who is at the other end of a direct chat, where the event itself does not name them.
+        user: Option<String>,
+    },
     /// One of its keys was known.
     Duplicate,
     /// As much waits as may wait: nothing was kept.
@@ -54,7 +59,12 @@ pub enum Answer {
         at_end: bool,
     },
     /// The next event of a lane.
-    Next(Option<EventId>),
+    Next {
+        /// The event, if there is one.
+        found: Option<EventId>,
+        /// Who is at the other end, if it is a direct chat.
+        user: Option<String>,
+    },
     /// An attempt is counted.
     Begun(Box<Begun>),
     /// Nothing is counted: the pause before the next attempt is not over.

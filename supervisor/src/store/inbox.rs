@@ -57,9 +57,13 @@ pub(super) fn accept(
     let verdict = tables.seen.note(db, keys, received_ms)?;
     let answer = if verdict == Verdict::New {
         let lane = tables.names.lane_made(db, lane, received_ms)?;
-        if let Some(user) = user {
-            tables.names.note_user(db, lane, user)?;
-        }
+        let known = match user {
+            Some(user) => {
+                tables.names.note_user(db, lane, user)?;
+                None
+            }
+            None => tables.names.user_of(db, lane)?,
+        };
         let size = body.len();
         let id = tables.events.take(db, received_ms)?;
         db.prepare_cached("INSERT INTO payload(id, lane, body) VALUES(?1, ?2, ?3)")?
@@ -71,7 +75,7 @@ pub(super) fn accept(
         .execute(params![id, lane, no, origin_ms, received_ms, size])?;
         tables.lanes.joins(db, lane, id)?;
         tables.tally.note(Change::Waits { instance: no, id, size: size as u64 });
-        Answer::Accepted(EventId(wire_id(id)))
+        Answer::Accepted { id: EventId(wire_id(id)), user: known }
     } else {
         Answer::Duplicate
     };

@@ -134,9 +134,12 @@ pub(super) fn reply_heads(
 /// See [`Op::NextInLane`].
 pub(super) fn next_event(tables: &mut Tables, lane: &Lane, after: EventId) -> Result<Answer> {
     let db = &tables.db;
-    let Some(no) = tables.names.lane(db, lane)? else { return Ok(Answer::Next(None)) };
-    let next = tables.lanes.next(db, no, row_id(after.0))?;
-    Ok(Answer::Next(next.map(|id| EventId(wire_id(id)))))
+    let Some(no) = tables.names.lane(db, lane)? else {
+        return Ok(Answer::Next { found: None, user: None });
+    };
+    let found = tables.lanes.next(db, no, row_id(after.0))?.map(|id| EventId(wire_id(id)));
+    let user = tables.names.user_of(db, no)?;
+    Ok(Answer::Next { found, user })
 }
 
 /// See [`Op::NextReply`].

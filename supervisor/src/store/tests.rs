@@ -81,7 +81,7 @@ impl Rig {
 
     fn accept(&mut self, event: &Inbound) -> EventId {
         match self.offer(event, None) {
-            Answer::Accepted(id) => id,
+            Answer::Accepted { id, .. } => id,
             other => panic!("{other:?}"),
         }
     }
@@ -367,7 +367,7 @@ fn a_clock_that_is_set_makes_nothing_old() {
     }
     // It is forgotten when its time has come.
     rig.purge(now_ms + MINUTE);
-    assert!(matches!(rig.offer(&event("0", "chat"), None), Answer::Accepted(_)));
+    assert!(matches!(rig.offer(&event("0", "chat"), None), Answer::Accepted { .. }));
     rig.close();
 }
 
@@ -390,6 +390,6 @@ fn what_is_old_is_forgotten_and_nothing_else() {
     assert_eq!(rig.begin(kept).lane, lane("busy"));
     assert!(!rig.reply("waiting", "chat", None).1);
     assert!(rig.reply("sent", "chat", None).1);
-    assert!(matches!(rig.offer(&event("5", "chat5"), None), Answer::Accepted(_)));
+    assert!(matches!(rig.offer(&event("5", "chat5"), None), Answer::Accepted { .. }));
     rig.close();
 }

@@ -25,7 +25,7 @@ fn a_backup_grows_while_events_come_and_is_a_store() {
             (Ticket(5000), Answer::BackedUp { bytes }) => break bytes,
             (Ticket(5001), answer) => assert!(matches!(answer, Answer::Busy), "one at a time"),
             (_, answer) => {
-                assert!(matches!(answer, Answer::Accepted(_)), "{answer:?}");
+                assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
                 accepted += 1;
             }
         }

@@ -7,7 +7,7 @@ fn said(rig: &mut Rig, key: &str, chat: &str, received_ms: i64) -> EventId {
     let arrival = rig.store.arrival(&instance("feishu"), &event(key, chat));
     let (cursor, quota) = (None, Quota::NONE);
     match rig.ask(|ticket| Op::Accept { ticket, arrival, cursor, received_ms, quota }) {
-        Answer::Accepted(id) => id,
+        Answer::Accepted { id, .. } => id,
         other => panic!("{other:?}"),
     }
 }
@@ -18,7 +18,7 @@ fn ids(begun: &Begun) -> Vec<EventId> {
 
 fn next(rig: &mut Rig, after: EventId) -> Option<EventId> {
     match rig.ask(|ticket| Op::NextInLane { ticket, lane: lane("chat"), after }) {
-        Answer::Next(found) => found,
+        Answer::Next { found, .. } => found,
         other => panic!("{other:?}"),
     }
 }
@@ -97,7 +97,7 @@ fn a_row_is_bounded_and_ends_before_what_stands_alone() {
         assert_eq!(begun.is_last, joined == 1);
         rig.settle(first);
         let left = rig.ask(|ticket| Op::NextInLane { ticket, lane: lane(chat), after: first });
-        assert_eq!(matches!(left, Answer::Next(None)), joined == 1, "{left:?}");
+        assert_eq!(matches!(left, Answer::Next { found: None, .. }), joined == 1, "{left:?}");
         joined
     };
     let plain = |chat: &str| event(&format!("{chat}-2"), chat);

@@ -18,7 +18,7 @@ fn a_repetition_is_known_after_reopening_even_under_a_new_event_id() {
     assert!(matches!(rig.offer(&again, None), Answer::Duplicate));
     again.keys.pop();
     assert!(matches!(rig.offer(&again, None), Answer::Duplicate), "the new id is known by now");
-    assert!(matches!(rig.offer_to("other", &event("1", "chat"), None), Answer::Accepted(_)));
+    assert!(matches!(rig.offer_to("other", &event("1", "chat"), None), Answer::Accepted { .. }));
     rig.close();
 }
 
@@ -46,7 +46,7 @@ fn what_belongs_to_another_event_is_kept_only_behind_that() {
     for other in ["other", "denied"] {
         assert!(matches!(offer("2", other), Answer::Unheard), "{other}");
     }
-    assert!(matches!(offer("2", "1"), Answer::Accepted(_)), "nothing was noted of it");
+    assert!(matches!(offer("2", "1"), Answer::Accepted { .. }), "nothing was noted of it");
     assert!(matches!(offer("2", "1"), Answer::Duplicate));
     rig.close();
 }
@@ -176,5 +176,33 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     rig.settle(id);
     let counts = rig.settled_counts();
     assert_eq!((counts[0].waiting, counts[0].parked), (1, 0));
+    rig.close();
+}
+
+/// F95
+#[test]
+fn who_is_at_the_other_end_is_told_where_the_event_does_not_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let nameless = |key: &str| {
+        let mut event = event(key, "chat");
+        event.sender.user_id.clear();
+        event
+    };
+    let told = |answer: Answer| match answer {
+        Answer::Accepted { user, .. } => user,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(rig.offer(&nameless("1"), None)), None, "nobody has spoken yet");
+    rig.accept(&event("2", "chat"));
+    rig.close();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(told(rig.offer(&nameless("3"), None)).as_deref(), Some("ou_1"));
+    match rig.ask(|ticket| Op::NextInLane { ticket, lane: lane("chat"), after: EventId(1) }) {
+        Answer::Next { found, user } => {
+            assert_eq!((found, user.as_deref()), (Some(EventId(2)), Some("ou_1")));
+        }
+        other => panic!("{other:?}"),
+    }
     rig.close();
 }

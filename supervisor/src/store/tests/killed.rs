@@ -37,7 +37,7 @@ fn child() {
         for done in &batch {
             let Done::Answered { ticket, answer } = done else { panic!("{done:?}") };
             match answer {
-                Answer::Accepted(id) => {
+                Answer::Accepted { id, .. } => {
                     writeln!(text, "accepted {id} {run}-{}", ticket.0).unwrap();
                     if id.0 % 5 == 0 {
                         store.submit(Op::Settle { ticket: Ticket(id.0 << 32), id: *id });

@@ -39,7 +39,7 @@ fn lanes_keep_their_order_and_are_found_by_their_first_event() {
     let next = |rig: &mut Rig, chat: &str, after: EventId| {
         let lane = lane(chat);
         match rig.ask(|ticket| Op::NextInLane { ticket, lane, after }) {
-            Answer::Next(next) => next,
+            Answer::Next { found, .. } => found,
             other => panic!("{other:?}"),
         }
     };

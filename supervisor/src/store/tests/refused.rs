@@ -28,7 +28,7 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     let refused = loop {
         let n = ids.len() as u64;
         match rig.offer(&large(n), Some(Cursor(vec![u8::try_from(n).unwrap()]))) {
-            Answer::Accepted(id) => ids.push(id),
+            Answer::Accepted { id, .. } => ids.push(id),
             Answer::Full => break n,
             other => panic!("{other:?}"),
         }
@@ -48,7 +48,7 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
     assert!(matches!(told[&903], Answer::Settled), "{told:?}");
     // Its keys were not kept with the refusal: the platform's repetition is welcome.
     if matches!(told[&901], Answer::Full) {
-        assert!(matches!(rig.offer(&large(refused), None), Answer::Accepted(_)));
+        assert!(matches!(rig.offer(&large(refused), None), Answer::Accepted { .. }));
     }
     rig.close();
     let mut rig = Rig::open(dir.path());
@@ -78,13 +78,14 @@ fn a_log_that_has_grown_does_not_keep_the_disk_full() {
     let mut n = 0;
     let mut most = 0;
     while n < 400 {
-        if let Answer::Accepted(id) = rig.offer(&large(n), None) {
+        if let Answer::Accepted { id, .. } = rig.offer(&large(n), None) {
             rig.ask(|ticket| Op::Settle { ticket, id });
         }
         n += 1;
         most = most.max(log());
     }
-    let kept = (0..60).filter(|k| matches!(rig.offer(&large(1000 + k), None), Answer::Accepted(_)));
+    let kept =
+        (0..60).filter(|k| matches!(rig.offer(&large(1000 + k), None), Answer::Accepted { .. }));
     let kept = kept.count();
     rig.close();
     let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
@@ -109,9 +110,12 @@ fn an_impossible_operation_fails_alone() {
     }
     let answers: Vec<Answer> = (0..3).map(|_| rig.answer().1).collect();
     assert!(matches!(answers[0], Answer::Failed(_)), "{answers:?}");
-    assert!(matches!(answers[1], Answer::Accepted(_)), "{answers:?}");
-    assert!(matches!(answers[2], Answer::Accepted(_)), "{answers:?}");
-    assert!(matches!(rig.offer(&event("0", "chat"), None), Answer::Accepted(_)), "not remembered");
+    assert!(matches!(answers[1], Answer::Accepted { .. }), "{answers:?}");
+    assert!(matches!(answers[2], Answer::Accepted { .. }), "{answers:?}");
+    assert!(
+        matches!(rig.offer(&event("0", "chat"), None), Answer::Accepted { .. }),
+        "not remembered"
+    );
     assert_eq!(rig.settled_counts()[0].waiting, 4);
     rig.close();
 }
