@@ -257,8 +257,32 @@ impl Tickets {
         waiting.chain(again).any(|pending| pending.slot() == Some(index))
     }
 
-    /// Nothing is under way.
+    /// Nothing is under way, and nothing is to be made again, but for what is kept in a file besides.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        let is_kept = |pending: &Pending| matches!(pending, Pending::Report { .. });
+        self.waiting.is_empty() && self.again.iter().all(|(_, pending)| is_kept(pending))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F35: whoever leaves, or becomes another program, does not forget what has no room yet.
+    #[test]
+    fn what_is_to_be_made_again_is_not_done() {
+        let now = clock::now();
+        let mut tickets = Tickets::default();
+        let ticket = tickets.name();
+        let end = SendEnd::Sent { message_ids: Vec::new() };
+        tickets.hold(ticket, Pending::FinishSend { slot: 0, id: OutboundId(1), end });
+        assert!(!tickets.is_empty());
+        let pending = tickets.take(ticket).unwrap();
+        assert!(tickets.is_empty());
+        tickets.postpone(pending, now);
+        assert!(!tickets.is_empty());
+        assert!(tickets.due(now).is_empty());
+        assert_eq!(tickets.due(now + AGAIN).len(), 1);
+        assert!(tickets.is_empty());
     }
 }
