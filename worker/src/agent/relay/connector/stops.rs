@@ -12,16 +12,23 @@ use super::{Action, Connector, Instant, Live, Phase, STOP};
 /// What is known of events that are ended, or may be before they are here.
 #[derive(Debug, Default)]
 pub(super) struct Stops {
-    /// Events whose files are on their way; `true`: it is over.
-    coming: BTreeMap<EventId, bool>,
+    /// Events whose files are on their way.
+    coming: BTreeMap<EventId, Coming>,
     /// Events that the agent may work on; `true`: it was told to end that.
     at_work: BTreeMap<EventId, bool>,
+}
+
+#[derive(Debug, Default)]
+struct Coming {
+    /// One that was handed back may be offered once more before its files are here.
+    copies: u32,
+    is_over: bool,
 }
 
 impl Stops {
     /// An event follows.
     pub(super) fn comes(&mut self, id: EventId) {
-        self.coming.entry(id).or_default();
+        self.coming.entry(id).or_default().copies += 1;
     }
 
     /// Whether anything does.
@@ -31,12 +38,18 @@ impl Stops {
 
     /// What does, and is not over.
     pub(super) fn coming(&self) -> impl Iterator<Item = EventId> {
-        self.coming.iter().filter(|(_, over)| !**over).map(|(id, _)| *id)
+        self.coming.iter().filter(|(_, it)| !it.is_over).map(|(id, _)| *id)
     }
 
     /// An event is here: whether it was ended on its way.
     pub(super) fn is_over(&mut self, id: EventId) -> bool {
-        self.coming.remove(&id).unwrap_or_default()
+        let Some(it) = self.coming.get_mut(&id) else { return false };
+        let is_over = it.is_over;
+        it.copies -= 1;
+        if it.copies == 0 {
+            self.coming.remove(&id);
+        }
+        is_over
     }
 
     /// No end that an event comes to makes it come again.
@@ -61,8 +74,8 @@ impl Connector {
     /// What is only with us is over at once. In the agent its own command ends the turn; the answer to that
     /// command, which nobody in the chat has given, is the end of the event.
     pub(super) fn interrupt(&mut self, id: EventId, out: &mut Vec<Action>) {
-        if let Some(over) = self.stops.coming.get_mut(&id) {
-            if !std::mem::replace(over, true) {
+        if let Some(it) = self.stops.coming.get_mut(&id) {
+            if !std::mem::replace(&mut it.is_over, true) {
                 out.push(Action::Say(FromWorker::Ack { event_id: id }));
             }
             return;

@@ -219,4 +219,12 @@ fn what_is_ended_while_its_files_come_never_goes() {
     world.deliver(2, "oc_2", 1);
     assert_eq!(world.sent(1), ["m2"]);
     assert!(world.told().is_empty());
+    // Handed back and offered once more meanwhile, so that its files come twice.
+    world.on(Input::Coming(EventId(3)));
+    world.on(Input::Coming(EventId(3)));
+    world.on(Input::Interrupt(EventId(3)));
+    world.deliver(3, "oc_3", 1);
+    world.deliver(3, "oc_3", 2);
+    assert!(world.sent(1).is_empty());
+    assert_eq!(world.told(), ["ack 3"]);
 }
