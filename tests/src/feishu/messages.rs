@@ -1,7 +1,7 @@
 //! Creating messages: what a send or a reply must look like, and what it becomes.
 //!
 //! At most one message comes of one `uuid`; the exact answer to a repeat is not documented, here it is the original
-//! message with code 0.
+//! message with code 0. While the first request is still held, it is 230049: the message is being sent.
 
 #![expect(clippy::indexing_slicing, reason = "assigning a member of a JSON object cannot fail")]
 
@@ -23,6 +23,7 @@ const UUID_LIMIT: usize = 50;
 const BAD_PARAMETER: i64 = 230_001;
 const TOO_LONG: i64 = 230_025;
 const FIELD_VALIDATION: i64 = 99_992_402;
+const BEING_SENT: i64 = 230_049;
 const BAD_CARD: i64 = 230_099;
 
 const KINDS: [&str; 11] = [
@@ -53,6 +54,20 @@ fn shown_card(content: &str) -> Option<String> {
     is_card.then(|| id.to_owned())
 }
 
+/// A request of this `uuid` is at work.
+pub(crate) fn hold(state: &mut State, app: &str, uuid: Option<&str>) {
+    if let (Some(owner), Some(uuid)) = (state.apps.get_mut(app), uuid) {
+        owner.being_sent.insert(uuid.to_owned());
+    }
+}
+
+/// It is no longer.
+pub(crate) fn release(state: &mut State, app: &str, uuid: Option<&str>) {
+    if let (Some(owner), Some(uuid)) = (state.apps.get_mut(app), uuid) {
+        owner.being_sent.remove(uuid);
+    }
+}
+
 /// Applies a send or a reply.
 pub(crate) fn create(state: &mut State, app: &str, call: &Call<'_>, at: Duration) -> Reply {
     match try_create(state, app, call, at) {
@@ -71,9 +86,13 @@ fn try_create(
     let content = required(&call.body, "content")?;
     check_content(msg_type, content, call.bytes)?;
     files::check_key(state, app, msg_type, content)?;
-    let uuid = call.body.get("uuid").and_then(Value::as_str).filter(|uuid| !uuid.is_empty());
+    let uuid = call.uuid();
     if uuid.is_some_and(|uuid| uuid.len() > UUID_LIMIT) {
         return Err((FIELD_VALIDATION, "uuid: the max length is 50".to_owned()));
+    }
+    let held = |uuid| state.apps.get(app).is_some_and(|owner| owner.being_sent.contains(uuid));
+    if uuid.is_some_and(held) {
+        return Err((BEING_SENT, "The message is being sent.".to_owned()));
     }
     let now = Instant::now();
     let memory = state.settings.uuid_memory;

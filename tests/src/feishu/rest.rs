@@ -57,6 +57,11 @@ impl<'a> Call<'a> {
             body: serde_json::from_slice(bytes).unwrap_or_default(),
         }
     }
+
+    /// What makes its message one of a kind.
+    pub(crate) fn uuid(&self) -> Option<&str> {
+        self.body.get("uuid").and_then(Value::as_str).filter(|uuid| !uuid.is_empty())
+    }
 }
 
 /// An answer in Feishu's envelope.
@@ -165,10 +170,7 @@ pub(crate) async fn answer(
             note(None, None, false);
             return never().await;
         }
-        Some(Trouble::Hold) => {
-            shared.journal.note(&name, Observation::Held { route: route.name() });
-            released.await;
-        }
+        Some(Trouble::Hold) => hold(shared, &name, &call, released).await,
         Some(Trouble::LostAnswer | Trouble::Delay { .. }) | None => {}
     }
 
@@ -191,6 +193,14 @@ pub(crate) async fn answer(
     }
     note(Some(reply.status), reply.code(), false);
     envelope(shared, &reply)
+}
+
+/// Until it is released.
+async fn hold(shared: &Shared, app: &str, call: &Call<'_>, released: impl Future<Output = ()>) {
+    messages::hold(&mut shared.state(), app, call.uuid());
+    shared.journal.note(app, Observation::Held { route: call.route.name() });
+    released.await;
+    messages::release(&mut shared.state(), app, call.uuid());
 }
 
 fn route_of(head: &Parts) -> (Route, Option<&str>, Option<&str>) {

@@ -80,7 +80,14 @@ async fn route(
     if head.method == Method::POST && head.uri.path() == discovery::PATH {
         return discovery::answer(shared, line, &head, &body).await;
     }
-    rest::answer(shared, line, &head, &body).await
+    // What was asked for is done also when whoever asked has left.
+    let (shared, line) = (shared.clone(), line.clone());
+    let answering = tokio::spawn(async move {
+        let answered = rest::answer(&shared, &line, &head, &body);
+        shared.stop.run_until_cancelled(answered).await
+    });
+    let answered = answering.await.expect("answering does not panic");
+    answered.unwrap_or_else(|| plain(503, "the platform ends"))
 }
 
 /// A plain text response.

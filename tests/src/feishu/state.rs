@@ -3,7 +3,7 @@
 //! One mutex guards it all and is never held across an await. The rules that only look at this state live here, so that
 //! they can be tested without a socket.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -153,6 +153,8 @@ pub(crate) struct App {
     pub(crate) service_id: i32,
     /// Scopes that it was not granted.
     pub(crate) lacks: std::collections::BTreeSet<String>,
+    /// Under which `uuid`s requests are held.
+    pub(crate) being_sent: HashSet<String>,
     uuids: HashMap<String, (Instant, SentMessage)>,
 }
 
@@ -164,6 +166,7 @@ impl App {
             tokens: Vec::new(),
             service_id,
             lacks: std::collections::BTreeSet::new(),
+            being_sent: HashSet::new(),
             uuids: HashMap::new(),
         }
     }
@@ -302,7 +305,7 @@ pub(crate) struct State {
     /// How often each may still be used.
     pub(crate) card_tokens: HashMap<String, u32>,
     /// Chats between one user and a bot; others are groups.
-    pub(crate) direct: std::collections::HashSet<String>,
+    pub(crate) direct: HashSet<String>,
     pub(crate) deliveries: HashMap<String, Delivery>,
     /// Until when a route of an app is rate limited.
     pub(crate) windows: HashMap<(String, Route), Instant>,
@@ -363,7 +366,7 @@ impl Shared {
             resources: HashMap::new(),
             cards: HashMap::new(),
             card_tokens: HashMap::new(),
-            direct: std::collections::HashSet::new(),
+            direct: HashSet::new(),
             deliveries: HashMap::new(),
             windows: HashMap::new(),
             random: fastrand::Rng::new(),

@@ -65,6 +65,27 @@ async fn one_uuid_makes_one_message_an_hour() {
 }
 
 #[tokio::test]
+async fn what_is_still_held_is_being_sent() {
+    let feishu = platform().await;
+    let token = token(&feishu).await;
+    let hold = Fault::Rest { route: Some(Route::Send), trouble: Trouble::Hold };
+    let fault = feishu.fault(APP, hold, Times::Only(1));
+    let held = |entry: &Entry| matches!(entry.what, Observation::Held { .. });
+    tokio::select! {
+        _ = send(&feishu, &token, "u", "a") => panic!("it is not held"),
+        () = feishu.wait_count("the first request", SOON, 1, held) => {}
+    }
+    assert_eq!(send(&feishu, &token, "u", "a").await["code"], 230_049);
+    assert_eq!(feishu.sent().len(), 0);
+    // Whoever asked first has left, and the message comes all the same.
+    feishu.clear(fault);
+    let first = feishu.wait_sent(SOON, |_| true).await;
+    let again = send(&feishu, &token, "u", "a").await;
+    assert_eq!(again["data"]["message_id"], first.message_id);
+    assert_eq!(feishu.sent().len(), 1);
+}
+
+#[tokio::test]
 async fn a_reply_follows_its_message() {
     let feishu = platform().await;
     let token = token(&feishu).await;

@@ -8,6 +8,23 @@ use serde_json::Value;
 
 use crate::json::{brief, list_of, member, number_of, parse, text_of};
 
+/// Codes that pass by themselves, whatever the HTTP status.
+///
+/// | Code | What the platform says |
+/// |---|---|
+/// | 1500, 1642, 1663, 1668, 2200, 10101, 10105, 10500 | trouble within it: later. Users meet 2200 where they send often |
+/// | 5000 | the same: later, and less often |
+/// | 11232, 11233, 11247, 230020 | too much is sent, by all or in this chat |
+/// | 18121, 230049 | the same is being sent: what a repetition is told while the first request is at work |
+///
+/// Sources: <https://open.feishu.cn/document/server-docs/api-call-guide/generic-error-code>,
+/// <https://open.feishu.cn/document/server-docs/im-v1/message/create>,
+/// <https://open.feishu.cn/document/server-docs/im-v1/message/reply>.
+const PASSING: [i64; 15] = [
+    1500, 1642, 1663, 1668, 2200, 10_101, 10_105, 10_500, 5000, 11_232, 11_233, 11_247, 230_020,
+    18_121, 230_049,
+];
+
 /// What the platform says to a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Said {
@@ -105,7 +122,7 @@ fn said(status: u16, reset: Option<&str>, body: &Value) -> Said {
         99_991_661 | 99_991_663 | 99_991_664 | 99_991_668 | 99_991_671 => Said::Token,
         230_011 | 230_110 => Said::Gone(words),
         99_991_400 => Said::Later { reason: words, after_ms, pause: true },
-        11_232 | 230_020 | 1500 => Said::Later { reason: words, after_ms, pause: false },
+        _ if PASSING.contains(&code) => Said::Later { reason: words, after_ms, pause: false },
         99_991_672 | 99_991_679 => Said::Denied(denied(&words, body)),
         _ if status == 429 => Said::Later { reason: words, after_ms, pause: true },
         _ if status >= 500 => Said::Later { reason: words, after_ms, pause: false },
@@ -201,6 +218,11 @@ mod tests {
             (200, r#"{"code":11232}"#, false),
             (400, r#"{"code":230020}"#, false),
             (400, r#"{"code":1500}"#, false),
+            // A repetition of what is still being sent, and trouble within the platform.
+            (400, r#"{"code":230049}"#, false),
+            (200, r#"{"code":18121}"#, false),
+            (200, r#"{"code":2200}"#, false),
+            (400, r#"{"code":11247}"#, false),
             (503, r#"{"code":230001}"#, false),
             (429, r#"{"code":230001}"#, true),
             (502, "<html>", false),

@@ -6,6 +6,7 @@ mod connection;
 mod front;
 mod fuzz;
 mod hearing;
+mod passing;
 mod posted;
 mod refused;
 mod sending;
