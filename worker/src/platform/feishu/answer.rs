@@ -89,6 +89,19 @@ impl Said {
         Self::Later { reason: reason.into(), after_ms: None, pause: false }
     }
 
+    /// The platform objects to the message that is answered, not to the answer: that can go to the chat. It is gone,
+    /// or its topic is (230019), the bot may not see it (230050), it cannot be answered in a thread (230071, 230072),
+    /// it will destroy itself (230111). Source: <https://open.feishu.cn/document/server-docs/im-v1/message/reply>.
+    pub(super) fn is_of_target(&self) -> bool {
+        match self {
+            Self::Gone(_) => true,
+            Self::Never { code, .. } => {
+                matches!(code, 230_019 | 230_050 | 230_071 | 230_072 | 230_111)
+            }
+            Self::Done | Self::Token | Self::Denied(_) | Self::Later { .. } => false,
+        }
+    }
+
     /// Why it is not done.
     pub(super) fn why(self) -> String {
         match self {
@@ -100,15 +113,15 @@ impl Said {
     }
 }
 
-/// Judges an answer. `reset` is the header in which a throttle says how many seconds it lasts.
-pub(super) fn judge(status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
+/// Judges an answer of `api`. `reset` is the header in which a throttle says how many seconds it lasts.
+pub(super) fn judge(api: &str, status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
     let body = parse(body);
-    let said = said(status, reset, &body);
+    let said = said(api, status, reset, &body);
     let absent = number_of(&body, "code").is_none() && matches!(status, 404 | 405 | 501);
     Answered { said, body, absent }
 }
 
-fn said(status: u16, reset: Option<&str>, body: &Value) -> Said {
+fn said(api: &str, status: u16, reset: Option<&str>, body: &Value) -> Said {
     let after_ms = reset.and_then(|seconds| seconds.trim().parse::<u64>().ok());
     // Whole seconds: none of them left is still some part of one.
     let after_ms = after_ms.map(|seconds| seconds.max(1).saturating_mul(1000));
@@ -127,7 +140,7 @@ fn said(status: u16, reset: Option<&str>, body: &Value) -> Said {
         _ if status == 429 => Said::Later { reason: words, after_ms, pause: true },
         _ if status >= 500 => Said::Later { reason: words, after_ms, pause: false },
         _ => {
-            let reason = match hint(code) {
+            let reason = match hint(api, code) {
                 Some(hint) => format!("{words} ({hint})"),
                 None => words,
             };
@@ -159,8 +172,10 @@ fn denied(words: &str, body: &Value) -> String {
     }
 }
 
-fn hint(code: i64) -> Option<&'static str> {
+fn hint(api: &str, code: i64) -> Option<&'static str> {
     Some(match code {
+        // The same codes mean something else where a message is sent.
+        230_054 | 230_071 | 230_072 | 230_075 if api != "edit" => return None,
         99_992_361 => "the id belongs to another app",
         230_001 => "the platform finds a mistake in it",
         230_002 => "the bot is not in this chat: add it",
@@ -197,14 +212,14 @@ mod tests {
     use super::*;
 
     fn said(status: u16, body: &str) -> Said {
-        judge(status, Some("7"), body.as_bytes()).said
+        judge("send", status, Some("7"), body.as_bytes()).said
     }
 
     #[test]
     fn answers_are_sorted() {
-        let done = judge(200, None, br#"{"code":0,"data":{"message_id":"om_1"}}"#);
+        let done = judge("send", 200, None, br#"{"code":0,"data":{"message_id":"om_1"}}"#);
         assert_eq!((&done.said, done.id("message_id").as_deref()), (&Said::Done, Some("om_1")));
-        assert_eq!(judge(200, None, br#"{"code":0}"#).id("message_id"), None);
+        assert_eq!(judge("send", 200, None, br#"{"code":0}"#).id("message_id"), None);
         for code in [99_991_661, 99_991_663, 99_991_664, 99_991_668, 99_991_671] {
             assert_eq!(said(400, &format!(r#"{{"code":{code}}}"#)), Said::Token);
             assert_eq!(said(200, &format!(r#"{{"code":{code}}}"#)), Said::Token);
@@ -243,6 +258,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_an_edit_is_not_said_of_a_reply() {
+        let why = |api| judge(api, 400, None, br#"{"code":230072,"msg":"no"}"#).said.why();
+        assert_eq!(why("reply"), "230072 no");
+        assert!(why("edit").contains("edited as often"), "{}", why("edit"));
+    }
+
+    #[test]
     fn a_missing_scope_is_named() {
         let listed = r#"{"code":99991672,"msg":"Access denied.","error":{"permission_violations":[
             {"type":"action_scope_required","subject":"im:message:send_as_bot"},
@@ -272,7 +294,7 @@ mod tests {
         for (status, code, reset) in [(429, 99_991_400, "0"), (400, 230_020, "0"), (429, 1, " 0 ")]
         {
             let body = format!(r#"{{"code":{code}}}"#);
-            let found = judge(status, Some(reset), body.as_bytes()).said;
+            let found = judge("send", status, Some(reset), body.as_bytes()).said;
             assert!(matches!(found, Said::Later { after_ms: Some(1000), .. }), "{found:?}");
         }
     }
@@ -280,7 +302,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(status in 100u16..600, body in prop::collection::vec(any::<u8>(), 0..60)) {
-            judge(status, None, &body);
+            judge("send", status, None, &body);
         }
     }
 }

@@ -225,7 +225,7 @@ impl Api {
     }
 
     fn judged(&self, api: &'static str, status: u16, reset: Option<&str>, body: &[u8]) -> Answered {
-        let mut answered = judge(status, reset, body);
+        let mut answered = judge(api, status, reset, body);
         match (number_of(&answered.body, "code"), &answered.said) {
             (_, Said::Token) => {}
             (Some(_), _) => self.health.answered(api),

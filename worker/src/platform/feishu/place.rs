@@ -59,7 +59,7 @@ impl Place {
             let name = Name { instead: self.gone.len(), ..name };
             let answered = shared.api.call(&encode::send(name, &self.chat, &to, message)).await;
             match (&answered.said, to) {
-                (Said::Gone(_), To::Message { id, .. }) => {
+                (said, To::Message { id, .. }) if said.is_of_target() => {
                     self.gone.push(id);
                     self.to = None;
                 }

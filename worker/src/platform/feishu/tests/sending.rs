@@ -99,7 +99,9 @@ async fn a_reply_to_a_message_that_is_gone_goes_to_the_chat() {
     let event = rig.sim.push_text(APP, "oc_1", "ou_ann", "never mind");
     let inbound = accept(rig.heard().await);
     event.acked_within(LONG).await;
-    for (id, code) in [(1, 230_011), (2, 230_110)] {
+    // Or one that cannot be answered.
+    let codes = [230_011, 230_110, 230_019, 230_050, 230_071, 230_072, 230_111];
+    for (id, code) in (1..).zip(codes) {
         rig.sim.message_gone(event.message_id().unwrap(), code);
         let reply = outbound(id, |it| it.reply_to.clone_from(&inbound.message_id));
         sent(rig.send(reply).await);
