@@ -1,7 +1,8 @@
 //! One agent from its first line to its last.
 //!
 //! What an agent sent before its acknowledgement of an event is accepted before the acknowledgement is
-//! passed on, so that a program which does not wait for our answers still cannot lose a reply.
+//! passed on, so that a program which does not wait for our answers still cannot lose a reply. If it is not
+//! accepted, the event is handed back: it comes again, and the reply's key makes its repetition harmless.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -34,6 +35,9 @@ use crate::socket::{Door, Halves};
 /// Files fetched at once for one agent.
 const FETCHES: usize = 16;
 
+/// Replies that were not accepted and have not been said again: so many are known.
+const OWED: usize = 256;
+
 /// Others that are told at once why they are turned away.
 const REFUSED: usize = 16;
 
@@ -49,7 +53,7 @@ pub(in crate::agent) enum Ended {
 
 /// What must become known in the order in which the agent said it.
 enum Turn {
-    Reply { id: Value, verdict: Option<ReplyVerdict> },
+    Reply { id: Value, key: String, verdict: Option<ReplyVerdict> },
     Ack(EventId),
 }
 
@@ -68,6 +72,8 @@ pub(in crate::agent) struct Session<R, W> {
     /// Replies in the order in which they came, until they are handed in.
     replies: VecDeque<Submitted>,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
+    /// Keys of replies that were not accepted and have not been said again.
+    owed: BTreeSet<String>,
     fetches: FuturesUnordered<BoxFuture<'static, (Value, Called)>>,
     rivals: Rivals,
     /// Those that are just being told that they are turned away.
@@ -95,6 +101,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             heard: clock::now(),
             replies: VecDeque::new(),
             turns: FuturesOrdered::new(),
+            owed: BTreeSet::new(),
             fetches: FuturesUnordered::new(),
             rivals: Rivals::default(),
             refused: FuturesUnordered::new(),
@@ -230,21 +237,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 self.held.remove(&event_id);
                 let with = self.taken_in.extract_if(.., |(work, _)| *work == event_id);
                 let with: Vec<_> = with.map(|(_, taken)| taken).collect();
+                if !std::mem::take(&mut self.owed).is_empty() {
+                    context.say.say(FromWorker::Defer { event_id, after_ms: 1000 }).await;
+                    return;
+                }
                 for event_id in with.into_iter().chain([event_id]) {
                     context.say.say(FromWorker::Ack { event_id }).await;
                 }
             }
-            Turn::Reply { id, verdict } => match verdict {
-                Some(ReplyVerdict::Accepted(receipt)) => {
-                    self.connection.result(&id, &Message::from(receipt));
+            Turn::Reply { id, key, verdict } => {
+                self.owed.remove(&key);
+                match verdict {
+                    Some(ReplyVerdict::Accepted(receipt)) => {
+                        self.connection.result(&id, &Message::from(receipt));
+                    }
+                    Some(ReplyVerdict::Rejected(why)) => {
+                        self.connection.fault(&id, INVALID_PARAMS, why);
+                    }
+                    Some(ReplyVerdict::Refused) | None => {
+                        if self.owed.len() < OWED {
+                            self.owed.insert(key);
+                        }
+                        self.connection.fault(&id, BUSY, "not accepted now: send it again");
+                    }
                 }
-                Some(ReplyVerdict::Rejected(why)) => {
-                    self.connection.fault(&id, INVALID_PARAMS, why);
-                }
-                Some(ReplyVerdict::Refused) | None => {
-                    self.connection.fault(&id, BUSY, "not accepted now: send it again");
-                }
-            },
+            }
         }
     }
 
@@ -304,10 +321,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             "delivery.progress" => progress(params, context).await,
             "message.send" => match reply(params) {
                 Ok(reply) => {
+                    let key = reply.key.clone();
                     let (submitted, answer) = Submitted::new(reply, None);
                     self.replies.push_back(submitted);
-                    let verdict = async move { Turn::Reply { id, verdict: answer.await.ok() } };
-                    self.turns.push_back(verdict.boxed());
+                    let turn = async move { Turn::Reply { id, key, verdict: answer.await.ok() } };
+                    self.turns.push_back(turn.boxed());
                     return;
                 }
                 Err(fault) => Err(fault),

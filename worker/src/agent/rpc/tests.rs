@@ -1,28 +1,35 @@
-//! How long a program may be silent. (All else is tested with the real program: `socket_agent`, `exec_agent`.)
+//! How long a program may be silent, and what becomes of what it says without waiting for answers. (All else is
+//! tested with the real program: `socket_agent`, `exec_agent`.)
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use protocol::event::{Receipt, ReplyState};
+use protocol::id::{EventId, OutboundId};
+use protocol::worker::{FromWorker, ReplyVerdict};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::session::{Ended, Session};
-use crate::agent::{Context, Files, Replies, Say};
+use crate::agent::{Context, Files, Replies, Say, Submitted, ToAgent};
 use crate::clock;
 use crate::exchange::Exchange;
 
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// Serves a program that says these lines and no more; how long until it is given up, if ever.
-async fn given_up(lines: &[&str]) -> Option<Duration> {
-    let (program, ours) = tokio::io::duplex(4096);
-    let (read, write) = tokio::io::split(ours);
-    let (_events, incoming) = mpsc::channel(1);
-    let (replies, _submitted) = mpsc::channel(1);
-    let (say, mut said) = mpsc::channel(16);
-    tokio::spawn(async move { while said.recv().await.is_some() {} });
-    let mut context = Context {
+/// The other ends of what a program is served with.
+struct Ends {
+    _events: mpsc::Sender<ToAgent>,
+    submitted: mpsc::Receiver<Submitted>,
+    said: mpsc::Receiver<FromWorker>,
+}
+
+fn context() -> (Context, Ends) {
+    let (events, incoming) = mpsc::channel(1);
+    let (replies, submitted) = mpsc::channel(1);
+    let (say, said) = mpsc::channel(16);
+    let context = Context {
         incoming,
         replies: Replies::new(replies),
         say: Say::new(say),
@@ -31,8 +38,21 @@ async fn given_up(lines: &[&str]) -> Option<Duration> {
         network: protocol::worker::Network::default(),
         stop: CancellationToken::new(),
     };
+    (context, Ends { _events: events, submitted, said })
+}
+
+/// A program, and the session that serves it.
+fn served() -> (DuplexStream, Session<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>) {
+    let (program, ours) = tokio::io::duplex(4096);
+    (program, Session::new(Connection::new(tokio::io::split(ours)), 4))
+}
+
+/// Serves a program that says these lines and no more; how long until it is given up, if ever.
+async fn given_up(lines: &[&str]) -> Option<Duration> {
+    let (program, mut session) = served();
+    let (mut context, mut ends) = context();
+    tokio::spawn(async move { while ends.said.recv().await.is_some() {} });
     let started = clock::now();
-    let mut session = Session::new(Connection::new((read, write)), 4);
     let mut program: BufReader<DuplexStream> = BufReader::new(program);
     let talk = async {
         for line in lines {
@@ -67,4 +87,56 @@ async fn a_program_that_does_not_say_what_it_should_is_given_up() {
 async fn a_program_that_may_be_silent_is_left_alone() {
     assert_eq!(given_up(&[INITIALIZE]).await, None, "it has not said that it is ready");
     assert_eq!(given_up(&[INITIALIZE, READY, PAUSED]).await, None, "it paused");
+}
+
+const SEND: &str = r#"{"id":4,"method":"message.send","params":{"key":"k","instance":"local","chat_id":"c","text":"t"}}"#;
+const ACK: &str = r#"{"id":"5.1","result":{}}"#;
+const EVENT: FromWorker = FromWorker::Ack { event_id: EventId(5) };
+const HANDED_BACK: FromWorker = FromWorker::Defer { event_id: EventId(5), after_ms: 1000 };
+
+/// What the supervisor is told of the event if a program says these lines in one go and hangs up, by what becomes
+/// of its replies; without a verdict the worker is at its end.
+async fn told(lines: &[&str], verdicts: impl IntoIterator<Item = ReplyVerdict>) -> Vec<FromWorker> {
+    let (mut program, mut session) = served();
+    let (mut context, Ends { mut submitted, mut said, .. }) = context();
+    let talk = async {
+        let lines = [&[INITIALIZE], lines].concat().join("\n") + "\n";
+        program.write_all(lines.as_bytes()).await.unwrap();
+        drop(program);
+    };
+    let judge = async {
+        for verdict in verdicts {
+            submitted.recv().await.unwrap().verdict.send(verdict).unwrap();
+        }
+        drop(submitted);
+    };
+    let (ended, (), ()) = tokio::join!(session.serve(&mut context, None, None), talk, judge);
+    assert!(matches!(ended, Ended::Gone(_)));
+    let mut of_event = Vec::new();
+    while let Ok(frame) = said.try_recv() {
+        of_event.extend([EVENT, HANDED_BACK].into_iter().find(|it| *it == frame));
+    }
+    of_event
+}
+
+fn accepted() -> ReplyVerdict {
+    ReplyVerdict::Accepted(Receipt {
+        id: OutboundId(1),
+        key: "k".to_owned(),
+        state: ReplyState::Waiting,
+        message_ids: Vec::new(),
+        reason: None,
+    })
+}
+
+/// Who does not wait for our answers could not know it, and who hangs up cannot.
+#[tokio::test]
+async fn an_event_whose_reply_is_not_accepted_is_handed_back() {
+    assert_eq!(told(&[SEND, ACK], [accepted()]).await, [EVENT]);
+    assert_eq!(told(&[SEND, ACK], [ReplyVerdict::Rejected("no".into())]).await, [EVENT]);
+    assert_eq!(told(&[SEND, ACK], [ReplyVerdict::Refused]).await, [HANDED_BACK]);
+    assert_eq!(told(&[SEND, ACK], []).await, [HANDED_BACK]);
+    let again = [ReplyVerdict::Refused, accepted()];
+    assert_eq!(told(&[SEND, SEND, ACK], again).await, [EVENT], "it was said again");
+    assert_eq!(told(&[SEND, ACK, ACK], [ReplyVerdict::Refused]).await, [HANDED_BACK, EVENT]);
 }
