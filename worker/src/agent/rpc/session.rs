@@ -35,6 +35,10 @@ use crate::socket::{Door, Halves};
 /// Files fetched at once for one agent.
 const FETCHES: usize = 16;
 
+/// An agent is heard until so much of what it said has no verdict yet: bytes of replies, and replies and
+/// acknowledgements.
+const UNSETTLED: usize = 4 * 1024 * 1024;
+const TURNS: usize = 1024;
 /// Replies that were not accepted and have not been said again: so many are known.
 const OWED: usize = 256;
 
@@ -53,7 +57,7 @@ pub(in crate::agent) enum Ended {
 
 /// What must become known in the order in which the agent said it.
 enum Turn {
-    Reply { id: Value, key: String, verdict: Option<ReplyVerdict> },
+    Reply { id: Value, key: String, bytes: usize, verdict: Option<ReplyVerdict> },
     Ack(EventId),
 }
 
@@ -72,6 +76,8 @@ pub(in crate::agent) struct Session<R, W> {
     /// Replies in the order in which they came, until they are handed in.
     replies: VecDeque<Submitted>,
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
+    /// Of replies without a verdict, in bytes.
+    unsettled: usize,
     /// Keys of replies that were not accepted and have not been said again.
     owed: BTreeSet<String>,
     fetches: FuturesUnordered<BoxFuture<'static, (Value, Called)>>,
@@ -101,6 +107,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             heard: clock::now(),
             replies: VecDeque::new(),
             turns: FuturesOrdered::new(),
+            unsettled: 0,
             owed: BTreeSet::new(),
             fetches: FuturesUnordered::new(),
             rivals: Rivals::default(),
@@ -117,6 +124,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         patience: Option<Duration>,
     ) -> Ended {
         loop {
+            let hears = self.unsettled < UNSETTLED && self.turns.len() < TURNS;
+            if !hears {
+                // It may speak, and we do not listen.
+                self.heard = clock::now();
+            }
+            let patience = patience.filter(|_| hears);
             let silent = patience.and_then(|patience| self.silent_at(patience));
             let alone = self.rivals.until();
             tokio::select! {
@@ -148,7 +161,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                         self.refused.push(Connection::new(newcomer.0).turn_away(TAKEN, why).boxed());
                     }
                 }
-                read = self.connection.read() => {
+                read = self.connection.read(), if hears => {
                     self.heard = clock::now();
                     match read {
                         Read::Line(line) => self.hear(line, context).await,
@@ -245,7 +258,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     context.say.say(FromWorker::Ack { event_id }).await;
                 }
             }
-            Turn::Reply { id, key, verdict } => {
+            Turn::Reply { id, key, bytes, verdict } => {
+                self.unsettled -= bytes;
                 self.owed.remove(&key);
                 match verdict {
                     Some(ReplyVerdict::Accepted(receipt)) => {
@@ -321,10 +335,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             "delivery.progress" => progress(params, context).await,
             "message.send" => match reply(params) {
                 Ok(reply) => {
-                    let key = reply.key.clone();
+                    let (key, bytes) = (reply.key.clone(), params.len());
+                    self.unsettled += bytes;
                     let (submitted, answer) = Submitted::new(reply, None);
                     self.replies.push_back(submitted);
-                    let turn = async move { Turn::Reply { id, key, verdict: answer.await.ok() } };
+                    let turn =
+                        async move { Turn::Reply { id, key, bytes, verdict: answer.await.ok() } };
                     self.turns.push_back(turn.boxed());
                     return;
                 }

@@ -140,3 +140,34 @@ async fn an_event_whose_reply_is_not_accepted_is_handed_back() {
     assert_eq!(told(&[SEND, SEND, ACK], again).await, [EVENT], "it was said again");
     assert_eq!(told(&[SEND, ACK, ACK], [ReplyVerdict::Refused]).await, [HANDED_BACK, EVENT]);
 }
+
+/// In its own pipe, not in our memory. That it is not heard meanwhile is not held against it.
+#[tokio::test(start_paused = true)]
+async fn a_program_that_says_more_than_is_taken_in_waits() {
+    const TIMES: usize = 32;
+    let (mut program, mut session) = served();
+    let (mut context, Ends { mut submitted, mut said, _events }) = context();
+    tokio::spawn(async move { while said.recv().await.is_some() {} });
+    let send = SEND.replace("\"t\"", &format!("{:?}", "x".repeat(500_000)));
+    let mut talk = std::pin::pin!(async {
+        program.write_all(format!("{INITIALIZE}\n{READY}\n").as_bytes()).await.unwrap();
+        for _ in 0..TIMES {
+            program.write_all(format!("{send}\n").as_bytes()).await.unwrap();
+        }
+        drop(program);
+    });
+    let mut serve = std::pin::pin!(session.serve(&mut context, None, Some(PATIENCE)));
+    tokio::select! {
+        _ = &mut serve => panic!("it is given up"),
+        () = &mut talk => panic!("all is taken in"),
+        () = tokio::time::sleep(PATIENCE * 10) => {}
+    }
+    // Once what it said is accepted, it is heard again.
+    let judge = async {
+        for _ in 0..TIMES {
+            submitted.recv().await.unwrap().verdict.send(accepted()).unwrap();
+        }
+    };
+    let (ended, (), ()) = tokio::join!(serve, talk, judge);
+    assert!(matches!(ended, Ended::Gone(_)));
+}
