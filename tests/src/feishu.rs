@@ -380,6 +380,11 @@ impl Feishu {
         self.resume();
     }
 
+    /// Lets go what is held; faults stay.
+    pub fn release(&self) {
+        self.shared.released.notify_waiters();
+    }
+
     /// Takes all faults and waiting times of rate limits back.
     pub fn clear_faults(&self) {
         let mut state = self.shared.state();

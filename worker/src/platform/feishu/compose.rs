@@ -15,11 +15,10 @@ use super::tags;
 use crate::text;
 use crate::urls::shielded;
 
-/// Of a part, in bytes of a request's body. The platform takes 150 KB of text; people read less at a time.
-const TEXT_MAX: usize = 30_000;
-/// The platform takes 30 KB of a post or a card, with everything around the words.
-const POST_MAX: usize = 28_000;
-const CARD_MAX: usize = 24_000;
+/// Of a part, in bytes of a request's body. The platform takes 30 KB of a post or a card, with everything around the
+/// words, and buttons have to fit as well. The same in every form: how far a reply has come is the number of its parts,
+/// also for an attempt that shows them in another form.
+const PART_MAX: usize = 24_000;
 /// Of all buttons of a card.
 const BUTTONS_MAX: usize = 4_000;
 /// Of a card that an agent made itself.
@@ -84,14 +83,6 @@ impl Form {
         }
     }
 
-    fn most(self) -> usize {
-        match self {
-            Self::Text => TEXT_MAX,
-            Self::Post => POST_MAX,
-            Self::Card => CARD_MAX,
-        }
-    }
-
     /// The plainest form that shows what is in `markdown`.
     pub(super) fn of(markdown: &str) -> Self {
         let options =
@@ -131,15 +122,11 @@ pub(super) fn steps(content: &Content, first: Option<Form>) -> Result<Vec<Step>,
     let mut steps = words(&content.text, first);
     if buttons {
         let rows = content.buttons.clone();
-        match steps.last_mut() {
-            // The limit of a card is that of a part of every form.
-            Some(Step::Words { text, form, buttons }) if cost_of(text) <= CARD_MAX => {
-                (*form, *buttons) = (Form::Card, rows);
-            }
-            _ => {
-                let (text, form) = (String::new(), Form::Card);
-                steps.push(Step::Words { text, form, buttons: rows });
-            }
+        if let Some(Step::Words { form, buttons, .. }) = steps.last_mut() {
+            (*form, *buttons) = (Form::Card, rows);
+        } else {
+            let (text, form) = (String::new(), Form::Card);
+            steps.push(Step::Words { text, form, buttons: rows });
         }
     }
     steps.extend(card.map(Step::Card));
@@ -149,7 +136,7 @@ pub(super) fn steps(content: &Content, first: Option<Form>) -> Result<Vec<Step>,
 
 fn words(text: &str, first: Option<Form>) -> Vec<Step> {
     let form = first.unwrap_or_else(|| Form::of(text));
-    let parts = text::split(text, form.most(), cost);
+    let parts = text::split(text, PART_MAX, cost);
     parts.into_iter().map(|text| Step::Words { text, form, buttons: Vec::new() }).collect()
 }
 
@@ -269,10 +256,6 @@ fn settle(card: &mut Value) {
         Value::Object(all) => all.values_mut().for_each(settle),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-fn cost_of(text: &str) -> usize {
-    text.chars().map(cost).sum()
 }
 
 /// The bytes of a character in a request: twice escaped, because the content is JSON in a string.
