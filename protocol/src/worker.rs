@@ -297,7 +297,7 @@ pub enum FromWorker {
     },
     /// A resume point that goes with no event.
     Cursor(Cursor),
-    /// A reply that is sent in part waits for its turn: another one may be on its way in its place.
+    /// A reply waits, sent in part for its turn, or for somebody to see it: another may be on its way in its place.
     Waits {
         /// The reply.
         id: OutboundId,

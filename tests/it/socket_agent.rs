@@ -138,6 +138,26 @@ fn a_reply_has_arrived_when_a_terminal_says_that_it_is_shown() {
     assert_eq!(receipt["params"]["state"], "sent");
 }
 
+/// As many as the supervisor sends at once.
+#[test]
+fn what_nobody_looks_at_keeps_no_other_conversation_waiting() {
+    let gateway = Gateway::running(CONFIG);
+    let mut agent = Lines::ready(&gateway);
+    for number in 0..16 {
+        let chat_id = format!("job-{number}");
+        let reply =
+            json!({ "key": chat_id, "instance": "local", "chat_id": chat_id, "text": "done" });
+        agent.call("message.send", &reply);
+    }
+    let mut terminal = terminal(&gateway, "home");
+    typed(&mut terminal, "m1");
+    let delivery = agent.event();
+    agent.call("message.send", &reply(&delivery, "k", "hello"));
+    agent.acknowledge(&delivery);
+    assert_eq!(terminal.until(|line| line["type"] == "message")["text"], "hello");
+    assert_eq!(gateway.instance("local")["store"]["replies"], 16, "they wait for somebody");
+}
+
 #[test]
 fn a_terminal_shows_a_reply_of_full_length_and_fails_what_it_cannot_show() {
     let gateway = Gateway::running(CONFIG);

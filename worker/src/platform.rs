@@ -153,8 +153,8 @@ pub enum Note {
     Ordered(u64, Result<String, String>),
     /// A resume point that goes with no event.
     Cursor(Cursor),
-    /// A reply that is sent in part waits for its turn in the middle: another may come in its place. Its
-    /// outcome follows.
+    /// A reply waits, sent in part for its turn, or for somebody to see it: another may come in its place. Its outcome
+    /// follows.
     Waits(OutboundId),
     /// A part of a reply has arrived, and more is to come: what later attempts are told.
     Reached(OutboundId, Progress),

@@ -18,7 +18,7 @@ use super::lanes::{Lanes, Load};
 pub struct Settings {
     /// Replies on their way to the worker at once.
     pub concurrency: usize,
-    /// Besides those, replies that are sent in part and wait for their chats.
+    /// Besides those, replies that wait: sent in part for their chats, or for somebody to see them.
     pub waiting: usize,
     /// A reply that is older is given up as failed.
     pub max_age: Duration,
@@ -104,7 +104,7 @@ pub enum Input {
     Hold(bool),
     /// The platform's answer to one attempt.
     Outcome(u64, Outcome),
-    /// A reply that is sent in part waits for its chat: others need not wait with it.
+    /// A reply waits, sent in part for its chat, or for somebody to see it: others need not wait with it.
     Waits(u64),
     /// A deadline may have passed.
     Tick,

@@ -164,9 +164,14 @@ async fn show(
         terminal.chat.as_ref().is_some_and(|(chat, _)| *chat == outbound.chat_id)
     });
     let arrived: Vec<_> = there.filter_map(|terminal| terminal.show(message.clone())).collect();
+    let id = outbound.id;
     replies.add(outbound);
     for message_id in arrived {
         arrive(&message_id, replies, context).await;
+    }
+    if replies.wait(id) {
+        // Perhaps for days: other conversations do not.
+        context.report.tell(Note::Waits(id)).await;
     }
 }
 

@@ -25,6 +25,11 @@ impl Replies {
         self.0.values().filter(move |outbound| outbound.chat_id == chat)
     }
 
+    /// Whether no terminal has shown it yet.
+    pub(super) fn wait(&self, id: OutboundId) -> bool {
+        self.0.contains_key(&id)
+    }
+
     /// It is shown.
     pub(super) fn shown(&mut self, message_id: &str) -> Option<Outbound> {
         self.0.remove(&OutboundId(message_id.parse().ok()?))
