@@ -371,7 +371,7 @@ async fn what_is_posted_reaches_the_agent() {
     }
     feishu.wait_sent(PATIENCE, |sent| sent.text().is_some_and(|it| it.contains("posted"))).await;
     let forged = Webhook { encrypt_key: Some("another".to_owned()), ..hook };
-    assert_eq!(forged.post(&forged.request(event)).await.unwrap().0, 400);
+    assert_eq!(forged.post(&forged.request(event)).await.unwrap().0, 401);
     assert_eq!(gateway.instance("one")["store"]["accepted"], 1);
     feishu.wait_connections("cli_one", 0, PATIENCE).await;
 }

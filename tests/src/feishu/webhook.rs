@@ -84,7 +84,7 @@ impl Webhook {
         Posted { headers, body: body.into_bytes() }
     }
 
-    /// Posts it; status and body of the answer.
+    /// Posts it; status and body of the answer. What is no JSON is a text.
     pub async fn post(&self, posted: &Posted) -> io::Result<(u16, Value)> {
         let rest = self.url.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -104,7 +104,7 @@ impl Webhook {
         let text = String::from_utf8_lossy(&answer);
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-        let body = serde_json::from_str(body).unwrap_or_default();
+        let body = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
         Ok((status.ok_or(io::ErrorKind::UnexpectedEof)?, body))
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{timeout, timeout_at};
 
 use super::receive::{self, Handed, Reply};
-use super::seal::{Seal, same};
+use super::seal::{Seal, old_signature, same};
 use super::{IDEMPOTENT_MS, Shared};
 use crate::clock;
 use crate::json::{lenient, member, parse, text_of};
@@ -40,6 +40,7 @@ const TAKEN: &str = "end what listens there, or change `listen` in [platform.fei
 const TIMESTAMP: &str = "x-lark-request-timestamp";
 const NONCE: &str = "x-lark-request-nonce";
 const SIGNATURE: &str = "x-lark-signature";
+const WRONG_SIGNATURE: &str = "the signature is wrong";
 
 /// Hears until the worker is told to stop.
 pub(super) async fn hear(shared: &Shared, hook: &FeishuWebhook) {
@@ -103,11 +104,10 @@ impl Site for Desk<'_> {
                 self.shared.api.health.vouched();
                 self.hand_in(&payload).await
             }
-            Err(refusal) => {
-                let why = String::from_utf8_lossy(&refusal.body).into_owned();
-                self.shared.api.health.strange(&why);
+            Err(why) => {
+                self.shared.api.health.strange(why);
                 self.shared.report.tell(Note::Malformed).await;
-                refusal
+                Answer::plain(401, "refused")
             }
         }
     }
@@ -120,16 +120,25 @@ enum Opened {
 }
 
 impl Desk<'_> {
-    fn open(&self, head: &Head, body: &[u8], now: i64) -> Result<Opened, Answer> {
+    /// Opens what was posted, or says why it is refused. Only we are told that: whoever learns whether something opens
+    /// can open all that was ever sealed, and seal what he wants.
+    fn open(&self, head: &Head, body: &[u8], now: i64) -> Result<Opened, &'static str> {
+        // A question whether the address is ours is not signed. What is signed by another is not even opened.
+        if let Some(seal) = &self.seal
+            && head.headers.contains_key(SIGNATURE)
+            && !is_signed(seal, head, body)
+        {
+            return Err(WRONG_SIGNATURE);
+        }
         let outer = parse(body);
         let payload = match (&self.seal, text_of(&outer, "encrypt")) {
             (Some(seal), sealed) if !sealed.is_empty() => {
-                seal.open(sealed).ok_or_else(|| Answer::plain(400, "it does not open"))?
+                seal.open(sealed).ok_or("it does not open")?
             }
             // With a key everything is sealed.
-            (Some(_), _) => return Err(Answer::plain(400, "it is not encrypted")),
+            (Some(_), _) => return Err("it is not encrypted"),
             (None, sealed) if !sealed.is_empty() => {
-                return Err(Answer::plain(400, "it is encrypted, and there is no key"));
+                return Err("it is encrypted, and there is no key");
             }
             (None, _) => body.to_vec(),
         };
@@ -142,43 +151,47 @@ impl Desk<'_> {
         self.vouched(head, body, &event, now)?;
         let app = text_of(member(&event, "header"), "app_id");
         if !app.is_empty() && app != self.shared.api.settings.app_id {
-            return Err(Answer::plain(403, "it is for another app"));
+            return Err("it is for another app");
         }
         Ok(Opened::Event(payload))
     }
 
     /// Whether the platform sent it.
-    fn vouched(&self, head: &Head, body: &[u8], event: &Value, now: i64) -> Result<(), Answer> {
-        let header = |name| head.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or("");
-        let refused = || Err(Answer::plain(401, "the signature is wrong"));
-        let (timestamp, nonce) = (header(TIMESTAMP), header(NONCE));
-        let signed = |expected: String| same(expected.as_bytes(), header(SIGNATURE).as_bytes());
+    fn vouched(
+        &self,
+        head: &Head,
+        body: &[u8],
+        event: &Value,
+        now: i64,
+    ) -> Result<(), &'static str> {
+        let [timestamp, nonce, signature] = signed(head);
         // A pressed card of old has no token of ours, and a signature of another kind.
         let is_old_card = event.get("header").is_none() && event.get("action").is_some();
         if let Some(seal) = &self.seal {
-            if !signed(seal.signature(timestamp, nonce, body)) {
-                return refused();
+            if !is_signed(seal, head, body) {
+                return Err(WRONG_SIGNATURE);
             }
         } else if is_old_card {
             let token = self.hook.verification_token.as_ref().map_or("", Secret::expose);
-            if !signed(super::seal::old_signature(timestamp, nonce, token, body)) {
-                return refused();
+            let expected = old_signature(timestamp, nonce, token, body);
+            if !same(expected.as_bytes(), signature.as_bytes()) {
+                return Err(WRONG_SIGNATURE);
             }
         } else {
             return self.knows_token(token_of(event));
         }
         let at = timestamp.parse::<i64>().unwrap_or(0);
         if (now - at).abs() > WINDOW {
-            return Err(Answer::plain(401, "it is too old, or a clock is wrong"));
+            return Err("it is too old, or a clock is wrong");
         }
         // What is no JSON has no token; its signature is enough.
         if is_old_card || event.is_null() { Ok(()) } else { self.knows_token(token_of(event)) }
     }
 
-    fn knows_token(&self, token: &str) -> Result<(), Answer> {
+    fn knows_token(&self, token: &str) -> Result<(), &'static str> {
         match &self.hook.verification_token {
             Some(expected) if !same(expected.expose().as_bytes(), token.as_bytes()) => {
-                Err(Answer::plain(401, "the verification token is wrong"))
+                Err("the verification token is wrong")
             }
             Some(_) | None => Ok(()),
         }
@@ -195,6 +208,17 @@ impl Desk<'_> {
             Ok(None) | Err(_) => Answer::later(1),
         }
     }
+}
+
+/// When it was signed, with what, and how.
+fn signed(head: &Head) -> [&str; 3] {
+    let header = |name| head.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or("");
+    [TIMESTAMP, NONCE, SIGNATURE].map(header)
+}
+
+fn is_signed(seal: &Seal, head: &Head, body: &[u8]) -> bool {
+    let [timestamp, nonce, signature] = signed(head);
+    same(seal.signature(timestamp, nonce, body).as_bytes(), signature.as_bytes())
 }
 
 fn token_of(event: &Value) -> &str {
