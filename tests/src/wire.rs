@@ -7,11 +7,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
+
+/// A connection that trickles writes so many bytes, and waits so long.
+const DROP: usize = 64;
+const DRIP: Duration = Duration::from_millis(20);
 
 /// The handle of one TCP connection.
 pub(crate) struct Line {
@@ -19,6 +25,7 @@ pub(crate) struct Line {
     /// Cancelled when the connection is to end; whoever holds the stream then drops it.
     pub(crate) over: CancellationToken,
     reset: AtomicBool,
+    trickles: AtomicBool,
     still: Mutex<Still>,
 }
 
@@ -31,7 +38,8 @@ struct Still {
 
 impl Line {
     pub(crate) fn new(id: u64, over: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { id, over, reset: AtomicBool::new(false), still: Mutex::default() })
+        let (reset, trickles) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { id, over, reset, trickles, still: Mutex::default() })
     }
 
     /// The app whose requests came over this connection last.
@@ -61,6 +69,11 @@ impl Line {
         self.over.cancel();
     }
 
+    /// From now on little is written at a time.
+    pub(crate) fn trickle(&self) {
+        self.trickles.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the connection with an orderly TCP close, and nothing before it.
     pub(crate) fn drop_it(&self) {
         self.over.cancel();
@@ -83,11 +96,12 @@ impl Line {
 pub(crate) struct Wire {
     stream: TcpStream,
     line: Arc<Line>,
+    drip: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, line: Arc<Line>) -> Self {
-        Self { stream, line }
+        Self { stream, line, drip: None }
     }
 }
 
@@ -122,6 +136,14 @@ impl AsyncWrite for Wire {
         if self.line.is_held(context) {
             return Poll::Pending;
         }
+        if !self.line.trickles.load(Ordering::Relaxed) {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        }
+        if let Some(drip) = &mut self.drip {
+            ready!(drip.as_mut().poll(context));
+        }
+        self.drip = Some(Box::pin(sleep(DRIP)));
+        let bytes = bytes.get(..DROP).unwrap_or(bytes);
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

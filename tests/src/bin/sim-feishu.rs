@@ -63,7 +63,7 @@ Kinds of fault:
   handshake_hang, handshake_refuse {status, handshake_status, autherrcode}, no_pongs, pong_payload {payload},
   rest {route: token|send|reply|bot_info|edit|patch|recall|message|history|chat|react|unreact|reactions|image|file|
     resource|card|card_content|card_settings|card_update|card_convert|card_by_token|other, trouble: html {status} | code {status, code} |
-    rate_limit {reset_s, status} | lost_answer | lost_request | delay {ms} | hang | hold}
+    rate_limit {reset_s, status} | lost_answer | lost_request | delay {ms} | trickle | hang | hold}
 "#;
 
 struct Args {

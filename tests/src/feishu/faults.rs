@@ -152,6 +152,8 @@ pub enum Trouble {
     LostRequest,
     /// The request is applied, the answer comes this much later.
     Delay { ms: u64 },
+    /// The request is applied, its answer comes a few bytes at a time, and so does all behind it.
+    Trickle,
     /// Never answered, not applied.
     Hang,
     /// Neither applied nor answered before faults are taken back.

@@ -171,6 +171,7 @@ pub(crate) async fn answer(
             return never().await;
         }
         Some(Trouble::Hold) => hold(shared, &name, &call, released).await,
+        Some(Trouble::Trickle) => line.trickle(),
         Some(Trouble::LostAnswer | Trouble::Delay { .. }) | None => {}
     }
 

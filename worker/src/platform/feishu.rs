@@ -85,6 +85,7 @@ const LIMITS: Limits = Limits {
     },
     turn: Duration::from_secs(15),
     reply: Duration::from_secs(15),
+    file: Duration::from_mins(5),
 };
 const BOT_FIRST: Duration = Duration::from_secs(1);
 const BOT_MOST: Duration = Duration::from_mins(1);
@@ -114,6 +115,8 @@ struct Limits {
     turn: Duration,
     /// All parts of a reply but its files; what is not done by then goes on in the next attempt.
     reply: Duration,
+    /// Fetching a file.
+    file: Duration,
 }
 
 impl Feishu {
@@ -136,7 +139,7 @@ impl Platform for Feishu {
         }
         let shared = Shared {
             limits: self.limits,
-            api: Api::new(http, settings),
+            api: Api::new(http, settings, self.limits.file),
             events: context.events,
             exchange: context.exchange,
             report: context.report,

@@ -68,6 +68,8 @@ pub(super) struct Api {
     pub(super) http: Http,
     pub(super) settings: FeishuSettings,
     pub(super) health: Health,
+    /// For a download as a whole.
+    file: Duration,
     tokens: Tokens,
     pauses: Mutex<HashMap<&'static str, Instant>>,
 }
@@ -82,10 +84,10 @@ pub(super) struct Bot {
 }
 
 impl Api {
-    /// Of the app in `settings`.
-    pub(super) fn new(http: Http, settings: FeishuSettings) -> Self {
+    /// Of the app in `settings`; a download may take as long as `file`.
+    pub(super) fn new(http: Http, settings: FeishuSettings, file: Duration) -> Self {
         let (health, tokens, pauses) = (Health::default(), Tokens::new(), Mutex::default());
-        Self { http, settings, health, tokens, pauses }
+        Self { http, settings, health, file, tokens, pauses }
     }
 
     /// Makes a call.
@@ -124,8 +126,8 @@ impl Api {
             let token = self.ready(api).await?;
             let url = format!("{}{path}", self.settings.base_url);
             let request = self.http.client().get(url).bearer_auth(token.expose());
-            // The bytes have limits of their own, the beginning has this one.
-            let opening = Stream::open(request.timeout(Duration::from_hours(1)));
+            // For all its bytes; who reads them sees to it that they go on coming, and the beginning has this one.
+            let opening = Stream::open(request.timeout(self.file));
             let opened = tokio::time::timeout(CALL, opening).await;
             let opened = opened.map_err(|_| Said::later("no answer in time"))?;
             let mut stream = opened.map_err(|e| Said::later(e.why))?;

@@ -53,6 +53,7 @@ const HURRIED: Limits = Limits {
     },
     turn: LIMITS.turn,
     reply: Duration::from_secs(4),
+    file: Duration::from_secs(2),
 };
 
 type Rig = crate::platform::rig::Rig<Sim>;

@@ -68,6 +68,23 @@ async fn fetch(rig: &mut Rig, wish: Box<Fetch>) -> Result<protocol::content::Fet
     .await
 }
 
+/// It holds one of few places, and who wanted it has long given it up.
+#[tokio::test]
+async fn a_file_that_trickles_is_given_up() {
+    let mut rig = Rig::ready().await;
+    rig.sim.put_resource("img_1", "image", "image/png", &vec![7; 300_000]);
+    let post = json!([[{"tag": "img", "image_key": "img_1"}]]);
+    let event = rig.sim.push_message(APP, Message::direct("oc_1", "ou_ann").post("", &post));
+    let id = accept(rig.heard().await).message_id.unwrap();
+    event.acked_within(LONG).await;
+    rig.sim.fault(APP, rest(Route::Resource, Trouble::Trickle), Times::Only(1));
+    let given_up = fetch(&mut rig, wish(&id, "image", "img_1")).await.unwrap_err();
+    assert!(given_up.contains("fetch it from the platform"), "{given_up}");
+    assert_eq!(std::fs::read_dir(rig.files.path()).unwrap().count(), 0, "nothing is left behind");
+    fetch(&mut rig, wish(&id, "image", "img_1")).await.unwrap();
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn bytes_are_fetched_when_asked_for_within_limits() {
     let mut rig = Rig::ready().await;
