@@ -134,8 +134,6 @@ impl Turn {
             self.finish = Some(reason.to_owned());
         }
         if self.text.len() > TEXT_MAX {
-            self.text.truncate(self.text.floor_char_boundary(TEXT_MAX));
-            self.text.push_str(" […]");
             self.finish = Some("length".into());
             return Sign::Over;
         }
@@ -199,7 +197,11 @@ impl Turn {
         }
         let mut text = self.text;
         let pictures = self.pictures.end(&mut text);
-        let text = if text.trim().is_empty() { self.refusal } else { text };
+        let mut text = if text.trim().is_empty() { self.refusal } else { text };
+        if text.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX));
+            text.push_str(" […]");
+        }
         let is_silent = text.trim().is_empty() && pictures.is_empty();
         match (is_silent, reason) {
             (false, _) => End::Answer(Answer { text, pictures }),
@@ -359,6 +361,14 @@ mod tests {
         let many: Vec<_> = (0..20).map(|_| delta(&"断".repeat(20_000))).collect();
         let End::Answer(Answer { text, .. }) = streamed(&many) else { panic!() };
         assert!(text.len() <= TEXT_MAX + 10 && text.ends_with("[…]"));
+        // Also one that comes in one piece, in the answer's own member or in that of its refusal.
+        for member in ["content", "refusal"] {
+            let whole = json!({ "choices": [{ "message": { member: "断".repeat(400_000) } }] });
+            let End::Answer(Answer { text, .. }) = Turn::whole(whole.to_string().as_bytes()) else {
+                panic!()
+            };
+            assert!(text.len() <= TEXT_MAX + 10 && text.ends_with("[…]"), "{}", text.len());
+        }
     }
 
     proptest! {
