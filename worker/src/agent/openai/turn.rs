@@ -221,8 +221,8 @@ fn first(value: &Value) -> Option<&Value> {
 
 /// The error that an answer carries, in whatever shape; its words, without what could be a page.
 pub(super) fn error_of(value: &Value) -> Option<String> {
-    let error = value.get("error").filter(|error| !error.is_null());
-    let found = error.or_else(|| value.get("detail")).or_else(|| {
+    let told = |name| value.get(name).filter(|it: &&Value| !it.is_null());
+    let found = told("error").or_else(|| told("detail")).or_else(|| {
         let alone = value.get("choices").is_none();
         alone.then(|| value.get("message")).flatten()
     })?;
@@ -311,6 +311,9 @@ mod tests {
             streamed(&[noise[..4].to_vec(), vec![delta("x"), finish("stop")]].concat()),
             answer("x")
         );
+        let quiet =
+            json!({ "error": null, "detail": null, "choices": [{ "delta": { "content": "x" } }] });
+        assert_eq!(streamed(&[quiet.to_string(), finish("stop")]), answer("x"));
     }
 
     #[test]
