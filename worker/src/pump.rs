@@ -265,9 +265,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     /// Everything that the adapter has ready goes with the same write.
     fn drain(&mut self) -> Result<(), Error> {
-        while let Ok(note) = self.ports.notes.try_recv() {
-            self.note(note)?;
-        }
+        self.note_all()?;
         while let Ok(frame) = self.ports.said.try_recv() {
             self.say(&scrub(frame))?;
         }
@@ -374,11 +372,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     fn submit_event(&mut self, submitted: platform::Submitted) -> Result<(), Error> {
         let platform::Submitted { mut event, former, cursor, verdict } = submitted;
-        // A cursor that was told before must not take the place of this one.
-        while cursor.is_some()
-            && let Ok(note) = self.ports.notes.try_recv()
-        {
-            self.note(note)?;
+        if cursor.is_some() {
+            self.note_all()?;
         }
         event.raw = scrub_raw(event.raw);
         let event = fit(event);
@@ -389,6 +384,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     fn keep(&mut self, kept: platform::Kept) -> Result<(), Error> {
         let platform::Kept { cursor, verdict } = kept;
+        self.note_all()?;
         let seq = self.events.sent(cursor.0.len(), verdict);
         self.say(&FromWorker::Keep { seq, cursor })
     }
@@ -415,6 +411,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         let seq = Seq(self.wished);
         self.wishes.insert(seq, wished.result);
         self.say(&FromWorker::Fetch { seq, fetch: Box::new(wished.fetch) })
+    }
+
+    /// Before a cursor that goes with something else: one that was told earlier must not take its place.
+    fn note_all(&mut self) -> Result<(), Error> {
+        while let Ok(note) = self.ports.notes.try_recv() {
+            self.note(note)?;
+        }
+        Ok(())
     }
 
     fn note(&mut self, note: Note) -> Result<(), Error> {
@@ -471,3 +475,6 @@ fn handed<T>(sent: Result<(), TrySendError<T>>, more: &'static str) -> Result<Op
         Err(TrySendError::Full(_)) => Err(Error::Unexpected(more)),
     }
 }
+
+#[cfg(test)]
+mod tests;
