@@ -37,7 +37,7 @@ pub struct Inbound {
     pub mention: Mention,
     /// What was said, as plain text in UTF-8; markup of the platform is translated by its adapter.
     pub text: String,
-    /// Files and other parts that text cannot hold.
+    /// Files and other parts that text cannot hold; behind them may come those of the message that this one answers.
     pub parts: Vec<Part>,
     /// The platform's own JSON, unchanged, or empty where it was too large for a frame.
     #[serde(with = "serde_bytes")]

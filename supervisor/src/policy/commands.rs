@@ -40,9 +40,9 @@ impl Commands {
         if event.kind == InboundKind::Stop {
             return Some(Command::Stop);
         }
-        // A button may say it, too.
+        // A button may say it, too. The files of an answer may be those of what it answers; its own are named in its text.
         if !matches!(event.kind, InboundKind::Message | InboundKind::Button)
-            || !event.parts.is_empty()
+            || (!event.parts.is_empty() && event.quote.is_none())
         {
             return None;
         }
@@ -133,6 +133,10 @@ pub(super) mod tests {
             Part { kind: "image".into(), handle: "h".into(), name: None, size: None, mime: None };
         let picture = Inbound { parts: vec![part], ..said("/new", Mention::None) };
         assert_eq!(commands.find(&picture), None);
+        let to_a_picture = Inbound { quote: Some("[photo]".into()), ..picture.clone() };
+        assert_eq!(commands.find(&to_a_picture), Some(Command::New), "the picture is not its own");
+        let own = Inbound { text: "[photo] /new".into(), ..to_a_picture };
+        assert_eq!(commands.find(&own), None);
         assert!(is_one(&said("@Bot /model x", Mention::Me)) && is_one(&said("/m", Mention::None)));
         assert!(!is_one(&said("@Ann /m", Mention::Other)) && !is_one(&said("a /m", Mention::None)));
         let none = Commands { new: Vec::new(), stop: Vec::new(), status: Vec::new() };

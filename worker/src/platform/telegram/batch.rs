@@ -58,6 +58,8 @@ impl Group {
         let mut whole = events.next()?.clone();
         for event in events {
             whole.keys.extend(event.keys.iter().cloned());
+            // What they answer is the same, and comes behind them.
+            whole.parts.retain(|part| !event.parts.contains(part));
             whole.parts.extend(event.parts.iter().cloned());
             whole.text.push('\n');
             whole.text.push_str(&event.text);
@@ -196,6 +198,22 @@ mod tests {
         let album = batch.groups[0].event().unwrap();
         assert_eq!((batch.next, album.parts.len(), album.keys.len()), (Some(5), 3, 6));
         assert_eq!(album.text, "[photo] c2\n[photo] c3\n[photo] c4");
+    }
+
+    /// Each picture of it says anew what it answers.
+    #[test]
+    fn what_an_album_answers_is_told_once() {
+        let answering = |id: i64| {
+            let mut update = photo(id, "a");
+            let answered = json!({"message_id": 1, "photo": [{"file_id": "answered"}]});
+            update["message"]["reply_to_message"] = answered;
+            update
+        };
+        let list = updates(json!([answering(2), answering(3)]));
+        let album = understand(&list, Some((2, 2)), &own(), 0).groups[0].event().unwrap();
+        let handles: Vec<_> = album.parts.iter().map(|part| part.handle.as_str()).collect();
+        assert_eq!(handles, ["f2", "f3", "answered"]);
+        assert_eq!(album.quote.as_deref(), Some("[photo]"));
     }
 
     #[test]

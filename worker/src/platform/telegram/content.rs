@@ -1,4 +1,4 @@
-//! What a message says, in words and parts, and whom it addresses. Pure.
+//! What a message says and answers, in words and parts, and whom it addresses. Pure.
 //!
 //! Whatever has no words is described in brackets. Addressing is told by entities, whose places count
 //! units of UTF-16; text that merely looks like a mention is none.
@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use protocol::event::{Mention, Part};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::decode::Own;
 use super::units::bytes;
@@ -75,10 +75,47 @@ const SERVICES: [&str; 24] = [
 
 /// What `message` says.
 pub(super) fn content(message: &Value) -> Content {
+    match shown(message, words(message)) {
+        Some((text, parts)) => Content::Words { text, parts },
+        None if service(message).is_some() => Content::Service,
+        None => Content::Unknown,
+    }
+}
+
+/// What `message` answers, as it was said, with its files; of words that somebody has marked, those alone.
+pub(super) fn answered(message: &Value) -> (Option<String>, Vec<Part>) {
+    let marked = text_of(member(message, "quote"), "text");
+    let marked = Some(marked.to_owned()).filter(|words| !words.is_empty());
+    let [near, far, story] =
+        ["reply_to_message", "external_reply", "reply_to_story"].map(|name| member(message, name));
+    let said = if near.is_object() && (marked.is_some() || !is_root(message)) {
+        let words = marked.or_else(|| words(near));
+        shown(near, words).or_else(|| Some((format!("[{}]", service(near)?), Vec::new())))
+    } else if story.is_object() {
+        shown(&json!({ "story": story }), marked)
+    } else {
+        shown(far, marked)
+    };
+    said.map_or_else(Default::default, |(text, parts)| (Some(text), parts))
+}
+
+/// In a topic, every message that answers nothing answers the topic's first one.
+pub(super) fn is_root(message: &Value) -> bool {
+    let first = number_of(message, "message_thread_id");
+    member(message, "is_topic_message").as_bool() == Some(true)
+        && number_of(member(message, "reply_to_message"), "message_id") == first
+}
+
+/// What the platform tells with `message` of what happened in the chat.
+fn service(message: &Value) -> Option<&'static str> {
+    SERVICES.iter().find(|name| !member(message, name).is_null()).copied()
+}
+
+/// What people see of `message`, which says `words`, and its files; none: nothing that is known here.
+fn shown(message: &Value, words: Option<String>) -> Option<(String, Vec<Part>)> {
     let has = |name: &&&str| !member(message, name).is_null();
     let mut out = head(message);
     let mut parts = Vec::new();
-    let words = words(message);
     if let Some(kind) = FILES.iter().find(has) {
         let file = file_of(message, kind);
         let handle = text_of(file, "file_id");
@@ -101,9 +138,8 @@ pub(super) fn content(message: &Value) -> Content {
         push_described(&mut out, kind, detail);
     } else if let Some(kind) = THINGS.iter().find(has) {
         push_described(&mut out, kind, &detail(kind, member(message, kind)));
-    } else if words.is_none() {
-        let is_service = SERVICES.iter().any(|name| has(&name));
-        return if is_service { Content::Service } else { Content::Unknown };
+    } else if words.is_none() && member(message, "origin").is_null() {
+        return None;
     }
     if let Some(words) = words {
         if out.ends_with(']') {
@@ -111,7 +147,7 @@ pub(super) fn content(message: &Value) -> Content {
         }
         out.push_str(&words);
     }
-    Content::Words { text: out, parts }
+    Some((out, parts))
 }
 
 /// Whom `message` addresses.
@@ -149,22 +185,30 @@ fn named(name: Option<&str>, own: &Own) -> Mention {
     }
 }
 
-/// From where it was forwarded. What it quotes stands beside the text, which may be a command.
+/// From where it was forwarded; of what is answered elsewhere, where that is.
 fn head(message: &Value) -> String {
     let mut out = String::new();
-    let origin = member(message, "forward_origin");
-    if origin.is_object() {
-        let (user, chat) = (member(origin, "sender_user"), member(origin, "chat"));
-        let names = [
-            text_of(user, "first_name"),
-            text_of(origin, "sender_user_name"),
-            text_of(chat, "title"),
-            text_of(member(origin, "sender_chat"), "title"),
-        ];
-        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-        push_described(&mut out, "forwarded", name);
+    let (forwarded, elsewhere) = (member(message, "forward_origin"), member(message, "origin"));
+    if forwarded.is_object() {
+        push_described(&mut out, "forwarded", author(forwarded));
+    }
+    if elsewhere.is_object() {
+        let mut names = vec![author(elsewhere), text_of(member(message, "chat"), "title")];
+        names.dedup();
+        push_described(&mut out, "from", &joined(&names));
     }
     out
+}
+
+/// Who wrote what has this origin.
+fn author(origin: &Value) -> &str {
+    let names = [
+        text_of(member(origin, "sender_user"), "first_name"),
+        text_of(origin, "sender_user_name"),
+        text_of(member(origin, "chat"), "title"),
+        text_of(member(origin, "sender_chat"), "title"),
+    ];
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
 }
 
 /// Text or caption, with the addresses that its links hide.
@@ -212,9 +256,6 @@ fn detail(kind: &str, thing: &Value) -> String {
         let (latitude, longitude) = (member(place, "latitude"), member(place, "longitude"));
         format!("{latitude}, {longitude}")
     };
-    let joined = |words: &[&str]| {
-        words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(", ")
-    };
     match kind {
         "venue" => {
             let place = place(member(thing, "location"));
@@ -235,8 +276,17 @@ fn detail(kind: &str, thing: &Value) -> String {
             let value = number_of(thing, "value").unwrap_or_default();
             format!("{} {value}", text_of(thing, "emoji"))
         }
+        "story" => {
+            let chat = member(thing, "chat");
+            let names = [text_of(chat, "title"), text_of(chat, "first_name")];
+            joined(&names)
+        }
         _ => text_of(thing, "title").to_owned(),
     }
+}
+
+fn joined(words: &[&str]) -> String {
+    words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(", ")
 }
 
 fn push_described(out: &mut String, word: &str, detail: &str) {
@@ -250,104 +300,5 @@ fn push_described(out: &mut String, word: &str, detail: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn own() -> Own {
-        Own { id: 7, username: "Test_Bot".to_owned() }
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
-    fn words(message: Value) -> (String, usize) {
-        match content(&message) {
-            Content::Words { text, parts } => (text, parts.len()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn every_kind_has_words() {
-        let file = json!({"file_id": "f", "file_name": "a.pdf", "emoji": "🙂"});
-        for (message, text, parts) in [
-            (json!({"text": "hi"}), "hi", 0),
-            (
-                json!({"photo": [{"file_id": "s"}, {"file_id": "l"}], "caption": "c"}),
-                "[photo] c",
-                1,
-            ),
-            (json!({"document": file}), "[document: a.pdf]", 1),
-            (json!({"animation": file, "document": file}), "[animation: a.pdf]", 1),
-            (json!({"voice": {"file_id": "v"}}), "[voice]", 1),
-            (json!({"sticker": {"file_id": "v", "emoji": "🙂"}}), "[sticker: 🙂]", 1),
-            (json!({"photo": []}), "[photo]", 0),
-            (json!({"location": {"latitude": 1.5, "longitude": 2}}), "[location: 1.5, 2]", 0),
-            (
-                json!({"venue": {"title": "T", "address": "", "location": {"latitude": 1, "longitude": 2}}, "location": {}}),
-                "[venue: T, 1, 2]",
-                0,
-            ),
-            (json!({"contact": {"first_name": "A", "phone_number": "+1"}}), "[contact: A, +1]", 0),
-            (
-                json!({"poll": {"question": "Q?", "options": [{"text": "a"}, {"text": "b"}]}}),
-                "[poll: Q? a / b]",
-                0,
-            ),
-            (json!({"dice": {"emoji": "🎲", "value": 3}}), "[dice: 🎲 3]", 0),
-            (json!({"story": {}}), "[story]", 0),
-            (
-                json!({"text": "x", "forward_origin": {"type": "user", "sender_user": {"first_name": "Bob"}}}),
-                "[forwarded: Bob] x",
-                0,
-            ),
-            (json!({"text": "x", "quote": {"text": "a\nb"}}), "x", 0),
-        ] {
-            assert_eq!(words(message), (text.to_owned(), parts));
-        }
-        let named = match content(&json!({"document": file})) {
-            Content::Words { parts, .. } => parts[0].name.clone(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(named.as_deref(), Some("a.pdf"));
-        assert_eq!(content(&json!({"pinned_message": {}})), Content::Service);
-        assert_eq!(content(&json!({"hologram": {}})), Content::Unknown);
-    }
-
-    #[test]
-    fn hidden_addresses_are_shown_where_they_belong() {
-        let link = |offset: u64, length: u64, url: &str| json!({"type": "text_link", "offset": offset, "length": length, "url": url});
-        let message = json!({
-            "text": "😀 here, there", "entities": [link(9, 5, "u2"), link(3, 4, "u1"), link(99, 1, "no")],
-        });
-        assert_eq!(words(message).0, "😀 here (u1), there (u2)");
-    }
-
-    #[test]
-    fn only_entities_address() {
-        let mentioned = |text: &str, kind: &str, offset: u64, length: u64, more: Value| {
-            let mut entity = json!({"type": kind, "offset": offset, "length": length});
-            entity.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            let (caption, plain) = (
-                json!({"caption": text, "caption_entities": [entity.clone()]}),
-                json!({"text": text, "entities": [entity]}),
-            );
-            assert_eq!(mention(&caption, &own()), mention(&plain, &own()));
-            mention(&plain, &own())
-        };
-        let none = json!({});
-        assert_eq!(mentioned("😀 @test_bot", "mention", 3, 9, none.clone()), Mention::Me);
-        assert_eq!(mentioned("@test_bot2", "mention", 0, 10, none.clone()), Mention::Other);
-        assert_eq!(mentioned("@test_bot", "bold", 0, 9, none.clone()), Mention::None);
-        assert_eq!(mentioned("/x@Test_Bot", "bot_command", 0, 11, none.clone()), Mention::Me);
-        assert_eq!(mentioned("/x@other", "bot_command", 0, 8, none.clone()), Mention::Other);
-        assert_eq!(mentioned("/x", "bot_command", 0, 2, none), Mention::Me);
-        let me = json!({"user": {"id": 7}});
-        assert_eq!(mentioned("Bot", "text_mention", 0, 3, me), Mention::Me);
-        assert_eq!(
-            mentioned("Bot", "text_mention", 0, 3, json!({"user": {"id": 8}})),
-            Mention::Other
-        );
-        assert_eq!(mention(&json!({"text": "@test_bot"}), &own()), Mention::None);
-    }
-}
+#[path = "content_tests.rs"]
+mod tests;

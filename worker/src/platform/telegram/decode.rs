@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::content::{Content, content, mention};
+use super::content::{Content, answered, content, is_root, mention};
 use crate::json::{list_of, member, number_of, parse, text_of};
 
 /// Who the bot is.
@@ -162,23 +162,20 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
     }];
     event.origin_ms = date.saturating_mul(1000);
     event.message_id = Some(message_id.to_string());
-    let answered = member(message, "reply_to_message");
-    // In a topic, every message that answers nothing answers the topic's first one.
-    let is_root = event.thread_id.is_some()
-        && number_of(answered, "message_id") == number_of(message, "message_thread_id");
+    let near = member(message, "reply_to_message");
+    let is_root = is_root(message);
     if !is_root {
-        event.reply_to = number_of(answered, "message_id").map(|id| id.to_string());
+        event.reply_to = number_of(near, "message_id").map(|id| id.to_string());
     }
     match content(message) {
         Content::Words { text, parts } => (event.text, event.parts) = (text, parts),
         Content::Service => return Ok(None),
         Content::Unknown => event.kind = InboundKind::Other,
     }
-    let is_ours = !is_root && number_of(member(answered, "from"), "id") == Some(own.id);
-    // The words that somebody has marked, or all of what is answered.
-    let whole = [member(answered, "text"), member(answered, "caption")];
-    let whole = whole.into_iter().find_map(Value::as_str).filter(|_| !is_root);
-    event.quote = member(member(message, "quote"), "text").as_str().or(whole).map(str::to_owned);
+    let (quote, files) = answered(message);
+    event.quote = quote;
+    event.parts.extend(files);
+    let is_ours = !is_root && number_of(member(near, "from"), "id") == Some(own.id);
     event.mention = if is_ours { Mention::Me } else { mention(message, own) };
     Ok(Some(event))
 }

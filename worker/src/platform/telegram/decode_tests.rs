@@ -203,6 +203,15 @@ fn what_is_quoted_is_told_once_and_beside_the_text() {
 }
 
 #[test]
+fn the_files_of_what_is_answered_come_behind_those_of_the_answer() {
+    let photo = |id: &str| json!([{"file_id": id}]);
+    let answered = json!({"message_id": 2, "photo": photo("theirs")});
+    let event = event(said(json!({"photo": photo("mine"), "reply_to_message": answered})));
+    let handles: Vec<_> = event.parts.iter().map(|part| part.handle.as_str()).collect();
+    assert_eq!((handles, event.quote.as_deref()), (vec!["mine", "theirs"], Some("[photo]")));
+}
+
+#[test]
 fn unknown_kinds_are_kept_as_they_came() {
     let update = json!({"update_id": 1, "brand_new": {
         "chat": {"id": 9, "type": "private"}, "from": {"id": 9}, "x": [1],
