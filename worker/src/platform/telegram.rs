@@ -4,11 +4,13 @@
 //! and what is done besides (`beside`). All try for ever; only a token that is good for nothing, or a port that
 //! cannot be had, ends the worker.
 
+mod amend;
 mod answer;
 mod api;
 mod batch;
 mod beside;
 mod content;
+mod course;
 mod decode;
 mod drafts;
 mod encode;

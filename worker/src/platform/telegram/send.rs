@@ -8,7 +8,6 @@
 //! supervisor is told, and gives its room to others. It is told of each message that has arrived, too, so that
 //! another attempt, also of another life, goes on behind it.
 
-use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::poll_fn;
 use protocol::content::{Act, Content};
-use protocol::event::{Outbound, Outcome, Progress, Rest};
+use protocol::event::{Outbound, Outcome};
 use protocol::id::OutboundId;
 use protocol::worker::{Outside, Unanswered};
 use serde_json::{Value, json};
@@ -24,10 +23,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::amend::Amended;
 use super::answer::Said;
-use super::drafts::hash;
+use super::course::{Course, knows};
 use super::encode::{To, hint};
-use super::steps::{Amended, Step, steps};
+use super::steps::{Step, steps, unsendable};
 use crate::clock;
 use crate::json::number_of;
 use crate::platform::Note;
@@ -52,71 +52,6 @@ const REPLIED_GONE: &str = "message to be replied not found";
 /// Why no message of a group can be changed that goes on under another id.
 const MOVED: &str =
     "the group has moved to another chat, where its messages of before have other numbers";
-
-/// A reply on its way.
-#[derive(Default)]
-struct Course {
-    /// Steps that it has, without those that only clear the way.
-    of: Cell<usize>,
-    /// Those of them that are done, in this attempt or an earlier one.
-    done: Cell<usize>,
-    /// The messages that they made.
-    ids: RefCell<Vec<String>>,
-    /// A call is under way that must not be made twice.
-    calling: Cell<bool>,
-    /// The supervisor knows that it waits in the middle.
-    waits: Cell<bool>,
-}
-
-impl Course {
-    fn is_first(&self) -> bool {
-        self.done.get() == 0
-    }
-
-    /// Goes on where an earlier attempt has stopped, unless what was sent by then would be cut otherwise now.
-    fn resume(&self, outbound: &Outbound, steps: &[Step]) {
-        self.of.set(steps.len());
-        if let Some(progress) = &outbound.progress
-            && let Some(done) = done_of(progress, steps)
-        {
-            self.done.set(done);
-            self.ids.replace(progress.message_ids.clone());
-        }
-    }
-
-    /// What the next attempt has to know.
-    fn reached(&self, steps: &[Step]) -> Progress {
-        let done = self.done.get();
-        let print = print_of(steps.get(..done).unwrap_or_default());
-        let note = json!([done, print]).to_string().into_bytes();
-        Progress { message_ids: self.ids.borrow().clone(), note }
-    }
-
-    /// What becomes of the reply if one of its messages came to this.
-    fn within(&self, outcome: Outcome) -> Outcome {
-        let (rest, reason) = match outcome {
-            Outcome::Failed { reason } if !self.is_first() => (Rest::Failed, reason),
-            Outcome::Unknown { reason } if !self.is_first() => (Rest::Unknown, reason),
-            other => return other,
-        };
-        let message_ids = self.ids.take();
-        let (done, of) = (self.done.get(), self.of.get());
-        let reason =
-            format!("{done} of {of} messages were sent ({}): {reason}", message_ids.join(", "));
-        Outcome::Partly { message_ids, rest, reason }
-    }
-}
-
-/// How many of these steps are done; `None`: those that are were others.
-fn done_of(progress: &Progress, steps: &[Step]) -> Option<usize> {
-    let (done, print) = serde_json::from_slice::<(usize, u32)>(&progress.note).ok()?;
-    (print_of(steps.get(..done)?) == print).then_some(done)
-}
-
-/// A build of another day may cut a text otherwise.
-fn print_of(steps: &[Step]) -> u32 {
-    hash(&steps.iter().map(Step::says).collect::<Vec<_>>().join("\0"))
-}
 
 /// Sends what comes until the worker is told to stop, and reports what became of each.
 pub(super) async fn run(shared: &Shared, mut outbound: mpsc::Receiver<Outbound>) {
@@ -179,15 +114,13 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
     let there = there(shared, outbound).await;
     // What is lost now may have arrived in an earlier attempt; if not, its own message fails.
     let whole = Content { files: outbound.content.files.clone(), ..there.content.clone() };
-    let knows = |outbound: &Outbound, steps: &[Step]| {
+    let is_known = |steps: &[Step]| {
         let steps: Vec<_> = steps.iter().filter(|step| !step.is_aside()).cloned().collect();
-        outbound.progress.as_ref().is_some_and(|progress| done_of(progress, &steps).is_some())
+        knows(outbound, &steps)
     };
-    let steps_of =
-        |content: &Content, sizes: &[u64]| steps(content, sizes, draft, shared.api.is_public());
-    let planned = match steps_of(&whole, &there.with_lost) {
-        Ok(steps) if knows(outbound, &steps) => Ok((steps, &[][..])),
-        _ => steps_of(&there.content, &there.sizes).map(|steps| (steps, &there.lost[..])),
+    let planned = match steps(&whole, &there.with_lost, draft) {
+        Ok(steps) if is_known(&steps) => Ok((steps, &[][..])),
+        _ => steps(&there.content, &there.sizes, draft).map(|steps| (steps, &there.lost[..])),
     };
     let (steps, lost) = match planned {
         Ok(planned) => planned,
@@ -197,7 +130,7 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
         Err(reason) => return Outcome::Failed { reason },
     };
     let (aside, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(Step::is_aside);
-    course.resume(outbound, &steps);
+    let due = course.resume(outbound, &steps);
     for step in aside {
         // What it only showed may stand there: what it says comes all the same.
         if let Err(outcome @ Outcome::Retry { .. }) =
@@ -206,26 +139,35 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
             return outcome;
         }
     }
-    for (n, step) in steps.iter().enumerate().skip(course.done.get()) {
+    for (n, step) in due {
         if n > 0 {
             // Only the first message answers another.
             to.reply = None;
         }
-        match perform(shared, step.clone(), &mut to, (outbound.id, course)).await {
-            Ok(ids) => course.ids.borrow_mut().extend(ids),
+        let words = step.without_files();
+        let is_files = matches!(step, Step::Files { .. });
+        match perform(shared, step, &mut to, (outbound.id, course)).await {
+            Ok(ids) => course.arrived(n, ids),
+            Err(Outcome::Failed { reason }) if is_files => {
+                course.lose(reason);
+                if let Some(words) = words {
+                    match perform(shared, words, &mut to, (outbound.id, course)).await {
+                        Ok(ids) => course.arrived(n, ids),
+                        Err(outcome) => return course.within(outcome),
+                    }
+                }
+                course.miss(n);
+            }
             Err(outcome) => return course.within(outcome),
         }
-        course.done.set(n + 1);
-        if n + 1 < steps.len() {
-            let reached = course.reached(&steps);
+        if let Some(reached) = course.pass(n, &steps) {
             shared.report.tell(Note::Reached(outbound.id, reached)).await;
         }
     }
-    if !lost.is_empty() {
-        course.of.set(steps.len() + lost.len());
-        return course.within(Outcome::Failed { reason: lost.join("; ") });
+    for why in lost {
+        course.lose(why.clone());
     }
-    Outcome::Sent { message_ids: course.ids.take() }
+    course.end()
 }
 
 /// A reply without the files that are not there or that the platform does not take.
@@ -243,14 +185,13 @@ async fn there(shared: &Shared, outbound: &Outbound) -> There {
     let mut there = There { content, sizes: Vec::new(), lost: Vec::new(), with_lost: Vec::new() };
     for file in &outbound.content.files {
         match shared.exchange.open(&file.file).await {
-            Ok((_, 0)) => {
-                let why = "it is empty, which the platform does not take";
-                there.lost.push(format!("send the file {:?}: {why}", file.file));
-                there.with_lost.push(1);
-            }
             Ok((_, size)) => {
-                there.content.files.push(file.clone());
-                there.sizes.push(size);
+                if let Some(why) = unsendable(size, shared.api.is_public()) {
+                    there.lost.push(format!("send the file {:?}: {why}", file.file));
+                } else {
+                    there.content.files.push(file.clone());
+                    there.sizes.push(size);
+                }
                 there.with_lost.push(size);
             }
             Err(error) => {

@@ -2,8 +2,7 @@
 //!
 //! Files of a sort that stand together become albums of two to ten; what is said about them is their caption
 //! where it is short enough, and a message behind them where it is not, or where an album would have to carry
-//! buttons, which it cannot. A draft that people already see becomes the first message. What the
-//! platform refuses is amended where the words can be saved that way.
+//! buttons, which it cannot. A draft that people already see becomes the first message.
 
 use protocol::content::{Act, Button, Content, FileKind, Press};
 use serde_json::{Value, json};
@@ -76,30 +75,18 @@ pub(super) enum Step {
 /// Rows of buttons, as the platform writes them.
 pub(super) type Keys = Vec<Vec<Value>>;
 
-/// What becomes of a refusal.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Amended {
-    /// What was wanted is so already.
-    Done,
-    /// This may be taken.
-    Try(Step),
-    /// It stays refused.
-    No,
-}
-
 /// The steps of a reply. `sizes` are those of its files; `draft` is the message that shows how far it had
 /// come. The error is for the agent.
 pub(super) fn steps(
     content: &Content,
     sizes: &[u64],
     draft: Option<i64>,
-    public: bool,
 ) -> Result<Vec<Step>, String> {
     if content.card.is_some() {
         return Err("Telegram has no cards: send text, files or buttons".to_owned());
     }
     let buttons = keys(&content.buttons)?;
-    let files = files(content, sizes, public)?;
+    let files = files(content, sizes);
     let own = |id: &String| {
         id.parse::<i64>().map_err(|_| format!("{id:?} is no message of this platform"))
     };
@@ -209,25 +196,28 @@ fn groups(files: Vec<File>) -> Vec<Vec<File>> {
     groups
 }
 
-fn files(content: &Content, sizes: &[u64], public: bool) -> Result<Vec<File>, String> {
-    let mut files = Vec::new();
-    for (file, size) in content.files.iter().zip(sizes) {
+/// Why a file of this size cannot be sent, be the server the public one or not.
+pub(super) fn unsendable(size: u64, public: bool) -> Option<String> {
+    if size == 0 {
+        return Some("it is empty, which the platform does not take".to_owned());
+    }
+    (public && size > UPLOAD_MAX).then(|| {
+        format!(
+            "it has {}; Telegram takes 50 MB from bots, and 2000 MB only where base_url is a Bot API \
+             server of your own",
+            amount(size)
+        )
+    })
+}
+
+fn files(content: &Content, sizes: &[u64]) -> Vec<File> {
+    let file = |(file, size): (&protocol::content::File, &u64)| {
         let title = title(file.title.as_deref().unwrap_or(&file.file));
-        if *size == 0 {
-            return Err(format!("the file {title:?} is empty, and Telegram takes no empty files"));
-        }
-        if public && *size > UPLOAD_MAX {
-            return Err(format!(
-                "the file {title:?} has {}; Telegram takes 50 MB from bots, and 2000 MB only where \
-                 base_url is a Bot API server of your own",
-                amount(*size)
-            ));
-        }
         let large = file.kind == FileKind::Image && *size > PHOTO_MAX;
         let kind = if large { FileKind::File } else { file.kind };
-        files.push(File { kind, name: file.file.clone(), title });
-    }
-    Ok(files)
+        File { kind, name: file.file.clone(), title }
+    };
+    content.files.iter().zip(sizes).map(file).collect()
 }
 
 /// A name for people: without what the exchange directory puts before it, and without what no line has.
@@ -300,6 +290,18 @@ impl Step {
             Self::Edit { part, buttons, draft: true, .. } => Some(Self::Text { part, buttons }),
             other => other.changes().is_none().then_some(other),
         }
+    }
+
+    /// What it says about its files, without them; none: it has none, or says nothing.
+    pub(super) fn without_files(&self) -> Option<Self> {
+        let Self::Files { caption: Some(part), buttons, .. } = self else { return None };
+        Some(Self::Text { part: part.clone(), buttons: buttons.clone() })
+    }
+
+    /// Its files alone; none: it has none.
+    pub(super) fn without_words(&self) -> Option<Self> {
+        let Self::Files { files, .. } = self else { return None };
+        Some(Self::Files { files: files.clone(), caption: None, buttons: Keys::new() })
     }
 
     /// Whether the reply is no worse if it fails.
@@ -393,63 +395,6 @@ impl Step {
             Self::Recall { .. } | Self::React { .. } => return None,
         };
         Some(buttons).filter(|buttons| !buttons.is_empty())
-    }
-
-    /// What can be done about a refusal.
-    pub(super) fn amend(&self, refusal: &str) -> Amended {
-        let says = |words: &[&str]| words.iter().any(|word| refusal.contains(word));
-        match self {
-            Self::Edit { .. } | Self::Caption { .. } | Self::Media { .. }
-                if says(&["message is not modified"]) =>
-            {
-                return Amended::Done;
-            }
-            Self::Edit { part, buttons, draft: true, .. }
-                if says(&["to edit not found", "can't be edited", "MESSAGE_ID_INVALID"]) =>
-            {
-                return Amended::Try(Self::Text { part: part.clone(), buttons: buttons.clone() });
-            }
-            Self::Edit { id, part, buttons, .. }
-                if says(&["no text in the message to edit"]) && fits(part, CAPTION_MAX) =>
-            {
-                let (id, part, buttons) = (*id, part.clone(), buttons.clone());
-                return Amended::Try(Self::Caption { id, part, buttons });
-            }
-            Self::Recall { .. } if says(&["to delete not found"]) => return Amended::Done,
-            Self::Files { files, caption, buttons }
-                if says(&["PHOTO_", "IMAGE_PROCESS_FAILED", "VOICE_MESSAGES_FORBIDDEN"])
-                    && files.iter().any(|file| file.kind != FileKind::File) =>
-            {
-                let mut files = files.clone();
-                for file in &mut files {
-                    file.kind = FileKind::File;
-                }
-                let (caption, buttons) = (caption.clone(), buttons.clone());
-                return Amended::Try(Self::Files { files, caption, buttons });
-            }
-            _ => {}
-        }
-        let about_styles = !says(&["BUTTON", "button"])
-            && ["entit", "url"].iter().any(|word| refusal.to_lowercase().contains(word));
-        match self.without_styles() {
-            Some(step) if about_styles => Amended::Try(step),
-            _ => Amended::No,
-        }
-    }
-
-    /// The words alone; `None`: there are no styles.
-    fn without_styles(&self) -> Option<Self> {
-        let mut step = self.clone();
-        let part = match &mut step {
-            Self::Text { part, .. } | Self::Edit { part, .. } | Self::Caption { part, .. } => part,
-            Self::Files { caption, .. } | Self::Media { caption, .. } => caption.as_mut()?,
-            Self::Recall { .. } | Self::React { .. } => return None,
-        };
-        if part.spans.is_empty() {
-            return None;
-        }
-        part.spans.clear();
-        Some(step)
     }
 }
 

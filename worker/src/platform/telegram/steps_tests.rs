@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::amend::Amended;
 use super::super::units::units;
 use super::*;
 
@@ -17,7 +18,7 @@ fn content(text: &str, kinds: &[FileKind]) -> Content {
 
 fn plan(content: &Content) -> Vec<Step> {
     let sizes = vec![10; content.files.len()];
-    steps(content, &sizes, None, true).unwrap()
+    steps(content, &sizes, None).unwrap()
 }
 
 fn calls(content: &Content) -> Vec<Call> {
@@ -86,25 +87,24 @@ fn buttons_are_below_the_last_message_and_never_below_an_album() {
 
 #[test]
 fn what_cannot_be_is_told_before_anything_is_sent() {
-    let refused = |content: &Content, size: u64| {
-        steps(content, &vec![size; content.files.len()], None, true).unwrap_err()
-    };
-    assert!(refused(&content("", &[]), 1).contains("empty"));
-    assert!(refused(&content("", &[Document]), 0).contains("empty"));
-    assert!(refused(&content("", &[Document]), 51 << 20).contains("base_url"));
+    let refused = |content: &Content| steps(content, &[], None).unwrap_err();
+    assert!(refused(&content("", &[])).contains("empty"));
+    for public in [true, false] {
+        assert!(unsendable(0, public).unwrap().contains("empty"));
+    }
+    assert!(unsendable(51 << 20, true).unwrap().contains("base_url"));
+    assert_eq!(unsendable(51 << 20, false), None, "a server of one's own takes more");
     let card = Content { card: Some("{}".into()), ..Content::text("") };
-    assert!(refused(&card, 1).contains("no cards"));
+    assert!(refused(&card).contains("no cards"));
     for data in [String::new(), "x".repeat(65)] {
         let press = Press::Data(data);
         let buttons = vec![vec![Button { label: "b".into(), press }]];
         let odd = Content { buttons, ..Content::text("x") };
-        assert!(refused(&odd, 1).contains("bytes of data"));
+        assert!(refused(&odd).contains("bytes of data"));
     }
     let odd = Content { act: Act::Edit { message_id: "om_1".into() }, ..Content::text("x") };
-    assert!(refused(&odd, 1).contains("no message"));
-    let own = steps(&content("", &[Document]), &[51 << 20], None, false).unwrap();
-    assert_eq!(own.len(), 1, "a server of one's own takes more");
-    let large = steps(&content("", &[Image]), &[11 << 20], None, true).unwrap();
+    assert!(refused(&odd).contains("no message"));
+    let large = steps(&content("", &[Image]), &[11 << 20], None).unwrap();
     assert_eq!(large[0].call(TO).method, "sendDocument");
 }
 
@@ -131,7 +131,7 @@ fn changes_name_their_message_and_no_topic() {
 fn a_draft_becomes_the_first_message_or_goes() {
     let plan = |content: &Content| {
         let sizes = vec![1; content.files.len()];
-        steps(content, &sizes, Some(3), true).unwrap()
+        steps(content, &sizes, Some(3)).unwrap()
     };
     let methods = |content: &Content| -> Vec<_> {
         plan(content).iter().map(|step| step.call(TO).method).collect()
@@ -194,7 +194,7 @@ proptest! {
             content.buttons = yes();
         }
         let sizes = vec![1; kinds.len()];
-        let Ok(steps) = steps(&content, &sizes, draft, true) else {
+        let Ok(steps) = steps(&content, &sizes, draft) else {
             prop_assert!(parts(&text).is_empty() && kinds.is_empty());
             return Ok(());
         };

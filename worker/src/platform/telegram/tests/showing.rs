@@ -78,6 +78,38 @@ async fn words_go_without_the_files_that_cannot() {
     assert_eq!(rig.end().await.sent().len(), 2);
 }
 
+/// F39: nor does one that the platform refuses, and whoever sends the reply once more says nothing twice.
+#[tokio::test]
+async fn words_go_without_the_files_that_are_refused() {
+    let long = "word ".repeat(400);
+    for text in ["here it is", long.trim()] {
+        let mut rig = Rig::ready().await;
+        let files = ["a.bin", "b.bin"].map(|name| rig.file(FileKind::File, name, b"1"));
+        let voice = rig.file(FileKind::Voice, "c.ogg", b"1");
+        let files = files.into_iter().chain([voice]).collect();
+        rig.sim.fault(Some("sendMediaGroup"), Fault::Html { status: 413 }, Some(1));
+        let reply = outbound(1, |it| it.content = Content { files, ..Content::text(text) });
+        rig.outbound.send(reply.clone()).await.unwrap();
+        let mut progress = None;
+        let outcome = loop {
+            match rig.notes.recv().await.unwrap() {
+                Note::Reached(_, reached) => progress = Some(reached),
+                Note::Outcome(_, _, outcome) => break outcome,
+                _ => {}
+            }
+        };
+        let Outcome::Partly { message_ids, rest, reason } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((message_ids.len(), rest), (2, Rest::Failed), "{reason}");
+        assert!(reason.contains("2 of 3") && reason.contains("too large"), "{reason}");
+        let said: Vec<_> = rig.sim.sent().into_iter().map(|it| it.text).collect();
+        assert!(said.iter().any(|it| it == text), "{said:?}");
+        let ids = sent(rig.send_in_turn(Outbound { progress, ..reply }).await);
+        let missing = rig.end().await.sent().split_off(2);
+        assert!(missing.iter().all(|it| it.kind == "document" && it.text.is_empty()));
+        assert_eq!((missing.len(), ids.len()), (2, 4));
+    }
+}
+
 #[tokio::test]
 async fn a_picture_that_is_none_goes_as_a_file() {
     let mut rig = Rig::ready().await;
