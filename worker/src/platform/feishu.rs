@@ -84,6 +84,7 @@ const LIMITS: Limits = Limits {
         soon: Duration::from_millis(500),
     },
     turn: Duration::from_secs(15),
+    asking: Duration::from_secs(12),
     reply: Duration::from_secs(15),
     file: Duration::from_mins(5),
 };
@@ -113,6 +114,8 @@ struct Limits {
     /// What comes and cannot be told yet, or waits for what was said before it in its chat. A chat is not to stand
     /// still for longer because an interface of the platform does.
     turn: Duration,
+    /// All questions about one event; less than what others wait for it.
+    asking: Duration,
     /// All parts of a reply but its files; what is not done by then goes on in the next attempt.
     reply: Duration,
     /// Fetching a file.
@@ -186,8 +189,8 @@ struct Shared {
     memory: Mutex<Memory>,
     order: Order,
     late: Mutex<Late>,
-    /// Parts of the API that need not be asked for a while.
-    quiet: Mutex<HashMap<&'static str, Instant>>,
+    /// Parts of the API that need not be asked for a while, and why.
+    quiet: Mutex<HashMap<&'static str, (Instant, String)>>,
     drafts: Drafts,
     unfinished: Unfinished,
     working: Working,
@@ -214,17 +217,17 @@ impl Shared {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).on(in_time, clock::now())
     }
 
-    /// Whether asking this part of the API is of no use just now.
-    fn quiet(&self, api: &'static str) -> bool {
+    /// Why asking this part of the API is of no use just now.
+    fn quiet(&self, api: &'static str) -> Option<String> {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
-        quiet.retain(|_, until| *until > now);
-        quiet.contains_key(api)
+        quiet.retain(|_, (until, _)| *until > now);
+        quiet.get(api).map(|(_, why)| why.clone())
     }
 
-    fn be_quiet(&self, api: &'static str, span: Duration) {
+    fn be_quiet(&self, api: &'static str, span: Duration, why: &str) {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        quiet.insert(api, clock::now() + span);
+        quiet.insert(api, (clock::now() + span, why.to_owned()));
     }
 
     fn account(&self) -> String {

@@ -121,7 +121,7 @@ pub(super) fn words(item: &Value) -> String {
 }
 
 /// Messages that one forwards, as the platform tells of them.
-pub(super) fn forwarded(items: &[&Value]) -> String {
+pub(super) fn forwarded(items: &[Value]) -> String {
     let mut lines = vec!["[forwarded messages]".to_owned()];
     for item in items.iter().take(FORWARDED_MAX) {
         let words = words(item);

@@ -1,5 +1,5 @@
-//! What an event does not tell, asked of the platform: within the time that its answer leaves, and never
-//! instead of the event. What cannot be found out is left out.
+//! What an event does not tell, asked of the platform, and asked again where that may help: for some seconds, during
+//! which the event waits in its chat, and never instead of the event. What remains unread is said in its place.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use protocol::event::{ChatType, Inbound, InboundKind, Mention, Sender, SenderKin
 use serde_json::Value;
 
 use super::Shared;
-use super::answer::Said;
+use super::answer::{Answered, Said};
 use super::api::Call;
 use super::content::{forwarded, words};
 use super::decode::Lack;
@@ -15,21 +15,21 @@ use super::encode;
 use crate::clock;
 use crate::json::{list_of, member, text_of};
 
-/// For all questions about one event. The platform waits 3 s for its answer.
-const LIMIT: Duration = Duration::from_millis(1200);
 /// How long nothing is asked after the platform did not let us.
-const NO_QUESTIONS: Duration = Duration::from_mins(10);
+const NO_QUESTIONS: Duration = Duration::from_mins(1);
+/// Before a question is asked again; later ones wait twice as long each.
+const AGAIN: Duration = Duration::from_millis(300);
 /// Of a quote, in bytes.
 const QUOTE_MAX: usize = 4000;
 
 /// Completes `inbound` as far as possible. Whether where it belongs may be told later.
 pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) -> bool {
-    let until = clock::now() + LIMIT;
+    let until = clock::now() + shared.limits.asking;
     let place = match &lack.place {
-        Some(message_id) => message(shared, message_id, until).await,
-        None => Err(Silent::ForGood),
+        Some(message_id) => Some(message(shared, message_id, until).await),
+        None => None,
     };
-    if let Ok(item) = &place {
+    if let Some(Ok(item)) = &place {
         let chat = text_of(item, "chat_id");
         if !chat.is_empty() {
             chat.clone_into(&mut inbound.chat_id);
@@ -53,29 +53,27 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) ->
             inbound.chat_type = chat_type;
         }
     }
-    if let Some(message_id) = &lack.quote
-        && let Ok(item) = message(shared, message_id, until).await
-    {
-        let words = words(&item);
+    if let Some(message_id) = &lack.quote {
+        let words = match message(shared, message_id, until).await {
+            Ok(item) => {
+                if is_own(shared, &item) {
+                    inbound.mention = Mention::Me;
+                }
+                words(&item)
+            }
+            Err(silent) => format!("[{}]", silent.unread()),
+        };
         let words = words.get(..words.floor_char_boundary(QUOTE_MAX)).unwrap_or_default();
         inbound.quote = Some(words.to_owned()).filter(|words| !words.is_empty());
-        if is_own(shared, &item) {
-            inbound.mention = Mention::Me;
+    }
+    if let Some(message_id) = &lack.forwarded {
+        match within(shared, message_id, until).await {
+            Ok(inside) if inside.is_empty() => {}
+            Ok(inside) => inbound.text = forwarded(&inside),
+            Err(silent) => inbound.text = format!("[forwarded messages: {}]", silent.unread()),
         }
     }
-    if let Some(message_id) = &lack.forwarded
-        && let Some(call) = encode::message(message_id)
-        && let Ok(data) = ask(shared, &call, until).await
-    {
-        // The first is the message itself.
-        let items = list_of(&data, "items").iter();
-        let inside = items.filter(|item| !text_of(item, "upper_message_id").is_empty());
-        let inside: Vec<_> = inside.collect();
-        if !inside.is_empty() {
-            inbound.text = forwarded(&inside);
-        }
-    }
-    matches!(place, Err(Silent::ForNow))
+    matches!(place, Some(Err(Silent { for_now: true, .. })))
 }
 
 /// Who wrote a message that is taken back, which the platform tells longer than what it said.
@@ -91,12 +89,23 @@ fn recalled(shared: &Shared, inbound: &mut Inbound, item: &Value) {
     }
 }
 
-/// Why the platform does not tell.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Silent {
-    /// It may if it is asked again.
-    ForNow,
-    ForGood,
+/// The platform does not tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Silent {
+    /// It may if it is asked later.
+    for_now: bool,
+    why: String,
+}
+
+impl Silent {
+    fn for_good(why: &str) -> Self {
+        Self { for_now: false, why: why.to_owned() }
+    }
+
+    /// In place of what it should have told.
+    fn unread(self) -> String {
+        format!("not readable: {}", self.why)
+    }
 }
 
 /// Whether an item that the platform tells of is a message of this app.
@@ -111,9 +120,23 @@ pub(super) async fn message(
     id: &str,
     until: clock::Instant,
 ) -> Result<Value, Silent> {
-    let call = encode::message(id).ok_or(Silent::ForGood)?;
-    let data = ask(shared, &call, until).await?;
-    list_of(&data, "items").first().cloned().ok_or(Silent::ForGood)
+    let data = told(shared, id, until).await?;
+    let item = list_of(&data, "items").first().cloned();
+    item.ok_or_else(|| Silent::for_good("the platform tells nothing of it"))
+}
+
+/// The messages within one that forwards them.
+async fn within(shared: &Shared, id: &str, until: clock::Instant) -> Result<Vec<Value>, Silent> {
+    let data = told(shared, id, until).await?;
+    // The first is the message itself.
+    let items = list_of(&data, "items").iter();
+    Ok(items.filter(|item| !text_of(item, "upper_message_id").is_empty()).cloned().collect())
+}
+
+async fn told(shared: &Shared, id: &str, until: clock::Instant) -> Result<Value, Silent> {
+    let call = encode::message(id);
+    let call = call.ok_or_else(|| Silent::for_good("it has no id of this platform"))?;
+    ask(shared, &call, until).await
 }
 
 async fn chat_type(shared: &Shared, id: &str, until: clock::Instant) -> Option<ChatType> {
@@ -126,21 +149,37 @@ async fn chat_type(shared: &Shared, id: &str, until: clock::Instant) -> Option<C
     Some(found)
 }
 
+/// Asks, and again as long as there is time and it may help.
 async fn ask(shared: &Shared, call: &Call, until: clock::Instant) -> Result<Value, Silent> {
-    if shared.quiet(call.api) {
-        return Err(Silent::ForGood);
+    if let Some(why) = shared.quiet(call.api) {
+        return Err(Silent { for_now: false, why });
     }
-    let answered = tokio::time::timeout_at(until, shared.api.call(call)).await;
-    let answered = answered.map_err(|_| Silent::ForNow)?;
-    match answered.said {
-        Said::Done => Ok(answered.data().clone()),
-        said => {
-            if matches!(said, Said::Denied(_)) {
-                shared.be_quiet(call.api, NO_QUESTIONS);
+    let mut pause = AGAIN;
+    loop {
+        // Whatever swallows one question may let the next one through.
+        let limit = until.min(clock::now() + shared.limits.asking / 2);
+        let answered = tokio::time::timeout_at(limit, shared.api.call(call)).await;
+        let (said, wish) = match answered {
+            Ok(answered) if answered.said == Said::Done => return Ok(answered.data().clone()),
+            Ok(Answered { said: Said::Later { reason, after_ms, .. }, .. }) => (reason, after_ms),
+            Ok(Answered { said: said @ Said::Token, .. }) => (said.why(), None),
+            Ok(Answered { said, .. }) => {
+                let is_denied = matches!(said, Said::Denied(_));
+                let why = said.why();
+                if is_denied {
+                    shared.be_quiet(call.api, NO_QUESTIONS, &why);
+                }
+                tracing::debug!(reason = why, "the platform does not tell more of an event");
+                return Err(Silent { for_now: false, why });
             }
-            let passes = matches!(said, Said::Later { .. } | Said::Token);
-            tracing::debug!(reason = said.why(), "the platform does not tell more of an event");
-            Err(if passes { Silent::ForNow } else { Silent::ForGood })
+            Err(_) => ("no answer in time".to_owned(), None),
+        };
+        let next = clock::now() + wish.map_or(pause, Duration::from_millis);
+        if next >= until {
+            tracing::warn!(reason = said, "the platform does not tell more of an event");
+            return Err(Silent { for_now: true, why: said });
         }
+        tokio::time::sleep_until(next).await;
+        pause *= 2;
     }
 }

@@ -35,8 +35,8 @@ const PAUSE_TOLD: Duration = Duration::from_secs(10);
 
 /// Parts of the API without which replies or files are not what they should be.
 const NEEDED: [&str; 8] = ["send", "reply", "edit", "patch", "recall", "image", "file", "resource"];
-/// The part without which an absence is not made up for.
-const PAST: &str = "history";
+/// Parts without which an absence is not made up for, and what is quoted or forwarded is not read.
+const ASKED: [&str; 2] = ["history", "message"];
 
 #[derive(Debug, Default)]
 struct State {
@@ -89,7 +89,7 @@ impl Health {
 
     /// The app may not use this part of the API.
     pub(super) fn denied(&self, api: &'static str, reason: &str) {
-        if !NEEDED.contains(&api) && api != PAST {
+        if !NEEDED.contains(&api) && !ASKED.contains(&api) {
             return;
         }
         let known = self.lock().denied.insert(api, reason.to_owned());

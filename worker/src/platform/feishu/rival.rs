@@ -84,7 +84,7 @@ pub(super) async fn watch(shared: &Shared) {
         let crowd = count - before > CROWD;
         let idle = count == before;
         before = count;
-        let Some(chat) = chat.filter(|_| !idle && !crowd && !shared.quiet("history")) else {
+        let Some(chat) = chat.filter(|_| !idle && !crowd && shared.quiet("history").is_none()) else {
             continue;
         };
         let settled = i64::try_from(shared.limits.rival.settled.as_millis()).unwrap_or(i64::MAX);
@@ -107,7 +107,7 @@ async fn look(shared: &Shared, chat: &str, from_ms: i64, until_ms: i64) -> Optio
     let answered = shared.api.call(&encode::history(chat, from_ms / 1000, until_ms / 1000)?).await;
     if answered.said != Said::Done {
         if matches!(answered.said, Said::Denied(_) | Said::Never { .. } | Said::Gone(_)) {
-            shared.be_quiet("history", NO_LISTS);
+            shared.be_quiet("history", NO_LISTS, &answered.said.why());
         }
         return None;
     }

@@ -1,5 +1,6 @@
 //! The adapter against a simulated Feishu.
 
+mod asking;
 mod away;
 mod beside;
 mod connection;
@@ -52,6 +53,7 @@ const HURRIED: Limits = Limits {
         soon: Duration::from_millis(100),
     },
     turn: LIMITS.turn,
+    asking: Duration::from_millis(1200),
     reply: Duration::from_secs(4),
     file: Duration::from_secs(2),
 };

@@ -1,0 +1,67 @@
+//! What an event does not tell, asked of the platform again and again, and what is said where it is not told.
+
+use super::*;
+
+/// Time enough for one question that is never answered.
+async fn patient() -> Rig {
+    let limits = Limits { asking: Duration::from_secs(6), ..HURRIED };
+    let mut rig = Rig::limited(Rig::sim().await, &Network::default(), limits, None, |_| {});
+    rig.until_ready().await;
+    rig.sim.wait_count("bot info", LONG, 1, |entry| called(entry, "bot_info")).await;
+    rig
+}
+
+/// A message that forwards one, and one of another run that somebody answers.
+fn forward(rig: &Rig, id: &str) {
+    let inside = [("text", "ou_bob", json!({"text": "within"}), json!(null))];
+    rig.sim.put_forwarded(id, &inside);
+    let message = Message::direct("oc_1", "ou_ann").content("merge_forward", &json!({}));
+    rig.sim.push_message(APP, message.message_id(id));
+}
+
+#[tokio::test]
+async fn what_was_not_told_once_is_asked_for_again() {
+    let mut rig = patient().await;
+    let troubles = [
+        Trouble::RateLimit { reset_s: 1, status: 429 },
+        Trouble::Html { status: 500 },
+        Trouble::Hang,
+        Trouble::Delay { ms: 1500 },
+    ];
+    for (n, trouble) in troubles.into_iter().enumerate() {
+        rig.sim.fault(APP, rest(Route::Message, trouble), Times::Only(1));
+        forward(&rig, &format!("om_f{n}"));
+        rig.sim.push_text(APP, "oc_1", "ou_ann", "behind it");
+        let found = loop {
+            // What waits beyond the time for an answer comes again.
+            let found = accept(rig.heard().await);
+            if found.text != "behind it" {
+                break found;
+            }
+        };
+        assert_eq!(found.text, "[forwarded messages]\n> ou_bob: within");
+    }
+    rig.end().await;
+}
+
+/// And the status says which scope is missing.
+#[tokio::test]
+async fn what_cannot_be_read_is_said_in_its_place() {
+    let mut rig = Rig::ready().await;
+    let denied = Trouble::Code { status: 400, code: 99_991_672 };
+    rig.sim.fault(APP, rest(Route::Message, denied), Times::Always);
+    forward(&rig, "om_f");
+    let why = "not readable: 99991672 ";
+    let text = accept(rig.heard().await).text;
+    assert!(text.starts_with(&format!("[forwarded messages: {why}")), "{text}");
+    let reason = rig.note(|note| match note {
+        Note::Outside(Outside::Limited { reason, .. }) => Some(reason),
+        _ => None,
+    });
+    assert!(reason.await.starts_with("99991672 "));
+    let answer = Message::direct("oc_1", "ou_ann").text("why?").reply_to("om_x", "om_x");
+    rig.sim.push_message(APP, answer);
+    let quote = accept(rig.heard().await).quote.unwrap();
+    assert!(quote.starts_with(&format!("[{why}")), "{quote}");
+    rig.end().await;
+}
