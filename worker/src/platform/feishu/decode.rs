@@ -15,6 +15,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::content::{self, ALL, Mentioned, calls_all};
+use super::encode::handle;
 use super::memory::Memory;
 use crate::json::{lenient, member, text_of};
 
@@ -75,10 +76,17 @@ pub(super) fn decode(payload: &[u8], own: &Own, memory: &Memory, now_ms: i64) ->
     }
     let reading = Reading { event: &event, payload, own, memory, now_ms };
     let header = member(&event, "header");
-    if header.is_object() {
-        return reading.current(text_of(header, "event_type"));
+    let mut heard = if header.is_object() {
+        reading.current(text_of(header, "event_type"))
+    } else {
+        reading.old()
+    };
+    if let Heard::Event(inbound, _) = &mut heard
+        && let Some(id) = &inbound.message_id
+    {
+        inbound.parts.iter_mut().for_each(|part| part.handle = handle(id, &part.handle));
     }
-    reading.old()
+    heard
 }
 
 /// What remains of an event that is malformed: its bytes, for a person.

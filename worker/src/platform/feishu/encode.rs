@@ -182,14 +182,25 @@ pub(super) fn reactions(message_id: &str, page: Option<&str>) -> Option<Call> {
     Some(Call::get("reactions", path))
 }
 
-/// The path of the bytes of a part.
+/// What a part is fetched by. It names its message, which alone hands it out: what was said in one go reaches agents as
+/// one message.
+pub(super) fn handle(message_id: &str, key: &str) -> String {
+    if names_message(message_id) { format!("{message_id}/{key}") } else { key.to_owned() }
+}
+
+/// The path of the bytes behind a handle, of the message that it names, else of `message_id`.
 pub(super) fn resource(message_id: &str, handle: &str, kind: &str) -> Option<String> {
-    let key: String = url::form_urlencoded::byte_serialize(handle.as_bytes()).collect();
-    let is_path = handle.is_empty() || matches!(handle, "." | "..");
-    if is_path {
+    let named = handle.split_once('/').filter(|(id, _)| names_message(id));
+    let (message_id, key) = named.unwrap_or((message_id, handle));
+    if matches!(key, "" | "." | "..") {
         return None;
     }
+    let key: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
     Some(format!("{MESSAGES}/{}/resources/{key}?type={kind}", plain(message_id)?))
+}
+
+fn names_message(id: &str) -> bool {
+    id.starts_with("om_") && is_plain(id)
 }
 
 /// The delayed update of a card that somebody pressed, by the token that came with it.

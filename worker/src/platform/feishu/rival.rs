@@ -84,7 +84,8 @@ pub(super) async fn watch(shared: &Shared) {
         let crowd = count - before > CROWD;
         let idle = count == before;
         before = count;
-        let Some(chat) = chat.filter(|_| !idle && !crowd && shared.quiet("history").is_none()) else {
+        let Some(chat) = chat.filter(|_| !idle && !crowd && shared.quiet("history").is_none())
+        else {
             continue;
         };
         let settled = i64::try_from(shared.limits.rival.settled.as_millis()).unwrap_or(i64::MAX);

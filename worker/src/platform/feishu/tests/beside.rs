@@ -108,6 +108,10 @@ async fn bytes_are_fetched_when_asked_for_within_limits() {
     let got = fetch(&mut rig, wish(&id, "video", "data_1")).await.unwrap();
     assert_eq!(std::fs::read(rig.files.path().join(&got.file)).unwrap(), data);
 
+    // What was said in one go has one message's id and the parts of all.
+    let got = fetch(&mut rig, wish("om_first", "image", &heard.parts[0].handle)).await.unwrap();
+    assert_eq!(got.size, 300_000);
+
     let cases = [
         (wish(&id, "media", "file_1"), "larger than 1 MiB"),
         (wish(&id, "image", "img_other"), "234003"),
@@ -121,6 +125,6 @@ async fn bytes_are_fetched_when_asked_for_within_limits() {
     rig.sim.grant(APP, "im:resource", false);
     let refused = fetch(&mut rig, wish(&id, "image", "img_1")).await.unwrap_err();
     assert!(refused.contains("lacks the scope im:resource"), "{refused}");
-    assert_eq!(std::fs::read_dir(rig.files.path()).unwrap().count(), 2, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(rig.files.path()).unwrap().count(), 3, "nothing is left behind");
     rig.end().await;
 }
