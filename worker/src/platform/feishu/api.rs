@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_mins(5);
 /// Of an answer.
 const BODY_MAX: usize = 1024 * 1024;
+/// Of one that tells a message: of all that it forwards.
+const MESSAGE_MAX: usize = 8 * 1024 * 1024;
 /// For a call.
 const CALL: Duration = Duration::from_secs(10);
 /// For an upload, besides what its size needs at a slow line's pace.
@@ -92,7 +94,8 @@ impl Api {
 
     /// Makes a call.
     pub(super) async fn call(&self, call: &Call) -> Answered {
-        let within = Within { head: CALL, stall: CALL, whole: CALL, body: BODY_MAX };
+        let body = if call.api == "message" { MESSAGE_MAX } else { BODY_MAX };
+        let within = Within { head: CALL, stall: CALL, whole: CALL, body };
         self.asked(call.api, within, async || {
             let url = format!("{}{}", self.settings.base_url, call.path);
             let request = self.http.client().request(call.method.clone(), url);

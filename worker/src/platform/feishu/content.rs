@@ -21,7 +21,6 @@ pub(super) const ALL: &str = "@_all";
 /// Of a message of the platform itself, in bytes.
 const SYSTEM_MAX: usize = 4000;
 /// Of messages within one that forwards them.
-const FORWARDED_MAX: usize = 100;
 const FORWARDED_BYTES: usize = 64 * 1024;
 /// Of what nobody knows yet.
 const UNKNOWN_BYTES: usize = 16 * 1024;
@@ -120,20 +119,25 @@ pub(super) fn words(item: &Value) -> String {
     render(text_of(item, "msg_type"), &content, &mentions(item)).text
 }
 
-/// Messages that one forwards, as the platform tells of them.
+/// Messages that one forwards, as the platform tells of them. What there is no room for is counted.
 pub(super) fn forwarded(items: &[Value]) -> String {
-    let mut lines = vec!["[forwarded messages]".to_owned()];
-    for item in items.iter().take(FORWARDED_MAX) {
-        let words = words(item);
-        lines.push(match text_of(member(item, "sender"), "id") {
-            "" => format!("> {}", words.replace('\n', "\n> ")),
-            sender => format!("> {sender}: {}", words.replace('\n', "\n> ")),
+    let mut text = "[forwarded messages]".to_owned();
+    let mut left = items.iter();
+    while text.len() < FORWARDED_BYTES
+        && let Some(item) = left.next()
+    {
+        let words = words(item).replace('\n', "\n> ");
+        text.push_str(&match text_of(member(item, "sender"), "id") {
+            "" => format!("\n> {words}"),
+            sender => format!("\n> {sender}: {words}"),
         });
+        if text.len() > FORWARDED_BYTES {
+            text.truncate(text.floor_char_boundary(FORWARDED_BYTES));
+            text.push_str(" […]");
+        }
     }
-    let mut text = lines.join("\n");
-    if text.len() > FORWARDED_BYTES {
-        text.truncate(text.floor_char_boundary(FORWARDED_BYTES));
-        text.push_str(" […]");
+    if left.len() > 0 {
+        text.push_str(&format!("\n[{} more messages]", left.len()));
     }
     text
 }

@@ -65,3 +65,24 @@ async fn what_cannot_be_read_is_said_in_its_place() {
     assert!(quote.starts_with(&format!("[{why}")), "{quote}");
     rig.end().await;
 }
+
+/// However much it is, its beginning is told, and how much is not.
+#[tokio::test]
+async fn a_long_forward_is_cut_and_says_so() {
+    let mut rig = Rig::ready().await;
+    let cases = [(120, 10, 0), (100, 2000, 67), (100, 12_000, 94), (3, 400_000, 2)];
+    for (count, bytes, left) in cases {
+        let id = format!("om_{count}_{bytes}");
+        let words = json!({"text": "w".repeat(bytes)});
+        let inside = vec![("text", "ou_bob", words, json!(null)); count];
+        rig.sim.put_forwarded(&id, &inside);
+        let message = Message::direct("oc_1", "ou_ann").content("merge_forward", &json!({}));
+        rig.sim.push_message(APP, message.message_id(&id));
+        let text = accept(rig.heard().await).text;
+        let end = text.get(text.len() - 30..).unwrap();
+        assert_eq!(text.matches("\n> ou_bob: w").count(), count - left, "{end}");
+        let more = format!(" […]\n[{left} more messages]");
+        assert!(if left > 0 { text.ends_with(&more) } else { text.ends_with('w') }, "{end}");
+    }
+    rig.end().await;
+}
