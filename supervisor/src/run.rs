@@ -106,7 +106,6 @@ pub struct Gateway {
     ways: Ways,
     /// A worker that uses more is replaced.
     memory: u64,
-    started_ms: i64,
     started: Instant,
     store_id: String,
     /// What the configuration says of state and runtime directory: they cannot change.
@@ -366,7 +365,9 @@ impl Gateway {
         self.look_at_the_clock();
         if self.purge_at <= now {
             self.purge_at = now + asking::PURGE_EVERY;
-            self.ask(Pending::Purge);
+            if self.wall.is_trusted(clock::boot_ms()) {
+                self.ask(Pending::Purge);
+            }
             exchange::clean(self.paths.exchange(), self.files);
         }
         self.look_at_exchange(now);

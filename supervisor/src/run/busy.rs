@@ -75,7 +75,7 @@ impl Gateway {
         running: EventId,
         answer: Answer,
     ) {
-        let started_ms = self.started_ms;
+        let started_ms = self.wall.started_ms();
         let Some(desk) = self.agent_desk(agent) else { return };
         let turn = desk.at_work.get(&running.0);
         let Some(turn) = turn.filter(|turn| turn.steering.is_offered(id.0)) else { return };

@@ -72,7 +72,7 @@ impl Gateway {
             state: self.state().into(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
-            started_ms: self.started_ms,
+            started_ms: self.wall.started_ms(),
             up_ms: u64::try_from(now.duration_since(self.started).as_millis()).ok(),
             upgraded: self.upgrade.done.clone(),
             state_dir: self.paths.state_dir.display().to_string(),

@@ -56,7 +56,7 @@ impl Gateway {
             version: env!("CARGO_PKG_VERSION").into(),
             protocol: hello::VERSION,
             paused_usec: self.upgrade.paused_usec,
-            started_ms: self.started_ms,
+            started_ms: self.wall.started_ms(),
             started_usec: Some(clock::usec_of(self.started)),
             mask: self.ways.mask.bits(),
             limits: self.ways.limits.numbers(),
