@@ -6,7 +6,13 @@ use super::answer::Answer;
 use super::observe::Observation;
 use super::params::Params;
 use super::send::{Limit, attached, caption, count_in, keyboard, text};
-use super::state::{Bot, Shared};
+use super::state::{Bot, Mood, Shared};
+
+/// Nothing is changed in a group that goes on under another id.
+fn moved(bot: &Bot, chat_id: i64) -> Option<Answer> {
+    let mood = &bot.chats.get(&chat_id)?.mood;
+    super::send::refusal(mood).filter(|_| matches!(mood, Mood::Migrated(_)))
+}
 
 /// What is changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +38,9 @@ pub(crate) fn edit(
         else {
             return Err(bad("message identifier is not specified"));
         };
+        if let Some(moved) = moved(bot, chat_id) {
+            return Err(moved);
+        }
         let buttons = keyboard(shared, bot, params)?;
         let old = bot.chats.get(&chat_id).and_then(|chat| chat.messages.get(&message_id)).cloned();
         let Some(old) = old else { return Err(bad("message to edit not found")) };
@@ -87,6 +96,9 @@ pub(crate) fn delete(shared: &Shared, bot: &mut Bot, params: &Params, old_until:
     else {
         return Answer::bad(400, "Bad Request: message identifier is not specified");
     };
+    if let Some(moved) = moved(bot, chat_id) {
+        return moved;
+    }
     if message_id <= old_until {
         return Answer::bad(400, "Bad Request: message can't be deleted for everyone");
     }

@@ -105,6 +105,31 @@ async fn where_there_are_no_previews_a_message_grows_into_the_reply() {
     assert_eq!(edits, 2);
 }
 
+/// What shows a reply in the making stays behind in the group of before.
+#[tokio::test]
+async fn a_group_that_moves_in_the_middle_of_a_reply_gets_all_of_it() {
+    let mut rig = Rig::ready().await;
+    rig.sim.set_mood(TOKEN, -5, Mood::Open);
+    rig.sim.set_mood(TOKEN, GROUP, Mood::Open);
+    let reply = |id, draft: &str, text: &str| {
+        outbound(id, |it| {
+            (it.chat_id, it.draft_key) = ("-5".into(), format!("a/{id}"));
+            it.draft_id = Some(draft.to_owned());
+            it.content.text = text.into();
+        })
+    };
+    let shown = rig.draft("a/1", -5, "one").await.expect("a message shows it");
+    rig.sim.set_mood(TOKEN, -5, Mood::Migrated(GROUP));
+    // The reply finds that out.
+    assert_ne!(sent(rig.send_in_turn(reply(1, &shown, "one two")).await), [shown]);
+    let shown = rig.draft("a/2", -5, "three").await.expect("a message shows it there");
+    assert_eq!(sent(rig.send_in_turn(reply(2, &shown, "three four")).await), [shown]);
+    let sim = rig.end().await;
+    let all: Vec<_> = sim.sent().into_iter().map(|it| (it.chat_id, it.text)).collect();
+    let all: Vec<_> = all.iter().map(|(chat, text)| (*chat, text.as_str())).collect();
+    assert_eq!(all, [(-5, "one"), (GROUP, "one two"), (GROUP, "three")]);
+}
+
 /// What an agent says just now is what people want to see; in the end all of it is there.
 #[tokio::test]
 async fn of_a_long_draft_its_newest_words_are_shown() {
