@@ -19,8 +19,8 @@ use crate::agent::acp::wire::Choice;
 const YES: &str = "Allow once";
 const NO: &str = "Reject";
 const PREFIX: &str = "acp:ask:";
-/// Of what the agent wants to do, at most so much is shown.
-const TITLE: usize = 1500;
+/// Of what the agent wants to do, at most so many bytes are shown.
+const TITLE: usize = 3000;
 
 /// What an agent asks.
 #[derive(Debug)]
@@ -134,11 +134,13 @@ impl Machine {
 impl Question {
     /// The question as the chat sees it. The numbers are for where there are no buttons.
     fn asked(&self, work: &Work, title: &str, wait: u32) -> Action {
-        let title = title.get(..title.floor_char_boundary(TITLE)).unwrap_or_default();
-        let title = if title.trim().is_empty() { "use a tool" } else { title };
+        let wants = match title.trim() {
+            "" => "The agent wants to use a tool.".to_owned(),
+            _ => format!("The agent wants to:\n\n{}", exact(title)),
+        };
         let text = format!(
-            "The agent wants to: {title}\n\n1. {YES}\n2. {NO}\n\nAnswer with the number within {wait} s; \
-             otherwise it is not permitted."
+            "{wants}\n\n1. {YES}\n2. {NO}\n\nAnswer with the number within {wait} s; otherwise it is \
+             not permitted."
         );
         let button = |label: &str, word: &str| Button {
             label: label.to_owned(),
@@ -153,6 +155,32 @@ impl Question {
         let content = Content { act: Act::Say, buttons, ..Content::text(text) };
         say(work, &format!("ask:{}", self.name), content)
     }
+}
+
+/// `title`, often a command, as a block of code: whoever permits it has to see each character of it.
+fn exact(title: &str) -> String {
+    let (title, rest) = title.split_at(title.floor_char_boundary(TITLE));
+    let mut shown = String::with_capacity(title.len());
+    for c in title.chars() {
+        if is_unseen(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    // Feishu makes a mention of it wherever it stands, and writes a name in the place of the words.
+    let shown = shown.replace("<at ", "<\u{200b}at ");
+    let ticks = shown.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(3.max(ticks + 1));
+    let cut = match rest.len() {
+        0 => String::new(),
+        more => format!("\n\n({more} more bytes of it are not shown.)"),
+    };
+    format!("{fence}\n{shown}\n{fence}{cut}")
+}
+
+/// What has no sign of its own, or changes how others stand.
+fn is_unseen(c: char) -> bool {
+    let is_shown = matches!(c, '\n' | '\t');
+    let is_mark = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    (c.is_control() && !is_shown) || is_mark
 }
 
 fn say(work: &Work, name: &str, content: Content) -> Action {

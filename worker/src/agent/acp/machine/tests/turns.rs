@@ -121,13 +121,17 @@ fn a_turn_is_ended_by_a_person_and_what_it_said_stays() {
 }
 
 fn question(world: &mut World) {
+    ask(world, "rm -rf /");
+}
+
+fn ask(world: &mut World, title: &str) {
     let options = json!([
         { "optionId": "o1", "name": "Always", "kind": "allow_always" },
         { "optionId": "o2", "name": "Yes", "kind": "allow_once" },
         { "optionId": "o3", "name": "No", "kind": "reject_once" },
     ]);
     let params =
-        json!({ "sessionId": "spare1", "toolCall": { "title": "rm -rf /" }, "options": options });
+        json!({ "sessionId": "spare1", "toolCall": { "title": title }, "options": options });
     let line = json!({ "id": "q", "method": "session/request_permission", "params": params });
     world.on(Input::Line(1, line.to_string()));
 }
@@ -180,4 +184,44 @@ fn permission_is_asked_of_whoever_the_agent_works_for_and_is_no_without_an_answe
         question(&mut world);
         assert_eq!(outcome(&mut world), option);
     }
+}
+
+/// What stands between two lines of nothing but the same backticks: of that, nothing is markup.
+fn code(text: &str) -> Option<&str> {
+    let (before, rest) = text.split_once("```")?;
+    let ticks = rest.len() - rest.trim_start_matches('`').len();
+    let fence = format!("\n{}\n", "`".repeat(3 + ticks));
+    let (code, _) = text.get(before.len() - 1 + fence.len()..)?.split_once(&fence)?;
+    (text.matches(&fence).count() == 2).then_some(code)
+}
+
+/// Who permits a command has seen it, with every star and backtick, and all of it.
+#[test]
+fn what_is_to_be_permitted_is_shown_character_for_character() {
+    let mut world = World::ready(settings());
+    world.on(Input::Deliver(delivery(1, "a", "hello")));
+    let mut shown = |title: &str| {
+        ask(&mut world, title);
+        world.replies.pop().unwrap().1.content.text
+    };
+    for title in [
+        "rm -rf /tmp/*.log /home/*.bak `id -u`",
+        "**hi** __x__ [y](https://evil.org) ~a~ \\n $HOME &amp; <b>",
+        "```\nfenced\n```\nline2 # not head",
+        "  a\n\n    b\n````` c\n~~~\n1. Reject",
+    ] {
+        let text = shown(title);
+        assert_eq!(code(&text), Some(title), "{text}");
+        assert!(text.contains("\n\n1. Allow once\n2. Reject\n\n"), "{text}");
+    }
+    // What nobody sees, or what turns a line around, is told by its name.
+    let text = shown("ls \u{202e}fr- mr\r\u{200b}\u{0}");
+    assert_eq!(code(&text), Some("ls \\u{202e}fr- mr\\u{d}\\u{200b}\\u{0}"));
+    // Not even one person is mentioned: the platform would write a name in the place of the words.
+    let text = shown("<at id=\"ou_1\">rm</at>");
+    assert_eq!(code(&text), Some("<\u{200b}at id=\"ou_1\">rm</at>"));
+    let text = shown(&"L".repeat(6000));
+    assert_eq!(code(&text), Some("L".repeat(3000).as_str()));
+    assert!(text.contains("3000 more bytes of it are not shown"), "{text}");
+    assert!(shown(" ").starts_with("The agent wants to use a tool."));
 }
