@@ -170,6 +170,22 @@ impl Inbound {
         (self.chat_type == ChatType::Direct && !user.is_empty()).then_some(user)
     }
 
+    /// What is said, without the bot's name before it and, as Telegram has it in commands, behind it.
+    pub fn unnamed(&self) -> &str {
+        let text = self.text.trim();
+        if self.mention != Mention::Me {
+            return text;
+        }
+        let text = match text.split_once(char::is_whitespace) {
+            Some((_, rest)) if text.starts_with('@') => rest.trim_start(),
+            _ => text,
+        };
+        match text.split_once('@') {
+            Some((word, name)) if !name.contains(char::is_whitespace) => word.trim_end(),
+            _ => text,
+        }
+    }
+
     /// The conversation that this event belongs to, heard by `instance`.
     pub fn lane(&self, instance: crate::id::Instance) -> Lane {
         Lane { instance, chat_id: self.chat_id.clone(), thread_id: self.thread_id.clone() }

@@ -3,7 +3,7 @@
 //! A command is the whole message. In a group it may name the bot before it, and behind it as Telegram
 //! does (`/stop@MyBot`). Anything that is said with it makes it a message like any other.
 
-use protocol::event::{Inbound, InboundKind, Mention};
+use protocol::event::{Inbound, InboundKind};
 
 /// What is commanded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,13 +46,7 @@ impl Commands {
         {
             return None;
         }
-        let mut text = unnamed(event);
-        if event.mention == Mention::Me
-            && let Some((word, name)) = text.split_once('@')
-            && !name.contains(char::is_whitespace)
-        {
-            text = word.trim_end();
-        }
+        let text = event.unnamed();
         // Most texts are told from a command by their first character.
         let is = |words: &[String]| !text.is_empty() && words.iter().any(|word| equal(word, text));
         [(Command::New, &self.new), (Command::Stop, &self.stop), (Command::Status, &self.status)]
@@ -64,16 +58,7 @@ impl Commands {
 
 /// Whether it is a command to somebody, be it the agent: what begins with `/`.
 pub fn is_one(event: &Inbound) -> bool {
-    unnamed(event).starts_with('/')
-}
-
-/// What is said, without the bot's name before it.
-fn unnamed(event: &Inbound) -> &str {
-    let text = event.text.trim();
-    if event.mention != Mention::Me || !text.starts_with('@') {
-        return text;
-    }
-    text.split_once(char::is_whitespace).map_or(text, |(_, rest)| rest.trim_start())
+    event.unnamed().starts_with('/')
 }
 
 /// Whether two texts are the same but for upper and lower case.
@@ -83,7 +68,7 @@ fn equal(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use protocol::event::{ChatType, Part, Sender, SenderKind};
+    use protocol::event::{ChatType, Mention, Part, Sender, SenderKind};
 
     use super::*;
 

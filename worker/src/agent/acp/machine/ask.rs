@@ -104,7 +104,7 @@ impl Machine {
         let Some(work) = self.work_on(event_id) else { return };
         let asked = &work.delivery.event.sender.user_id;
         let answer = Some(&more.event).filter(|event| event.sender.user_id == *asked);
-        let answer = answer.and_then(|event| answer_to(&work.questions, &event.text));
+        let answer = answer.and_then(|event| answer_to(&work.questions, event.unnamed()));
         let Some((at, yes)) = answer else { return out.push(steered(false)) };
         let question = work.questions.remove(at);
         out.push(if yes { question.allow() } else { question.refuse() });
@@ -195,7 +195,6 @@ fn say(work: &Work, name: &str, content: Content) -> Action {
 
 /// Which question a text answers, and how. A word without a name answers the oldest one.
 fn answer_to(questions: &[Question], text: &str) -> Option<(usize, bool)> {
-    let text = text.trim();
     let (at, word) = match text.strip_prefix(PREFIX).and_then(|rest| rest.split_once(':')) {
         Some((name, word)) => {
             let name: u64 = name.parse().ok()?;

@@ -1,5 +1,7 @@
 //! One turn: what it says, how it ends, and what it asks of people.
 
+use protocol::event::Mention;
+
 use super::*;
 
 #[test]
@@ -183,6 +185,27 @@ fn permission_is_asked_of_whoever_the_agent_works_for_and_is_no_without_an_answe
         world.on(Input::Deliver(delivery(1, "a", "hello")));
         question(&mut world);
         assert_eq!(outcome(&mut world), option);
+    }
+}
+
+/// In a group that wants it, an answer names the bot, or nobody would hear it.
+#[test]
+fn an_answer_may_name_the_bot() {
+    let mut world = World::ready(settings());
+    world.on(Input::Deliver(delivery(1, "a", "hello")));
+    for (text, mention, option) in [
+        ("@bot 1", Mention::Me, Some("o2")),
+        ("2 @bot", Mention::Me, Some("o3")),
+        ("@bot reject", Mention::Me, Some("o3")),
+        ("@ann 1", Mention::Other, None),
+        ("@bot 1 is right", Mention::Me, None),
+    ] {
+        question(&mut world);
+        let mut more = delivery(9, "a", text);
+        more.event.mention = mention;
+        world.on(Input::Said { event_id: EventId(1), more });
+        assert_eq!(option.map(|_| outcome(&mut world)).as_deref(), option, "{text}");
+        assert!(world.told.is_empty(), "{text}");
     }
 }
 
