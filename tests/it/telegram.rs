@@ -272,6 +272,52 @@ async fn an_agent_sends_and_fetches_files_and_shows_what_it_writes() {
     assert!(telegram.violations().is_empty(), "{:?}", telegram.violations());
 }
 
+/// What a name means belongs to the agent again as soon as `message.send` is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_sent_as_it_was_when_its_reply_was_accepted() {
+    let telegram = platform().await;
+    let gateway = gateway(&telegram, TOKEN, SOCKET);
+    gateway.wait("hermes", "listening", |i| i["phase"] == "ready");
+    let mut agent = Lines::dial(&gateway.state().join("agent-hermes.sock"));
+    let told = agent.call("initialize", &json!({ "protocol": 1 }));
+    let exchange = std::path::PathBuf::from(told["exchange"].as_str().unwrap());
+    agent.call("ready", &json!({ "lease_ms": 600_000 }));
+    gateway.wait_ready("telegram");
+    let send = |agent: &mut Lines, key: &str, chat: &str, file: &str| {
+        let files = json!([{ "kind": "file", "file": file }]);
+        let reply = json!({"key": key, "instance": "telegram", "chat_id": chat, "text": key, "files": files});
+        agent.call("message.send", &reply)
+    };
+    let there = || std::fs::read_dir(&exchange).unwrap().count();
+    telegram.push_text(TOKEN, 9, "hello");
+    agent.event();
+    telegram.fault(Some("sendDocument"), Fault::Hold, None);
+    std::fs::write(exchange.join("first.bin"), "1").unwrap();
+    send(&mut agent, "first", "9", "first.bin");
+    std::fs::write(exchange.join("my-chart v1.bin"), "for one").unwrap();
+    std::fs::write(exchange.join("gone.bin"), "gone").unwrap();
+    send(&mut agent, "one", "9", "my-chart v1.bin");
+    send(&mut agent, "two", "9", "gone.bin");
+    let copies = there();
+    send(&mut agent, "one", "9", "my-chart v1.bin");
+    assert_eq!(there(), copies, "the same reply has one copy");
+    // In place, as a hard link would show it, too.
+    std::fs::write(exchange.join("my-chart v1.bin"), "for somebody else").unwrap();
+    send(&mut agent, "one", "9", "my-chart v1.bin");
+    std::fs::remove_file(exchange.join("gone.bin")).unwrap();
+    telegram.clear_faults();
+    let sent = telegram.wait_sent(PATIENCE, 3).await;
+    let sent: Vec<_> = sent
+        .iter()
+        .map(|it| (it.text.as_str(), it.file.as_ref().map(|file| (file.name.as_str(), file.size))))
+        .collect();
+    assert_eq!(
+        sent[1..],
+        [("one", Some(("my-chart v1.bin", 7))), ("two", Some(("gone.bin", 4)))],
+        "as they were"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_menu_of_commands_is_set_where_it_is_configured_and_left_alone_elsewhere() {
     let telegram = platform().await;

@@ -2,7 +2,7 @@
 //!
 //! Bytes from outside are read here, so the adapters that are part of this program have no file system
 //! but the system's own settings (resolver, certificates) where they talk to the network, and the
-//! directory of their socket where they listen; platforms, and agents whose files come over the network,
+//! directory of their socket where they listen; platforms, and agents that may send files,
 //! write files into the exchange directory, and agents read them there. Landlock keeps that for this
 //! thread and all that come from it; on a kernel without it nothing is kept, and that is said. What
 //! programs of a user may do is theirs.
@@ -89,8 +89,9 @@ fn needs(adapter: &Adapter, exchange: &Path) -> Option<Needs> {
         }
     };
     let is_platform = matches!(adapter, Adapter::Feishu(_) | Adapter::Telegram(_));
-    // A receiver of events sends files with their bytes, a model draws pictures.
-    let puts = is_platform || matches!(adapter, Adapter::Webhook(_) | Adapter::OpenAi(_));
+    // Of the files of its replies an agent's worker makes copies; some make the files themselves.
+    let replies = matches!(adapter, Adapter::Socket(_) | Adapter::Webhook(_) | Adapter::OpenAi(_));
+    let puts = is_platform || replies;
     let write = puts.then(|| exchange.to_owned());
     if !is_platform && !matches!(adapter, Adapter::Local(_) | Adapter::Echo) {
         read.push(exchange.to_owned());

@@ -1,18 +1,22 @@
 //! The directory in which workers put files for one another. A file there is whole or is not there, its
-//! name is safe, and none is larger than configured. The supervisor removes what is old.
+//! name is safe, and none is larger than configured. What a reply names is a copy of what its agent has put there. The
+//! supervisor removes what is old.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use protocol::content::Fetched;
+use protocol::content::{self, Fetched};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::clock;
 
+/// How much of a file is copied at once, in bytes.
+const PIECE: usize = 256 * 1024;
 /// What remains of a name that somebody else chose, in bytes.
 const NAME_MAX: usize = 80;
 
@@ -32,6 +36,9 @@ pub enum Refused {
         /// The limit.
         max_mib: u64,
     },
+    /// It is no file that may be sent.
+    #[error("{0}")]
+    NoFile(io::Error),
     /// The disk does not take it.
     #[error("write it into the exchange directory: {0}")]
     Io(#[from] io::Error),
@@ -123,6 +130,59 @@ impl Exchange {
         }
         Ok((file, metadata.len()))
     }
+
+    /// A copy of a file of a reply, which nobody writes to any more, and which survives a loss of power. The same
+    /// file of the same reply has one copy: `of` is whose reply it is, its key, and which of its files. Of a file that
+    /// is not there there is only the name that its copy would have.
+    pub async fn copy(
+        &self,
+        file: &content::File,
+        of: (&str, &str, usize),
+    ) -> Result<content::File, Refused> {
+        let name = &file.file;
+        let found = match self.open(name).await {
+            Ok(found) => Some(found),
+            Err(e) => match e.kind() {
+                io::ErrorKind::NotFound => None,
+                io::ErrorKind::InvalidInput
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::Other => return Err(Refused::NoFile(e)),
+                _ => return Err(e.into()),
+            },
+        };
+        // A key may be used again when its reply is forgotten: then the file is another one.
+        let version = match &found {
+            Some((source, size)) => {
+                let modified = source.metadata().await?.modified()?;
+                let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Some((*size, since.as_nanos().to_string()))
+            }
+            None => None,
+        };
+        let of = serde_json::json!([of, name, version]).to_string();
+        let digest = ring::digest::digest(&ring::digest::SHA256, of.as_bytes());
+        let digest = protocol::id::hex(digest.as_ref().first_chunk::<8>().unwrap_or(&[0; 8]));
+        let title = named(name);
+        let copy = format!("{digest}-{}", safe(title));
+        if let Some((mut source, size)) = found
+            && !tokio::fs::try_exists(self.dir.join(&copy)).await?
+        {
+            self.admit(size)?;
+            let mut making = self.begin(title).await?;
+            let mut piece = vec![0; PIECE];
+            loop {
+                let read = source.read(&mut piece).await?;
+                let Some(read) = piece.get(..read).filter(|read| !read.is_empty()) else { break };
+                making.write(read).await?;
+            }
+            making.file.sync_all().await?;
+            making.name.clone_from(&copy);
+            making.finish(None).await?;
+        }
+        File::open(&self.dir).await?.sync_all().await?;
+        let title = file.title.clone().or_else(|| Some(title.to_owned()));
+        Ok(content::File { kind: file.kind, file: copy, title })
+    }
 }
 
 impl Making {
@@ -163,6 +223,13 @@ pub fn picture_kind(bytes: &[u8]) -> Option<&'static str> {
         () if webp() => Some("image/webp"),
         () => None,
     }
+}
+
+/// What people call the file of this name: without what is put before the names of copies and of what is brought.
+fn named(name: &str) -> &str {
+    let is_ours = |head: &str| head.len() == 16 && head.bytes().all(|b| b.is_ascii_hexdigit());
+    let own = name.split_once('-').filter(|(head, rest)| is_ours(head) && !rest.is_empty());
+    own.map_or(name, |(_, rest)| rest)
 }
 
 /// Never used before.
@@ -214,6 +281,44 @@ mod tests {
         drop(large);
         drop(exchange.begin("never finished").await.unwrap());
         assert_eq!(files(&dir), 1);
+    }
+
+    fn told(file: &str) -> content::File {
+        content::File { kind: content::FileKind::File, file: file.to_owned(), title: None }
+    }
+
+    #[tokio::test]
+    async fn a_reply_has_a_copy_of_its_file_and_one_only() {
+        let (dir, exchange) = exchange(10);
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("a-b c.png"), "12345").unwrap();
+        let copy = exchange.copy(&told("a-b c.png"), ("agent", "k", 0)).await.unwrap();
+        assert_eq!(copy.title.as_deref(), Some("a-b c.png"), "people see the name that it had");
+        assert_eq!(exchange.copy(&told("a-b c.png"), ("agent", "k", 0)).await.unwrap(), copy);
+        assert_eq!(files(&dir), 2);
+        for other in [("agent", "l", 0), ("agent", "k", 1), ("another", "k", 0)] {
+            let other = exchange.copy(&told("a-b c.png"), other).await.unwrap();
+            assert_ne!(other.file, copy.file);
+        }
+        std::fs::write(path("a-b c.png"), "678").unwrap();
+        assert_eq!(std::fs::read(path(&copy.file)).unwrap(), b"12345");
+        let again = exchange.copy(&told("a-b c.png"), ("agent", "k", 0)).await.unwrap();
+        assert_eq!(std::fs::read(path(&again.file)).unwrap(), b"678", "the key is used again");
+        // What we have put there ourselves is called as whoever told of it did.
+        let copy = exchange.copy(&told(&copy.file), ("agent", "m", 0)).await.unwrap();
+        assert_eq!(copy.title.as_deref(), Some("a-b_c.png"));
+        // What is not there yet is not sent when it is.
+        let none = exchange.copy(&told("none"), ("agent", "k", 0)).await.unwrap();
+        assert!(!path(&none.file).exists() && none.title.as_deref() == Some("none"));
+        let before = files(&dir);
+        std::fs::write(path("large"), "12345678901").unwrap();
+        std::os::unix::fs::symlink(path("large"), path("link")).unwrap();
+        for (name, why) in [("large", "larger than"), ("link", "is a link"), ("../x", "no name")] {
+            let refused = exchange.copy(&told(name), ("agent", "k", 0)).await.unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+            assert!(!matches!(refused, Refused::Io(_)), "{refused}");
+        }
+        assert_eq!(files(&dir), before + 2, "nothing is left of them");
     }
 
     #[tokio::test]

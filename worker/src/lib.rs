@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod clock;
 mod confine;
+mod copies;
 pub mod error;
 pub mod exchange;
 pub mod family;
@@ -75,7 +76,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         let nonce = Nonce::from_hex(&leash.nonce)
             .ok_or_else(|| Error::Leash("the nonce is not hexadecimal".into()))?;
         let hello = Hello {
-            instance: leash.instance,
+            instance: leash.instance.clone(),
             generation: leash.generation,
             nonce,
             pid: std::process::id(),
@@ -103,7 +104,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
                 by_signal.cancel();
             }
         });
-        pump::run(receiver, sender, told, stop).await
+        pump::run(receiver, sender, (leash.instance, told), stop).await
     });
     // Whatever still runs in the runtime does not keep the process.
     runtime.shutdown_background();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use protocol::content::Fetched;
 use protocol::event::{Outbound, Outcome};
 use protocol::hook::HookEvent;
-use protocol::id::Seq;
+use protocol::id::{Instance, Seq};
 use protocol::link::{Receiver, Sender};
 use protocol::step;
 use protocol::worker::{
@@ -33,6 +33,7 @@ use crate::agent::socket::Socket;
 use crate::agent::webhook::Webhook;
 use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
+use crate::copies::Copies;
 use crate::exchange::Exchange;
 use crate::fit::{EVENT_MAX, fit};
 use crate::platform::feishu::Feishu;
@@ -81,7 +82,7 @@ type Unused = (
 pub(crate) async fn run<R, W>(
     receiver: Receiver<R>,
     sender: Sender<W>,
-    configure: Configure,
+    (instance, configure): (Instance, Configure),
     stop: CancellationToken,
 ) -> Result<(), Error>
 where
@@ -93,11 +94,13 @@ where
     let (window, bytes) = (configure.window, configure.window_bytes);
     // Other agents have nobody to tell.
     let hears_receipts = matches!(configure.adapter, Adapter::Socket(_) | Adapter::Exec(_));
+    let copies = Copies::new(Exchange::from(configure.exchange.clone()), instance);
     let (ports, adapter) = start(configure, &stop);
     let mut pump = Pump {
         receiver,
         sender,
         ports,
+        copies,
         events: Unacked::new(window, bytes),
         replies: Unacked::new(window, bytes),
         wishes: HashMap::new(),
@@ -179,6 +182,7 @@ struct Pump<R, W> {
     receiver: Receiver<R>,
     sender: Sender<W>,
     ports: Ports,
+    copies: Copies,
     events: Unacked<oneshot::Sender<Verdict>>,
     replies: Unacked<oneshot::Sender<ReplyVerdict>>,
     /// Wishes for bytes that are not answered yet.
@@ -219,8 +223,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                     self.submit_event(submitted)?;
                 }
                 Some(kept) = self.ports.kept.recv(), if self.events.has_credit() => self.keep(kept)?,
-                Some(submitted) = self.ports.replies.recv(), if self.replies.has_credit() => {
-                    self.submit_reply(submitted)?;
+                Some(submitted) = self.ports.replies.recv(), if self.takes_reply() => {
+                    self.take_reply(submitted)?;
+                }
+                made = self.copies.made(), if !self.copies.is_free() => {
+                    made.map_or(Ok(()), |submitted| self.submit_reply(submitted))?;
                 }
                 Some(wished) = self.ports.wishes.recv(), if self.wishes.len() < WISHES => {
                     self.wish(wished)?;
@@ -274,10 +281,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         {
             self.submit_event(submitted)?;
         }
-        while self.replies.has_credit()
+        while self.takes_reply()
             && let Ok(submitted) = self.ports.replies.try_recv()
         {
-            self.submit_reply(submitted)?;
+            self.take_reply(submitted)?;
         }
         Ok(())
     }
@@ -387,6 +394,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         self.note_all()?;
         let seq = self.events.sent(cursor.0.len(), verdict);
         self.say(&FromWorker::Keep { seq, cursor })
+    }
+
+    fn takes_reply(&self) -> bool {
+        self.replies.has_credit() && self.copies.is_free()
+    }
+
+    fn take_reply(&mut self, submitted: agent::Submitted) -> Result<(), Error> {
+        self.copies.take(submitted).map_or(Ok(()), |submitted| self.submit_reply(submitted))
     }
 
     /// What was said before the reply goes before it: a draft that came after would be shown for ever.

@@ -11,7 +11,6 @@ mod turn;
 mod wire;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -222,7 +221,7 @@ async fn submit(
         }
     }
     for (uri, name) in turn.links {
-        match own_file(&uri, exchange.dir()) {
+        match own_file(&uri, exchange) {
             Some(file) => {
                 let (kind, title) = (FileKind::File, Some(name));
                 reply.content.files.push(content::File { kind, file, title });
@@ -233,10 +232,11 @@ async fn submit(
     replies.submit(reply).await
 }
 
-/// The name of a file in the exchange directory that an agent links to.
-fn own_file(uri: &str, dir: &Path) -> Option<String> {
+/// The name of a file in the exchange directory that an agent links to, if it can be sent.
+fn own_file(uri: &str, exchange: &Exchange) -> Option<String> {
     let path = url::Url::parse(uri).ok()?.to_file_path().ok()?;
-    let inside = path.parent() == Some(dir);
+    let inside = path.parent() == Some(exchange.dir());
     let name = path.file_name()?.to_str()?.to_owned();
-    (inside && path.is_file()).then_some(name)
+    let there = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+    (inside && exchange.admit(there.len()).is_ok()).then_some(name)
 }

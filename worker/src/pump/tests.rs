@@ -18,6 +18,8 @@ fn pump(link: DuplexStream) -> (Pump<Empty, DuplexStream>, mpsc::Sender<Note>) {
         exchange: Exchange { dir: "/x".into(), max_bytes: 0 },
         network: Network::default(),
     };
+    let exchange = super::Exchange::from(configure.exchange.clone());
+    let copies = Copies::new(exchange, Instance::new("a").unwrap());
     let (mut ports, _) = start(configure, &CancellationToken::new());
     let (note, notes) = mpsc::channel(UP);
     ports.notes = notes;
@@ -25,6 +27,7 @@ fn pump(link: DuplexStream) -> (Pump<Empty, DuplexStream>, mpsc::Sender<Note>) {
         receiver: Receiver::new(tokio::io::empty()),
         sender: Sender::new(link),
         ports,
+        copies,
         events: Unacked::new(8, 1 << 20),
         replies: Unacked::new(8, 1 << 20),
         wishes: HashMap::new(),
