@@ -256,7 +256,8 @@ impl Desk {
         let frame = match outcome {
             Outcome::Answer(answer) => {
                 self.worked(&ask.delivery.lane);
-                return self.reply(&ask, answer, None, context);
+                let mark = answer.mark;
+                return self.reply(&ask, answer, mark, context);
             }
             Outcome::Stopped(so_far) if so_far.is_empty() => {
                 // What was asked is part of the conversation all the same.
@@ -323,7 +324,7 @@ impl Desk {
     /// Hands the answer in, and with it what is to be remembered.
     fn reply(&mut self, ask: &Ask, answer: Answer, mark: Option<&str>, context: &Context) {
         let event_id = ask.delivery.event_id;
-        let Answer { text, pictures } = answer;
+        let Answer { text, pictures, .. } = answer;
         let mut said = text.clone();
         said.push_str(&"\n[picture]".repeat(pictures.len()));
         let note = self.note(ask, said.trim());
@@ -411,7 +412,7 @@ impl Desk {
 
 /// Words alone.
 fn only(text: String) -> Answer {
-    Answer { text, pictures: Vec::new() }
+    Answer { text, pictures: Vec::new(), mark: None }
 }
 
 /// Puts a picture where the platform finds it. One that cannot be put there is told of.

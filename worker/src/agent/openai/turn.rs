@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub(super) text: String,
     /// And besides.
     pub(super) pictures: Vec<Picture>,
+    /// Why it is not all that was to be said.
+    pub(super) mark: Option<&'static str>,
 }
 
 /// How it ended.
@@ -134,7 +136,7 @@ impl Turn {
             self.finish = Some(reason.to_owned());
         }
         if self.text.len() > TEXT_MAX {
-            self.finish = Some("length".into());
+            self.finish = Some("stop".into());
             return Sign::Over;
         }
         sign
@@ -191,10 +193,13 @@ impl Turn {
             (None, true) => "stop",
             (None, false) => return End::Broken("the stream ended in the middle".into()),
         };
-        let known = ["stop", "length", "tool_calls", "function_call", "content_filter"];
-        if !known.contains(&reason) {
-            return End::Broken(format!("it gave up: {reason}"));
-        }
+        let mark = match reason {
+            "stop" => None,
+            "length" => Some("cut: the model's limit"),
+            "content_filter" => Some("cut: the model's filter"),
+            "tool_calls" | "function_call" => Some("it wants tools, and none are offered"),
+            _ => return End::Broken(format!("it gave up: {reason}")),
+        };
         let mut text = self.text;
         let pictures = self.pictures.end(&mut text);
         let mut text = if text.trim().is_empty() { self.refusal } else { text };
@@ -204,7 +209,7 @@ impl Turn {
         }
         let is_silent = text.trim().is_empty() && pictures.is_empty();
         match (is_silent, reason) {
-            (false, _) => End::Answer(Answer { text, pictures }),
+            (false, _) => End::Answer(Answer { text, pictures, mark }),
             (true, "tool_calls" | "function_call") => {
                 End::Nothing("it wants tools, and none are offered".into())
             }
@@ -256,7 +261,11 @@ mod tests {
     }
 
     fn answer(text: &str) -> End {
-        End::Answer(Answer { text: text.into(), pictures: Vec::new() })
+        End::Answer(Answer { text: text.into(), pictures: Vec::new(), mark: None })
+    }
+
+    fn marked(text: &str, mark: &'static str) -> End {
+        End::Answer(Answer { text: text.into(), pictures: Vec::new(), mark: Some(mark) })
     }
 
     fn delta(text: &str) -> String {
@@ -291,7 +300,14 @@ mod tests {
         }
         assert!(matches!(streamed(&[finish("tool_calls")]), End::Nothing(_)));
         let usage = json!({ "choices": [], "usage": {} }).to_string();
-        assert_eq!(streamed(&[two(), vec![usage, finish("length")]].concat()), answer);
+        for (reason, mark) in [
+            ("length", "cut: the model's limit"),
+            ("content_filter", "cut: the model's filter"),
+            ("tool_calls", "it wants tools, and none are offered"),
+        ] {
+            let cut = [two(), vec![usage.clone(), finish(reason)]].concat();
+            assert_eq!(streamed(&cut), marked("good day", mark), "what is no end is told");
+        }
     }
 
     #[test]
