@@ -145,8 +145,8 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
     };
     let Ended::Exit(number) = ended else { return Verdict::Counted };
     match Code::of(number) {
-        // An outage is no crash, and neither is the wish to be started anew.
-        Some(Code::Unavailable | Code::Temporary) => Verdict::Uncounted,
+        // An outage is no crash, nor is the wish to be started anew, nor what the system has no room for.
+        Some(Code::Unavailable | Code::Temporary | Code::Os) => Verdict::Uncounted,
         Some(Code::Protocol) => Verdict::HeldIfAgain {
             reason: last_words.map_or_else(|| ended.to_string(), str::to_owned),
             remedy: "start the supervisor anew; if that does not help, report it with the log"
@@ -164,9 +164,7 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
         Some(Code::NoPermission) => {
             held("check this instance's credentials, then `hermes-gw ctl restart` it")
         }
-        Some(Code::Ok | Code::Data | Code::Software | Code::Os | Code::Io) | None => {
-            Verdict::Counted
-        }
+        Some(Code::Ok | Code::Data | Code::Software | Code::Io) | None => Verdict::Counted,
     }
 }
 
@@ -180,7 +178,7 @@ mod tests {
             let verdict = judge(Ended::Exit(i32::from(code.number())), None);
             let expected = match code.number() {
                 64 | 66 | 73 | 77 | 78 => "held",
-                69 | 75 => "uncounted",
+                69 | 71 | 75 => "uncounted",
                 76 => "held if again",
                 _ => "counted",
             };

@@ -11,11 +11,11 @@ use serde_json::Value;
 use crate::gateway::{Gateway, PATIENCE, stdout};
 use crate::terminal::Terminal;
 
-const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-struct Posted {
+pub(crate) struct Posted {
     headers: Vec<(String, String)>,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Posted {
@@ -26,7 +26,7 @@ impl Posted {
 }
 
 /// Answers one post after the other as its script says, then with 204.
-fn receiver(script: &[&str]) -> (String, mpsc::Receiver<Posted>) {
+pub(crate) fn receiver(script: &[&str]) -> (String, mpsc::Receiver<Posted>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?token=hidden", listener.local_addr().unwrap());
     let (tell, posted) = mpsc::channel();

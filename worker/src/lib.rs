@@ -51,6 +51,18 @@ const HELLO: Duration = Duration::from_secs(10);
 /// that it has sent before, the signal overtakes that.
 const SIGNAL: Duration = Duration::from_millis(500);
 
+/// For threads that look up names and open files.
+const FOR_EVER: Duration = Duration::MAX;
+
+/// Makes the thread that names are looked up in, under the limits for files, as it is made after those. It stays: a
+/// system that makes no further thread then delays a look-up and ends nobody.
+async fn keep_a_thread() -> std::io::Result<()> {
+    // Where there is no room for one, this says so, and the runtime would panic.
+    let probe = std::thread::Builder::new().spawn(|| ())?;
+    let _ = probe.join();
+    tokio::task::spawn_blocking(|| ()).await.map_err(std::io::Error::other)
+}
+
 /// The whole life of a worker process. `log` is told the filter to log with.
 pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
     confine::close_memory();
@@ -63,6 +75,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
     let finished = parent::watch(stop.clone()).map_err(os("start the leash thread"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(FOR_EVER)
         .build()
         .map_err(os("start the event loop"))?;
     let result = runtime.block_on(async {
@@ -95,6 +108,7 @@ pub fn run(build: BuildId, log: impl FnOnce(&str)) -> Result<(), Error> {
         .map_err(|_| Error::Link(protocol::Error::Io(std::io::ErrorKind::TimedOut.into())))??;
         log(&configure.log);
         let confined = confine::confine(&configure.adapter, &configure.exchange.dir).to_owned();
+        keep_a_thread().await.map_err(os("start a thread"))?;
         sender.send(&FromWorker::Confined { to: confined }).await?;
         let told: Configure = configure;
         let by_signal = stop.clone();

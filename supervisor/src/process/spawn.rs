@@ -125,6 +125,12 @@ pub struct Ways {
     pub cgroups: Option<Delegated>,
 }
 
+/// Whether the system had no room for a further process: nothing is wrong with the one that was to be.
+pub fn is_short(e: &io::Error) -> bool {
+    use nix::errno::Errno::{EAGAIN, ENOMEM};
+    e.raw_os_error().is_some_and(|raw| [EAGAIN as i32, ENOMEM as i32].contains(&raw))
+}
+
 /// Makes the child that `leash` describes. `mark` names it and what it starts.
 pub fn spawn(leash: &Leash, ways: &Ways, mark: String, lock: Option<File>) -> io::Result<Child> {
     let line = serde_json::to_string(leash)? + "\n";

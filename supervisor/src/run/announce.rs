@@ -23,7 +23,10 @@ impl Gateway {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let (phase, generation) = (slot.life.phase().word(), slot.life.generation());
         let waits = slot.waits();
-        if slot.announced == Some((phase, generation, waits)) {
+        let waits_still = matches!(slot.announced, Some((_, _, Some(Wait::NotYet))));
+        if slot.announced == Some((phase, generation, waits))
+            || (waits_still && waits == Some(Wait::NotYet))
+        {
             return;
         }
         slot.announced = Some((phase, generation, waits));
@@ -48,17 +51,17 @@ impl Gateway {
                 );
                 Some(reason.clone())
             }
-            Phase::Backoff { wait: Wait::NotYet, .. } => {
+            Phase::Backoff { wait: Wait::NotYet, .. } if slot.unmade.is_none() => {
                 let (reason, _) = slot.waiting().unzip();
                 tracing::info!(
                     instance = %slot.name, generation = generation.0, phase, wanted, reason, "phase"
                 );
                 reason
             }
-            Phase::Backoff { wait: Wait::Ended | Wait::Paced, .. } => {
-                let (reason, _) = slot.waiting().unzip();
+            Phase::Backoff { .. } => {
+                let (reason, remedy) = slot.waiting().unzip();
                 tracing::warn!(
-                    instance = %slot.name, generation = generation.0, phase, wanted, reason,
+                    instance = %slot.name, generation = generation.0, phase, wanted, reason, remedy,
                     delay_ms = delay, "waiting before the next start"
                 );
                 reason

@@ -41,6 +41,8 @@ pub(super) struct Slot {
     pub(super) fallen: Option<Fallen>,
     /// What does not end although it was killed.
     pub(super) stuck: Option<String>,
+    /// Why the system makes no process for it.
+    pub(super) unmade: Option<String>,
     /// The account is ours while the instance is wanted.
     pub(super) credential: Option<Credential>,
     /// Somebody else uses the account: when to look again.
@@ -128,6 +130,7 @@ impl Slot {
             departed: None,
             fallen: None,
             stuck: None,
+            unmade: None,
             credential: None,
             contested: None,
             follows: None,

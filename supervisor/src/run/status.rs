@@ -125,6 +125,12 @@ impl Slot {
                 "see its last exits in `ctl status` and the journal; `ctl restart` starts it at once"
                     .into(),
             )),
+            Wait::NotYet if self.unmade.is_some() => Some((
+                format!("no process can be made for it: {}", self.unmade.as_deref()?),
+                "raise what limits processes and threads (TasksMax= of the service, the container's pids \
+                 limit, `ulimit -u`) or memory; it is tried each second"
+                    .into(),
+            )),
             Wait::NotYet => Some((
                 "its account is still with a worker whose supervisor has ended, and which leaves".into(),
                 "it is started as soon as that one is gone".into(),

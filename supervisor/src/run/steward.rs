@@ -18,6 +18,8 @@ use crate::process::{kin, spawn};
 
 /// Three missed heartbeats and a little.
 pub(super) const STALE: Duration = Duration::from_secs(16);
+/// How soon a process that the system has no room for is tried again: that costs nothing.
+const UNMADE: Duration = Duration::from_secs(1);
 /// How often to look whether an account that somebody else uses is free.
 const CONTESTED: Duration = Duration::from_secs(2);
 /// How long a worker whose supervisor was killed may hold its account before that is a person's matter, and
@@ -38,7 +40,10 @@ impl Gateway {
                 Some(Action::Kill(generation)) => self.kill(index, generation),
                 None => {}
             }
-            self.observe(index);
+            // What could not be made has not begun.
+            if next.is_none() {
+                self.observe(index);
+            }
         }
     }
 
@@ -71,12 +76,6 @@ impl Gateway {
             let verdict = Verdict::Held { reason, remedy: remedy.into() };
             return Some(Input::SpawnFailed(generation, verdict));
         }
-        let slot = self.slots.get(index)?;
-        // Who has no account logs in nowhere.
-        if slot.credential.is_some() {
-            self.starts.note(slot.name.as_str(), clock::unix_ms());
-            self.pace(index);
-        }
         let slot = self.slots.get_mut(index)?;
         let made = clock::random().and_then(|bytes| {
             let nonce = Nonce(bytes);
@@ -101,8 +100,18 @@ impl Gateway {
                 (slot.memory, slot.replaced, slot.confined) = (None, None, None);
                 slot.progress = None;
                 slot.liveness = None;
-                slot.stuck = None;
+                (slot.stuck, slot.unmade) = (None, None);
+                // Who has no account logs in nowhere.
+                if slot.credential.is_some() {
+                    self.starts.note(slot.name.as_str(), clock::unix_ms());
+                    self.pace(index);
+                }
                 None
+            }
+            // It never was: that is no start, and no end.
+            Err(e) if spawn::is_short(&e) => {
+                slot.unmade = Some(e.to_string());
+                Some(Input::SpawnFailed(generation, Verdict::NotYet(UNMADE)))
             }
             Err(e) => {
                 tracing::error!(instance = %slot.name, error = %e, "cannot make a process");
