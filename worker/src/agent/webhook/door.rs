@@ -63,6 +63,9 @@ pub(super) fn fetches() -> Semaphore {
 #[derive(Debug, Deserialize)]
 struct Sent {
     kind: FileKind,
+    /// What it is called where it comes from.
+    #[serde(default)]
+    file: Option<String>,
     #[serde(default)]
     title: Option<String>,
     /// Base64.
@@ -144,9 +147,10 @@ impl Door {
         let lane = lane(send.instance, send.chat_id, send.thread_id)?;
         for sent in files {
             let bytes = STANDARD.decode(sent.data).map_err(|e| (422, format!("a file: {e}")))?;
-            let title = sent.title.clone().unwrap_or_else(|| "file".to_owned());
-            let file = self.put(&title, &bytes).await.map_err(|why| (422, why))?;
-            content.files.push(content::File { kind: sent.kind, file, title: sent.title });
+            let title = sent.title.or(sent.file);
+            let name = title.as_deref().unwrap_or("file");
+            let file = self.put(name, &bytes).await.map_err(|why| (422, why))?;
+            content.files.push(content::File { kind: sent.kind, file, title });
         }
         let reply = Reply { key: send.key, lane, reply_to: send.reply_to, content };
         match self.replies.submit(reply).await {
@@ -211,4 +215,43 @@ fn lane(
 ) -> Result<Lane, (u16, String)> {
     let instance = Instance::new(instance).map_err(|e| (422, e.to_string()))?;
     Ok(Lane { instance, chat_id, thread_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::exchange;
+
+    #[tokio::test]
+    async fn a_file_has_the_name_that_it_was_sent_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (replies, mut submitted) = mpsc::channel(1);
+        let kept = protocol::worker::Exchange { dir: dir.path().to_owned(), max_bytes: 99 };
+        let door = Door {
+            signer: Signer::new(&format!("whsec_{}", STANDARD.encode([7; 32]))).unwrap(),
+            replies: Replies::new(replies),
+            files: Files::new(mpsc::channel(1).0),
+            exchange: exchange::Exchange::from(kept),
+            say: Say::new(mpsc::channel(1).0),
+            fetches: fetches(),
+        };
+        for (file, title) in [
+            (json!({ "file": "report.pdf" }), Some("report.pdf")),
+            (json!({ "file": "r.pdf", "title": "A report.pdf" }), Some("A report.pdf")),
+            (json!({}), None),
+        ] {
+            let mut sent = json!({ "kind": "file", "data": "MTIz" });
+            sent.as_object_mut().unwrap().extend(file.as_object().unwrap().clone());
+            let data = json!({ "instance": "local", "chat_id": "c", "files": [sent] });
+            let (told, reply) = tokio::join!(door.send("k", data), async {
+                submitted.recv().await.map(|it: crate::agent::Submitted| it.reply)
+            });
+            assert_eq!(told, Err((503, String::new())), "nobody has judged it");
+            let named = reply.unwrap().content.files.remove(0);
+            assert_eq!(named.title.as_deref(), title);
+            assert_eq!(std::fs::read(dir.path().join(named.file)).unwrap(), b"123");
+        }
+    }
 }
