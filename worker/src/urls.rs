@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use pulldown_cmark::{Event, Options, Parser, Tag};
+use pulldown_cmark::{Event, LinkType, Options, Parser, Tag};
 
 /// The same Markdown, in which the marks of such addresses are nothing but letters. A mark at the end of one
 /// stays what it is where it ends what began before the address, as in `**https://x.y**`.
@@ -63,6 +63,29 @@ pub fn shielded(markdown: &str, options: Options) -> Cow<'_, str> {
     }
     shielded.push_str(markdown.get(at..).unwrap_or_default());
     Cow::Owned(shielded)
+}
+
+/// A link of a text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Where it stands, with all of its marks.
+    pub range: Range<usize>,
+    /// Where it leads.
+    pub to: String,
+    /// What people read, in Markdown.
+    pub words: String,
+}
+
+/// The links of a text, in order: those with words of their own.
+pub fn links(markdown: &str) -> Vec<Link> {
+    let link = |(event, range): (Event<'_>, Range<usize>)| {
+        let Event::Start(Tag::Link { link_type: LinkType::Inline, dest_url, .. }) = event else {
+            return None;
+        };
+        let words = markdown.get(range.clone())?.strip_prefix('[')?.rsplit_once("](")?.0;
+        Some(Link { range, to: dest_url.into_string(), words: words.to_owned() })
+    };
+    Parser::new_ext(markdown, Options::ENABLE_TABLES).into_offset_iter().filter_map(link).collect()
 }
 
 fn is_mark(c: char) -> bool {

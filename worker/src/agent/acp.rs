@@ -5,6 +5,7 @@
 //! and the clock. A process may be replaced without the worker; a program that cannot be started at all
 //! ends it, with what a person must do.
 
+mod answer;
 mod machine;
 mod process;
 mod turn;
@@ -17,16 +18,14 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
-use protocol::content::{self, Fetch, FileKind};
-use protocol::event::Reply;
-use protocol::worker::{AcpSettings, FromWorker, Ready, ReplyVerdict};
+use protocol::content::Fetch;
+use protocol::worker::{AcpSettings, FromWorker, Ready};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use self::machine::{Action, Input, Machine, Number};
 use self::process::Writer;
-use self::turn::Turn;
 use super::{Agent, Context, Files, Replies, ToAgent};
 use crate::Error;
 use crate::clock;
@@ -145,7 +144,8 @@ impl Desk {
             Action::Reply { event_id, reply, turn } => {
                 let (replies, exchange) = (self.replies.clone(), self.exchange.clone());
                 let submit = async move {
-                    let verdict = submit(*reply, *turn, &replies, &exchange).await;
+                    let verdict =
+                        replies.submit(answer::whole(*reply, *turn, &exchange).await).await;
                     event_id.map(|id| Input::Judged(id, verdict))
                 };
                 self.work.push(submit.boxed());
@@ -200,43 +200,4 @@ async fn picture(name: &str, exchange: &Exchange) -> Option<(&'static str, Strin
     file.read_to_end(&mut bytes).await.ok()?;
     let mime = crate::exchange::picture_kind(&bytes)?;
     Some((mime, STANDARD.encode(bytes)))
-}
-
-/// Hands a reply in, with the files that came with it.
-async fn submit(
-    mut reply: Reply,
-    turn: Turn,
-    replies: &Replies,
-    exchange: &Exchange,
-) -> Option<ReplyVerdict> {
-    for (mime, data) in turn.images {
-        let Ok(bytes) = STANDARD.decode(data) else { continue };
-        let end = mime.rsplit('/').next().unwrap_or("png").to_owned();
-        if let Ok(mut making) = exchange.begin(&format!("image.{end}")).await
-            && making.write(&bytes).await.is_ok()
-            && let Ok(made) = making.finish(Some(mime)).await
-        {
-            let (kind, title) = (FileKind::Image, None);
-            reply.content.files.push(content::File { kind, file: made.file, title });
-        }
-    }
-    for (uri, name) in turn.links {
-        match own_file(&uri, exchange) {
-            Some(file) => {
-                let (kind, title) = (FileKind::File, Some(name));
-                reply.content.files.push(content::File { kind, file, title });
-            }
-            None => reply.content.text.push_str(&format!("\n{name}: {uri}")),
-        }
-    }
-    replies.submit(reply).await
-}
-
-/// The name of a file in the exchange directory that an agent links to, if it can be sent.
-fn own_file(uri: &str, exchange: &Exchange) -> Option<String> {
-    let path = url::Url::parse(uri).ok()?.to_file_path().ok()?;
-    let inside = path.parent() == Some(exchange.dir());
-    let name = path.file_name()?.to_str()?.to_owned();
-    let there = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
-    (inside && exchange.admit(there.len()).is_ok()).then_some(name)
 }

@@ -4,8 +4,8 @@ use super::wire::{Said, Update};
 
 /// The largest answer.
 const TEXT_MAX: usize = 512 * 1024;
-/// All pictures of an answer, as base64.
-const IMAGES_MAX: usize = 16 * 1024 * 1024;
+/// All files that come with an answer, as base64.
+const FILES_MAX: usize = 16 * 1024 * 1024;
 /// Files of an answer.
 const LINKS_MAX: usize = 20;
 /// Tools that are shown at once.
@@ -19,8 +19,8 @@ pub(super) struct Turn {
     message: Option<String>,
     tools: Vec<(String, String)>,
     /// Type and base64 of each.
-    pub(super) images: Vec<(String, String)>,
-    image_bytes: usize,
+    pub(super) files: Vec<(String, String)>,
+    file_bytes: usize,
     /// URI and name of each.
     pub(super) links: Vec<(String, String)>,
 }
@@ -67,21 +67,33 @@ impl Turn {
                 self.text.push_str(&text);
                 !text.is_empty()
             }
-            Said::Image { mime, data } => {
-                self.image_bytes += data.len();
-                if self.image_bytes <= IMAGES_MAX {
-                    self.images.push((mime, data));
+            Said::File { mime, data } => {
+                if self.file_bytes + data.len() > FILES_MAX {
+                    return self
+                        .names(&format!("[{mime}: the files of this answer are too large]"));
                 }
+                self.file_bytes += data.len();
+                self.files.push((mime, data));
                 false
+            }
+            Said::Link { uri, name } if self.links.len() >= LINKS_MAX => {
+                self.names(&format!("{name}: {uri}"))
             }
             Said::Link { uri, name } => {
-                if self.links.len() < LINKS_MAX {
-                    self.links.push((uri, name));
-                }
+                self.links.push((uri, name));
                 false
             }
+            Said::Beside(text) => self.names(&text),
             Said::Nothing => false,
         }
+    }
+
+    /// Says on a line of its own what came as something else than words.
+    fn names(&mut self, what: &str) -> bool {
+        if !self.is_cut {
+            self.says(None, Said::Text(format!("\n{what}\n")));
+        }
+        true
     }
 
     /// The answer.
@@ -154,11 +166,18 @@ mod tests {
         turn.on(says(None, &"断".repeat(TEXT_MAX)));
         assert!(turn.text().len() > TEXT_MAX, "as much of one piece as there is room for");
         for _ in 0..3 {
-            let data = "x".repeat(IMAGES_MAX / 2);
-            let content = Said::Image { mime: "image/png".into(), data };
+            let data = "x".repeat(FILES_MAX / 2);
+            let content = Said::File { mime: "image/png".into(), data };
             turn.on(Update::Says { message: None, content });
         }
-        assert_eq!(turn.images.len(), 2);
+        assert_eq!(turn.files.len(), 2);
+        let mut turn = Turn::default();
+        for _ in 0..3 {
+            let data = "x".repeat(FILES_MAX / 2);
+            let content = Said::File { mime: "image/png".into(), data };
+            turn.on(Update::Says { message: None, content });
+        }
+        assert_eq!(turn.text(), "\n[image/png: the files of this answer are too large]\n");
     }
 
     #[test]

@@ -54,8 +54,17 @@ pub(super) enum Update {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Said {
     Text(String),
-    Image { mime: String, data: String },
-    Link { uri: String, name: String },
+    /// Bytes, as base64.
+    File {
+        mime: String,
+        data: String,
+    },
+    Link {
+        uri: String,
+        name: String,
+    },
+    /// What is told in words in its place.
+    Beside(String),
     Nothing,
 }
 
@@ -177,7 +186,9 @@ fn update(update: &Value) -> Update {
         },
         "user_message_chunk" => match said(content) {
             Said::Text(text) => Update::UserSaid(text),
-            Said::Image { .. } | Said::Link { .. } | Said::Nothing => Update::Alive,
+            Said::File { .. } | Said::Link { .. } | Said::Beside(_) | Said::Nothing => {
+                Update::Alive
+            }
         },
         "tool_call" | "tool_call_update" => {
             let status = text(update, "status");
@@ -194,9 +205,22 @@ fn update(update: &Value) -> Update {
 fn said(content: &Value) -> Said {
     match text(content, "type").as_str() {
         "text" => Said::Text(text(content, "text")),
-        "image" => Said::Image { mime: text(content, "mimeType"), data: text(content, "data") },
+        "image" | "audio" => {
+            Said::File { mime: text(content, "mimeType"), data: text(content, "data") }
+        }
         "resource_link" => Said::Link { uri: text(content, "uri"), name: text(content, "name") },
-        _ => Said::Nothing,
+        "resource" => {
+            let resource = content.get("resource").unwrap_or(&Value::Null);
+            match (text(resource, "text"), text(resource, "blob")) {
+                (words, _) if !words.is_empty() => Said::Beside(words),
+                (_, data) if !data.is_empty() => {
+                    Said::File { mime: text(resource, "mimeType"), data }
+                }
+                _ => Said::Beside(format!("[{}]", text(resource, "uri"))),
+            }
+        }
+        "" => Said::Nothing,
+        other => Said::Beside(format!("[{other}]")),
     }
 }
 
@@ -284,6 +308,38 @@ mod tests {
             options,
         };
         assert_eq!(decode(question), Some(asked));
+    }
+
+    #[test]
+    fn content_of_every_kind_is_carried_or_named() {
+        let file = |mime: &str| Said::File { mime: mime.into(), data: "MTIz".into() };
+        let beside = |words: &str| Said::Beside(words.into());
+        for (content, expected) in [
+            (
+                json!({ "type": "image", "mimeType": "image/png", "data": "MTIz" }),
+                file("image/png"),
+            ),
+            (
+                json!({ "type": "audio", "mimeType": "audio/wav", "data": "MTIz" }),
+                file("audio/wav"),
+            ),
+            (
+                json!({ "type": "resource", "resource": { "uri": "x", "text": "words" } }),
+                beside("words"),
+            ),
+            (
+                json!({ "type": "resource", "resource": { "mimeType": "a/b", "blob": "MTIz" } }),
+                file("a/b"),
+            ),
+            (
+                json!({ "type": "resource", "resource": { "uri": "file:///q" } }),
+                beside("[file:///q]"),
+            ),
+            (json!({ "type": "hologram", "x": 1 }), beside("[hologram]")),
+            (json!({}), Said::Nothing),
+        ] {
+            assert_eq!(said(&content), expected, "{content}");
+        }
     }
 
     #[test]

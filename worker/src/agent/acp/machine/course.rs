@@ -125,7 +125,7 @@ impl Machine {
         let Some(work) = &mut talk.work else { return };
         let event_id = work.delivery.event_id;
         let silence = work.turn.text().trim().is_empty()
-            && work.turn.images.is_empty()
+            && work.turn.files.is_empty()
             && work.turn.links.is_empty();
         close_questions(work, out);
         // A refusal is to be known in the chat.
