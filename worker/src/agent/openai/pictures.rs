@@ -14,8 +14,12 @@ const PICTURES: usize = 10;
 const ALT: usize = 300;
 /// How the address of a picture begins that is one.
 const DATA: &str = "data:image/";
+/// In code, a longer one is a picture all the same: nobody reads so many bytes.
+const CODE: usize = 4096;
 /// What stands in the place of one that is not taken.
-const LOST: &str = "[a picture that is too large or not whole]";
+const LOST: &str = "[a picture whose bytes cannot be read]";
+const LARGE: &str = "[a picture that is too large]";
+const MANY: &str = "[a picture: there are more than ten]";
 
 /// A picture.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +39,9 @@ pub(super) struct Pictures {
     held: String,
     /// No end of it is in so many bytes of what is held.
     searched: usize,
+    /// Of what is held the most was dropped.
+    is_dropped: bool,
+    code: Code,
     found: Vec<Picture>,
     bytes: usize,
 }
@@ -75,18 +82,26 @@ impl Pictures {
                         // One that never ends is not kept, but waited for.
                         if self.held.len() > BYTES {
                             self.held.truncate(from + DATA.len());
-                            self.searched = 0;
+                            (self.searched, self.is_dropped) = (0, true);
                         }
                         return;
                     };
-                    let picture: String = self.held.drain(..=end).collect();
                     self.searched = 0;
+                    let is_dropped = std::mem::take(&mut self.is_dropped);
+                    if end <= CODE && !is_dropped && self.code.holds_the_end_of(text) {
+                        text.push('!');
+                        self.held.remove(0);
+                        continue;
+                    }
+                    let picture: String = self.held.drain(..=end).collect();
                     let title = picture.get(2..from.saturating_sub(2)).unwrap_or_default();
                     let url = picture.get(from..end).unwrap_or_default();
                     // Behind the address there may be a title.
                     let url = url.split_whitespace().next().unwrap_or_default();
-                    if !self.take(url, Some(title)) {
-                        text.push_str(LOST);
+                    match self.take(url, Some(title)) {
+                        Ok(()) => {}
+                        Err(_) if is_dropped => text.push_str(LARGE),
+                        Err(why) => text.push_str(why),
                     }
                 }
             }
@@ -94,29 +109,93 @@ impl Pictures {
         text.push_str(&std::mem::take(&mut self.held));
     }
 
-    /// Takes a picture by its address; whether it is one, and there is room.
-    pub(super) fn take(&mut self, url: &str, title: Option<&str>) -> bool {
+    /// Takes a picture by its address. An error is what stands in its place.
+    pub(super) fn take(&mut self, url: &str, title: Option<&str>) -> Result<(), &'static str> {
         let parsed = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
-        let Some((mime, data)) = parsed.filter(|(mime, _)| mime.starts_with("image/")) else {
-            return false;
-        };
-        self.bytes += data.len();
-        if self.bytes > BYTES || self.found.len() >= PICTURES {
-            return false;
+        let (mime, data) = parsed.filter(|(mime, _)| mime.starts_with("image/")).ok_or(LOST)?;
+        if self.found.len() >= PICTURES {
+            return Err(MANY);
         }
-        let Ok(bytes) = STANDARD.decode(data) else { return false };
+        self.bytes += data.len();
+        if self.bytes > BYTES {
+            return Err(LARGE);
+        }
+        let bytes = STANDARD.decode(data).map_err(|_| LOST)?;
         let title = title.map(str::trim).filter(|title| !title.is_empty()).map(str::to_owned);
         self.found.push(Picture { title, mime: mime.to_owned(), bytes });
-        true
+        Ok(())
     }
 
     /// There is no more: what was held back is text, if it is no part of a picture.
-    pub(super) fn end(self, text: &mut String) -> Vec<Picture> {
+    pub(super) fn end(mut self, text: &mut String) -> Vec<Picture> {
         match start(&self.held) {
-            Start::Data(_) => text.push_str(LOST),
+            Start::Data(_) if self.is_dropped => text.push_str(LARGE),
+            Start::Data(_) if self.held.len() > CODE || !self.code.holds_the_end_of(text) => {
+                text.push_str(LOST);
+            }
+            Start::Data(_) => text.push_str(&self.held),
             Start::Plain | Start::Open => text.push_str(&self.held),
         }
         self.found
+    }
+}
+
+/// Which code a text that grows ends in.
+#[derive(Clone, Debug, Default)]
+struct Code {
+    /// So many bytes of the text are read.
+    at: usize,
+    /// What opened it: a run of so many of these, as a fence or within a line.
+    open: Option<(char, usize, bool)>,
+    /// The last line has more than what may stand before a fence: the marks of lists and quotations.
+    has_words: bool,
+    /// It has anything.
+    has_marks: bool,
+}
+
+impl Code {
+    /// Whether what follows `text` is code. The text must not end within a run of marks.
+    fn holds_the_end_of(&mut self, text: &str) -> bool {
+        let mut rest = text.get(self.at..).unwrap_or_default().chars().peekable();
+        self.at = text.len();
+        while let Some(c) = rest.next() {
+            match c {
+                '\n' => {
+                    let is_within_line = matches!(self.open, Some((_, _, false)));
+                    if is_within_line && !self.has_marks {
+                        self.open = None;
+                    }
+                    (self.has_words, self.has_marks) = (false, false);
+                }
+                '`' | '~' => {
+                    let mut length = 1;
+                    while rest.next_if_eq(&c).is_some() {
+                        length += 1;
+                    }
+                    self.run(c, length);
+                    (self.has_words, self.has_marks) = (true, true);
+                }
+                c => {
+                    self.has_marks |= !c.is_whitespace();
+                    self.has_words |=
+                        !(c.is_whitespace() || c.is_ascii_digit() || "->*+.)".contains(c));
+                }
+            }
+        }
+        self.open.is_some()
+    }
+
+    fn run(&mut self, mark: char, length: usize) {
+        let is_fence = length >= 3 && !self.has_words;
+        match self.open {
+            None if is_fence => self.open = Some((mark, length, true)),
+            None if mark == '`' => self.open = Some((mark, length, false)),
+            Some((of, least, true)) if is_fence && of == mark && length >= least => {
+                self.open = None;
+            }
+            Some((of, exactly, false)) if of == mark && length == exactly => self.open = None,
+            None | Some(_) => {}
+        }
     }
 }
 
@@ -176,10 +255,44 @@ mod tests {
         assert_eq!(text, format!("{LOST}b"));
     }
 
+    /// Whoever is told how a picture is written wants to read it.
+    #[test]
+    fn what_stands_in_code_is_text() {
+        let one = "![x](data:image/png;base64,MTIzNDU=)";
+        for code in [
+            format!("so:\n```md\n{one}\n```\nand `{one}` too"),
+            format!("~~~\n```\n{one}\n~~~\nend"),
+            format!("1. a\n   ````\n   ```\n   {one}\n   ````"),
+            format!("``a ` {one}``"),
+        ] {
+            assert_eq!(taken(&code), (code.clone(), 0), "{code}");
+        }
+        for (text, shown) in [
+            (format!("```\ncode\n```\n{one}"), "```\ncode\n```\n"),
+            (format!("`code` {one}"), "`code` "),
+            (format!("a ` alone\n\n{one}"), "a ` alone\n\n"),
+        ] {
+            assert_eq!(taken(&text), (shown.to_owned(), 1), "{text}");
+        }
+        let large = format!("```\n![x](data:image/png;base64,{})\n```", "A".repeat(8000));
+        assert_eq!(taken(&large).1, 1, "nobody reads so much");
+    }
+
+    /// In pieces of one byte.
+    fn taken(text: &str) -> (String, usize) {
+        let (mut pictures, mut out) = (Pictures::default(), String::new());
+        for c in text.chars() {
+            pictures.feed(c.encode_utf8(&mut [0; 4]), &mut out);
+        }
+        let found = pictures.end(&mut out);
+        (out, found.len())
+    }
+
     #[test]
     fn there_are_bounds() {
         let one = "![](data:image/png;base64,MTIzNDU=)";
-        assert_eq!(read([one; PICTURES + 3]).1.len(), PICTURES);
+        let (text, found) = read([one; PICTURES + 3]);
+        assert_eq!((text, found.len()), (MANY.repeat(3), PICTURES));
         let piece = "A".repeat(1024 * 1024);
         let (mut pictures, mut text) = (Pictures::default(), String::new());
         pictures.feed("![x](data:image/png;base64,", &mut text);
@@ -188,7 +301,7 @@ mod tests {
             assert!(pictures.held.len() <= BYTES + piece.len());
         }
         pictures.feed(") and on", &mut text);
-        assert_eq!((text.as_str(), pictures.found.len()), (&*format!("{LOST} and on"), 0));
+        assert_eq!((text.as_str(), pictures.found.len()), (&*format!("{LARGE} and on"), 0));
     }
 
     proptest! {

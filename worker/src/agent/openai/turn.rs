@@ -155,9 +155,9 @@ impl Turn {
             if let Some(text) = word("/text") {
                 self.pictures.feed(text, &mut self.text);
             } else if let Some(url) = word("/image_url/url").or_else(|| word("/image_url"))
-                && !self.pictures.take(url, None)
+                && let Err(lost) = self.pictures.take(url, None)
             {
-                let link = if url.starts_with("data:") { "[a picture]" } else { url };
+                let link = if url.starts_with("data:") { lost } else { url };
                 self.text.push_str(&format!("\n{link}"));
             }
         }
