@@ -12,6 +12,9 @@ use crate::Error;
 
 /// The largest payload of a frame, in bytes.
 pub const MAX: usize = 1024 * 1024;
+/// The largest event or reply. The rest of a frame is for what surrounds it: where it goes, what its agent noted,
+/// how far it has come.
+pub const CARRIED_MAX: usize = MAX - crate::event::NOTE_MAX - 8192;
 const PREFIX: usize = 4;
 
 /// Appends `value` as one frame to `out`. On an error `out` is as it was.

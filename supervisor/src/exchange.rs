@@ -3,21 +3,30 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::clock;
 use crate::config::Files;
 
-/// Cleans `dir` in a thread of its own: files may lie on a disk that hangs.
+/// A thread cleans.
+static CLEANING: AtomicBool = AtomicBool::new(false);
+
+/// Cleans `dir` in a thread of its own, unless one is at it: files may lie on a disk that hangs.
 pub fn clean(dir: PathBuf, files: Files) {
+    if CLEANING.swap(true, Ordering::AcqRel) {
+        return;
+    }
     let now = clock::system();
     let work = move || {
         if let Err(e) = sweep(&dir, files, now) {
             tracing::warn!(dir = %dir.display(), error = %e, "cannot clean the exchanged files");
         }
+        CLEANING.store(false, Ordering::Release);
     };
     let thread = std::thread::Builder::new().name("files".into()).spawn(work);
     if let Err(e) = thread {
+        CLEANING.store(false, Ordering::Release);
         tracing::warn!(error = %e, "cannot clean the exchanged files");
     }
 }

@@ -368,12 +368,12 @@ impl Gateway {
             if self.wall.is_trusted(clock::boot_ms()) {
                 self.ask(Pending::Purge);
             }
-            exchange::clean(self.paths.exchange(), self.files);
         }
         self.look_at_exchange(now);
         if self.give_back_at <= now {
             self.give_back_at = now + GIVE_BACK_EVERY;
             memory::give_back();
+            exchange::clean(self.paths.exchange(), self.files);
         }
         self.expire_waiters(now);
         self.tick_reload(now);

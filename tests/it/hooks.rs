@@ -325,6 +325,13 @@ async fn a_handler_speaks_in_the_chat_that_it_was_told_about_and_in_no_other() {
     assert_eq!(sent["result"]["state"], "sent", "{sent}");
     let again = ask("oc_1", &told["reply_token"], "a");
     assert_eq!(again["result"]["message_ids"], sent["result"]["message_ids"], "the same key");
+    let params = json!({
+        "token": told["reply_token"], "instance": "feishu", "chat_id": "oc_1", "key": "long",
+        "text": "x".repeat(960_000),
+    });
+    let long = json!({ "id": 1, "method": "message.send", "params": params });
+    let long = gateway.ask(&long.to_string()).unwrap();
+    assert_eq!(long["error"]["code"], 64, "no frame could hold it and how far it has come: {long}");
     let elsewhere = ask("oc_2", &told["reply_token"], "b");
     assert_eq!(elsewhere["error"]["code"], 77, "{elsewhere}");
     assert_eq!(ask("oc_1", &json!("guessed"), "c")["error"]["code"], 77);

@@ -6,11 +6,10 @@
 //! last. What identifies something is never cut, or two things might become one: it is hashed where it is longer
 //! than any that platforms make.
 
-use protocol::event::{Inbound, NOTE_MAX};
+use protocol::event::Inbound;
+use protocol::frame::CARRIED_MAX;
 use protocol::{frame, id};
 
-/// The largest event. The rest of a frame is for what surrounds it: where it goes, what its agent noted.
-pub(crate) const EVENT_MAX: usize = frame::MAX - NOTE_MAX - 8192;
 /// The longest id.
 const ID_MAX: usize = 256;
 /// The longest handle of a part.
@@ -49,7 +48,7 @@ pub(crate) fn fit(mut event: Inbound) -> Inbound {
 }
 
 fn fits(event: &Inbound) -> bool {
-    frame::size(event).is_ok_and(|size| size <= EVENT_MAX)
+    frame::size(event).is_ok_and(|size| size <= CARRIED_MAX)
 }
 
 /// The same each time that it comes, however large the rest of it is.
@@ -200,7 +199,7 @@ mod tests {
     #[test]
     fn the_platforms_json_goes_first_then_names_are_cut_then_words_then_parts() {
         let long = || "ü".repeat(600_000);
-        let event = Inbound { raw: vec![b'x'; EVENT_MAX], ..plain() };
+        let event = Inbound { raw: vec![b'x'; CARRIED_MAX], ..plain() };
         assert_eq!(fit(event), Inbound { raw: Vec::new(), ..plain() });
         let mut event = plain();
         (event.sender.name, event.text) = (Some(long()), "x".repeat(900_000));

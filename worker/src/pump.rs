@@ -35,7 +35,7 @@ use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
 use crate::copies::Copies;
 use crate::exchange::Exchange;
-use crate::fit::{EVENT_MAX, fit};
+use crate::fit::fit;
 use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
@@ -411,9 +411,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
         }
         let agent::Submitted { reply, note, verdict } = submitted;
         let bytes = frame::size(&reply)? + note.as_ref().map_or(0, |note| note.bytes.len());
-        if bytes > EVENT_MAX {
+        let most = frame::CARRIED_MAX;
+        if bytes > most {
             let _ = verdict.send(ReplyVerdict::Rejected(format!(
-                "the reply has {bytes} bytes, at most {EVENT_MAX} are possible"
+                "the reply has {bytes} bytes, at most {most} are possible"
             )));
             return Ok(());
         }

@@ -33,6 +33,16 @@ impl Backlog {
         }
     }
 
+    /// Goes on with what `former` has. The oldest of what finds no room is dropped.
+    pub fn take_over(&mut self, former: &mut Self) {
+        let most = self.most;
+        *self = std::mem::replace(former, Self::new(0));
+        self.most = most;
+        let surplus = self.waiting.len().saturating_sub(most);
+        self.waiting.drain(..surplus);
+        self.dropped += surplus as u64;
+    }
+
     /// Something happened. What had to go for it, if anything.
     pub fn offer(&mut self, event: Box<HookEvent>) -> Option<Box<HookEvent>> {
         self.waiting.push_back(event);
@@ -116,6 +126,21 @@ mod tests {
         backlog.up();
         let sent: Vec<_> = std::iter::from_fn(|| backlog.send()).map(|(_, e)| e.time_ms).collect();
         assert_eq!(sent, [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_waits_waits_on_when_the_handlers_are_others() {
+        let mut former = Backlog::new(5);
+        (0..4).for_each(|n| drop(former.offer(event(n))));
+        former.up();
+        let first = former.send().map(|(number, _)| number);
+        former.down();
+        let mut backlog = Backlog::new(2);
+        backlog.take_over(&mut former);
+        assert_eq!((backlog.waiting(), backlog.dropped()), (2, 2), "one was on its way");
+        backlog.up();
+        let next = backlog.send().map(|(number, event)| (number, event.time_ms));
+        assert_eq!(next, first.map(|first| (first + 1, 2)));
     }
 
     #[test]

@@ -41,9 +41,7 @@ impl Gateway {
                 let instance = slot.name.clone();
                 self.store.submit(Op::Reached { instance, id, progress });
             }
-            FromWorker::Outcome { id, attempt, outcome } => {
-                self.outcome(index, id, attempt, outcome);
-            }
+            FromWorker::Outcome { id, outcome, .. } => self.outcome(index, id, outcome),
             FromWorker::Reply { seq, reply, note } => {
                 self.reply(index, from.generation, seq, reply, note);
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use protocol::control::{HooksStatus, Refusal, SendAsked};
 use protocol::event::{ChatType, Inbound, Receipt, Reply as Said, ReplyState};
+use protocol::frame;
 use protocol::hook::{Failure, HookEvent};
 use protocol::id::{Instance, Lane, OutboundId, Seq, hex};
 use protocol::rpc::Message;
@@ -298,7 +299,8 @@ impl Gateway {
 
     /// The supervisor itself.
     pub(super) fn hook_gateway(&mut self, kind: &str) {
-        let platforms = self.slots.iter().filter(|slot| matches!(slot.desk, Desk::Platform(_)));
+        let platforms = self.slots.iter().filter(|slot| !slot.removed);
+        let platforms = platforms.filter(|slot| matches!(slot.desk, Desk::Platform(_)));
         let platforms = platforms.map(|slot| slot.name.to_string()).collect();
         self.hook(HookEvent {
             platforms: Some(platforms),
@@ -357,6 +359,12 @@ impl Gateway {
         let Ok(agent) = Instance::new(HOOKS) else { return };
         let lane = Lane { instance, chat_id: send.chat_id, thread_id: send.thread_id };
         let said = Box::new(Said { key: send.key, lane, reply_to: send.reply_to, content });
+        let bytes = frame::size(&*said).unwrap_or(usize::MAX);
+        if bytes > frame::CARRIED_MAX {
+            let most = frame::CARRIED_MAX;
+            let message = format!("the reply has {bytes} bytes, at most {most} are possible");
+            return reply.refuse(refuse(Code::Usage, message, Some("send it in several")));
+        }
         let ticket = self.tickets.name();
         let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
         self.tickets.hold(ticket, Pending::HooksReply { wait, reply });

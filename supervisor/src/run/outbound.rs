@@ -209,15 +209,8 @@ impl Gateway {
         format!("{}-{}", self.store_id, id)
     }
 
-    /// A platform answered an attempt. An answer to a former attempt is good too if it says that the
-    /// platform has it.
-    pub(super) fn outcome(
-        &mut self,
-        index: usize,
-        id: OutboundId,
-        _attempt: u32,
-        outcome: Outcome,
-    ) {
+    /// A platform answered an attempt, the last one or one before.
+    pub(super) fn outcome(&mut self, index: usize, id: OutboundId, outcome: Outcome) {
         self.send(index, Input::Outcome(id.0, outcome));
     }
 

@@ -173,7 +173,7 @@ impl Slot {
     pub(super) fn become_another(&mut self, spec: Spec, opened: &Opened) {
         let mut desk = Desk::new(&spec);
         let was_platform = matches!(self.desk, Desk::Platform(_));
-        match (&mut desk, &self.desk) {
+        match (&mut desk, &mut self.desk) {
             (Desk::Platform(new), Desk::Platform(old)) => {
                 new.last_inbound_ms = old.last_inbound_ms;
                 (new.accepted, new.duplicates) = (old.accepted, old.duplicates);
@@ -183,6 +183,11 @@ impl Slot {
                 (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);
             }
             (Desk::Agent(new), Desk::Agent(old)) => new.acknowledged = old.acknowledged,
+            (Desk::Hooks(new), Desk::Hooks(old)) => {
+                new.backlog.take_over(&mut old.backlog);
+                (new.told, new.failed, new.announced) = (old.told, old.failed, old.announced);
+                new.last_failure = old.last_failure.take();
+            }
             _ => {}
         }
         self.desk = desk;
