@@ -17,7 +17,7 @@
 //!
 //! Unknown members are ignored on both sides; members are only ever added.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::content::{self, Act, Press};
@@ -163,11 +163,11 @@ pub struct Send {
     pub instance: String,
     /// Where: [`Event::chat_id`].
     pub chat_id: String,
-    /// In which thread: [`Event::thread_id`].
-    #[serde(default)]
+    /// In which thread: [`Event::thread_id`]. An empty text is none.
+    #[serde(default, deserialize_with = "named")]
     pub thread_id: Option<String>,
-    /// Which message it answers: [`Event::message_id`].
-    #[serde(default)]
+    /// Which message it answers: [`Event::message_id`]. An empty text is none.
+    #[serde(default, deserialize_with = "named")]
     pub reply_to: Option<String>,
     /// What to say.
     #[serde(default)]
@@ -215,6 +215,11 @@ pub struct Button {
     pub url: Option<String>,
 }
 
+/// An empty text names nothing: so those write it whose language or template has no null.
+fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.filter(|name| !name.is_empty()))
+}
+
 /// A reply in the making: what is shown of it until it is sent with the same key. It is not kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Draft {
@@ -225,10 +230,10 @@ pub struct Draft {
     /// As in [`Send::chat_id`].
     pub chat_id: String,
     /// As in [`Send::thread_id`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     pub thread_id: Option<String>,
     /// As in [`Send::reply_to`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     pub reply_to: Option<String>,
     /// What it says by now.
     pub text: String,
@@ -436,5 +441,27 @@ impl From<Delivery> for Event {
             chat_name: event.chat_name,
             quote: event.quote,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_text_names_neither_a_thread_nor_a_message() {
+        for (thread, none) in [("\"omt_1\"", false), ("\"\"", true), ("null", true)] {
+            let said = format!(
+                r#"{{"key": "k", "instance": "a", "chat_id": "c", "thread_id": {thread}, "reply_to": {thread}, "text": "t"}}"#
+            );
+            let send: Send = serde_json::from_str(&said).unwrap();
+            let draft: Draft = serde_json::from_str(&said).unwrap();
+            for named in [send.thread_id, send.reply_to, draft.thread_id, draft.reply_to] {
+                assert_eq!(named.is_none(), none, "{said}");
+            }
+        }
+        let bare: Send =
+            serde_json::from_str(r#"{"key": "k", "instance": "a", "chat_id": "c"}"#).unwrap();
+        assert_eq!((bare.thread_id, bare.reply_to), (None, None));
     }
 }
