@@ -16,6 +16,7 @@ const NO_ELEMENT: i64 = 300_313;
 const SEQUENCE: i64 = 300_317;
 const STREAM_OVER: i64 = 200_850;
 const LIMIT: usize = 30 * 1024;
+const TABLES_MAX: usize = 5;
 
 type Changed = Result<(String, Observation), Refusal>;
 
@@ -36,7 +37,19 @@ pub(crate) fn check(card: &Value) -> Result<(), String> {
     let Some(elements) = elements.and_then(Value::as_array) else {
         return Err("a card has body.elements".to_owned());
     };
+    let tables: usize = elements.iter().map(tables_in).sum();
+    if tables > TABLES_MAX {
+        return Err(format!("11310: card table number over limit: {tables}"));
+    }
     elements.iter().try_for_each(check_element)
+}
+
+/// Tables in Markdown: the lines below their heads.
+fn tables_in(element: &Value) -> usize {
+    let words = element.get("content").and_then(Value::as_str).unwrap_or_default();
+    let below =
+        |line: &&str| line.starts_with("|-") && line.chars().all(|c| matches!(c, '|' | '-' | ':'));
+    words.lines().filter(below).count()
 }
 
 fn check_element(element: &Value) -> Result<(), String> {
@@ -54,7 +67,7 @@ fn check_element(element: &Value) -> Result<(), String> {
                 _ => false,
             };
             match (label, behaviors) {
-                (Some(_), Some(list)) if list.iter().all(known) => Ok(()),
+                (Some(label), Some(list)) if !label.is_empty() && list.iter().all(known) => Ok(()),
                 _ => Err("a button has text and behaviors".to_owned()),
             }
         }

@@ -19,7 +19,7 @@ use crate::urls::shielded;
 /// words, and buttons have to fit as well. The same in every form: how far a reply has come is the number of its parts,
 /// also for an attempt that shows them in another form.
 const PART_MAX: usize = 24_000;
-/// Of all buttons of a card.
+/// Of the buttons of a card; more are below each other, in several.
 const BUTTONS_MAX: usize = 4_000;
 /// Of a card that an agent made itself.
 const RAW_MAX: usize = 29_000;
@@ -51,6 +51,8 @@ pub(super) enum Step {
         /// Row by row; only a card has some.
         buttons: Vec<Vec<Button>>,
     },
+    /// The buttons of the words before them, in a card of their own where the platform does not take both in one.
+    Buttons(Vec<Vec<Button>>),
     /// A card that an agent made itself.
     Card(String),
     /// A file.
@@ -115,20 +117,18 @@ impl Form {
 /// The messages that `content` becomes, or why it cannot be sent. `first`: how its first words must look.
 pub(super) fn steps(content: &Content, first: Option<Form>) -> Result<Vec<Step>, String> {
     let card = content.card.as_deref().map(own_card).transpose()?;
-    let buttons = content.buttons.iter().any(|row| !row.is_empty());
-    if buttons && buttons_json(&content.buttons).to_string().len() > BUTTONS_MAX {
-        return Err(format!("its buttons have more than {BUTTONS_MAX} bytes"));
-    }
     let mut steps = words(&content.text, first);
-    if buttons {
-        let rows = content.buttons.clone();
-        if let Some(Step::Words { form, buttons, .. }) = steps.last_mut() {
-            (*form, *buttons) = (Form::Card, rows);
-        } else {
-            let (text, form) = (String::new(), Form::Card);
-            steps.push(Step::Words { text, form, buttons: rows });
-        }
+    let mut pages = pages(&content.buttons).into_iter();
+    if let Some(Step::Words { form, buttons, .. }) = steps.last_mut()
+        && let Some(rows) = pages.next()
+    {
+        (*form, *buttons) = (Form::Card, rows.clone());
+        steps.push(Step::Buttons(rows));
     }
+    steps.extend(pages.map(|buttons| {
+        let (text, form) = (String::new(), Form::Card);
+        Step::Words { text, form, buttons }
+    }));
     steps.extend(card.map(Step::Card));
     steps.extend(content.files.iter().cloned().map(Step::File));
     Ok(steps)
@@ -138,6 +138,31 @@ fn words(text: &str, first: Option<Form>) -> Vec<Step> {
     let form = first.unwrap_or_else(|| Form::of(text));
     let parts = text::split(text, PART_MAX, cost);
     parts.into_iter().map(|text| Step::Words { text, form, buttons: Vec::new() }).collect()
+}
+
+/// Rows of buttons, as many together as go into a card.
+fn pages(rows: &[Vec<Button>]) -> Vec<Vec<Vec<Button>>> {
+    let bytes = |rows: &[Vec<Button>]| buttons_json(rows).to_string().len();
+    let rows = rows.iter().flat_map(|row| grouped(row, |button| bytes(&[vec![button.clone()]])));
+    let rows: Vec<_> = rows.collect();
+    grouped(&rows, |row| bytes(std::slice::from_ref(row)))
+}
+
+/// Cut where the next one would be too much.
+fn grouped<T: Clone>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for item in items {
+        let bytes = bytes(item);
+        if let Some(group) = groups.last_mut().filter(|_| bytes <= room) {
+            group.push(item.clone());
+        } else {
+            room = BUTTONS_MAX;
+            groups.push(vec![item.clone()]);
+        }
+        room = room.saturating_sub(bytes);
+    }
+    groups
 }
 
 /// Words in this form.
@@ -397,12 +422,12 @@ mod tests {
         };
         let steps = steps(&content, None).unwrap();
         let last = Step::File(file("b"));
-        assert_eq!((steps.len(), steps.last()), (4, Some(&last)));
+        assert_eq!((steps.len(), steps.last()), (5, Some(&last)));
         assert!(
             matches!(&steps[0], Step::Words { form: Form::Text, buttons, .. } if buttons.is_empty())
         );
         assert!(
-            matches!(&steps[1], Step::Words { form: Form::Card, buttons, .. } if buttons.len() == 2)
+            matches!(&steps[1], Step::Words { form: Form::Card, buttons, .. } if buttons.len() == 1)
         );
         assert!(super::steps(&Content::text(" \n"), None).unwrap().is_empty());
     }

@@ -52,7 +52,7 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
             let form = if kind == "text" { Form::of(&text).min(Form::Post) } else { form };
             change_words(shared, message_id, &text, form).await
         }
-        Some(Step::Card(_) | Step::Words { .. }) => {
+        Some(Step::Card(_) | Step::Words { .. } | Step::Buttons(_)) => {
             return failed("a text cannot become a card: send it as a new message");
         }
     };
@@ -69,7 +69,11 @@ pub(super) async fn edit(shared: &Shared, outbound: &Outbound, message_id: &str)
             done.push(Ok(id.clone()));
             continue;
         }
-        let Step::Words { text, form, buttons } = step else { continue };
+        let Step::Words { text, form, buttons } = step else {
+            // Buttons are with the words before them.
+            done.push(Ok(None));
+            continue;
+        };
         let message = compose::say(&text, form, &buttons);
         let name = Name::new(outbound, index + 1);
         let answered = place.send(shared, name, &message).await;

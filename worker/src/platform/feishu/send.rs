@@ -145,6 +145,9 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
         Place::new(&outbound.chat_id, outbound.thread_id.as_deref(), outbound.reply_to.as_deref());
     for (index, step) in steps.iter().enumerate().skip(going.progress.done.len()) {
         let progress = &mut going.progress;
+        if index < progress.done.len() {
+            continue;
+        }
         if let Some(Ok(id)) = arrived.get(index) {
             progress.done.push(Ok(id.clone()));
             continue;
@@ -156,16 +159,20 @@ async fn say(shared: &Shared, outbound: &Outbound) -> Outcome {
             drafts::withdraw(shared, outbound).await;
         }
         match said {
-            Ok(id) => {
+            Ok(Shown { id, apart }) => {
                 progress.done.push(Ok(id));
-                if index + 1 < steps.len() {
+                if !apart && matches!(steps.get(index + 1), Some(Step::Buttons(_))) {
+                    // They are there as well.
+                    progress.done.push(Ok(None));
+                }
+                if progress.done.len() < steps.len() {
                     tell(shared, outbound, &progress.done).await;
                 }
             }
             Err(Said::Never { reason, .. } | Said::Gone(reason)) => {
                 progress.done.push(Err(reason));
-                // Words that are not wanted mean that nothing is; a file may be at fault alone.
-                if !matches!(step, Step::File(_)) {
+                // Words that are not wanted mean that nothing is; a file or a button may be at fault alone.
+                if !matches!(step, Step::File(_) | Step::Buttons(_)) {
                     break;
                 }
             }
@@ -225,6 +232,7 @@ fn told(steps: &[Step], done: &[Done]) -> Outcome {
     for (index, step) in steps.iter().enumerate() {
         let what = match step {
             Step::File(file) => format!("file {}", upload::title(file)),
+            Step::Buttons(_) => "its buttons".to_owned(),
             Step::Words { .. } | Step::Card(_) => format!("part {}", index + 1),
         };
         match done.get(index) {
@@ -237,8 +245,7 @@ fn told(steps: &[Step], done: &[Done]) -> Outcome {
         return Outcome::Sent { message_ids };
     }
     if let ([Err(why), ..], true) = (done, message_ids.is_empty())
-        && steps.len() == 1
-        && !matches!(steps, [Step::File(_)])
+        && matches!(steps, [Step::Words { .. } | Step::Card(_)] | [_, Step::Buttons(_)])
     {
         return Outcome::Failed { reason: why.clone() };
     }
@@ -260,33 +267,42 @@ struct Part<'a> {
     place: &'a mut Place,
 }
 
+/// A part that arrived.
+struct Shown {
+    /// The id of its message, if the platform told it.
+    id: Option<String>,
+    /// Its buttons are still to come.
+    apart: bool,
+}
+
 impl Part<'_> {
-    async fn send(
-        &mut self,
-        step: &Step,
-        uploaded: &mut Option<Message>,
-    ) -> Result<Option<String>, Said> {
+    async fn send(&mut self, step: &Step, uploaded: &mut Option<Message>) -> Result<Shown, Said> {
         let outbound = self.outbound;
+        let whole = |id| Shown { id, apart: false };
         match step {
             Step::Words { text, form, buttons } => {
                 if self.index == 0 {
                     match drafts::finish(self.shared, outbound, text, buttons).await {
-                        Finish::Done(id) => return Ok(Some(id)),
+                        Finish::Done(id) => return Ok(whole(Some(id))),
                         Finish::Nothing => {}
                         Finish::Later(said) => return Err(said),
                         Finish::Cannot(shown) => {
-                            let id = self.words(text, *form, buttons).await?;
+                            let said = self.words(text, *form, buttons).await?;
                             // What stays is a beginning of what is there as a whole.
                             let _ = edit::recall(self.shared, &shown).await;
-                            return Ok(id);
+                            return Ok(said);
                         }
                     }
                 }
                 self.words(text, *form, buttons).await
             }
+            Step::Buttons(rows) => {
+                let message = compose::say("", Form::Card, rows);
+                self.message(&message, None, "").await.map(whole)
+            }
             Step::Card(card) => {
                 let message = Message { kind: "interactive", content: card.clone() };
-                self.message(&message, None, "").await
+                self.message(&message, None, "").await.map(whole)
             }
             Step::File(file) => {
                 let message = match uploaded.take() {
@@ -297,7 +313,7 @@ impl Part<'_> {
                 if matches!(sent, Err(Said::Later { .. } | Said::Token | Said::Denied(_))) {
                     *uploaded = Some(message);
                 }
-                sent
+                sent.map(whole)
             }
         }
     }
@@ -307,22 +323,27 @@ impl Part<'_> {
         &mut self,
         text: &str,
         best: Form,
-        buttons: &[Vec<Button>],
-    ) -> Result<Option<String>, Said> {
-        let mut form = best;
+        mut buttons: &[Vec<Button>],
+    ) -> Result<Shown, Said> {
+        let (mut form, mut apart) = (best, false);
         loop {
             let message = compose::say(text, form, buttons);
-            let detour = (form != best).then_some(form);
-            match (self.message(&message, detour, text).await, form.plainer()) {
-                // Words without their buttons would be another reply.
-                (Err(Said::Never { code, reason }), Some(plainer))
-                    if buttons.is_empty() && is_of_form(code) =>
-                {
-                    tracing::warn!(reason, "a reply is sent in a plainer form");
-                    form = plainer;
+            let detour = (form != best || apart).then_some(form);
+            let (code, reason) = match self.message(&message, detour, text).await {
+                Ok(id) => return Ok(Shown { id, apart }),
+                Err(Said::Never { code, reason }) if is_of_form(code) => (code, reason),
+                Err(said) => return Err(said),
+            };
+            form = match form.plainer() {
+                // Without its buttons it may be what the platform takes.
+                Some(_) if !buttons.is_empty() && !text.is_empty() => {
+                    (buttons, apart) = (&[], true);
+                    Form::of(text)
                 }
-                (said, _) => return said,
-            }
+                Some(plainer) if buttons.is_empty() => plainer,
+                _ => return Err(Said::Never { code, reason }),
+            };
+            tracing::warn!(reason, "a reply is sent in a plainer form");
         }
     }
 

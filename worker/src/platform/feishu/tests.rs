@@ -3,6 +3,7 @@
 mod asking;
 mod away;
 mod beside;
+mod buttons;
 mod connection;
 mod front;
 mod fuzz;
