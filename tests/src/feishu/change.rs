@@ -12,6 +12,8 @@ use super::state::{KnownMessage, State};
 const BAD_PARAMETER: i64 = 230_001;
 const RECALLED: i64 = 230_011;
 const RECALLED_WORDS: &str = "This message was recalled";
+/// What clients see of a card that they do not know.
+const UNTOLD: &str = "请升级至最新版本客户端，以查看内容";
 const NOT_THIS_TYPE: i64 = 230_054;
 const NOT_OURS: i64 = 230_071;
 const TOO_OFTEN: i64 = 230_072;
@@ -104,6 +106,21 @@ pub(crate) fn get(state: &State, call: &Call<'_>) -> Reply {
         return Reply::refusal(400, code, "the message is gone");
     }
     let mut items = vec![item(id, message)];
+    if message.msg_type == "interactive" {
+        let shown = state.cards.values().find(|it| it.message_id.as_deref() == Some(id));
+        let made = shown.map_or_else(|| message.content.clone(), |card| card.content.to_string());
+        let untold = json!([[{"tag": "img"}, {"tag": "text", "text": UNTOLD}]]);
+        let asked = parameter(call.query, "card_msg_content_type");
+        let content = if asked.as_deref() == Some("user_card_content") {
+            json!({"title": null, "elements": untold, "user_dsl": made})
+        } else {
+            json!({"title": null, "elements": untold})
+        };
+        let told = items.first_mut().and_then(|it| it.pointer_mut("/body/content"));
+        if let Some(told) = told {
+            *told = json!(content.to_string());
+        }
+    }
     items.extend(message.inside.iter().cloned());
     Reply::data(&json!({ "items": items }))
 }

@@ -18,6 +18,8 @@ use crate::json::{lenient, list_of, member, text_of};
 /// Everybody, as it stands in a text.
 pub(super) const ALL: &str = "@_all";
 
+/// In the place of a card of schema 2.0 that the platform does not tell.
+const UNTOLD: &str = "请升级至最新版本客户端，以查看内容";
 /// Of a message of the platform itself, in bytes.
 const SYSTEM_MAX: usize = 4000;
 /// Of messages within one that forwards them.
@@ -72,7 +74,13 @@ pub(super) fn render(kind: &str, content: &Value, mentions: &[Mentioned]) -> Con
         "text" => named(text_of(content, "text"), mentions),
         "post" => Page { mentions, parts: &mut parts }.post(content),
         "interactive" => {
+            // As it was made, where the platform tells that beside a form of its own.
+            let made = lenient(text_of(content, "user_dsl").as_bytes()).filter(Value::is_object);
+            let content = made.as_ref().unwrap_or(content);
             let words = Page { mentions, parts: &mut parts }.card(content);
+            if words.replace("[image]", "").trim() == UNTOLD {
+                return Content { text: "[card]".to_owned(), parts: Vec::new() };
+            }
             let is_bare = words.is_empty() && !post::has_rows(content);
             bracketed("card", &if is_bare { as_it_came(content) } else { words })
         }
@@ -117,6 +125,16 @@ pub(super) fn words(item: &Value) -> String {
     let inner = text_of(member(item, "body"), "content");
     let content = lenient(inner.as_bytes()).unwrap_or_default();
     render(text_of(item, "msg_type"), &content, &mentions(item)).text
+}
+
+/// What a message of ours says: of a card nothing but its words.
+pub(super) fn own_words(item: &Value) -> String {
+    let words = words(item);
+    if text_of(item, "msg_type") != "interactive" {
+        return words;
+    }
+    let inside = words.strip_prefix("[card: ").and_then(|words| words.strip_suffix(']'));
+    inside.unwrap_or_default().to_owned()
 }
 
 /// Messages that one forwards, as the platform tells of them. What there is no room for is counted.
@@ -399,6 +417,19 @@ mod tests {
                 Some(("folder", Some("d"))),
             ),
             ("hongbao", json!({"text": "x"}), "[red packet: x]", None),
+            (
+                "interactive",
+                json!({"elements": [[{"tag": "img", "image_key": "k"}, {"tag": "text", "text": UNTOLD}]]}),
+                "[card]",
+                None,
+            ),
+            (
+                "interactive",
+                json!({"elements": [[{"tag": "text", "text": UNTOLD}]], "user_dsl":
+                    "{\"schema\":\"2.0\",\"body\":{\"elements\":[{\"tag\":\"markdown\",\"content\":\"words\"}]}}"}),
+                "[card: words]",
+                None,
+            ),
             ("brand_new", json!({}), "[brand_new]", None),
             ("brand_new", json!({"text": "words"}), "[brand_new: words]", None),
             ("brand_new", json!({"a": ["b"]}), "[brand_new: {\"a\":[\"b\"]}]", None),

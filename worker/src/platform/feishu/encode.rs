@@ -108,9 +108,10 @@ pub(super) fn recall(message_id: &str) -> Option<Call> {
     Some(Call::new("recall", Method::DELETE, path, Value::Null))
 }
 
-/// The call that asks for a message.
+/// The call that asks for a message, and for a card as it was made: else the platform does not tell one of schema 2.0.
 pub(super) fn message(message_id: &str) -> Option<Call> {
-    Some(Call::get("message", format!("{MESSAGES}/{}", plain(message_id)?)))
+    let query = "card_msg_content_type=user_card_content";
+    Some(Call::get("message", format!("{MESSAGES}/{}?{query}", plain(message_id)?)))
 }
 
 /// The call that lists the latest messages of a chat within these seconds.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Shared;
 use super::answer::{Answered, Said};
 use super::api::Call;
-use super::content::{forwarded, words};
+use super::content::{forwarded, own_words, words};
 use super::decode::Lack;
 use super::encode;
 use crate::clock;
@@ -55,12 +55,11 @@ pub(super) async fn fill(shared: &Shared, inbound: &mut Inbound, lack: &Lack) ->
     }
     if let Some(message_id) = &lack.quote {
         let words = match message(shared, message_id, until).await {
-            Ok(item) => {
-                if is_own(shared, &item) {
-                    inbound.mention = Mention::Me;
-                }
-                words(&item)
+            Ok(item) if is_own(shared, &item) => {
+                inbound.mention = Mention::Me;
+                own_words(&item)
             }
+            Ok(item) => words(&item),
             Err(silent) => format!("[{}]", silent.unread()),
         };
         let words = words.get(..words.floor_char_boundary(QUOTE_MAX)).unwrap_or_default();

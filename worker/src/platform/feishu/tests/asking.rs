@@ -86,3 +86,18 @@ async fn a_long_forward_is_cut_and_says_so() {
     }
     rig.end().await;
 }
+
+/// A card of our own, of which the next run knows nothing.
+#[tokio::test]
+async fn an_answered_card_is_quoted_by_its_words() {
+    let mut rig = Rig::ready().await;
+    let asked = outbound(1, |it| it.content = Content::text("# Title\n\nwords"));
+    let ids = sent(rig.send(asked).await);
+    let mut rig = Rig::on(rig.end().await);
+    rig.until_ready().await;
+    let message = Message::group("oc_1", "ou_ann").text("why?").reply_to(&ids[0], &ids[0]);
+    rig.sim.push_message(APP, message);
+    let found = accept(rig.heard().await);
+    assert_eq!((found.quote.as_deref(), found.mention), (Some("# Title\n\nwords"), Mention::Me));
+    rig.end().await;
+}
