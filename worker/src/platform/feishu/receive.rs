@@ -216,16 +216,14 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
                     inbound.mention = Mention::Me;
                 }
             }
+            let was_nowhere = inbound.chat_id.is_empty();
             let tells_later = lack.is_some() && fill::fill(shared, &mut inbound, &lack).await;
             let mut place = place;
-            if let Some(place) = &mut place
-                && !place.turn().await
-            {
-                let chat = &inbound.chat_id;
-                tracing::warn!(
-                    chat,
-                    "taken before what was said there earlier, which takes too long to find out"
-                );
+            turn(&mut place, &inbound.chat_id).await;
+            if was_nowhere && !inbound.chat_id.is_empty() {
+                // Behind whatever was said there is known by now.
+                place = shared.order.place(&inbound.chat_id, false);
+                turn(&mut place, &inbound.chat_id).await;
             }
             if inbound.chat_id.is_empty() && inbound.kind == InboundKind::Button {
                 // Somebody waits for what it does, but nobody can say where.
@@ -250,6 +248,18 @@ pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
     match submission.verdict(shared).await? {
         Verdict::Accepted(_) | Verdict::Duplicate | Verdict::Denied => Some(reply),
         Verdict::Refused => None,
+    }
+}
+
+/// Waits until whatever came before has gone.
+async fn turn(place: &mut Option<Place>, chat: &str) {
+    if let Some(place) = place
+        && !place.turn().await
+    {
+        tracing::warn!(
+            chat,
+            "taken before what was said there earlier, which takes too long to find out"
+        );
     }
 }
 

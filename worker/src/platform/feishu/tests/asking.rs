@@ -101,3 +101,28 @@ async fn an_answered_card_is_quoted_by_its_words() {
     assert_eq!((found.quote.as_deref(), found.mention), (Some("# Title\n\nwords"), Mention::Me));
     rig.end().await;
 }
+
+/// Where it belongs is known only when the platform has told it.
+#[tokio::test]
+async fn a_reaction_overtakes_nothing_in_its_chat() {
+    let mut rig = Rig::ready().await;
+    let old = rig.sim.push_text(APP, "oc_1", "ou_ann", "the old words");
+    accept(rig.heard().await);
+    old.acked_within(LONG).await;
+    let old = old.message_id().unwrap().to_owned();
+    let mut rig = Rig::on(rig.end().await);
+    rig.until_ready().await;
+    rig.sim.fault(APP, rest(Route::Message, Trouble::Hold), Times::Only(1));
+    let slow = Message::direct("oc_1", "ou_ann").text("before it").reply_to("om_x", "om_x");
+    rig.sim.push_message(APP, slow);
+    rig.sim.wait_count("it is asked", LONG, 1, held).await;
+    rig.sim.push_event(APP, reaction(&old, "ou_ann", "OK", "user"));
+    rig.sim.wait_count("its place is told", LONG, 1, |entry| called(entry, "message")).await;
+    rig.sim.push_text(APP, "oc_2", "ou_bob", "other");
+    assert_eq!(accept(rig.heard().await).text, "other");
+    rig.sim.clear_faults();
+    assert_eq!(accept(rig.heard().await).text, "before it");
+    let found = accept(rig.heard().await);
+    assert_eq!((found.kind, found.chat_id.as_str()), (InboundKind::Reaction, "oc_1"));
+    rig.end().await;
+}
