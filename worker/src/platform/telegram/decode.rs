@@ -189,7 +189,7 @@ fn button(query: &Value, own: &Own) -> Decoded {
     let mut event = base(message, query, InboundKind::Button)?;
     event.keys = vec![own.key("button", text_of(query, "id"))];
     text_of(query, "data").clone_into(&mut event.text);
-    event.reply_to = number_of(message, "message_id").map(|id| id.to_string());
+    event.message_id = number_of(message, "message_id").map(|id| id.to_string());
     event.mention = Mention::Me;
     Ok(Some(event))
 }
@@ -204,7 +204,7 @@ fn reaction(change: &Value) -> Decoded {
         emoji => emoji,
     });
     event.text = faces.collect();
-    event.reply_to = number_of(change, "message_id").map(|id| id.to_string());
+    event.message_id = number_of(change, "message_id").map(|id| id.to_string());
     event.origin_ms = number_of(change, "date").unwrap_or_default().saturating_mul(1000);
     Ok(Some(event))
 }

@@ -128,7 +128,10 @@ fn buttons_reactions_and_membership_are_events() {
         "chat": {"id": -100, "type": "group"}, "message_id": 4, "user": {"id": 9}, "date": 2,
         "old_reaction": [], "new_reaction": [{"type": "emoji", "emoji": "👍"}],
     }}));
-    assert_eq!((reaction.text.as_str(), reaction.reply_to.as_deref()), ("👍", Some("4")));
+    assert_eq!(reaction.text, "👍");
+    for about in [button, reaction] {
+        assert_eq!((about.message_id.as_deref(), about.reply_to), (Some("4"), None));
+    }
     let member = event(json!({"update_id": 1, "my_chat_member": {
         "chat": {"id": 9, "type": "private"}, "from": {"id": 9}, "date": 2,
         "new_chat_member": {"status": "kicked"},

@@ -191,7 +191,7 @@ async fn buttons_stand_below_and_their_press_comes_back() {
     );
     let pressed = accept(rig.heard().await);
     assert_eq!(
-        (pressed.text.as_str(), pressed.reply_to.as_deref()),
+        (pressed.text.as_str(), pressed.message_id.as_deref()),
         ("yes", Some(ids[0].as_str()))
     );
     // The keyboard goes with the edit that answers it.
