@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
@@ -20,12 +21,17 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one.
     pub async fn start(credentials: Option<(&str, &str)>) -> Self {
+        Self::slow(credentials, Duration::ZERO).await
+    }
+
+    /// One that takes so long for each new way.
+    pub async fn slow(credentials: Option<(&str, &str)>, pause: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("it is bound");
         let led = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
         let credentials = credentials.map(|(name, word)| (name.to_owned(), word.to_owned()));
-        let task = accept(listener, credentials, led.clone());
+        let task = accept(listener, credentials, led.clone(), pause);
         let over = stop.clone();
         tokio::spawn(async move { over.run_until_cancelled(task).await });
         Self { addr, led, _running: stop.drop_guard() }
@@ -46,10 +52,12 @@ async fn accept(
     listener: TcpListener,
     credentials: Option<(String, String)>,
     led: Arc<Mutex<Vec<String>>>,
+    pause: Duration,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
         let (credentials, led) = (credentials.clone(), led.clone());
         tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
             // A broken connection is its peer's affair.
             let _ = serve(stream, credentials.as_ref(), &led).await;
         });

@@ -7,6 +7,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use protocol::worker::Network;
@@ -24,6 +25,8 @@ use crate::trust;
 /// For the name, the connection and TLS together. A lost first packet is sent again after 1 s and 3 s;
 /// after that a new attempt is better than patience.
 const CONNECT: Duration = Duration::from_secs(5);
+/// So much more for them on a line that was found to be slow, and for each call over such a line.
+const SLOWER: Duration = Duration::from_secs(15);
 /// For a whole call, unless its caller is in a greater hurry.
 const CALL: Duration = Duration::from_secs(10);
 /// Shorter than it takes to notice a dead line, whose idle connections nobody should try one by one.
@@ -37,10 +40,18 @@ const BODY_MAX: usize = 1024 * 1024;
 /// A client, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Http {
-    client: reqwest::Client,
-    fresh: reqwest::Client,
+    usual: Clients,
+    patient: Clients,
+    is_slow: Arc<AtomicBool>,
     tls: Arc<ClientConfig>,
     proxy: Option<Arc<Proxy>>,
+}
+
+/// Those that differ in their patience for a connection.
+#[derive(Clone, Debug)]
+struct Clients {
+    pooled: reqwest::Client,
+    fresh: reqwest::Client,
 }
 
 /// An answer, whatever it says.
@@ -82,14 +93,14 @@ impl Http {
             .map_err(|e| config(e.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let client = |idle: usize| {
+        let client = |idle: usize, more: Duration| {
             let builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 .http1_only()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT)
-                .timeout(CALL)
+                .connect_timeout(CONNECT + more)
+                .timeout(CALL + more)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle)
                 .tcp_nodelay(true);
@@ -101,18 +112,40 @@ impl Http {
             let builder = builder.tcp_user_timeout(UNCONFIRMED);
             builder.build().map_err(|e| config(describe(&e)))
         };
-        let (pooled, fresh) = (client(IDLE_MAX)?, client(0)?);
-        Ok(Self { client: pooled, fresh, tls: Arc::new(tls), proxy: proxy.map(Arc::new) })
+        let clients = |more| -> Result<Clients, Error> {
+            Ok(Clients { pooled: client(IDLE_MAX, more)?, fresh: client(0, more)? })
+        };
+        Ok(Self {
+            usual: clients(Duration::ZERO)?,
+            patient: clients(SLOWER)?,
+            is_slow: Arc::default(),
+            tls: Arc::new(tls),
+            proxy: proxy.map(Arc::new),
+        })
+    }
+
+    /// Whether the line is too slow for the usual limits: whoever keeps a connection over it knows.
+    pub fn set_slow(&self, is_slow: bool) {
+        self.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+
+    fn clients(&self) -> &Clients {
+        if self.is_slow.load(Ordering::Relaxed) { &self.patient } else { &self.usual }
+    }
+
+    /// What a call over a new connection may take beyond what is usual.
+    pub fn slower(&self) -> Duration {
+        if self.is_slow.load(Ordering::Relaxed) { SLOWER } else { Duration::ZERO }
     }
 
     /// For a request to fill in.
     pub fn client(&self) -> &reqwest::Client {
-        &self.client
+        &self.clients().pooled
     }
 
     /// The same, for a request that must not be lost on a connection that died unnoticed.
     pub fn fresh(&self) -> &reqwest::Client {
-        &self.fresh
+        &self.clients().fresh
     }
 
     /// For sockets that are no calls.
@@ -127,7 +160,8 @@ impl Http {
 
     /// Makes a call. The error says what went wrong, without the URL.
     pub async fn call(&self, request: reqwest::RequestBuilder) -> Result<Answer, String> {
-        let within = Within { head: CALL, stall: CALL, whole: CALL, body: BODY_MAX };
+        let whole = CALL + self.slower();
+        let within = Within { head: whole, stall: CALL, whole, body: BODY_MAX };
         exchange(request, within).await.map_err(|lost| lost.why)
     }
 
@@ -143,7 +177,7 @@ impl Http {
 
 /// A request and its answer. The time for the whole is the request's own.
 async fn exchange(request: reqwest::RequestBuilder, within: Within) -> Result<Answer, Lost> {
-    let late = || Lost { why: "no answer in time".to_owned(), left: true };
+    let late = || Lost { why: "no answer in time".to_owned(), left: true, late: true };
     let sent = timeout(within.head, request.send()).await;
     let mut response = sent.map_err(|_| late())?.map_err(|e| Lost::from(&e))?;
     let mut body = Vec::new();
@@ -152,7 +186,7 @@ async fn exchange(request: reqwest::RequestBuilder, within: Within) -> Result<An
         let Some(bytes) = more.map_err(|e| Lost::from(&e))? else { break };
         if body.len() + bytes.len() > within.body {
             let why = format!("the answer has more than {} bytes", within.body);
-            return Err(Lost { why, left: true });
+            return Err(Lost { why, left: true, late: false });
         }
         body.extend_from_slice(&bytes);
     }
@@ -173,6 +207,18 @@ pub struct Within {
     pub body: usize,
 }
 
+impl Within {
+    /// The usual limits of a call of which `whole` is all that it may take.
+    pub fn whole(whole: Duration) -> Self {
+        Self { head: whole, stall: whole, whole, body: BODY_MAX }
+    }
+
+    /// The same for a call over a new connection that takes so much longer.
+    pub fn slower(self, by: Duration) -> Self {
+        Self { head: self.head + by, whole: self.whole + by, ..self }
+    }
+}
+
 /// A call without an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lost {
@@ -180,11 +226,14 @@ pub struct Lost {
     pub why: String,
     /// The request may have reached the server.
     pub left: bool,
+    /// The time ran out.
+    pub late: bool,
 }
 
 impl From<&reqwest::Error> for Lost {
     fn from(error: &reqwest::Error) -> Self {
-        Self { why: describe(error), left: !error.is_connect() && !error.is_builder() }
+        let left = !error.is_connect() && !error.is_builder();
+        Self { why: describe(error), left, late: error.is_timeout() }
     }
 }
 

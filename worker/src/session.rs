@@ -19,6 +19,10 @@ const OUTAGE_MOST: Duration = Duration::from_millis(3500);
 /// The longest pause while the platform still answers each new connection, for so many in a row.
 const ANSWERED_MOST: Duration = Duration::from_millis(800);
 const ANSWERED_TIMES: u32 = 10;
+/// An attempt takes so many times longer than usual after this many that were too slow; then as the last.
+const LONGER: [u32; 4] = [1, 1, 2, 4];
+/// And never longer than this.
+const LONGEST: Duration = Duration::from_secs(30);
 const REFUSED_FIRST: Duration = Duration::from_secs(5);
 const REFUSED_MOST: Duration = Duration::from_mins(1);
 
@@ -36,6 +40,8 @@ pub enum Input {
 pub enum Loss {
     /// The network or the platform is out of order; it passes by itself.
     Outage,
+    /// The same, noticed by the time that it took: perhaps only the line is slow.
+    Late,
     /// The platform does not want us; it passes when a person acts.
     Refused,
 }
@@ -55,6 +61,8 @@ pub struct Session {
     proven: Option<Instant>,
     outages: u32,
     refusals: u32,
+    /// Attempts in a row that were too slow.
+    late: usize,
     retry: Option<Retry>,
 }
 
@@ -81,10 +89,28 @@ impl Session {
         self.retry.map(|retry| retry.at + retry.spread)
     }
 
+    /// What the next attempt may take, where `usual` is right for most lines. It stays so while a connection lasts.
+    pub fn limit(&self, usual: Duration) -> Duration {
+        (usual * self.times()).min(LONGEST.max(usual))
+    }
+
+    /// Whether the line has been too slow for what is usual.
+    pub fn is_slow(&self) -> bool {
+        self.times() > 1
+    }
+
+    fn times(&self) -> u32 {
+        let [.., last] = LONGER;
+        LONGER.get(self.late).copied().unwrap_or(last)
+    }
+
     fn lost(&mut self, loss: Loss, now: Instant) -> Retry {
         let proven = self.proven.take();
         if proven.is_some() {
-            self.refusals = 0;
+            (self.refusals, self.late) = (0, 0);
+        }
+        if loss == Loss::Late {
+            self.late += 1;
         }
         if proven.is_some_and(|since| now.duration_since(since) >= STABLE) {
             self.outages = 0;
@@ -95,11 +121,11 @@ impl Session {
                 self.refusals += 1;
                 Retry { at: now + pause.mul_f64(0.8), spread: pause.mul_f64(0.2) }
             }
-            Loss::Outage if self.outages == 0 => {
+            Loss::Outage | Loss::Late if self.outages == 0 => {
                 self.outages = 1;
                 Retry { at: now, spread: AT_ONCE }
             }
-            Loss::Outage => {
+            Loss::Outage | Loss::Late => {
                 let answered = proven.is_some() && self.outages <= ANSWERED_TIMES;
                 let most = if answered { ANSWERED_MOST } else { OUTAGE_MOST };
                 let pause = doubled(OUTAGE_FIRST, self.outages - 1).min(most);
@@ -177,6 +203,25 @@ mod tests {
             found,
             [100, 500, 800, 800, 800, 800, 800, 800, 800, 800, 800, 3500, 3500, 3500]
         );
+    }
+
+    #[test]
+    fn attempts_that_were_too_slow_are_followed_by_longer_ones_until_the_next_story() {
+        let mut session = Session::new();
+        let (mut found, mut short) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            found.push((session.limit(8 * SECOND).as_secs(), session.is_slow()));
+            short.push(session.limit(5 * SECOND).as_secs());
+            pauses(&mut session, Loss::Late, 1);
+        }
+        assert_eq!(found, [(8, false), (8, false), (16, true), (30, true), (30, true), (30, true)]);
+        assert_eq!(short, [5, 5, 10, 20, 20, 20]);
+        pauses(&mut session, Loss::Outage, 2);
+        session.on(Input::Proven, clock::now());
+        assert!(session.is_slow(), "it is, as this connection took its time");
+        pauses(&mut session, Loss::Late, 1);
+        assert_eq!((session.limit(8 * SECOND), session.is_slow()), (8 * SECOND, false));
+        assert_eq!(session.limit(60 * SECOND), 60 * SECOND);
     }
 
     #[test]

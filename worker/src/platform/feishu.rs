@@ -275,16 +275,17 @@ async fn hear(shared: &Shared) {
     let mut state =
         State { shared, session: Session::new(), ready: false, down: None, works: false };
     loop {
-        let failure = match shared.stop.run_until_cancelled(Box::pin(open(shared))).await {
-            None => return,
-            Some(Ok((connection, endpoint))) => {
-                match socket::serve(shared, &mut state, connection, &endpoint).await {
-                    Ended::Stopped => return,
-                    Ended::Lost(failure) => failure,
+        let failure =
+            match shared.stop.run_until_cancelled(Box::pin(open(shared, &state.session))).await {
+                None => return,
+                Some(Ok((connection, endpoint))) => {
+                    match socket::serve(shared, &mut state, connection, &endpoint).await {
+                        Ended::Stopped => return,
+                        Ended::Lost(failure) => failure,
+                    }
                 }
-            }
-            Some(Err(failure)) => failure,
-        };
+                Some(Err(failure)) => failure,
+            };
         let pause = state.fails(failure).await;
         if shared.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
@@ -292,11 +293,16 @@ async fn hear(shared: &Shared) {
     }
 }
 
-async fn open(shared: &Shared) -> Result<(connect::Connection, Endpoint), Failure> {
+async fn open(
+    shared: &Shared,
+    session: &Session,
+) -> Result<(connect::Connection, Endpoint), Failure> {
     let (api, limits) = (&shared.api, shared.limits);
-    let endpoint = discovery::discover(&api.http, &api.settings, limits.discovery).await?;
+    api.http.set_slow(session.is_slow());
+    let limit = session.limit(limits.discovery);
+    let endpoint = discovery::discover(&api.http, &api.settings, limit).await?;
     shared.absence.told(endpoint.date_ms);
-    let connection = connect::connect(&api.http, &endpoint, limits.handshake).await?;
+    let connection = connect::connect(&api.http, &endpoint, session, limits.handshake).await?;
     Ok((connection, endpoint))
 }
 

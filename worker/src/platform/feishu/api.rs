@@ -185,13 +185,14 @@ impl Api {
                 // Nothing of ours can be read: that does not pass.
                 Err(reason) => return Answered::bare(Said::Never { code: 0, reason }),
             };
-            let answer = match self.http.call_within(request, within).await {
-                Ok(answer) => answer,
-                Err(lost) => {
-                    self.health.unanswered(api, &lost.why);
-                    return Answered::bare(Said::later(lost.why));
-                }
-            };
+            let answer =
+                match self.http.call_within(request, within.slower(self.http.slower())).await {
+                    Ok(answer) => answer,
+                    Err(lost) => {
+                        self.health.unanswered(api, &lost.why);
+                        return Answered::bare(Said::later(lost.why));
+                    }
+                };
             let Answer { status, headers, body } = answer;
             let reset = headers.get(RESET).or(headers.get(RETRY)).and_then(|it| it.to_str().ok());
             let answered = self.judged(api, status, reset, &body);

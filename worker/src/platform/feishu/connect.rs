@@ -22,7 +22,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 
 use super::discovery::{Endpoint, Failure};
 use crate::http::Http;
-use crate::session::Loss;
+use crate::session::{Loss, Session};
 use crate::trust;
 
 const TCP_LIMIT: Duration = Duration::from_secs(5);
@@ -43,19 +43,21 @@ pub(super) struct Connection {
     pub(super) arrived: Arrived,
 }
 
-/// Opens it, within `limit`.
+/// Opens it, within `limit`, or the longer one that `session` grants after attempts that were too slow.
 pub(super) async fn connect(
     http: &Http,
     endpoint: &Endpoint,
+    session: &Session,
     limit: Duration,
 ) -> Result<Connection, Failure> {
-    match tokio::time::timeout(limit, open(http, endpoint)).await {
+    let (tcp, limit) = (session.limit(TCP_LIMIT), session.limit(limit));
+    match tokio::time::timeout(limit, open(http, endpoint, tcp)).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::outage("open the connection: no answer in time")),
+        Err(_) => Err(Failure::late("open the connection: no answer in time")),
     }
 }
 
-async fn open(http: &Http, endpoint: &Endpoint) -> Result<Connection, Failure> {
+async fn open(http: &Http, endpoint: &Endpoint, limit: Duration) -> Result<Connection, Failure> {
     let failed = |e: io::Error| Failure::outage(format!("open the connection: {e}"));
     let no_host = || io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host");
     let host = endpoint.url.host_str().ok_or_else(no_host).map_err(failed)?;
@@ -63,9 +65,9 @@ async fn open(http: &Http, endpoint: &Endpoint) -> Result<Connection, Failure> {
     let port = endpoint.url.port_or_known_default().unwrap_or(443);
     let proxy = http.proxy();
     let first = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
-    let tcp = match tokio::time::timeout(TCP_LIMIT, dial(first.0, first.1)).await {
+    let tcp = match tokio::time::timeout(limit, dial(first.0, first.1)).await {
         Ok(done) => done.map_err(failed)?,
-        Err(_) => return Err(Failure::outage("open the connection: no TCP answer in time")),
+        Err(_) => return Err(Failure::late("open the connection: no TCP answer in time")),
     };
     let tcp = match proxy {
         Some(proxy) => proxy.tunnel(tcp, host, port).await.map_err(failed)?,

@@ -10,7 +10,7 @@ use protocol::worker::FeishuSettings;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::http::Http;
+use crate::http::{Http, Within};
 use crate::json::{brief, member, number_of, parse, text_of};
 use crate::session::Loss;
 
@@ -36,6 +36,11 @@ impl Failure {
     /// It will pass.
     pub(super) fn outage(reason: impl Into<String>) -> Self {
         Self { loss: Loss::Outage, reason: reason.into(), remedy: None, conflict: false }
+    }
+
+    /// The time ran out.
+    pub(super) fn late(reason: impl Into<String>) -> Self {
+        Self { loss: Loss::Late, ..Self::outage(reason) }
     }
 
     /// It will not.
@@ -91,9 +96,11 @@ pub(super) async fn discover(
 ) -> Result<Endpoint, Failure> {
     let body = json!({ "AppID": settings.app_id, "AppSecret": settings.app_secret.expose() });
     let url = format!("{}{PATH}", settings.base_url);
-    let request = http.fresh().post(url).header("locale", "zh").json(&body).timeout(limit);
-    let answer = http.call(request).await;
-    let answer = answer.map_err(|why| Failure::outage(format!("ask for the connection: {why}")))?;
+    let request = http.fresh().post(url).header("locale", "zh").json(&body);
+    let answer = http.call_within(request, Within::whole(limit)).await.map_err(|lost| {
+        let loss = if lost.late { Loss::Late } else { Loss::Outage };
+        Failure { loss, ..Failure::outage(format!("ask for the connection: {}", lost.why)) }
+    })?;
     let date_ms = answer.date_ms();
     let found = understand(answer.status, &answer.body, settings.base_url.starts_with("https:"))?;
     Ok(Endpoint { date_ms, ..found })

@@ -100,6 +100,11 @@ impl Api {
         Ok(Self { http: Http::over(&settings.base_url, network)?, settings })
     }
 
+    /// Whether new connections are given more time than usual.
+    pub(super) fn set_slow(&self, is_slow: bool) {
+        self.http.set_slow(is_slow);
+    }
+
     pub(super) fn settings(&self) -> &TelegramSettings {
         &self.settings
     }
@@ -117,7 +122,7 @@ impl Api {
     /// A call that may be repeated, whatever became of it.
     pub(super) async fn ask(&self, method: &str, body: &Value) -> Said {
         let request = self.http.client().post(self.url(method)).json(body);
-        match self.http.call_within(request, ASK).await {
+        match self.http.call_within(request, ASK.slower(self.http.slower())).await {
             Ok(answer) => self.judged(&answer),
             Err(lost) => Said::Away(self.redacted(&lost.why)),
         }
@@ -139,10 +144,10 @@ impl Api {
                 Err(error) => return Said::Refused(format!("open a file: {error}")),
             }
         };
-        match self.http.call_within(request, within).await {
+        match self.http.call_within(request, within.slower(self.http.slower())).await {
             Ok(answer) => self.judged(&answer),
-            Err(Lost { why, left: true }) => Said::Unclear(self.redacted(&why)),
-            Err(Lost { why, left: false }) => Said::Away(self.redacted(&why)),
+            Err(Lost { why, left: true, .. }) => Said::Unclear(self.redacted(&why)),
+            Err(Lost { why, left: false, .. }) => Said::Away(self.redacted(&why)),
         }
     }
 
@@ -158,7 +163,12 @@ impl Api {
             whole: ask.whole,
             body: UPDATES_MAX,
         };
-        let client = if ask.anew { self.http.fresh() } else { self.http.client() };
+        // One that was kept needs no time to be made, and is to be left soon once it is dead.
+        let (client, within) = if ask.anew {
+            (self.http.fresh(), within.slower(self.http.slower()))
+        } else {
+            (self.http.client(), within)
+        };
         let request = client.post(self.url("getUpdates")).json(&body);
         match self.http.call_within(request, within).await {
             Ok(answer) => match read(&answer.body) {

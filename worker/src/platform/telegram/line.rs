@@ -198,6 +198,7 @@ impl<'a> Line<'a> {
     }
 
     async fn lost(&mut self, loss: Loss, reason: String, now: Instant) -> Duration {
+        self.shared.api.set_slow(self.patience.is_slow());
         self.works = false;
         self.shared.set_away(true);
         let retry = self.session.on(Input::Lost(loss), now);

@@ -23,12 +23,14 @@ pub(super) struct Patience {
     took: Duration,
     /// Polls without an answer in a row.
     lost: u32,
+    /// New connections take longer than usual.
+    slow: bool,
 }
 
 impl Patience {
     /// For answers that may take so long as a whole.
     pub(super) fn new(whole: Duration) -> Self {
-        Self { whole, took: Duration::ZERO, lost: 0 }
+        Self { whole, took: Duration::ZERO, lost: 0, slow: false }
     }
 
     /// A poll was answered after this long, besides waiting; `None` if nobody can tell.
@@ -40,6 +42,13 @@ impl Patience {
     /// A poll was not.
     pub(super) fn lost(&mut self) {
         self.lost += 1;
+        self.slow = self.lost >= DOUBT;
+    }
+
+    /// Whether a new connection is given more time than usual: after some that failed, and as long as one that came of
+    /// it serves.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow
     }
 
     /// How many in a row.
@@ -78,12 +87,16 @@ mod tests {
         }
         assert_eq!(found, [1500, 1500, 3000, 6000, 6000]);
         assert_eq!(whole, [20, 40, 80, 120, 120]);
+        assert!(patience.is_slow());
         patience.answered(Some(Duration::from_secs(1)));
         assert_eq!(patience.next(false), Duration::from_secs(2));
         patience.answered(None);
         assert_eq!((patience.next(false), patience.losses()), (Duration::from_secs(2), 0));
         patience.answered(Some(Duration::from_mins(1)));
         assert_eq!(patience.next(false), LONG);
+        assert!(patience.is_slow(), "the connection that serves took its time");
+        patience.lost();
+        assert!(!patience.is_slow(), "the next one need not");
         patience.answered(Some(Duration::ZERO));
         assert_eq!((patience.next(false), patience.next(true)), (SHORT, LONG));
     }

@@ -226,6 +226,17 @@ async fn everything_goes_through_the_proxy() {
     }
 }
 
+/// F45: a line that needs longer than the first attempts are given.
+#[tokio::test]
+async fn a_slow_line_is_connected_as_later_attempts_take_longer() {
+    let proxy = Proxy::slow(None, HURRIED.handshake * 3 / 2).await;
+    let mut rig = Rig::over(Rig::sim().await, &through(&format!("http://{}", proxy.addr())));
+    let (reason, _) = rig.until_down().await;
+    assert!(reason.starts_with("ask for the connection: no answer in time"), "{reason}");
+    rig.until_ready().await;
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn a_proxy_that_refuses_is_told_of_without_its_password() {
     for scheme in ["http", "socks5"] {
