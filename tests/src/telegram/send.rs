@@ -81,12 +81,22 @@ pub(crate) fn keyboard(shared: &Shared, bot: &Bot, params: &Params) -> Result<Va
                 "Bad Request: inline keyboard button text must be non-empty",
             ));
         }
+        if let Some(url) = member("url").filter(|url| !is_address(url)) {
+            let why = format!("inline keyboard button URL '{url}' is invalid: Wrong HTTP URL");
+            return Err(Answer::bad(400, &format!("Bad Request: {why}")));
+        }
         if member("callback_data").is_some_and(|data| data.is_empty() || data.len() > DATA_MAX) {
             shared.violation(&bot.username, Rule::Length, format!("data of {button}"));
             return Err(Answer::bad(400, "Bad Request: BUTTON_DATA_INVALID"));
         }
     }
     Ok(keyboard.clone())
+}
+
+/// Whether a button may lead there: to the platform itself, or to a host with a dot.
+fn is_address(url: &str) -> bool {
+    let host = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    url.starts_with("tg://") || host.is_some_and(|host| host.contains('.'))
 }
 
 /// `sendMessage`.

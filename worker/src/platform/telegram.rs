@@ -9,6 +9,7 @@ mod answer;
 mod api;
 mod batch;
 mod beside;
+mod buttons;
 mod content;
 mod course;
 mod decode;

@@ -2,7 +2,8 @@
 
 use protocol::content::FileKind;
 
-use super::encode::{CAPTION_MAX, fits};
+use super::buttons::{Keys, without_addresses};
+use super::encode::{CAPTION_MAX, TEXT_MAX, fits};
 use super::steps::Step;
 
 /// What becomes of a refusal.
@@ -51,12 +52,43 @@ impl Step {
             }
             _ => {}
         }
-        let about_styles = !says(&["BUTTON", "button"])
-            && ["entit", "url"].iter().any(|word| refusal.to_lowercase().contains(word));
+        if is_about_buttons(refusal) {
+            return self.with_addresses_written().map_or(Amended::No, Amended::Try);
+        }
+        let about_styles =
+            ["entit", "url"].iter().any(|word| refusal.to_lowercase().contains(word));
         match self.without_styles() {
             Some(step) if about_styles => Amended::Try(step),
             _ => Amended::No,
         }
+    }
+
+    /// What arrives of it though this refusal stays: no buttons, or no files. `None`: nothing does.
+    pub(super) fn saved(&self, refusal: &str) -> Option<Self> {
+        if !is_about_buttons(refusal) {
+            return self.without_files();
+        }
+        let mut step = self.clone();
+        step.carry(Keys::new());
+        self.buttons().map(|_| step)
+    }
+
+    /// The addresses of its buttons among its words; `None`: there are none, or there is no room.
+    fn with_addresses_written(&self) -> Option<Self> {
+        let (buttons, addresses) = without_addresses(self.buttons()?);
+        let mut step = self.clone();
+        let (part, most) = match &mut step {
+            Self::Text { part, .. } | Self::Edit { part, .. } => (part, TEXT_MAX),
+            Self::Caption { part, .. } => (part, CAPTION_MAX),
+            Self::Files { caption, .. } | Self::Media { caption, .. } => {
+                (caption.get_or_insert_default(), CAPTION_MAX)
+            }
+            Self::Recall { .. } | Self::React { .. } => return None,
+        };
+        part.text.push_str(&addresses);
+        let fits = fits(part, most);
+        step.carry(buttons);
+        (fits && !addresses.is_empty()).then_some(step)
     }
 
     /// The words alone; `None`: there are no styles.
@@ -73,4 +105,8 @@ impl Step {
         part.spans.clear();
         Some(step)
     }
+}
+
+fn is_about_buttons(refusal: &str) -> bool {
+    refusal.contains("BUTTON") || refusal.contains("button")
 }

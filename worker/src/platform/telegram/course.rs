@@ -39,8 +39,13 @@ struct Reached(usize, u32, #[serde(default)] Vec<usize>);
 
 impl Course {
     /// Whether nothing has arrived yet.
-    pub(super) fn is_first(&self) -> bool {
+    fn is_first(&self) -> bool {
         self.sent.get() == 0
+    }
+
+    /// Whether another attempt would not be as far: something has arrived, or it was learned what will not.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.is_first() || !self.lost.borrow().is_empty()
     }
 
     /// Goes on where an earlier attempt has stopped, unless what was sent by then would be cut otherwise now: what is
@@ -62,18 +67,21 @@ impl Course {
         missing.chain(steps.iter().cloned().enumerate().skip(self.done.get())).collect()
     }
 
-    /// The step `n` has made or changed these messages.
-    pub(super) fn arrived(&self, n: usize, ids: Vec<String>) {
+    /// These messages were made or changed.
+    pub(super) fn arrived(&self, ids: Vec<String>) {
         self.sent.set(self.sent.get() + 1);
         self.ids.borrow_mut().extend(ids);
+    }
+
+    /// The files of the step `n` have arrived.
+    pub(super) fn found(&self, n: usize) {
         self.missed.borrow_mut().retain(|missed| *missed != n);
     }
 
-    /// The files of the step `n` have not arrived; what is said about them has.
+    /// The files of the step `n` have not arrived.
     pub(super) fn miss(&self, n: usize) {
-        let mut missed = self.missed.borrow_mut();
-        missed.retain(|missed| *missed != n);
-        missed.push(n);
+        self.found(n);
+        self.missed.borrow_mut().push(n);
     }
 
     /// Something will not arrive.
@@ -86,7 +94,7 @@ impl Course {
         let done = self.done.get().max(n + 1);
         self.done.set(done);
         let missed = self.missed.borrow().clone();
-        if self.is_first() || (done == steps.len() && missed.is_empty()) {
+        if self.is_first() || (done == steps.len() && self.lost.borrow().is_empty()) {
             return None;
         }
         let print = print_of(steps.get(..done).unwrap_or_default());

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::Said;
+use super::buttons::Keys;
 use super::encode::{To, marks, newest};
-use super::steps::{Keys, Step};
+use super::steps::Step;
 use crate::clock::{self, Instant};
 use crate::json::number_of;
 

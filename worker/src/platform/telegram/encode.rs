@@ -13,7 +13,8 @@ use super::markup::{Marked, Span, Style, marked};
 use super::units::units;
 use crate::text;
 
-const TEXT_MAX: usize = 4096;
+/// A message of text.
+pub(super) const TEXT_MAX: usize = 4096;
 /// What is said below a file.
 pub(super) const CAPTION_MAX: usize = 1024;
 /// Stands for what was said before.
@@ -57,9 +58,10 @@ impl To {
     }
 }
 
-/// The messages that `text` becomes.
-pub(super) fn parts(markdown: &str) -> Vec<Marked> {
-    let whole = marked(markdown);
+/// The messages that `markdown` becomes, with lines behind it that are none.
+pub(super) fn parts(markdown: &str, plain: &str) -> Vec<Marked> {
+    let mut whole = marked(markdown);
+    whole.text.push_str(plain);
     let ranges = ranges(&whole, TEXT_MAX, SPANS_MAX);
     ranges.into_iter().filter_map(|range| clip(&whole, range)).collect()
 }
@@ -231,7 +233,7 @@ mod tests {
     }
 
     fn body(markdown: &str, to: To) -> Value {
-        let part = parts(markdown).remove(0);
+        let part = parts(markdown, "").remove(0);
         super::super::steps::Step::Text { part, buttons: Vec::new() }.call(to).body
     }
 
@@ -271,7 +273,7 @@ mod tests {
     #[test]
     fn a_style_goes_on_behind_a_cut() {
         let code = "let a = \"😀\";\n".repeat(900);
-        let parts = parts(&format!("before\n```rust\n{code}```\n**after**"));
+        let parts = parts(&format!("before\n```rust\n{code}```\n**after**"), "");
         assert!(parts.len() > 2);
         for part in &parts {
             assert!(units(&part.text) <= 4096);
@@ -296,7 +298,7 @@ mod tests {
             assert!(bold, "{shown:?}");
             beginnings.push(shown.text.chars().take(12).collect::<String>());
         }
-        assert_eq!(newest(&line(1)), parts(&line(1)).pop());
+        assert_eq!(newest(&line(1)), parts(&line(1), "").pop());
         assert!(newest(" \n").is_none() && newest("").is_none());
         beginnings.dedup();
         assert!(beginnings.len() <= 1000 / (SPANS_MAX / 2 - 1) + 1, "{beginnings:?}");
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn an_empty_block_takes_nothing_from_the_one_before_it() {
         let markdown = "```\na\n\n\n```\n```\n```\n****";
-        let part = &parts(markdown)[0];
+        let part = &parts(markdown, "")[0];
         assert_eq!(marks(part), [json!({"type": "pre", "offset": 0, "length": 3})]);
         assert_eq!(part.text, "a\n\n———");
     }
@@ -317,11 +319,11 @@ mod tests {
                 list + &format!("- **{i}** [t](https://e.com/{i})\n")
             })
         };
-        let text = parts(&list(0..60));
+        let text = parts(&list(0..60), "");
         assert_eq!(text.iter().map(|part| part.spans.len()).sum::<usize>(), 120);
         assert!(text.len() == 2 && text.iter().all(|part| part.spans.len() <= SPANS_MAX));
         assert_eq!(text[1].text.lines().next(), Some("• 50 t"), "cut between lines");
-        assert_eq!(parts(&list(0..50)).len(), 1);
+        assert_eq!(parts(&list(0..50), "").len(), 1);
     }
 
     /// Text with addresses in it, each in a shape of its own.
@@ -386,7 +388,7 @@ mod tests {
 
     #[test]
     fn blank_replies_have_no_parts() {
-        assert!(parts("").is_empty() && parts(" \n\t ").is_empty());
+        assert!(parts("", "").is_empty() && parts(" \n\t ", "").is_empty());
     }
 
     proptest! {
@@ -394,7 +396,7 @@ mod tests {
 
         #[test]
         fn every_address_arrives((markdown, addresses) in addressed()) {
-            let parts = parts(&markdown);
+            let parts = parts(&markdown, "");
             let whole: String = parts.iter().map(|part| part.text.as_str()).collect();
             let marks: Vec<_> = parts.iter().map(marks).collect();
             prop_assert!(marks.iter().all(|marks| marks.len() <= SPANS_MAX));
@@ -409,7 +411,7 @@ mod tests {
             piece in "([a-z]{1,9}|\\*\\*|_|`|\n|```\n| |😀|中){1,40}", times in 1usize..300,
         ) {
             let markdown = piece.repeat(times);
-            for part in parts(&markdown).into_iter().chain(newest(&markdown)) {
+            for part in parts(&markdown, "").into_iter().chain(newest(&markdown)) {
                 prop_assert!(units(&part.text) <= TEXT_MAX);
                 prop_assert!(part.spans.len() <= SPANS_MAX);
                 prop_assert_eq!(part.text.trim(), part.text.as_str());

@@ -346,7 +346,7 @@ impl Writer {
 
 /// Whether the platform takes links to it: to itself, and to the web where the host has a dot. Others it
 /// drops without a word.
-fn is_taken(address: &str) -> bool {
+pub(super) fn is_taken(address: &str) -> bool {
     if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return false;
     }

@@ -144,19 +144,28 @@ async fn send(shared: &Shared, outbound: &Outbound, course: &Course) -> Outcome 
             // Only the first message answers another.
             to.reply = None;
         }
-        let words = step.without_files();
-        let is_files = matches!(step, Step::Files { .. });
-        match perform(shared, step, &mut to, (outbound.id, course)).await {
-            Ok(ids) => course.arrived(n, ids),
-            Err(Outcome::Failed { reason }) if is_files => {
+        match perform(shared, step.clone(), &mut to, (outbound.id, course)).await {
+            Ok(ids) => {
+                course.found(n);
+                course.arrived(ids);
+            }
+            Err(Outcome::Failed { reason }) => {
+                // What else it says arrives all the same, and so do other files.
+                let saved = step.saved(&reason);
+                let is_files = |step: &Step| matches!(step, Step::Files { .. });
+                if saved.is_none() && !is_files(&step) {
+                    return course.within(Outcome::Failed { reason });
+                }
                 course.lose(reason);
-                if let Some(words) = words {
-                    match perform(shared, words, &mut to, (outbound.id, course)).await {
-                        Ok(ids) => course.arrived(n, ids),
+                if is_files(&step) && !saved.as_ref().is_some_and(is_files) {
+                    course.miss(n);
+                }
+                if let Some(saved) = saved {
+                    match perform(shared, saved, &mut to, (outbound.id, course)).await {
+                        Ok(ids) => course.arrived(ids),
                         Err(outcome) => return course.within(outcome),
                     }
                 }
-                course.miss(n);
             }
             Err(outcome) => return course.within(outcome),
         }
@@ -211,8 +220,8 @@ async fn perform(
     (id, course): (OutboundId, &Course),
 ) -> Result<Vec<String>, Outcome> {
     // Another message has arrived before; or what is known by now would be forgotten on the way to the supervisor
-    // and back: how it was amended, that it may have arrived. Then it waits here.
-    let mut stays = !course.is_first();
+    // and back: what was refused, how it was amended, that it may have arrived. Then it waits here.
+    let mut stays = course.is_under_way();
     let mut is_repeated = false;
     loop {
         if stays && shared.stop.is_cancelled() {

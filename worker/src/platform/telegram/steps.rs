@@ -4,9 +4,10 @@
 //! where it is short enough, and a message behind them where it is not, or where an album would have to carry
 //! buttons, which it cannot. A draft that people already see becomes the first message.
 
-use protocol::content::{Act, Button, Content, FileKind, Press};
+use protocol::content::{Act, Content, FileKind};
 use serde_json::{Value, json};
 
+use super::buttons::{Keys, keys};
 use super::encode::{CAPTION_MAX, To, cut, fits, marks, parts};
 use super::markup::Marked;
 use super::units::amount;
@@ -17,8 +18,6 @@ const ALBUM_MAX: usize = 10;
 const PHOTO_MAX: u64 = 10 << 20;
 /// What the public server takes. One of one's own takes 2000 MB.
 const UPLOAD_MAX: u64 = 50 << 20;
-/// The data of a button, in bytes.
-const DATA_MAX: usize = 64;
 
 /// A file to be sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,9 +71,6 @@ pub(super) enum Step {
     React { id: i64, emoji: String },
 }
 
-/// Rows of buttons, as the platform writes them.
-pub(super) type Keys = Vec<Vec<Value>>;
-
 /// The steps of a reply. `sizes` are those of its files; `draft` is the message that shows how far it had
 /// come. The error is for the agent.
 pub(super) fn steps(
@@ -85,14 +81,15 @@ pub(super) fn steps(
     if content.card.is_some() {
         return Err("Telegram has no cards: send text, files or buttons".to_owned());
     }
-    let buttons = keys(&content.buttons)?;
+    let (buttons, addresses) = keys(&content.buttons)?;
+    let parts = parts(&content.text, &addresses);
     let files = files(content, sizes);
     let own = |id: &String| {
         id.parse::<i64>().map_err(|_| format!("{id:?} is no message of this platform"))
     };
     match &content.act {
-        Act::Say => say(&content.text, files, buttons, draft),
-        Act::Edit { message_id } => edit(own(message_id)?, &content.text, files, buttons),
+        Act::Say => say(parts, files, buttons, draft),
+        Act::Edit { message_id } => edit(own(message_id)?, parts, files, buttons),
         Act::Recall { message_id } => Ok(vec![Step::Recall { id: own(message_id)?, draft: false }]),
         Act::React { message_id, emoji } => {
             Ok(vec![Step::React { id: own(message_id)?, emoji: emoji.trim().to_owned() }])
@@ -101,12 +98,11 @@ pub(super) fn steps(
 }
 
 fn say(
-    text: &str,
+    parts: Vec<Marked>,
     files: Vec<File>,
     buttons: Keys,
     draft: Option<i64>,
 ) -> Result<Vec<Step>, String> {
-    let parts = parts(text);
     if parts.is_empty() && files.is_empty() {
         return Err("the reply is empty".to_owned());
     }
@@ -148,8 +144,8 @@ fn say(
     Ok(steps)
 }
 
-fn edit(id: i64, text: &str, files: Vec<File>, buttons: Keys) -> Result<Vec<Step>, String> {
-    let mut parts = parts(text).into_iter();
+fn edit(id: i64, parts: Vec<Marked>, files: Vec<File>, buttons: Keys) -> Result<Vec<Step>, String> {
+    let mut parts = parts.into_iter();
     let first = parts.next();
     let mut files = files.into_iter();
     let mut steps = match (files.next(), first) {
@@ -232,27 +228,9 @@ fn title(name: &str) -> String {
     if plain.is_empty() { "file".to_owned() } else { plain.to_owned() }
 }
 
-fn keys(rows: &[Vec<Button>]) -> Result<Keys, String> {
-    let key = |button: &Button| {
-        if button.label.trim().is_empty() {
-            return Err("a button has no label".to_owned());
-        }
-        match &button.press {
-            Press::Data(data) if data.is_empty() || data.len() > DATA_MAX => Err(format!(
-                "the button {:?} has {} bytes of data; Telegram takes 1 to {DATA_MAX}",
-                button.label,
-                data.len()
-            )),
-            Press::Data(data) => Ok(json!({"text": button.label, "callback_data": data})),
-            Press::Url(url) => Ok(json!({"text": button.label, "url": url})),
-        }
-    };
-    let rows = rows.iter().filter(|row| !row.is_empty());
-    rows.map(|row| row.iter().map(key).collect()).collect()
-}
-
 impl Step {
-    fn carry(&mut self, keys: Keys) {
+    /// Has these buttons below it.
+    pub(super) fn carry(&mut self, keys: Keys) {
         match self {
             Self::Text { buttons, .. }
             | Self::Files { buttons, .. }
@@ -385,7 +363,8 @@ impl Step {
         Call { method, body, uploads }
     }
 
-    fn buttons(&self) -> Option<&Keys> {
+    /// Those below it, if there are any.
+    pub(super) fn buttons(&self) -> Option<&Keys> {
         let buttons = match self {
             Self::Text { buttons, .. }
             | Self::Files { buttons, .. }

@@ -1,6 +1,7 @@
 //! What a reply becomes.
 
 use proptest::prelude::*;
+use protocol::content::{Button, Press};
 
 use super::super::amend::Amended;
 use super::super::units::units;
@@ -195,7 +196,7 @@ proptest! {
         }
         let sizes = vec![1; kinds.len()];
         let Ok(steps) = steps(&content, &sizes, draft) else {
-            prop_assert!(parts(&text).is_empty() && kinds.is_empty());
+            prop_assert!(parts(&text, "").is_empty() && kinds.is_empty());
             return Ok(());
         };
         let (mut uploads, mut shown) = (0, 0);
@@ -214,7 +215,7 @@ proptest! {
             }
         }
         prop_assert_eq!(uploads, kinds.len());
-        let whole: usize = parts(&text).iter().flat_map(|part| part.text.split_whitespace()).map(str::len).sum();
+        let whole: usize = parts(&text, "").iter().flat_map(|part| part.text.split_whitespace()).map(str::len).sum();
         prop_assert_eq!(shown, whole);
     }
 }

@@ -206,6 +206,43 @@ async fn buttons_stand_below_and_their_press_comes_back() {
     rig.end().await;
 }
 
+/// Every address arrives, also where Telegram refuses a button to it.
+#[tokio::test]
+async fn an_address_that_no_button_may_have_is_written_out() {
+    let key = |label: &str, press| Button { label: label.into(), press };
+    let local = || key("My_page", Press::Url("http://localhost/a_b_c".into()));
+    let yes = || key("Yes", Press::Data("y".into()));
+    let kept = json!([[{"text": "Yes", "callback_data": "y"}]]);
+    let mut rig = Rig::ready().await;
+    let buttons = vec![vec![local(), yes()], vec![local()]];
+    let reply = outbound(1, |it| it.content = Content { buttons, ..Content::text("**look**") });
+    sent(rig.send_in_turn(reply).await);
+    let told = rig.sim.sent().remove(0);
+    let address = "My_page: http://localhost/a_b_c";
+    assert_eq!(told.text, format!("look\n\n{address}\n{address}"));
+    assert_eq!((told.buttons, told.entities.len()), (kept.clone(), 1));
+    // One that only the platform knows to be none.
+    let refusal = "Bad Request: inline keyboard button URL 'x' is invalid: Wrong HTTP URL";
+    let other = || key("Other", Press::Url("https://refused.example/".into()));
+    rig.sim.fault(Some("sendMessage"), refuse(400, refusal), Some(1));
+    let buttons = vec![vec![yes(), other()]];
+    let reply = outbound(2, |it| it.content = Content { buttons, ..Content::text("look") });
+    sent(rig.send_in_turn(reply).await);
+    let told = rig.sim.sent().remove(1);
+    assert_eq!(told.text, "look\n\nOther: https://refused.example/");
+    assert_eq!(told.buttons, kept);
+    // Where there is no room for it, the words arrive.
+    rig.sim.fault(Some("sendMessage"), refuse(400, refusal), Some(1));
+    let full = "x".repeat(4096);
+    let content = Content { buttons: vec![vec![other()]], ..Content::text(&full) };
+    let outcome = rig.send_in_turn(outbound(3, |it| it.content = content)).await;
+    let Outcome::Partly { message_ids, rest: Rest::Failed, reason } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(reason.contains("button URL") && message_ids.len() == 1, "{reason}");
+    assert_eq!(rig.end().await.sent().remove(2).text, full);
+}
+
 #[tokio::test]
 async fn messages_are_changed_taken_back_and_reacted_to() {
     let mut rig = Rig::ready().await;
