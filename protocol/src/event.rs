@@ -65,7 +65,7 @@ pub enum InboundKind {
     Reaction,
     /// Who is in a chat, or may write there, changed.
     Member,
-    /// Something that this version has no word for: only `raw` says what.
+    /// Something that this version has no word for: `raw` says what, and the text, if there is one, as it came.
     Other,
     /// Something that could not be understood, down to its chat and its sender. `raw` is kept, parked, and
     /// no agent gets it.

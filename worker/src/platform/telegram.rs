@@ -26,11 +26,13 @@ mod menu;
 mod orders;
 mod pace;
 mod patience;
+mod rich;
 mod rival;
 mod send;
 mod standing;
 mod steps;
 mod tables;
+mod things;
 mod units;
 
 use std::collections::HashMap;

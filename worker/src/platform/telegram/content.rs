@@ -6,9 +6,12 @@
 use std::fmt::Write as _;
 
 use protocol::event::{Mention, Part};
+use protocol::secret::excerpt;
 use serde_json::{Value, json};
 
 use super::decode::Own;
+use super::rich;
+use super::things::{self, joined};
 use super::units::bytes;
 use crate::json::{list_of, member, number_of, text_of};
 
@@ -29,10 +32,10 @@ pub(super) enum Content {
 }
 
 /// Kinds whose value is a file. An animation is a document as well, and comes first.
-const FILES: [&str; 8] =
+pub(super) const FILES: [&str; 8] =
     ["photo", "animation", "video", "document", "audio", "voice", "video_note", "sticker"];
 /// Kinds whose value is described.
-const THINGS: [&str; 11] = [
+const THINGS: [&str; 17] = [
     "venue",
     "location",
     "contact",
@@ -44,6 +47,12 @@ const THINGS: [&str; 11] = [
     "paid_media",
     "checklist",
     "giveaway",
+    "gift",
+    "users_shared",
+    "chat_shared",
+    "web_app_data",
+    "successful_payment",
+    "refunded_payment",
 ];
 /// Members that make a message one of the platform.
 const SERVICES: [&str; 24] = [
@@ -72,6 +81,48 @@ const SERVICES: [&str; 24] = [
     "boost_added",
     "proximity_alert_triggered",
 ];
+
+/// Members of a message that say where it belongs and how it is shown.
+const MARGIN: [&str; 36] = [
+    "message_id",
+    "ephemeral_message_id",
+    "message_thread_id",
+    "direct_messages_topic",
+    "from",
+    "sender_chat",
+    "sender_boost_count",
+    "sender_business_bot",
+    "sender_tag",
+    "receiver_user",
+    "date",
+    "business_connection_id",
+    "chat",
+    "forward_origin",
+    "is_topic_message",
+    "is_automatic_forward",
+    "reply_to_message",
+    "external_reply",
+    "quote",
+    "reply_to_story",
+    "reply_to_checklist_task_id",
+    "reply_to_poll_option_id",
+    "via_bot",
+    "edit_date",
+    "has_protected_content",
+    "is_from_offline",
+    "is_paid_post",
+    "media_group_id",
+    "author_signature",
+    "paid_star_count",
+    "link_preview_options",
+    "suggested_post_info",
+    "effect_id",
+    "show_caption_above_media",
+    "has_media_spoiler",
+    "reply_markup",
+];
+/// Of what nobody knows yet, in bytes.
+const UNKNOWN_BYTES: usize = 16 * 1024;
 
 /// What `message` says.
 pub(super) fn content(message: &Value) -> Content {
@@ -111,36 +162,34 @@ fn service(message: &Value) -> Option<&'static str> {
     SERVICES.iter().find(|name| !member(message, name).is_null()).copied()
 }
 
+/// What nobody knows yet, in brackets.
+pub(super) fn as_it_came(message: &Value) -> String {
+    let mut out = String::new();
+    let members = message.as_object().into_iter().flatten();
+    let is_told =
+        |(name, value): &(&String, &Value)| !value.is_null() && !MARGIN.contains(&name.as_str());
+    for (name, value) in members.filter(is_told) {
+        push_described(&mut out, name, &value.to_string());
+    }
+    excerpt(&out, UNKNOWN_BYTES)
+}
+
 /// What people see of `message`, which says `words`, and its files; none: nothing that is known here.
 fn shown(message: &Value, words: Option<String>) -> Option<(String, Vec<Part>)> {
     let has = |name: &&&str| !member(message, name).is_null();
     let mut out = head(message);
     let mut parts = Vec::new();
     if let Some(kind) = FILES.iter().find(has) {
-        let file = file_of(message, kind);
-        let handle = text_of(file, "file_id");
-        if !handle.is_empty() {
-            let name = Some(text_of(file, "file_name")).filter(|name| !name.is_empty());
-            let (kind, handle) = ((*kind).to_owned(), handle.to_owned());
-            let mime = Some(text_of(file, "mime_type")).filter(|mime| !mime.is_empty());
-            parts.push(Part {
-                kind,
-                handle,
-                name: name.map(str::to_owned),
-                size: number_of(file, "file_size").and_then(|size| u64::try_from(size).ok()),
-                mime: mime.map(str::to_owned),
-            });
-        }
-        let detail = match text_of(file, "file_name") {
-            "" => text_of(file, "emoji"),
-            name => name,
-        };
-        push_described(&mut out, kind, detail);
+        let file = member(message, kind);
+        parts.extend(part(kind, file));
+        push_described(&mut out, kind, &things::file(kind, file_of(file)));
     } else if let Some(kind) = THINGS.iter().find(has) {
-        push_described(&mut out, kind, &detail(kind, member(message, kind)));
+        let thing = member(message, kind);
+        push_described(&mut out, things::word(kind, thing), &things::detail(kind, thing));
     } else if words.is_none() && member(message, "origin").is_null() {
         return None;
     }
+    rich::files(member(message, "rich_message"), &mut parts);
     if let Some(words) = words {
         if out.ends_with(']') {
             out.push(' ');
@@ -173,6 +222,23 @@ pub(super) fn mention(message: &Value, own: &Own) -> Mention {
                 Mention::Me => return Mention::Me,
                 other => found = other,
             }
+        }
+    }
+    let (rich, mut texts) = (member(message, "rich_message"), Vec::new());
+    for kind in ["mention", "text_mention", "bot_command"] {
+        rich::find(rich, kind, &mut texts);
+    }
+    for text in texts {
+        let command = text_of(text, "bot_command").split_once('@').map(|(_, name)| name);
+        let addressed = match text_of(text, "type") {
+            "mention" => named(Some(text_of(text, "username").trim_start_matches('@')), own),
+            "bot_command" => command.map_or(Mention::Me, |name| named(Some(name), own)),
+            _ if number_of(member(text, "user"), "id") == Some(own.id) => Mention::Me,
+            _ => Mention::Other,
+        };
+        match addressed {
+            Mention::Me => return Mention::Me,
+            other => found = other,
         }
     }
     found
@@ -211,14 +277,18 @@ fn author(origin: &Value) -> &str {
     names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
 }
 
-/// Text or caption, with the addresses that its links hide.
+/// Text or caption, with the addresses that its links hide; or what else is said.
 fn words(message: &Value) -> Option<String> {
     let (text, entities) = match text_of(message, "text") {
         "" => (text_of(message, "caption"), list_of(message, "caption_entities")),
         text => (text, list_of(message, "entities")),
     };
     if text.is_empty() {
-        return None;
+        let rich = rich::words(member(message, "rich_message"));
+        let data = text_of(member(message, "web_app_data"), "data");
+        let gift = text_of(member(message, "gift"), "text");
+        let found = [rich.as_str(), data, gift].into_iter().find(|words| !words.is_empty());
+        return found.map(str::to_owned);
     }
     let links = entities.iter().filter(|entity| text_of(entity, "type") == "text_link");
     let mut links: Vec<_> =
@@ -243,50 +313,25 @@ fn slice<'a>(text: &'a str, entity: &Value) -> &'a str {
     place(text, entity).and_then(|place| text.get(place)).unwrap_or_default()
 }
 
+/// A file of a message, to be fetched.
+pub(super) fn part(kind: &str, file: &Value) -> Option<Part> {
+    let file = file_of(file);
+    let told = |name| Some(text_of(file, name).to_owned()).filter(|text| !text.is_empty());
+    Some(Part {
+        kind: kind.to_owned(),
+        handle: told("file_id")?,
+        name: told("file_name"),
+        size: number_of(file, "file_size").and_then(|size| u64::try_from(size).ok()),
+        mime: told("mime_type"),
+    })
+}
+
 /// A photo comes in several sizes, the largest last.
-fn file_of<'a>(message: &'a Value, kind: &str) -> &'a Value {
-    match member(message, kind) {
+fn file_of(file: &Value) -> &Value {
+    match file {
         Value::Array(sizes) => sizes.last().unwrap_or(&Value::Null),
         file => file,
     }
-}
-
-fn detail(kind: &str, thing: &Value) -> String {
-    let place = |place: &Value| {
-        let (latitude, longitude) = (member(place, "latitude"), member(place, "longitude"));
-        format!("{latitude}, {longitude}")
-    };
-    match kind {
-        "venue" => {
-            let place = place(member(thing, "location"));
-            joined(&[text_of(thing, "title"), text_of(thing, "address"), &place])
-        }
-        "location" => place(thing),
-        "contact" => joined(&[
-            text_of(thing, "first_name"),
-            text_of(thing, "last_name"),
-            text_of(thing, "phone_number"),
-        ]),
-        "poll" => {
-            let options = list_of(thing, "options").iter().map(|option| text_of(option, "text"));
-            let options: Vec<_> = options.collect();
-            format!("{} {}", text_of(thing, "question"), options.join(" / "))
-        }
-        "dice" => {
-            let value = number_of(thing, "value").unwrap_or_default();
-            format!("{} {value}", text_of(thing, "emoji"))
-        }
-        "story" => {
-            let chat = member(thing, "chat");
-            let names = [text_of(chat, "title"), text_of(chat, "first_name")];
-            joined(&names)
-        }
-        _ => text_of(thing, "title").to_owned(),
-    }
-}
-
-fn joined(words: &[&str]) -> String {
-    words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(", ")
 }
 
 fn push_described(out: &mut String, word: &str, detail: &str) {

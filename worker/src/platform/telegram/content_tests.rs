@@ -33,6 +33,52 @@ fn every_kind_has_words() {
         ),
         (json!({"contact": {"first_name": "A", "phone_number": "+1"}}), "[contact: A, +1]", 0),
         (
+            json!({"contact": {"first_name": "Bob", "last_name": "Bee", "phone_number": "+1",
+                "vcard": "BEGIN:VCARD\r\nN:Bee;Bob\r\nitem1.EMAIL;type=x:b@x.y\r\nADR:;;Main 1;Town\r\nEND:VCARD"}}),
+            "[contact: Bob Bee, +1, b@x.y, Main 1 Town]",
+            0,
+        ),
+        (
+            json!({"poll": {"question": "Q?", "description": "d", "type": "quiz", "explanation": "e",
+                "options": [{"text": "a", "voter_count": 0}, {"text": "b", "voter_count": 2}]}}),
+            "[quiz: Q? (d) a / b (2), explained: e]",
+            0,
+        ),
+        (
+            json!({"checklist": {"title": "Todo", "tasks": [
+                {"id": 1, "text": "milk"}, {"id": 2, "text": "done", "completion_date": 5}]}}),
+            "[checklist: Todo ☐ milk ☑ done]",
+            0,
+        ),
+        (
+            json!({"invoice": {"title": "Inv", "description": "D", "currency": "EUR", "total_amount": 1234}}),
+            "[invoice: Inv, 12.34 EUR, D]",
+            0,
+        ),
+        (json!({"game": {"title": "G", "description": "D"}}), "[game: G, D]", 0),
+        (
+            json!({"giveaway": {"winner_count": 2, "prize_description": "car"}}),
+            "[giveaway: car, winners: 2]",
+            0,
+        ),
+        (json!({"paid_media": {"star_count": 5}, "caption": "c"}), "[paid_media: 5 stars] c", 0),
+        (
+            json!({"location": {"latitude": 1, "longitude": 2, "live_period": 60}}),
+            "[location: 1, 2, live]",
+            0,
+        ),
+        (
+            json!({"audio": {"file_id": "a", "performer": "P", "title": "T", "file_name": "s.mp3", "duration": 61}}),
+            "[audio: P - T, 1:01]",
+            1,
+        ),
+        (json!({"voice": {"file_id": "v", "duration": 7}}), "[voice: 0:07]", 1),
+        (
+            json!({"video": {"file_id": "v", "file_name": "v.mp4", "duration": 3605}}),
+            "[video: v.mp4, 1:00:05]",
+            1,
+        ),
+        (
             json!({"poll": {"question": "Q?", "options": [{"text": "a"}, {"text": "b"}]}}),
             "[poll: Q? a / b]",
             0,
@@ -89,6 +135,69 @@ fn only_entities_address() {
     assert_eq!(mentioned("Bot", "text_mention", 0, 3, me), Mention::Me);
     assert_eq!(mentioned("Bot", "text_mention", 0, 3, json!({"user": {"id": 8}})), Mention::Other);
     assert_eq!(mention(&json!({"text": "@test_bot"}), &own()), Mention::None);
+}
+
+/// What people send from a keyboard, a web app or a shop, and what they write with blocks, is said as well.
+#[test]
+fn what_is_no_text_and_no_file_is_told_with_its_words() {
+    let user = json!({"user_id": 5, "first_name": "Sue"});
+    let paid = json!({"currency": "EUR", "total_amount": 1205, "invoice_payload": "p"});
+    for (message, text) in [
+        (
+            json!({"web_app_data": {"data": "{\"x\":1}", "button_text": "Open"}}),
+            "[web_app_data: Open] {\"x\":1}",
+        ),
+        (json!({"users_shared": {"users": [user, {"user_id": 6}]}}), "[users_shared: Sue (5), 6]"),
+        (json!({"chat_shared": {"chat_id": -5, "title": "Plain"}}), "[chat_shared: Plain (-5)]"),
+        (json!({"successful_payment": paid}), "[successful_payment: 12.05 EUR, p]"),
+        (
+            json!({"refunded_payment": {"currency": "XTR", "total_amount": 5}}),
+            "[refunded_payment: 5 XTR]",
+        ),
+        (
+            json!({"gift": {"gift": {"star_count": 3}, "text": "for you"}}),
+            "[gift: 3 stars] for you",
+        ),
+    ] {
+        assert_eq!(words(message), (text.to_owned(), 0));
+    }
+    let unknown = json!({
+        "message_id": 1, "date": 2, "chat": {"id": 3}, "from": {"id": 4}, "effect_id": "e",
+        "hologram": {"x": 1, "caption2": "said"}, "depth": 3,
+    });
+    assert_eq!(content(&unknown), Content::Unknown);
+    assert_eq!(as_it_came(&unknown), "[depth: 3] [hologram: {\"caption2\":\"said\",\"x\":1}]");
+    let long = as_it_came(&json!({ "hologram": "x".repeat(100_000) }));
+    assert!(long.starts_with("[hologram: \"xxx") && long.len() < 20_000);
+}
+
+#[test]
+fn a_message_of_blocks_has_all_its_words_and_files() {
+    let bold = |text: &str| json!({"type": "bold", "text": text});
+    let link = json!({"type": "url", "text": ["a ", bold("link")], "url": "https://x.y"});
+    let paragraph = |text: &str| json!({"type": "paragraph", "text": text});
+    let blocks = json!([
+        {"type": "heading", "size": 2, "text": "Plan"},
+        {"type": "paragraph", "text": ["see ", link, {"type": "mention", "text": "@Test_Bot", "username": "Test_Bot"}]},
+        {"type": "list", "items": [
+            {"label": "•", "blocks": [paragraph("one")]},
+            {"label": "•", "has_checkbox": true, "is_checked": true, "blocks": [paragraph("two")]},
+        ]},
+        {"type": "blockquote", "blocks": [paragraph("q1"), paragraph("q2")], "credit": "Ann"},
+        {"type": "pre", "text": "let a;", "language": "rust"},
+        {"type": "table", "cells": [[{"text": "h1"}, {"text": "h2"}], [{"text": "1"}, {}]]},
+        {"type": "photo", "photo": [{"file_id": "s"}, {"file_id": "l"}], "caption": {"text": "cap"}},
+        {"type": "divider"},
+        {"type": "mathematical_expression", "expression": "x^2"},
+        {"type": "details", "summary": "More", "blocks": [paragraph("hidden")]},
+        {"type": "buttons", "buttons": [{"text": "Go", "url": "https://z"}]},
+        {"type": "hologram", "text": "later"},
+    ]);
+    let message = json!({"rich_message": {"blocks": blocks}});
+    let expected = "## Plan\nsee a link (https://x.y)@Test_Bot\n• one\n• [x] two\n> q1\n> q2\n> Ann\n\
+        ```rust\nlet a;\n```\nh1 | h2\n1 | \n[photo] cap\n---\nx^2\nMore\nhidden\n[Go]\nlater";
+    assert_eq!(words(message.clone()), (expected.to_owned(), 1));
+    assert_eq!(mention(&message, &own()), Mention::Me);
 }
 
 /// What is answered is said as it was when it came, be it here or elsewhere.

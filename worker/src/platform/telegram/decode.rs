@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::content::{Content, answered, content, is_root, mention};
+use super::content::{Content, answered, as_it_came, content, is_root, mention};
 use crate::json::{list_of, member, number_of, parse, text_of};
 
 /// Who the bot is.
@@ -170,7 +170,9 @@ fn message(message: &Value, own: &Own, kind: InboundKind) -> Decoded {
     match content(message) {
         Content::Words { text, parts } => (event.text, event.parts) = (text, parts),
         Content::Service => return Ok(None),
-        Content::Unknown => event.kind = InboundKind::Other,
+        Content::Unknown => {
+            (event.kind, event.text) = (InboundKind::Other, as_it_came(message));
+        }
     }
     let (quote, files) = answered(message);
     event.quote = quote;
