@@ -19,6 +19,10 @@ const PHOTO_MAX: u64 = 10 << 20;
 /// What the public server takes. One of one's own takes 2000 MB.
 const UPLOAD_MAX: u64 = 50 << 20;
 
+/// The name of a file for people, and what it is known by at its end, in bytes.
+const TITLE_MAX: usize = 120;
+const EXTENSION_MAX: usize = 15;
+
 /// A file to be sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct File {
@@ -224,8 +228,20 @@ fn title(name: &str) -> String {
     let name = own.map_or(name, |(_, rest)| rest);
     let plain: String =
         name.chars().filter(|c| !c.is_control() && !matches!(c, '/' | '\\' | '"')).collect();
-    let plain = cut(&plain, 120).trim();
-    if plain.is_empty() { "file".to_owned() } else { plain.to_owned() }
+    let plain = plain.trim();
+    if plain.is_empty() {
+        return "file".to_owned();
+    }
+    if plain.len() <= TITLE_MAX {
+        return plain.to_owned();
+    }
+    // By its end it is known what a file is.
+    let end = plain.rfind('.').filter(|at| {
+        let end = plain.get(at + 1..).unwrap_or_default();
+        end.len() <= EXTENSION_MAX && end.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    let end = end.and_then(|at| plain.get(at..)).unwrap_or_default();
+    format!("{}…{end}", cut(plain, TITLE_MAX - "…".len() - end.len()).trim_end())
 }
 
 impl Step {

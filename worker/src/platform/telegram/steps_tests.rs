@@ -178,6 +178,10 @@ fn names_are_safe() {
     assert_eq!(title("\u{7}"), "file");
     assert_eq!(title("0123456789abcdef-"), "0123456789abcdef-");
     assert!(title(&"ä".repeat(200)).len() <= 120);
+    let long = title(&format!("{}.tar.gz", "ä".repeat(200)));
+    assert!(long.len() <= 120 && long.starts_with("ää") && long.ends_with("ä….gz"), "{long}");
+    let dots = format!("{}. And then some words that are no extension", "x".repeat(200));
+    assert_eq!(title(&dots), "x".repeat(117) + "…");
 }
 
 proptest! {
