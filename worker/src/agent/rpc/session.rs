@@ -4,7 +4,7 @@
 //! passed on, so that a program which does not wait for our answers still cannot lose a reply. If it is not
 //! accepted, the event is handed back: it comes again, and the reply's key makes its repetition harmless.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -57,7 +57,7 @@ pub(in crate::agent) enum Ended {
 
 /// What must become known in the order in which the agent said it.
 enum Turn {
-    Reply { id: Value, key: String, bytes: usize, verdict: Option<ReplyVerdict> },
+    Reply { id: Value, key: String, lane: Box<Lane>, bytes: usize, verdict: Option<ReplyVerdict> },
     Ack(EventId),
 }
 
@@ -68,7 +68,7 @@ pub(in crate::agent) struct Session<R, W> {
     concurrency: u32,
     initialized: bool,
     /// Events that it has not answered yet.
-    held: BTreeSet<EventId>,
+    held: BTreeMap<EventId, Lane>,
     /// What it took into its work on another event, by that event.
     taken_in: Vec<(EventId, EventId)>,
     ready_until: Option<Instant>,
@@ -78,8 +78,8 @@ pub(in crate::agent) struct Session<R, W> {
     turns: FuturesOrdered<BoxFuture<'static, Turn>>,
     /// Of replies without a verdict, in bytes.
     unsettled: usize,
-    /// Keys of replies that were not accepted and have not been said again.
-    owed: BTreeSet<String>,
+    /// Keys of replies that were not accepted and have not been said again, and where they belong.
+    owed: BTreeMap<String, Lane>,
     fetches: FuturesUnordered<BoxFuture<'static, (Value, Called)>>,
     rivals: Rivals,
     /// Those that are just being told that they are turned away.
@@ -101,14 +101,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             most,
             concurrency: most,
             initialized: false,
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             taken_in: Vec::new(),
             ready_until: None,
             heard: clock::now(),
             replies: VecDeque::new(),
             turns: FuturesOrdered::new(),
             unsettled: 0,
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
             fetches: FuturesUnordered::new(),
             rivals: Rivals::default(),
             refused: FuturesUnordered::new(),
@@ -218,7 +218,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         match incoming {
             ToAgent::Deliver(delivery) => {
                 let id = format!("{}.{}", delivery.event_id, delivery.attempt);
-                self.held.insert(delivery.event_id);
+                self.held.insert(delivery.event_id, delivery.lane.clone());
                 let event = rpc::Event::from(*delivery);
                 self.connection.request(&id, "event.deliver", &event);
             }
@@ -244,13 +244,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         }
     }
 
+    /// Whether something that belongs to an event in `lane` was not accepted. What belongs to one that is handed back
+    /// is said again, if at all.
+    fn is_owed(&mut self, lane: Option<&Lane>) -> bool {
+        let Some(lane) = lane else { return !std::mem::take(&mut self.owed).is_empty() };
+        self.owed.extract_if(.., |_, of| of == lane).count() > 0
+    }
+
     async fn take(&mut self, turn: Turn, context: &Context) {
         match turn {
             Turn::Ack(event_id) => {
-                self.held.remove(&event_id);
+                let lane = self.held.remove(&event_id);
                 let with = self.taken_in.extract_if(.., |(work, _)| *work == event_id);
                 let with: Vec<_> = with.map(|(_, taken)| taken).collect();
-                if !std::mem::take(&mut self.owed).is_empty() {
+                if self.is_owed(lane.as_ref()) {
                     context.say.say(FromWorker::Defer { event_id, after_ms: 1000 }).await;
                     return;
                 }
@@ -258,7 +265,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     context.say.say(FromWorker::Ack { event_id }).await;
                 }
             }
-            Turn::Reply { id, key, bytes, verdict } => {
+            Turn::Reply { id, key, lane, bytes, verdict } => {
                 self.unsettled -= bytes;
                 self.owed.remove(&key);
                 match verdict {
@@ -270,7 +277,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     }
                     Some(ReplyVerdict::Refused) | None => {
                         if self.owed.len() < OWED {
-                            self.owed.insert(key);
+                            self.owed.insert(key, *lane);
                         }
                         self.connection.fault(&id, BUSY, "not accepted now: send it again");
                     }
@@ -294,7 +301,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     // What it does not take in is offered in its turn.
                     let taken = line.error.is_none();
                     context.say.say(FromWorker::Steered { event_id, taken }).await;
-                    if line.error.is_none() && self.held.contains(&work) {
+                    if line.error.is_none() && self.held.contains_key(&work) {
                         self.taken_in.push((work, event_id));
                     } else if line.error.is_none() {
                         self.turns.push_back(async move { Turn::Ack(event_id) }.boxed());
@@ -306,7 +313,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     Some(fault) => {
                         let after_ms = fault.data.and_then(|data| data.retry_after_ms);
                         let reason = format!("{} ({})", fault.message, fault.code);
-                        self.held.remove(&event_id);
+                        let lane = self.held.remove(&event_id);
+                        self.is_owed(lane.as_ref());
                         self.taken_in.retain(|(work, _)| *work != event_id);
                         context.say.say(FromWorker::Nack { event_id, reason, after_ms }).await;
                     }
@@ -335,12 +343,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             "delivery.progress" => progress(params, context).await,
             "message.send" => match reply(params) {
                 Ok(reply) => {
-                    let (key, bytes) = (reply.key.clone(), params.len());
+                    let (key, lane) = (reply.key.clone(), Box::new(reply.lane.clone()));
+                    let bytes = params.len();
                     self.unsettled += bytes;
                     let (submitted, answer) = Submitted::new(reply, None);
                     self.replies.push_back(submitted);
-                    let turn =
-                        async move { Turn::Reply { id, key, bytes, verdict: answer.await.ok() } };
+                    let turn = async move {
+                        let verdict = answer.await.ok();
+                        Turn::Reply { id, key, lane, bytes, verdict }
+                    };
                     self.turns.push_back(turn.boxed());
                     return;
                 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::session::{Ended, Session};
+use crate::agent::sample;
 use crate::agent::{Context, Files, Replies, Say, Submitted, ToAgent};
 use crate::clock;
 use crate::exchange::Exchange;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 /// The other ends of what a program is served with.
 struct Ends {
-    _events: mpsc::Sender<ToAgent>,
+    events: mpsc::Sender<ToAgent>,
     submitted: mpsc::Receiver<Submitted>,
     said: mpsc::Receiver<FromWorker>,
 }
@@ -38,7 +39,7 @@ fn context() -> (Context, Ends) {
         network: protocol::worker::Network::default(),
         stop: CancellationToken::new(),
     };
-    (context, Ends { _events: events, submitted, said })
+    (context, Ends { events, submitted, said })
 }
 
 /// A program, and the session that serves it.
@@ -94,14 +95,30 @@ const ACK: &str = r#"{"id":"5.1","result":{}}"#;
 const EVENT: FromWorker = FromWorker::Ack { event_id: EventId(5) };
 const HANDED_BACK: FromWorker = FromWorker::Defer { event_id: EventId(5), after_ms: 1000 };
 
-/// What the supervisor is told of the event if a program says these lines in one go and hangs up, by what becomes
-/// of its replies; without a verdict the worker is at its end.
+/// What the supervisor is told of an event in the chat to which the replies go.
 async fn told(lines: &[&str], verdicts: impl IntoIterator<Item = ReplyVerdict>) -> Vec<FromWorker> {
-    let (mut program, mut session) = served();
-    let (mut context, Ends { mut submitted, mut said, .. }) = context();
+    told_of("c", lines, verdicts).await
+}
+
+/// What the supervisor is told of an event in this chat if a program says these lines in one go and hangs up, by
+/// what becomes of its replies; without a verdict the worker is at its end.
+async fn told_of(
+    chat: &str,
+    lines: &[&str],
+    verdicts: impl IntoIterator<Item = ReplyVerdict>,
+) -> Vec<FromWorker> {
+    let (program, mut session) = served();
+    let (mut context, Ends { mut submitted, mut said, events }) = context();
+    let event = Box::new(sample::delivery(5, "local", chat, "hello"));
+    events.send(ToAgent::Deliver(event)).await.unwrap();
+    let mut program = BufReader::new(program);
     let talk = async {
+        let mut heard = String::new();
+        while !heard.contains("event.deliver") {
+            program.read_line(&mut heard).await.unwrap();
+        }
         let lines = [&[INITIALIZE], lines].concat().join("\n") + "\n";
-        program.write_all(lines.as_bytes()).await.unwrap();
+        program.get_mut().write_all(lines.as_bytes()).await.unwrap();
         drop(program);
     };
     let judge = async {
@@ -138,6 +155,8 @@ async fn an_event_whose_reply_is_not_accepted_is_handed_back() {
     assert_eq!(told(&[SEND, ACK], []).await, [HANDED_BACK]);
     let again = [ReplyVerdict::Refused, accepted()];
     assert_eq!(told(&[SEND, SEND, ACK], again).await, [EVENT], "it was said again");
+    let elsewhere = told_of("d", &[SEND, ACK], [ReplyVerdict::Refused]).await;
+    assert_eq!(elsewhere, [EVENT], "that belongs to another event");
     assert_eq!(told(&[SEND, ACK, ACK], [ReplyVerdict::Refused]).await, [HANDED_BACK, EVENT]);
 }
 
@@ -146,7 +165,7 @@ async fn an_event_whose_reply_is_not_accepted_is_handed_back() {
 async fn a_program_that_says_more_than_is_taken_in_waits() {
     const TIMES: usize = 32;
     let (mut program, mut session) = served();
-    let (mut context, Ends { mut submitted, mut said, _events }) = context();
+    let (mut context, Ends { mut submitted, mut said, events: _events }) = context();
     tokio::spawn(async move { while said.recv().await.is_some() {} });
     let send = SEND.replace("\"t\"", &format!("{:?}", "x".repeat(500_000)));
     let mut talk = std::pin::pin!(async {
