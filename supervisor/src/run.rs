@@ -22,6 +22,7 @@ mod leave;
 mod listening;
 mod orders;
 mod outbound;
+mod pace;
 mod parked;
 mod reload;
 mod slot;
@@ -52,6 +53,7 @@ use self::desk::Desk;
 use self::exchanging::Exchanging;
 use self::listening::Listening;
 use self::orders::Orders;
+use self::pace::Pace;
 pub use self::reload::Reader;
 use self::reload::Reload;
 use self::slot::Slot;
@@ -82,7 +84,7 @@ use crate::process::signals::Wish;
 use crate::process::spawn::Ways;
 use crate::process::{kin, memory, reap};
 use crate::starts::Starts;
-use crate::store::{Done, Op, Store};
+use crate::store::{Count, Done, Files as FileCounts, Op, Store};
 
 /// A store that has not answered for so long does not get on.
 const STUCK: Duration = Duration::from_secs(20);
@@ -119,6 +121,9 @@ pub struct Gateway {
     tickets: Tickets,
     listeners: Vec<link::Listener>,
     recent: Recent,
+    /// What the store has said last of how much there is.
+    counts: (Vec<Count>, FileCounts),
+    pace: Pace,
     waiters: Vec<Waiter>,
     own_hand: OwnHand,
     queued: Vec<Queued>,
@@ -309,6 +314,7 @@ impl Gateway {
     }
 
     fn answered(&mut self, batch: Vec<Done>) {
+        self.look_at_disk(clock::now());
         for done in batch {
             match done {
                 Done::Answered { ticket, answer } => {
@@ -335,6 +341,7 @@ impl Gateway {
         let waiters = waiters.chain(self.queued.iter().map(Queued::deadline));
         let waiters = waiters.chain(self.senders.iter().map(|sender| sender.until));
         let rest = [
+            self.tired_at(),
             self.closing.deadline(),
             self.tickets.deadline(),
             self.repeats.deadline(),
@@ -376,6 +383,7 @@ impl Gateway {
             exchange::clean(self.paths.exchange(), self.files);
         }
         self.expire_waiters(now);
+        self.look_at_disk(now);
         self.tick_reload(now);
         self.tick_queued(now);
         self.tick_wishes(now);
@@ -419,6 +427,7 @@ impl Gateway {
         let last = std::mem::replace(&mut self.awake, now);
         if let Some(pause) = liveness::overslept(last, due, now) {
             tracing::warn!(pause_ms = pause.as_millis(), "this process did not run for a while");
+            self.pace.slept(now);
             for index in 0..self.slots.len() {
                 if let Some(slot) = self.slots.get_mut(index) {
                     slot.slept(pause, now);

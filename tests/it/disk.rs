@@ -311,3 +311,43 @@ async fn another_state_in_its_place_is_left_alone_and_the_former_one_goes_on_whe
     gateway.start();
     answer_all(&gateway, &BTreeSet::from(["before".to_owned()]));
 }
+
+/// A sync takes five seconds: nothing hangs, and what is slow is told.
+#[test]
+fn a_slow_disk_keeps_nobody_waiting_who_asks_how_everything_is() {
+    let mut gateway = Gateway::new("[platform.local]\n[agent.echo]\n");
+    if !has("strace") {
+        eprintln!("skipped: strace is not installed");
+        return;
+    }
+    let supervise = gateway.command();
+    let mut slowed = Command::new("strace");
+    slowed.args([
+        "-D",
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync,fsync",
+    ]);
+    // The first ones make the store.
+    slowed.args(["-e", "inject=fdatasync,fsync:delay_enter=9000000:when=30+"]);
+    slowed.arg(supervise.get_program()).args(supervise.get_args());
+    gateway.start_as(slowed);
+    let mut terminal = crate::terminal::Terminal::join(&gateway);
+    gateway.wait_ready("echo");
+    for n in 0..30 {
+        terminal.says(&format!("t{n}"), "hello");
+    }
+    let told = gateway.until("a sync is slow", || {
+        let output = gateway.run(&["ctl", "status"]);
+        assert!(output.status.success(), "{}", crate::gateway::stderr(&output));
+        let told = crate::gateway::stdout(&output);
+        told.contains("is slow: a sync has taken").then_some(told)
+    });
+    assert!(told.contains(": degraded, pid") && told.contains("hint: see what else"), "{told}");
+    let output = gateway.run(&["ctl", "restart", "echo"]);
+    assert!(output.status.success(), "{}", crate::gateway::stderr(&output));
+}

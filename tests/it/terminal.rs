@@ -50,6 +50,11 @@ impl Terminal {
         }
     }
 
+    /// Types something, and waits for nothing.
+    pub(crate) fn says(&mut self, id: &str, text: &str) {
+        self.say(&json!({ "type": "say", "id": id, "text": text }));
+    }
+
     /// Types something and waits until it is accepted.
     pub(crate) fn typed(&mut self, id: &str, text: &str) {
         self.say(&json!({ "type": "say", "id": id, "text": text }));

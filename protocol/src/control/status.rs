@@ -12,6 +12,12 @@ pub struct Status {
     pub schema: u32,
     /// `starting`, `serving`, `degraded` or `stopping`.
     pub state: String,
+    /// What keeps the whole of it from its work, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// The supervisor's process.
     pub pid: u32,
     /// Its version.

@@ -127,7 +127,7 @@ impl Gateway {
             Pending::Grant { slot, grant, subject, reply } => {
                 self.granted(slot, &grant, subject, reply, &answer);
             }
-            Pending::Counts { reply } => self.report(reply, answer),
+            Pending::Counts { reply } => self.counted(reply, answer),
             Pending::Backup { path, reply } => Self::backed_up(path, reply, answer),
             Pending::ListParked { .. } | Pending::ShowParked { .. } | Pending::Decide { .. } => {
                 self.parked_answered(pending, answer);

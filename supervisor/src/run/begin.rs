@@ -11,6 +11,7 @@ use super::asking::PURGE_FIRST;
 use super::beside::Wishes;
 use super::exchanging::Exchanging;
 use super::orders::Orders;
+use super::pace::Pace;
 use super::reload::{Reader, Reload};
 use super::slot::{self, Slot};
 use super::tickets::Tickets;
@@ -142,6 +143,8 @@ impl Gateway {
             tickets: Tickets::default(),
             listeners: Vec::new(),
             recent: Recent::new(started_ms),
+            counts: Default::default(),
+            pace: Pace::default(),
             waiters: Vec::new(),
             own_hand: OwnHand::default(),
             queued: Vec::new(),

@@ -85,7 +85,7 @@ impl Gateway {
     /// A tool asks.
     pub(super) fn request(&mut self, request: Request, peer: Peer, reply: Reply) {
         match request {
-            Request::Status => self.ask(Pending::Counts { reply }),
+            Request::Status => self.ask(Pending::Counts { reply: Some(reply) }),
             Request::Events(follow) => self.subscribe(follow, reply.subscribe()),
             Request::Backup(backup) => {
                 tracing::info!(path = %backup.path.display(), uid = peer.uid, "backing up the store");

@@ -26,7 +26,7 @@ impl Gateway {
             return "stopping";
         }
         let wanted = self.slots.iter().filter(|slot| slot.life.wanted() == Wanted::Up);
-        let mut state = "serving";
+        let mut state = if self.pace.is_slow() { "degraded" } else { "serving" };
         for slot in wanted {
             match slot.life.phase() {
                 // An agent that is not connected is waited for; that is what the inbox is for.
@@ -44,20 +44,29 @@ impl Gateway {
     }
 
     /// Answers `status` with the store's counts.
-    pub(super) fn report(&mut self, reply: Reply, answer: Answer) {
-        let (counts, files) = match answer {
-            Answer::Counts { instances, files } => (instances, files),
-            other => {
-                return reply.refuse(Refusal {
-                    code: Code::Io.number(),
-                    message: format!("count what the store holds: {other:?}"),
-                    hint: None,
-                });
+    pub(super) fn counted(&mut self, reply: Option<Reply>, answer: Answer) {
+        match (answer, reply) {
+            (Answer::Counts { instances, files }, reply) => {
+                self.counts = (instances, files);
+                if let Some(reply) = reply {
+                    self.report(reply);
+                }
             }
-        };
+            (other, Some(reply)) => reply.refuse(Refusal {
+                code: Code::Io.number(),
+                message: format!("count what the store holds: {other:?}"),
+                hint: None,
+            }),
+            (_, None) => {}
+        }
+    }
+
+    /// Answers `status` with what the store has said last.
+    pub(super) fn report(&self, reply: Reply) {
+        let (counts, files) = &self.counts;
         let now = clock::now();
         let instances = self.slots.iter().filter(|slot| !slot.removed);
-        let instances = instances.map(|slot| slot.status(&counts, now)).collect();
+        let instances = instances.map(|slot| slot.status(counts, now)).collect();
         let is_configured =
             |name: &Instance| self.slots.iter().any(|slot| !slot.removed && slot.name == *name);
         let left = counts.iter().filter(|count| count.waiting + count.replies > 0);
@@ -67,9 +76,12 @@ impl Gateway {
             replies: count.replies,
         });
         let unconfigured = left.collect();
+        let (reason, remedy) = self.slow_disk().unzip();
         reply.answer(&Status {
             schema: SCHEMA,
             state: self.state().into(),
+            reason,
+            remedy,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             started_ms: self.wall.started_ms(),

@@ -122,8 +122,9 @@ pub(super) enum Pending {
         slot: usize,
         after: OutboundId,
     },
+    /// `None`: whoever asked was told what was known before.
     Counts {
-        reply: Reply,
+        reply: Option<Reply>,
     },
     Backup {
         path: PathBuf,
@@ -226,6 +227,22 @@ impl Tickets {
         let waiting = self.waiting.values();
         let waiting = waiting.filter(|(_, pending)| !matches!(pending, Pending::Backup { .. }));
         waiting.map(|(since, _)| *since).min()
+    }
+
+    /// Those who wait for counts since `before` or longer. They wait no more.
+    pub(super) fn tired(&mut self, before: Instant) -> Vec<Reply> {
+        let waiting = self.waiting.values_mut().filter(|(since, _)| *since <= before);
+        let tired = waiting.filter_map(|(_, pending)| match pending {
+            Pending::Counts { reply } => reply.take(),
+            _ => None,
+        });
+        tired.collect()
+    }
+
+    /// Since when somebody waits for counts.
+    pub(super) fn asked(&self) -> Option<Instant> {
+        let is_asked = |pending: &Pending| matches!(pending, Pending::Counts { reply: Some(_) });
+        self.waiting.values().filter(|(_, pending)| is_asked(pending)).map(|(at, _)| *at).min()
     }
 
     /// The store is being copied.

@@ -19,6 +19,8 @@ pub(super) fn status(status: &Status, now_ms: i64, colored: bool) -> String {
         span(up_ms),
         status.state_dir
     )];
+    lines.extend(status.reason.as_ref().map(|reason| format!("  {reason}")));
+    lines.extend(status.remedy.as_ref().map(|remedy| format!("  hint: {remedy}")));
     let width = status.instances.iter().map(|i| i.name.len()).max().unwrap_or(0);
     for instance in &status.instances {
         lines.push(instance_line(instance, width, now_ms, colored));
