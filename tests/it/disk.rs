@@ -129,6 +129,10 @@ async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
     });
     assert!(status["store"]["waiting"].as_u64() < Some(300), "{status}");
     assert_eq!(status["phase"], "ready", "{status}");
+    // Who looks at the whole alone sees it, too.
+    gateway.until("the whole is no better", || {
+        (gateway.status()?["state"] == "degraded").then_some(())
+    });
     // What it holds goes out: settlements find room, and then what was refused does.
     all_are_answered(&gateway, pushed).await;
     assert!(is_alive(gateway.pid().into()));

@@ -30,7 +30,8 @@ impl Gateway {
         for slot in wanted {
             match slot.life.phase() {
                 // An agent that is not connected is waited for; that is what the inbox is for.
-                Phase::Ready { .. } if slot.is_connected() => {}
+                // One that refuses what it hears is no better than one that hears nothing.
+                Phase::Ready { .. } if slot.is_connected() && slot.refusing().is_none() => {}
                 Phase::Ready { .. } if matches!(slot.desk, Desk::Agent(_)) => {}
                 Phase::Starting { .. } if slot.outside.is_none() && slot.starts <= 1 => {
                     if state == "serving" {
