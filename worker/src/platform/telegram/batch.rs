@@ -97,24 +97,27 @@ pub(super) fn understand(
     now_ms: i64,
 ) -> Batch {
     let mut groups: Vec<Group> = Vec::new();
+    // The group that has the last update. What somebody else says between two photos comes behind all of them.
+    let mut last = 0;
     for raw in updates {
         let update = decode(raw.get().as_bytes(), own, now_ms);
-        match groups.last_mut() {
-            Some(group) if belongs(group, &update) => group.updates.push(update),
-            _ => groups.push(Group { first: update.id, updates: vec![update] }),
+        last = groups.iter().rposition(|group| belongs(group, &update)).unwrap_or(groups.len());
+        match groups.get_mut(last) {
+            Some(group) => group.updates.push(update),
+            None => groups.push(Group { first: update.id, updates: vec![update] }),
         }
     }
-    let growing = groups.last().and_then(|group| {
+    let growing = groups.get(last).and_then(|group| {
         let is_album = group.updates.first().is_some_and(|update| update.album.is_some());
         let size = (group.first?, group.updates.len());
         (is_album && size.1 < ALBUM_MAX && seen != Some(size)).then_some(size)
     });
     if growing.is_some() {
-        groups.pop();
+        groups.truncate(last);
     }
-    let mut ids = groups.iter().flat_map(|group| &group.updates).map(|update| update.id).rev();
-    let stays = ids.clone().next().is_some_and(|id| id.is_none());
-    let next = ids.find_map(|id| id?.checked_add(1));
+    let ids = groups.iter().flat_map(|group| &group.updates).map(|update| update.id);
+    let stays = ids.clone().next_back().is_some_and(|id| id.is_none());
+    let next = ids.filter_map(|id| id?.checked_add(1)).max();
     Batch { groups, growing, next, stays }
 }
 
@@ -198,6 +201,24 @@ mod tests {
         let album = batch.groups[0].event().unwrap();
         assert_eq!((batch.next, album.parts.len(), album.keys.len()), (Some(5), 3, 6));
         assert_eq!(album.text, "[photo] c2\n[photo] c3\n[photo] c4");
+    }
+
+    /// Somebody else may speak between two of its pictures.
+    #[test]
+    fn an_album_is_whole_though_somebody_speaks_in_between() {
+        let text = json!({"update_id": 2, "message": {
+            "message_id": 2, "date": 1, "chat": {"id": 9, "type": "private"}, "from": {"id": 8}, "text": "x",
+        }});
+        let list = updates(json!([photo(1, "a"), text, photo(3, "a")]));
+        let batch = understand(&list, Some((1, 1)), &own(), 0);
+        assert_eq!((batch.groups.len(), batch.next), (0, None), "it may still grow");
+        assert_eq!(batch.growing, Some((1, 2)));
+        let batch = understand(&list, batch.growing, &own(), 0);
+        let texts: Vec<_> = batch.groups.iter().map(|group| group.event().unwrap().text).collect();
+        assert_eq!(
+            (texts, batch.next),
+            (vec!["[photo] c1\n[photo] c3".to_owned(), "x".into()], Some(4))
+        );
     }
 
     /// Each picture of it says anew what it answers.
