@@ -123,10 +123,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         mut door: Option<&mut Door>,
         patience: Option<Duration>,
     ) -> Ended {
+        let mut heard_before = true;
         loop {
             let hears = self.unsettled < UNSETTLED && self.turns.len() < TURNS;
-            if !hears {
-                // It may speak, and we do not listen.
+            let begins_again = !std::mem::replace(&mut heard_before, hears);
+            if !hears || begins_again {
+                // It may have spoken, and we did not listen.
                 self.heard = clock::now();
             }
             let patience = patience.filter(|_| hears);
