@@ -47,7 +47,7 @@ fn it_tells_what_changed_and_who_asked() {
     assert_eq!(own[1]["reason"], "SIGTERM");
 
     gateway.start();
-    assert!(journal(&gateway).len() > lines.len(), "it goes on");
+    gateway.until("it goes on", || (journal(&gateway).len() > lines.len()).then_some(()));
 }
 
 #[test]

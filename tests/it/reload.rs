@@ -142,8 +142,10 @@ fn a_wrong_file_changes_nothing_and_says_why() {
         assert!(told.contains("nothing is changed: ") && told.contains(why), "{told}");
     }
     assert_eq!(["one", "two", "hermes"].map(|name| pid(&gateway, name)), before);
-    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
-    assert!(journal.contains("\"now\":\"refused\""), "{journal}");
+    gateway.until("the refusal is in the journal", || {
+        let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
+        journal.contains("\"now\":\"refused\"").then_some(())
+    });
 }
 
 #[test]
