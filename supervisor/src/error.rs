@@ -255,6 +255,17 @@ impl Error {
             {
                 "move what lies there out of the way".into()
             }
+            // In another directory it would begin with an empty store, beside what waits in this one.
+            Self::Create { source, .. } | Self::Store(store::Error::Io { source, .. })
+                if source.kind() == ErrorKind::ReadOnlyFilesystem =>
+            {
+                "make that file system writable again; what waits is kept there".into()
+            }
+            Self::Create { source, .. } | Self::Store(store::Error::Io { source, .. })
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
+                "make room on that disk (`df -h`, `df -i`); what waits is kept there".into()
+            }
             Self::Shared { path } => {
                 let path = path.display();
                 format!(

@@ -98,15 +98,19 @@ fn with_flock(gateway: &Gateway, body: &str) -> Command {
 #[test]
 fn a_file_system_without_locks_is_refused_with_one_message() {
     let gateway = Gateway::new(CONFIG);
-    for (body, why) in [
-        ("return 0;", "this file system keeps no locks: the state needs a local one"),
-        ("errno = ENOLCK; return -1;", "No locks available"),
+    let elsewhere = "name another directory with --state-dir";
+    for (body, why, hint) in [
+        ("return 0;", "this file system keeps no locks: the state needs a local one", elsewhere),
+        ("errno = ENOLCK; return -1;", "No locks available", elsewhere),
+        // Elsewhere it would begin with an empty store.
+        ("errno = EROFS; return -1;", "Read-only file system", "make that file system writable"),
+        ("errno = ENOSPC; return -1;", "No space left on device", "make room on that disk"),
     ] {
         let output = with_flock(&gateway, body).args(["supervise", "-q"]).output().unwrap();
         assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));
         let told = stderr(&output);
         assert!(told.contains(why) && told.contains("take the lock"), "{told}");
-        assert!(told.contains("hint: name another directory with --state-dir"), "{told}");
+        assert!(told.contains(&format!("hint: {hint}")), "{told}");
         assert_eq!(told.lines().count(), 2, "{told}");
     }
 }
