@@ -1,11 +1,10 @@
 //! A system that makes no further process and no further thread: a limit of the service, of the container or of
 //! the user (F69).
 
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::gateway::{Gateway, PATIENCE, PROGRAM, signal};
+use crate::gateway::{Gateway, PATIENCE, signal};
 use crate::terminal::Terminal;
 use crate::webhook_agent::{SECRET, receiver};
 
@@ -17,15 +16,7 @@ fn limitable(gateway: &mut Gateway) {
     if !nix::unistd::geteuid().is_root() {
         return gateway.start();
     }
-    let open = std::fs::Permissions::from_mode(0o777);
-    std::fs::set_permissions(gateway.path(""), open.clone()).unwrap();
-    // The user may not enter the directory of the build.
-    let program = gateway.path("hermes-gw");
-    std::fs::copy(PROGRAM, &program).unwrap();
-    std::fs::set_permissions(&program, open).unwrap();
-    let mut command = Command::new(&program);
-    command.args(gateway.command().get_args()).uid(NOBODY_ELSE).gid(NOBODY_ELSE);
-    gateway.start_as(command);
+    gateway.start_as_user(NOBODY_ELSE);
 }
 
 /// From now on `pid` may make no process and no thread, or may again.

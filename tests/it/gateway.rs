@@ -1,7 +1,10 @@
 //! A gateway under test: the real program on a state directory of its own, which ends with the test.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -60,6 +63,18 @@ impl Gateway {
     /// Starts a supervisor and waits until its socket answers.
     pub(crate) fn start(&mut self) {
         self.start_as(self.command());
+    }
+
+    /// Starts a supervisor as another user, who may not enter the directory of the build. Wants root.
+    pub(crate) fn start_as_user(&mut self, user: u32) {
+        let open = Permissions::from_mode(0o777);
+        std::fs::set_permissions(self.path(""), open.clone()).unwrap();
+        let program = self.path("hermes-gw");
+        std::fs::copy(PROGRAM, &program).unwrap();
+        std::fs::set_permissions(&program, open).unwrap();
+        let mut command = Command::new(&program);
+        command.args(self.command().get_args()).uid(user).gid(user);
+        self.start_as(command);
     }
 
     /// Starts a supervisor as `command` does, which has everything but `supervise`.
