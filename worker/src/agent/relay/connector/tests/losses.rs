@@ -312,6 +312,16 @@ fn an_agent_that_is_away_for_an_hour_gets_its_events_when_it_is_back() {
     assert_eq!(world.told(), ["ack 1"]);
 }
 
+/// A turn that a person has stopped while the agent that is at it was away.
+fn stopped_while_away() -> World {
+    let mut world = World::open(process(7, 1));
+    world.deliver(1, "oc_1", 1);
+    world.take(1, 1, 1);
+    world.on(Input::Closed(1));
+    world.on(Input::Interrupt(EventId(1)));
+    world
+}
+
 /// "Stopped." is a promise, whatever becomes of the connection or the process meanwhile.
 #[test]
 fn what_a_person_has_ended_is_not_offered_again() {
@@ -324,11 +334,7 @@ fn what_a_person_has_ended_is_not_offered_again() {
         name
     };
     // In work at an agent that is away: the same process is told when it is back.
-    let mut world = World::open(process(7, 1));
-    world.deliver(1, "oc_1", 1);
-    world.take(1, 1, 1);
-    world.on(Input::Closed(1));
-    world.on(Input::Interrupt(EventId(1)));
+    let mut world = stopped_while_away();
     world.out.clear();
     world.on(Input::Heard(2, Heard::Hello("feishu".into())));
     let probe = world.probe(2);
@@ -337,11 +343,7 @@ fn what_a_person_has_ended_is_not_offered_again() {
     world.say(2, "oc_1", "stopped", Some(&name), None);
     assert_eq!(world.told(), ["ack 1"]);
     // Another process has forgotten it.
-    let mut world = World::open(process(7, 1));
-    world.deliver(1, "oc_1", 1);
-    world.take(1, 1, 1);
-    world.on(Input::Closed(1));
-    world.on(Input::Interrupt(EventId(1)));
+    let mut world = stopped_while_away();
     world.file = process(8, 0);
     world.out.clear();
     world.on(Input::Heard(2, Heard::Hello("feishu".into())));
@@ -349,11 +351,7 @@ fn what_a_person_has_ended_is_not_offered_again() {
     world.say(2, &probe, "help", None, None);
     assert!(world.told().iter().any(|told| told == "ack 1"));
     // Nobody came back.
-    let mut world = World::open(process(7, 1));
-    world.deliver(1, "oc_1", 1);
-    world.take(1, 1, 1);
-    world.on(Input::Closed(1));
-    world.on(Input::Interrupt(EventId(1)));
+    let mut world = stopped_while_away();
     world.out.clear();
     world.pass(AWAY + S);
     assert_eq!(world.told(), ["ack 1", "Asked"]);
