@@ -186,10 +186,10 @@ pub struct Worker {
     pub lease: Option<(u64, u32)>,
     /// What its agent works on.
     pub at_work: Vec<AtWork>,
-    /// What its agent can do besides, and what it was told of beside its work.
+    /// What its agent can do besides.
     #[serde(default)]
     pub abilities: Abilities,
-    /// See `abilities`.
+    /// What its agent was told of, beside its work or before: its acknowledgement settles that.
     #[serde(default)]
     pub steered: Vec<u64>,
     /// What handlers of hooks are still to be told, and the last number that was given.

@@ -218,6 +218,39 @@ fn nobody_overtakes_on_the_way_into_the_work() {
     }
 }
 
+/// F97: what went into the work ends with it, also over an upgrade; the agent is told so, and no command finds it
+/// as held.
+#[test]
+fn what_went_into_the_work_ends_with_it() {
+    let config = "[platform.local]\n[platform.local.busy]\nmode = \"steer\"\n\
+        [platform.local.burst]\nquiet_ms = 60000\nmost_ms = 60000\n[agent.mine]\nkind = \"socket\"\n";
+    for upgraded in [false, true] {
+        let gateway = Gateway::running(config);
+        let mut agent = Lines::agent(&gateway);
+        agent.call("initialize", &json!({ "protocol": 1, "steer": true }));
+        agent.call("ready", &json!({ "lease_ms": 600_000 }));
+        let mut terminal = Terminal::join(&gateway);
+        terminal.typed("1", "/work");
+        let work = agent.event();
+        terminal.typed("2", "more");
+        let more = agent.event();
+        assert_eq!(more["params"]["steers"], work["params"]["event_id"]);
+        if upgraded {
+            assert!(gateway.run(&["ctl", "upgrade"]).status.success());
+        }
+        for delivery in [&more, &work] {
+            agent.say(&json!({ "jsonrpc": "2.0", "id": delivery["id"], "result": {} }));
+        }
+        acknowledged(&gateway, 2);
+        terminal.typed("3", "/stop");
+        assert_eq!(terminal.shown(), "Nothing to stop here.");
+        for delivery in [&more, &work] {
+            let settled = agent.until(|line| line["method"] == "event.settled");
+            assert_eq!(settled["params"]["event_id"], delivery["params"]["event_id"]);
+        }
+    }
+}
+
 /// F99: nothing waits for more to be joined with it that never is, and nothing waits with what came after it.
 #[test]
 fn what_stands_alone_goes_at_once() {

@@ -91,6 +91,16 @@ impl Bursts {
         burst.map(|burst| burst.ids).unwrap_or_default()
     }
 
+    /// An event of a lane is held no more; what else was said there is.
+    pub fn leaves(&mut self, id: u64, lane: &Lane) {
+        if let Some(burst) = self.lanes.get_mut(lane) {
+            burst.ids.retain(|other| *other != id);
+            if burst.ids.is_empty() {
+                self.lanes.remove(lane);
+            }
+        }
+    }
+
     /// Until when a lane is held; `None`: it is not.
     pub fn held(&mut self, lane: &Lane, now: Instant) -> Option<Instant> {
         let until = self.lanes.get(lane)?.until;

@@ -19,7 +19,7 @@
 //! The attempt is counted durably *before* the event is handed over ([`Action::Begin`]), so that an
 //! event that kills its reader is counted (F22). The store keeps the delay behind one that counts, and says
 //! at the next beginning what is left of it: a scheduler that is new knows of no delays. A late acknowledgement settles too: the agent
-//! has it, also if the event was set aside meanwhile, or waits behind what was replayed.
+//! has it, also if the event was set aside meanwhile, waits behind what was replayed, or went into the work before it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -157,6 +157,10 @@ impl Delivery {
                     *until = now + self.settings.lease;
                 }
             }
+            Input::Beside(id, lane) => {
+                self.bursts.leaves(id, &lane);
+                self.gives(id);
+            }
             Input::Drain => self.draining = true,
             Input::Hold(on) => self.on_hold = on,
             Input::Slept(pause) => {
@@ -204,11 +208,6 @@ impl Delivery {
         self.bursts.holds(id, lane, now).is_none().then_some(until)
     }
 
-    /// Whether it is at the head of its lane, or further.
-    pub fn knows(&self, id: u64) -> bool {
-        self.lanes.is_head(id) || self.stages.contains_key(&id)
-    }
-
     /// The lane of an event that is at its head.
     pub fn lane_of(&self, id: u64) -> Option<&Lane> {
         self.lanes.lane_of(id)
@@ -241,6 +240,16 @@ impl Delivery {
     pub fn lease(&self, now: Instant) -> Option<(Duration, u32)> {
         let left = self.gate.deadline()?.checked_duration_since(now)?;
         Some((left, u32::try_from(self.concurrency).unwrap_or(u32::MAX)))
+    }
+
+    /// What an acknowledgement settles wherever it waits.
+    pub fn given(&self) -> impl Iterator<Item = u64> {
+        self.given.iter().copied()
+    }
+
+    /// The same of a supervisor before this one.
+    pub fn resume_given(&mut self, ids: impl IntoIterator<Item = u64>) {
+        ids.into_iter().for_each(|id| self.gives(id));
     }
 
     /// An event is with the agent already: a supervisor before this one handed it over.

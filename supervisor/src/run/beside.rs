@@ -191,7 +191,6 @@ impl Gateway {
         };
         if let Some(Desk::Agent(desk)) = self.desk(agent) {
             let id = delivery.event_id.0;
-            desk.steered.remove(&id);
             let steering = Steering::new(desk.followed.remove(&id));
             let _ = desk.at_work.insert(id, Turn { steering, ..turn });
         }

@@ -83,7 +83,7 @@ impl Gateway {
         let Answer::Begun(begun) = answer else {
             return self.steered(agent, id, false);
         };
-        desk.steered.insert(id.0);
+        self.deliver(agent, delivery::Input::Beside(id.0, begun.lane.clone()));
         let more = Box::new(Delivery {
             event_id: id,
             platform: self.platform_of(&begun.lane.instance),
@@ -111,9 +111,6 @@ impl Gateway {
         } else {
             (Mode::Queue, turn.steering.refused(id.0))
         };
-        if !taken {
-            desk.steered.remove(&id.0);
-        }
         for said in ended {
             self.note_busy(agent, mode, &lane);
             self.tell_busy(agent, running, mode, said);
@@ -157,17 +154,5 @@ impl Gateway {
         };
         let Said { id, message_id } = said;
         self.say_in_reply(&format!("busy:{}", EventId(id)), lane, message_id, text.to_owned());
-    }
-
-    /// The agent has an event: one that it was told of while it worked on another may not be at the head of
-    /// its lane yet.
-    pub(super) fn acknowledged(&mut self, index: usize, id: EventId) {
-        let Some(desk) = self.agent_desk(index) else { return };
-        if desk.steered.remove(&id.0) && !desk.delivery.knows(id.0) {
-            desk.acknowledged += 1;
-            self.ask(Pending::Settle { slot: index, id });
-        } else {
-            self.deliver(index, delivery::Input::Ack(id.0));
-        }
     }
 }

@@ -93,8 +93,6 @@ pub(super) struct AgentDesk {
     pub(super) followed: HashSet<u64>,
     /// What it has shown of answers that are not there yet.
     pub(super) unfinished: Unfinished,
-    /// Events that it was told of while it worked on the ones before them.
-    pub(super) steered: HashSet<u64>,
     pub(super) abilities: Abilities,
     pub(super) absence: Absence,
     pub(super) acknowledged: u64,
@@ -182,7 +180,6 @@ impl Desk {
                     at_work: HashMap::new(),
                     followed: HashSet::new(),
                     unfinished: Unfinished::default(),
-                    steered: HashSet::new(),
                     abilities: Abilities::default(),
                     absence: Absence::new(away.clone()),
                     busy: BusyCounts::default(),

@@ -45,7 +45,9 @@ impl Gateway {
             FromWorker::Reply { seq, reply, note } => {
                 self.reply(index, from.generation, seq, reply, note);
             }
-            FromWorker::Ack { event_id } => self.acknowledged(index, event_id),
+            FromWorker::Ack { event_id } => {
+                self.deliver(index, delivery::Input::Ack(event_id.0));
+            }
             FromWorker::Remember { lane, note } => self.remember(index, lane, note),
             FromWorker::Asking { event_id, on } => {
                 if let Desk::Agent(desk) = &mut slot.desk
@@ -221,8 +223,6 @@ impl Gateway {
         slot.link = None;
         slot.outside = None;
         if let Desk::Agent(desk) = &mut slot.desk {
-            // What it was told of beside comes again in its place.
-            desk.steered.clear();
             desk.abilities = Abilities::default();
         }
         // Without a process there is nobody to be helped out, and nothing to be woken for.

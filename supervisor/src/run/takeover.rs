@@ -88,14 +88,14 @@ impl Gateway {
         let credential = keep_all(&mut slot.credential.iter().flat_map(Credential::held))?;
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let (mut takes, mut lease, mut at_work) = (Takes::None, None, Vec::new());
-        let (mut occasions, mut abilities, mut steered) = (None, Abilities::default(), Vec::new());
+        let (mut occasions, mut abilities, mut given) = (None, Abilities::default(), Vec::new());
         match &slot.desk {
             Desk::Platform(desk) => {
                 takes = desk.outbox.up().into();
             }
             Desk::Agent(desk) => {
                 abilities = desk.abilities;
-                steered = desk.steered.iter().copied().collect();
+                given = desk.delivery.given().collect();
                 lease = desk.delivery.lease(now).map(|(left, most)| (millis(left), most));
                 for (id, counted) in desk.delivery.leased() {
                     let Some(turn) = desk.at_work.get(&id) else { continue };
@@ -143,7 +143,7 @@ impl Gateway {
             lease,
             at_work,
             abilities,
-            steered,
+            steered: given,
             occasions,
         })
     }
@@ -255,7 +255,7 @@ impl Gateway {
                 desk.at_work.insert(event.id, turn);
             }
             desk.abilities = worker.abilities;
-            desk.steered = worker.steered.into_iter().collect();
+            desk.delivery.resume_given(worker.steered);
             desk.was_open = worker.lease.is_some();
         }
         if let (Desk::Hooks(desk), Some((last, waiting))) = (&mut slot.desk, worker.occasions) {

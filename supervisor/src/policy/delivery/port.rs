@@ -118,6 +118,8 @@ pub enum Input {
     },
     /// The agent works on an event.
     Progress(u64),
+    /// The agent is told of an event while it works on another one of its lane.
+    Beside(u64, Lane),
     /// No new delivery from now on; what is with the agent may still be answered.
     Drain,
     /// The same for a while, or not any more.

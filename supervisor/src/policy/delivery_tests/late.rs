@@ -78,3 +78,22 @@ fn what_is_looked_for_anew_is_settled() {
     let settled = delivery.on(Input::Ack(1), now);
     assert_eq!(settled, [Action::Settle(1), Action::Scan { after: 0 }]);
 }
+
+/// F97: it ends before its turn has come, and is not held any more.
+#[test]
+fn what_went_beside_is_settled_and_told() {
+    let now = start();
+    let rule = Rule { quiet: Duration::from_secs(60), most: Duration::from_secs(60) };
+    let mut delivery = leased(now, 1);
+    for id in [2, 3] {
+        delivery.on(Input::Said(id, lane(1), rule), now);
+        delivery.on(Input::Accepted(id, lane(1)), now);
+    }
+    assert_eq!(delivery.on(Input::Beside(2, lane(1)), now), []);
+    assert!(delivery.is_held(&lane(1), now), "what was said behind it is");
+    assert_eq!(delivery.on(Input::Ack(2), now), [Action::Settle(2)]);
+    assert_eq!(delivery.on(Input::Ended(2), now), [Action::Settled(2)]);
+    delivery.on(Input::Beside(3, lane(1)), now);
+    assert!(!delivery.is_held(&lane(1), now));
+    assert_eq!(delivery.on(Input::Withdraw(lane(1)), now), []);
+}
