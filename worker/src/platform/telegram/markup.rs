@@ -14,6 +14,9 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use super::tables::widened;
 use crate::urls::shielded;
 
+/// Letters of a column; no screen shows more of them in a line.
+const COLUMN_MAX: usize = 80;
+
 /// A text and its styles.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Marked {
@@ -366,12 +369,13 @@ fn language(info: &str) -> Option<&str> {
     (info.len() <= 32 && info.chars().all(plain)).then_some(info)
 }
 
-/// A table whose columns stand below one another where every letter is as wide as the others.
+/// A table whose columns stand below one another where every letter is as wide as the others, as far as a line can
+/// show it: a cell that is longer moves what is behind it, and nothing else.
 fn drawn(rows: &[Vec<String>]) -> String {
-    let wide = |text: &String| text.chars().count();
+    let wide = |text: &String| Some(text.chars().count()).filter(|wide| *wide <= COLUMN_MAX);
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(wide).max().unwrap_or(0))
+        .map(|column| rows.iter().filter_map(|row| wide(row.get(column)?)).max().unwrap_or(0))
         .collect();
     let lines = rows.iter().map(|row| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));

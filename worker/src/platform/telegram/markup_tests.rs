@@ -51,6 +51,17 @@ fn lists_and_tables_are_drawn() {
     assert_eq!(spans.last().unwrap().1, "a   | bb\nccc | d");
 }
 
+/// A cell that is longer than any line pads no other rows to its length, and ends no worker.
+#[test]
+fn a_wide_table_stays_small() {
+    let long = "x".repeat(70_000);
+    let rows = "| a | b |\n".repeat(100);
+    let text = plain(&format!("| a | b |\n|---|---|\n| {long} | c |\n{rows}"));
+    assert!(text.contains(&format!("{long} | c")) && text.len() < 80_000, "{}", text.len());
+    let row = text.lines().next().unwrap();
+    assert_eq!(row.find('|'), text.lines().last().unwrap().find('|'), "{row:?}");
+}
+
 #[test]
 fn no_words_are_lost() {
     for (markdown, text) in [
