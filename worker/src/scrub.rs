@@ -12,11 +12,15 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
     let clean = |text: &mut String| *text = cleaned(std::mem::take(text));
     match &mut frame {
         FromWorker::Ready(ready) => clean(&mut ready.account),
-        FromWorker::Outside(Outside::Down { reason, remedy }) => {
+        FromWorker::Outside(
+            Outside::Down { reason, remedy } | Outside::Limited { reason, remedy },
+        ) => {
             clean(reason);
-            if let Some(remedy) = remedy {
-                clean(remedy);
-            }
+            remedy.iter_mut().for_each(clean);
+        }
+        FromWorker::Outside(Outside::Conflict { reason, remedy }) => {
+            clean(reason);
+            clean(remedy);
         }
         FromWorker::Outcome {
             outcome:
@@ -29,6 +33,7 @@ pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
         | FromWorker::Nack { reason, .. }
         | FromWorker::SetAside { reason, .. }
         | FromWorker::Fetched { result: Err(reason), .. }
+        | FromWorker::Ordered { result: Ok(reason) | Err(reason), .. }
         | FromWorker::Bye { reason } => clean(reason),
         FromWorker::HookDone { failures, .. } => {
             for failure in failures {
@@ -76,6 +81,10 @@ mod tests {
         for frame in [
             FromWorker::Bye { reason: reason() },
             FromWorker::Outside(Outside::Down { reason: reason(), remedy: Some(reason()) }),
+            FromWorker::Outside(Outside::Limited { reason: reason(), remedy: Some(reason()) }),
+            FromWorker::Outside(Outside::Conflict { reason: reason(), remedy: reason() }),
+            FromWorker::Ordered { ticket: 1, result: Ok(reason()) },
+            FromWorker::Ordered { ticket: 1, result: Err(reason()) },
             FromWorker::Nack { event_id: EventId(1), reason: reason(), after_ms: None },
             FromWorker::Fetched { ticket: 1, result: Err(reason()) },
         ] {
