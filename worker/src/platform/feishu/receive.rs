@@ -51,8 +51,6 @@ pub(super) enum Handed {
     Lacking(Box<Inbound>, Lack, Option<Place>, Reply),
     /// It would overtake what was refused: it is read in its turn.
     Held,
-    /// The pump did not take it in time.
-    Late,
 }
 
 /// An event that the pump has.
@@ -73,18 +71,20 @@ pub(super) enum Reply {
     Empty,
 }
 
-/// Hands an event in.
+/// Hands an event in, however long that takes: one that is given up would be overtaken by what comes behind it.
 pub(super) async fn hand(shared: &Shared, arrival: Arrival) -> (Arrival, Handed) {
-    let handed = timeout_at(arrival.at + ANSWER, take(shared, &arrival)).await;
-    (arrival, handed.unwrap_or(Handed::Late))
+    let trace = arrival.frame.header("trace_id").unwrap_or_default();
+    let handed = hear(shared, &arrival.payload, trace).await;
+    (arrival, handed)
 }
 
 /// Waits for the verdict; the frame to answer with, if any.
 pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) -> Option<Frame> {
-    let was_taken = !matches!(handed, Handed::Late);
     let mut settling = pin!(settle(shared, handed));
-    let settled = timeout_at(arrival.at + ANSWER, &mut settling).await;
-    match shared.late(was_taken && settled.is_ok()) {
+    let until = arrival.at + ANSWER;
+    let settled = timeout_at(until, &mut settling).await;
+    let in_time = settled.is_ok() && clock::now() < until;
+    match shared.late(in_time) {
         Some(Told::Begins) => {
             tracing::warn!(
                 "no verdict on an event in time; the platform will repeat it. Others are counted"
@@ -102,15 +102,10 @@ pub(super) async fn answer(shared: &Shared, arrival: Arrival, handed: Handed) ->
     };
     let took = clock::now().duration_since(arrival.at).as_millis();
     let data = settled? == Reply::Empty;
-    if arrival.doubtful {
+    if arrival.doubtful || !in_time {
         return None;
     }
     Some(arrival.frame.into_answer(took, data.then_some(b"{}")))
-}
-
-async fn take(shared: &Shared, arrival: &Arrival) -> Handed {
-    let trace = arrival.frame.header("trace_id").unwrap_or_default();
-    hear(shared, &arrival.payload, trace).await
 }
 
 /// Reads an event and hands it in.
@@ -207,7 +202,7 @@ pub(super) fn remember(shared: &Shared, inbound: &Inbound) {
 pub(super) async fn settle(shared: &Shared, handed: Handed) -> Option<Reply> {
     let (submission, reply) = match handed {
         Handed::Settled(reply) => return Some(reply),
-        Handed::Held | Handed::Late => return None,
+        Handed::Held => return None,
         Handed::Waiting(submission, reply) => (submission, reply),
         Handed::Lacking(mut inbound, lack, place, reply) => {
             if lack.own {

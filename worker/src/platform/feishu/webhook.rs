@@ -6,14 +6,19 @@
 //! over the long connection: the event is stored and need not come again.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::{join, select};
+use futures_util::stream::poll_fn;
 use protocol::worker::{FeishuWebhook, Outside, Ready, Secret};
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{timeout, timeout_at};
 
-use super::receive::{self, Handed, Reply};
+use super::receive::{self, Reply};
 use super::seal::{Seal, old_signature, same};
 use super::{IDEMPOTENT_MS, Shared};
 use crate::clock;
@@ -32,6 +37,8 @@ const LIMITS: Limits = Limits {
 };
 /// The platform waits 3 s, the way there and back included.
 const ANSWER: Duration = Duration::from_millis(2600);
+/// Events under way at once. More wait for them, and for an answer in vain.
+const UNDER_WAY: usize = 256;
 /// How far the platform's clock may be from ours, in seconds.
 const WINDOW: i64 = 300;
 /// How often it is told that the listener lives. The platform gives no sign of its own.
@@ -59,18 +66,25 @@ pub(super) async fn hear(shared: &Shared, hook: &FeishuWebhook) {
     shared.api.health.connected(true);
     let ready = Ready { account, idempotent_ms: Some(IDEMPOTENT_MS) };
     shared.report.tell(Note::Ready(ready)).await;
-    let desk = Desk { shared, hook, seal: hook.encrypt_key.as_ref().map(Seal::new) };
+    let (take, mut taken) = mpsc::channel(1);
+    let desk = Desk { shared, hook, seal: hook.encrypt_key.as_ref().map(Seal::new), take };
     let alive = async {
         loop {
             shared.report.tell(Note::Progress).await;
             tokio::time::sleep(PROGRESS).await;
         }
     };
-    tokio::join!(
+    let serving = join(
         listener::serve(listener, LIMITS, &desk, &shared.stop),
         shared.stop.run_until_cancelled(alive),
     );
+    let taken = poll_fn(|cx| taken.poll_recv(cx));
+    let settling = taken.for_each_concurrent(UNDER_WAY, |event: Way<'_>| event);
+    select(pin!(serving), pin!(settling)).await;
 }
+
+/// What becomes of an event, also where nobody waits for the answer any more.
+type Way<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 fn shown(addr: SocketAddr, path: &str) -> String {
     format!("http://{addr}{path}")
@@ -81,6 +95,7 @@ struct Desk<'a> {
     shared: &'a Shared,
     hook: &'a FeishuWebhook,
     seal: Option<Seal>,
+    take: mpsc::Sender<Way<'a>>,
 }
 
 impl Site for Desk<'_> {
@@ -102,7 +117,7 @@ impl Site for Desk<'_> {
             }
             Ok(Opened::Event(payload)) => {
                 self.shared.api.health.vouched();
-                self.hand_in(&payload).await
+                self.hand_in(payload).await
             }
             Err(why) => {
                 self.shared.api.health.strange(why);
@@ -197,13 +212,19 @@ impl Desk<'_> {
         }
     }
 
-    async fn hand_in(&self, payload: &[u8]) -> Answer {
+    async fn hand_in(&self, payload: Vec<u8>) -> Answer {
         let until = clock::now() + ANSWER;
-        let handed = timeout_at(until, receive::hear(self.shared, payload, "")).await;
-        let handed = handed.unwrap_or(Handed::Late);
-        let left = until.duration_since(clock::now());
-        let settled = timeout(left, receive::settle(self.shared, handed)).await;
-        match settled {
+        let (shared, (tell, told)) = (self.shared, oneshot::channel());
+        let way: Way<'_> = Box::pin(async move {
+            let handed = receive::hear(shared, &payload, "").await;
+            let settled = timeout(ANSWER + shared.limits.turn, receive::settle(shared, handed));
+            let _ = tell.send(settled.await.ok().flatten());
+        });
+        let answered = async {
+            self.take.send(way).await.ok()?;
+            told.await.ok()?
+        };
+        match timeout_at(until, answered).await {
             Ok(Some(Reply::Bare | Reply::Empty)) => Answer::json(200, &b"{}"[..]),
             Ok(None) | Err(_) => Answer::later(1),
         }

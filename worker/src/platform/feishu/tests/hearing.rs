@@ -50,6 +50,30 @@ async fn a_late_verdict_is_no_answer() {
     rig.end().await;
 }
 
+/// Where the supervisor is slow, events wait for it, and none passes those that have waited too long to be answered.
+#[tokio::test]
+async fn what_waits_too_long_to_be_handed_on_is_overtaken_by_nothing() {
+    let sim = Rig::sim().await;
+    sim.configure(|settings| {
+        let pauses = vec![Duration::from_secs(60); 4];
+        settings.schedule = Schedule { pauses, ..Schedule::default() };
+    });
+    let mut rig = Rig::on(sim);
+    rig.until_ready().await;
+    rig.sim.wait_count("bot info", LONG, 1, |entry| called(entry, "bot_info")).await;
+    let say = |number: usize| rig.sim.push_text(APP, "oc_1", "ou_ann", &number.to_string());
+    // More than there is room for on the way.
+    let crowd = rig.events.max_capacity() + 20;
+    (0..crowd).for_each(|number| drop(say(number)));
+    let is_late = |entry: &Entry| matches!(entry.what, Observation::Unanswered { .. });
+    rig.sim.wait_count("all are late", LONG, crowd, is_late).await;
+    say(crowd);
+    for number in 0..=crowd {
+        assert_eq!(accept(rig.heard().await).text, number.to_string());
+    }
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn an_event_without_a_verdict_delays_no_other() {
     let mut rig = Rig::ready().await;

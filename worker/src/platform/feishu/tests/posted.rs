@@ -74,6 +74,30 @@ async fn what_is_posted_is_answered_after_its_verdict() {
     }
 }
 
+/// What the platform is asked about an event may take longer than it waits for the answer to it: each repetition would
+/// begin anew, and what was said behind it come before it.
+#[tokio::test]
+async fn what_takes_long_to_find_out_is_handed_on_in_its_turn_though_nobody_waits() {
+    let (ours, theirs) = hook(None, "token");
+    let webhook = Some(Box::new(ours));
+    let mut rig = Rig::limited(Rig::sim().await, &Network::default(), LIMITS, None, |settings| {
+        settings.webhook = webhook;
+    });
+    rig.until_ready().await;
+    rig.sim.fault(APP, rest(Route::Message, Trouble::Hold), Times::Only(1));
+    let why = Message::direct("oc_1", "ou_ann").text("why?").reply_to("om_x", "om_x").build();
+    let first = theirs.request(why);
+    let (answer, second) = tokio::join!(theirs.post(&first), async {
+        rig.sim.wait_count("it is asked", LONG, 1, held).await;
+        theirs.post(&theirs.request(text("behind it"))).await
+    });
+    assert_eq!((answer.unwrap().0, second.unwrap().0), (503, 503));
+    rig.sim.clear_faults();
+    assert_eq!(accept(rig.heard().await).text, "why?");
+    assert_eq!(accept(rig.heard().await).text, "behind it");
+    rig.end().await;
+}
+
 /// A mistyped key makes the bot deaf: the status says so, and when it is over.
 #[tokio::test]
 async fn a_secret_that_is_another_is_told() {
