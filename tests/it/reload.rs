@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, is_alive, signal, stderr, stdout};
-use crate::socket_agent::Lines;
+use crate::socket_agent::{Lines, reply};
 
 const CONFIG: &str = "[platform.one]\nkind = \"local\"\n[platform.two]\nkind = \"local\"\n\
                       [agent.hermes]\nkind = \"socket\"\n";
@@ -158,6 +158,45 @@ fn a_block_that_was_wrong_is_mended() {
     assert!(reload(&gateway).contains("changed hermes, two"));
     pid(&gateway, "two");
     assert_eq!(pid(&gateway, "one"), one);
+}
+
+/// F87: nobody speaks to a platform that is gone, and nobody hears of it, until it comes back.
+#[test]
+fn a_platform_that_is_gone_is_neither_spoken_to_nor_heard() {
+    let config = CONFIG.replace("agent.hermes", "agent.mine") + "max_attempts = 1\n";
+    let gateway = Gateway::running(&config);
+    pid(&gateway, "two");
+    let mut agent = Lines::ready(&gateway);
+    let mut chats = vec![chat_without_answer(&gateway, "two")];
+    let of_two = agent.event();
+    agent.refuse(&of_two);
+    gateway.wait("two", "set aside", |i| i["store"]["parked"] == 1);
+    write(&gateway, &config.replace("[platform.two]\nkind = \"local\"\n", ""));
+    assert_eq!(reload(&gateway), "configuration: reloaded: removed two\n");
+
+    let refused = agent.ask("message.send", &reply(&of_two, "k", "hello"));
+    let why = refused["error"]["message"].as_str().unwrap_or_default();
+    assert!(why.contains("no platform instance is called \"two\""), "{refused}");
+    let wish =
+        json!({ "instance": "two", "message_id": "m", "part": { "kind": "file", "handle": "h" } });
+    let fetched = agent.ask("file.fetch", &wish);
+    let why = fetched["error"]["message"].as_str().unwrap_or_default();
+    assert!(why.contains("no platform instance is called \"two\""), "{fetched}");
+    let replayed = gateway.run(&["ctl", "parked", "replay", "--all"]);
+    assert_eq!(replayed.status.code(), Some(0), "{}", stderr(&replayed));
+    chats.push(chat_without_answer(&gateway, "one"));
+    let next = agent.event();
+    assert_eq!(next["params"]["instance"], "one", "{next}");
+    agent.acknowledge(&next);
+    write(&gateway, &config);
+    reload(&gateway);
+    let back = agent.event();
+    assert_eq!(back["params"]["event_id"], of_two["params"]["event_id"]);
+    agent.acknowledge(&back);
+    for chat in &mut chats {
+        let _ = chat.kill();
+        chat.wait().unwrap();
+    }
 }
 
 /// P4: what was accepted under a name that is gone is not out of sight.

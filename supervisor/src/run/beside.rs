@@ -66,10 +66,11 @@ impl Wishes {
 }
 
 impl Gateway {
+    /// The slot of a platform, unless a reload has removed it.
     pub(super) fn platform(&self, instance: &Instance) -> Option<usize> {
         let index = self.by_name.get(instance).copied()?;
         let slot = self.slots.get(index)?;
-        matches!(slot.desk, Desk::Platform(_)).then_some(index)
+        (!slot.removed && matches!(slot.desk, Desk::Platform(_))).then_some(index)
     }
 
     pub(super) fn pass(&mut self, index: usize, frame: ToWorker) -> bool {

@@ -338,7 +338,7 @@ impl Gateway {
                 format!("send to {} chat {}: the token does not allow it", instance, send.chat_id);
             return reply.refuse(refuse(Code::NoPermission, message, Some(hint)));
         }
-        if !self.by_name.contains_key(&instance) {
+        if self.platform(&instance).is_none() {
             let message = format!("no platform instance is called {:?}", instance.as_str());
             return reply.refuse(refuse(Code::Usage, message, None));
         }

@@ -30,8 +30,7 @@ impl Gateway {
         reply: Box<Reply>,
         note: Option<Note>,
     ) {
-        let target = self.by_name.get(&reply.lane.instance).and_then(|i| self.slots.get(*i));
-        let is_platform = target.is_some_and(|slot| matches!(slot.desk, Desk::Platform(_)));
+        let is_platform = self.platform(&reply.lane.instance).is_some();
         let Some(slot) = self.slots.get_mut(index) else { return };
         let agent = slot.name.clone();
         if !matches!(slot.desk, Desk::Agent(_)) {

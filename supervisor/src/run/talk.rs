@@ -24,13 +24,11 @@ use crate::store::Op;
 use crate::text;
 
 impl Gateway {
-    /// The slot of the agent that hears a conversation.
+    /// The slot of the agent that hears a conversation. Nobody hears a platform that a reload has removed.
     pub(super) fn agent_of(&self, lane: &Lane, user: Option<&str>) -> Option<usize> {
-        let index = self.by_name.get(&lane.instance)?;
-        match &self.slots.get(*index)?.desk {
-            Desk::Platform(desk) => desk.agent_of(lane, user),
-            Desk::Agent(_) | Desk::Hooks(_) | Desk::Broken(_) => None,
-        }
+        let slot = self.slots.get(self.platform(&lane.instance)?)?;
+        let Desk::Platform(desk) = &slot.desk else { return None };
+        desk.agent_of(lane, user)
     }
 
     /// What `event` commands, if it is for the gateway itself.
