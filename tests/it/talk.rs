@@ -350,6 +350,36 @@ fn a_command_finds_what_is_held_as_said() {
     assert_eq!(terminal.shown(), "said: delete everything\nat once", "nothing of it is lost");
 }
 
+/// F99: what a person stops is the turn, and not its first message.
+#[test]
+fn what_waits_for_another_attempt_is_stopped_as_a_whole() {
+    let gateway = Gateway::running(
+        "[platform.local]\n[platform.local.burst]\nquiet_ms = 60000\nmost_ms = 60000\n\
+         [agent.mine]\nkind = \"socket\"\n",
+    );
+    let mut agent = Lines::ready(&gateway);
+    let mut events = gateway.events();
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "delete everything");
+    terminal.typed("2", "at once");
+    // It lets go what is held.
+    terminal.typed("3", "/new");
+    assert_eq!(terminal.shown(), "A new conversation.");
+    let turn = agent.event();
+    assert_eq!(turn["params"]["text"], "delete everything\nat once");
+    let later = json!({ "code": 1, "message": "no", "data": { "retry_after_ms": 600_000 } });
+    agent.say(&json!({ "jsonrpc": "2.0", "id": turn["id"], "error": later }));
+    gateway.wait("mine", "given back", |i| i["gate"]["in_flight"] == 0);
+    terminal.typed("4", "/stop");
+    assert_eq!(terminal.shown(), "Stopped. What waited for another attempt is set aside.");
+    gateway.wait("local", "all of it is set aside", |i| i["store"]["parked"] == 2);
+    for id in ["1", "2"] {
+        events.wait(|event| event["event"] == "parked" && event["now"] == id);
+    }
+    terminal.typed("5", "/help");
+    assert_eq!(agent.event()["params"]["text"], "/help");
+}
+
 /// F95
 #[test]
 fn the_first_route_that_fits_leads_to_the_agent() {

@@ -117,7 +117,6 @@ impl Gateway {
                 } else {
                     tracing::error!(event_id = id, reason, "an event is parked");
                 }
-                // What came with it is offered without it.
                 self.not_followed(index, id);
                 self.announce_parked(id, &reason);
                 self.ask(Pending::Park { slot: index, id: EventId(id), reason });
@@ -206,9 +205,16 @@ impl Gateway {
             }
             (_, Answer::Pauses { id, left }) => Input::Pauses { id: id.0, left },
             (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: UNREADABLE },
+            (Pending::Park { id, reason, .. }, Answer::Parked { with }) => {
+                for EventId(one) in with {
+                    self.hook_parked(index, one, &reason, None);
+                    self.announce_parked(one, &reason);
+                }
+                Input::Ended(id.0)
+            }
             (
                 Pending::Begin { id, .. } | Pending::Settle { id, .. } | Pending::Park { id, .. },
-                Answer::Gone | Answer::Settled | Answer::Parked,
+                Answer::Gone | Answer::Settled,
             ) => Input::Ended(id.0),
             (pending, answer) => {
                 tracing::error!(?pending, ?answer, "the store cannot answer; trying again");

@@ -79,8 +79,11 @@ pub enum Answer {
     Unreadable(EventId),
     /// The event is gone for good.
     Settled,
-    /// The event is set aside.
-    Parked,
+    /// The event is set aside,
+    Parked {
+        /// and these with it.
+        with: Vec<EventId>,
+    },
     /// What is parked.
     ParkedList(Vec<Parked>),
     /// One of what is parked, with its payload; none: nothing of that id is.
@@ -201,7 +204,7 @@ pub struct Begun {
     pub is_last: bool,
 }
 
-/// An event that goes with another. No attempt of it is counted.
+/// An event that goes with another. Nothing counts against it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Follower {
     /// The event.

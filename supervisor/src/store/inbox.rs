@@ -235,7 +235,7 @@ fn followers(
     Ok(found)
 }
 
-/// What goes with an event from now on.
+/// What goes with an event from now on. It is handed out, too: should it ever come alone, that is another attempt.
 fn keep_joined(db: &Connection, row: i64, followers: &[Follower]) -> Result<()> {
     if followers.is_empty() {
         return Ok(());
@@ -243,6 +243,11 @@ fn keep_joined(db: &Connection, row: i64, followers: &[Follower]) -> Result<()> 
     let ids: Vec<String> = followers.iter().map(|follower| follower.id.0.to_string()).collect();
     let ids = format!("[{}]", ids.join(","));
     db.prepare_cached("UPDATE inbox SET joined = ?2 WHERE id = ?1")?.execute(params![row, ids])?;
+    let mut counted =
+        db.prepare_cached("UPDATE inbox SET attempts = attempts + 1 WHERE id = ?1")?;
+    for follower in followers {
+        counted.execute([row_id(follower.id.0)])?;
+    }
     Ok(())
 }
 
@@ -264,6 +269,16 @@ fn joined_before(db: &Connection, ids: &[EventId]) -> Result<Vec<Follower>> {
         }
     }
     Ok(found)
+}
+
+/// What goes with an event that waits.
+pub(super) fn joined(tables: &Tables, id: EventId) -> Result<Vec<EventId>> {
+    let joined: Option<Option<String>> = tables
+        .db
+        .prepare_cached("SELECT joined FROM inbox WHERE id = ?1")?
+        .query_row([row_id(id.0)], |r| r.get(0))
+        .optional()?;
+    Ok(listed(joined.flatten()))
 }
 
 /// The attempt that was begun does not count.
@@ -308,13 +323,8 @@ pub(super) fn give_all_back(db: &Connection, but: &[EventId]) -> Result<()> {
 
 /// The event, and what goes with it, is the agent's from now on, also what was parked meanwhile.
 pub(super) fn settle(tables: &mut Tables, id: EventId) -> Result<Answer> {
-    let joined: Option<Option<String>> = tables
-        .db
-        .prepare_cached("SELECT joined FROM inbox WHERE id = ?1")?
-        .query_row([row_id(id.0)], |r| r.get(0))
-        .optional()?;
     let mut known = false;
-    for one in listed(joined.flatten()).iter().chain([&id]) {
+    for one in joined(tables, id)?.iter().chain([&id]) {
         let row = row_id(one.0);
         known = leave(tables, *one)?;
         if known {

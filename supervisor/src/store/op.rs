@@ -108,7 +108,7 @@ pub enum Op {
         /// The event.
         id: EventId,
     },
-    /// Sets an event aside with its payload: `Answer::Parked`.
+    /// Sets an event aside with its payload, and what goes with it: `Answer::Parked`.
     Park {
         /// For the answer.
         ticket: Ticket,

@@ -20,8 +20,23 @@ const REPLY: &str =
       message_ids
     FROM reply INDEXED BY reply_undelivered WHERE state IN (3, 4) AND (text <> '' OR rest IS NOT NULL)";
 
-/// Sets a waiting event aside.
+/// Sets a waiting event aside, and what goes with it: to whoever stops or gives up that, it was one thing.
 pub(super) fn park(tables: &mut Tables, id: EventId, reason: &str, now_ms: i64) -> Result<Answer> {
+    let joined = inbox::joined(tables, id)?;
+    if !set_aside(tables, id, reason, now_ms)? {
+        return Ok(Answer::Gone);
+    }
+    let mut with = Vec::with_capacity(joined.len());
+    for one in joined {
+        if set_aside(tables, one, reason, now_ms)? {
+            with.push(one);
+        }
+    }
+    Ok(Answer::Parked { with })
+}
+
+/// Whether it waited.
+fn set_aside(tables: &mut Tables, id: EventId, reason: &str, now_ms: i64) -> Result<bool> {
     let row = row_id(id.0);
     let moved = tables
         .db
@@ -31,13 +46,12 @@ pub(super) fn park(tables: &mut Tables, id: EventId, reason: &str, now_ms: i64) 
         )?
         .execute(params![row, now_ms, reason])?;
     if moved == 0 {
-        return Ok(Answer::Gone);
+        return Ok(false);
     }
     if let Some((instance, ..)) = known(tables, row)? {
         tables.tally.note(Change::Parked { instance, by: 1 });
     }
-    inbox::leave(tables, id)?;
-    Ok(Answer::Parked)
+    inbox::leave(tables, id)
 }
 
 /// What is set aside behind `after`: events in the order of ids, then replies.

@@ -83,6 +83,25 @@ fn what_was_handed_out_joins_nothing() {
     rig.close();
 }
 
+/// F99: what is stopped, or given up, is the turn and not its first message.
+#[test]
+fn what_was_said_in_one_go_is_set_aside_together_and_counts_as_handed_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let [first, second] = ["1", "2"].map(|key| said(&mut rig, key, "chat", 10_000));
+    assert_eq!(ids(&rig.hand(first, hand(9))), [second]);
+    let third = said(&mut rig, "3", "chat", 10_500);
+    rig.ask(|ticket| Op::Park { ticket, id: first, reason: "no".into(), now_ms: 1 });
+    let counts = rig.settled_counts();
+    assert_eq!((counts[0].waiting, counts[0].parked), (1, 2));
+    assert_eq!(next(&mut rig, first), Some(third));
+    let replayed = vec![ParkedId::Event(second)];
+    rig.ask(|ticket| Op::Replay { ticket, ids: replayed, now_ms: 2 });
+    let again = rig.hand(second, hand(9));
+    assert_eq!((again.attempts, ids(&again)), (2, vec![]), "the agent had it before");
+    rig.close();
+}
+
 #[test]
 fn a_row_is_bounded_and_ends_before_what_stands_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -136,7 +136,7 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     rig.begin(id);
     let reason = "the agent refused it".to_owned();
     let park = |ticket| Op::Park { ticket, id, reason: reason.clone(), now_ms: 5_000 };
-    assert!(matches!(rig.ask(park), Answer::Parked));
+    assert!(matches!(rig.ask(park), Answer::Parked { .. }));
     assert_eq!(rig.heads(0, 10), (vec![next.0], true));
     rig.close();
 
@@ -172,7 +172,7 @@ fn a_parked_event_keeps_every_byte_and_can_be_replayed() {
     let counts = rig.settled_counts();
     assert_eq!((counts[0].waiting, counts[0].parked), (2, 0));
     // One that is answered after all does not stay.
-    assert!(matches!(rig.ask(park), Answer::Parked));
+    assert!(matches!(rig.ask(park), Answer::Parked { .. }));
     rig.settle(id);
     let counts = rig.settled_counts();
     assert_eq!((counts[0].waiting, counts[0].parked), (1, 0));
