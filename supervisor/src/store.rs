@@ -22,6 +22,7 @@ mod heard;
 mod inbox;
 mod lanes;
 mod log;
+mod meta;
 mod names;
 mod op;
 mod outbox;

@@ -338,8 +338,6 @@ pub struct Files {
 pub struct Opened {
     /// 16 hexadecimal digits that belong to this store and no other.
     pub store_id: String,
-    /// When it was made.
-    pub created_ms: i64,
     /// The resume points.
     pub cursors: Vec<(Instance, Cursor)>,
     /// The last ends of workers, oldest first.
@@ -350,9 +348,6 @@ pub struct Opened {
     pub grants: Vec<Grant>,
     /// Codes that strangers were told.
     pub pairs: Vec<Pair>,
-    /// Replies that were being sent when the last run ended: `Op::BeginSend` tells them as
-    /// ambiguous.
-    pub sending: Vec<ReplyHead>,
     /// The former file was damaged.
     pub damage: Option<Damage>,
 }

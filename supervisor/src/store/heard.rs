@@ -2,10 +2,11 @@
 //! so a change is one number.
 
 use protocol::id::{EventId, Instance};
-use rusqlite::{OptionalExtension, Result, params};
+use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
+use super::meta;
 use super::tables::{Tables, wire_id};
 
 /// Names in `meta`: this and the number of an instance.
@@ -22,16 +23,35 @@ struct Accounts {
     former: Vec<(String, u64)>,
 }
 
+fn parse(text: &str) -> Option<Accounts> {
+    serde_json::from_str(text).ok()
+}
+
+/// Whether this is what is kept of an instance.
+pub(super) fn is_readable(text: &str) -> bool {
+    parse(text).is_some()
+}
+
+/// Finds damage in what is kept of any instance.
+pub(super) fn check(db: &Connection) -> Result<()> {
+    let mut read = db.prepare("SELECT name, value FROM meta WHERE name GLOB ?1 || '[0-9]*'")?;
+    let mut rows = read.query([ACCOUNT])?;
+    while let Some(row) = rows.next()? {
+        let (name, text): (String, String) = (row.get(0)?, row.get(1)?);
+        parse(&text).ok_or_else(|| meta::damaged(&name))?;
+    }
+    Ok(())
+}
+
 /// From now on `account` hears for an instance: who did before.
 pub(super) fn account(tables: &mut Tables, instance: &Instance, account: &str) -> Result<Answer> {
     let db = &tables.db;
     let name = format!("{ACCOUNT}{}", tables.names.instance_made(db, instance)?);
-    let known: Option<String> = db
-        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
-        .query_row([&name], |row| row.get(0))
-        .optional()?;
-    let known = known.and_then(|text| serde_json::from_str(&text).ok());
-    let mut accounts: Accounts = known.unwrap_or_default();
+    let known: Option<String> = meta::find(db, &name)?;
+    let mut accounts = match known {
+        Some(text) => parse(&text).ok_or_else(|| meta::damaged(&name))?,
+        None => Accounts::default(),
+    };
     if accounts.own.as_deref() != Some(account) {
         if let Some(former) = accounts.own.replace(account.to_owned()) {
             accounts.former.push((former, wire_id(tables.events.last_used())));

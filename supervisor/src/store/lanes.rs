@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::meta;
+
 /// Events held in memory.
 const FRESH: usize = 8192;
 
@@ -29,10 +31,7 @@ enum Moved {
 
 impl Lanes {
     pub(super) fn read(db: &Connection) -> Result<Self> {
-        let upto = db
-            .query_row("SELECT value FROM meta WHERE name = 'waiting_upto'", [], |row| row.get(0))
-            .optional()?
-            .unwrap_or(0);
+        let upto = meta::find(db, "waiting_upto")?.unwrap_or(0);
         let mut read = db.prepare("SELECT lane, id FROM inbox WHERE id > ?1")?;
         let fresh = read
             .query_map([upto], |row| Ok((row.get(0)?, row.get(1)?)))?

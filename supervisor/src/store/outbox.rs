@@ -10,7 +10,7 @@ use protocol::id::{Instance, Lane, OutboundId};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::answer::{Answer, Finished, ReplyHead, Sending};
+use super::answer::{Answer, Finished, Sending};
 use super::body;
 use super::names::Names;
 use super::op::{Beside, SendEnd};
@@ -63,20 +63,6 @@ fn receipt(row: &Row<'_>) -> Result<Receipt> {
         message_ids: listed(row.get(3)?),
         reason: row.get(4)?,
     })
-}
-
-/// Replies that were being sent.
-pub(super) fn sending(db: &Connection, names: &mut Names) -> Result<Vec<ReplyHead>> {
-    let mut read = db.prepare(
-        "SELECT outbox.id, outbox.lane FROM outbox JOIN reply USING(id) WHERE state = 1 ORDER BY 1",
-    )?;
-    let mut rows = read.query([])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let chat = names.lane_name(db, row.get(1)?)?;
-        found.push(ReplyHead { id: OutboundId(wire_id(row.get(0)?)), chat });
-    }
-    Ok(found)
 }
 
 /// Makes a reply durable, or finds the one with the same key in this chat.

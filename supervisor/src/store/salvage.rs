@@ -15,14 +15,16 @@ use std::path::Path;
 
 use protocol::id::Lane;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Result, params, params_from_iter};
 
 use super::answer::Damage;
 use super::body;
-use super::heard::ACCOUNT;
+use super::heard::{self, ACCOUNT};
 use super::names::{INSTANCE, Names};
 use super::reading::Reading;
-use super::{schema, shape};
+use super::seen::SEEN_KEY;
+use super::tables::{STORE_ID, STORE_ID_LEN};
+use super::{meta, schema, shape};
 
 /// Tables with numbered rows.
 const NUMBERED: &[&str] = &[
@@ -56,13 +58,18 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
     damage.unreadable += reading.missing();
     if let Ok((old, model)) = source(reading.path()) {
         // Random keys and ids of the old store, if they can be read; else the new ones stay.
-        for name in ["store_id", "created_ms", "seen_key", "last_event", "last_reply", "ids_ms"] {
-            let value: Option<Value> = old
-                .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
-                .optional()
-                .unwrap_or_default();
-            if let Some(value) = value {
+        let mut lost = Vec::new();
+        for name in [STORE_ID, "created_ms", SEEN_KEY, "last_event", "last_reply", "ids_ms"] {
+            let value: Option<Value> = meta::find(&old, name).unwrap_or_default();
+            let must_be = [STORE_ID, SEEN_KEY].contains(&name);
+            if value.is_none() && !must_be {
+                continue;
+            }
+            if let Some(value) = value.filter(|value| is_right(name, value)) {
                 new.execute("INSERT OR REPLACE INTO meta VALUES(?1, ?2)", params![name, value])?;
+            } else {
+                damage.unreadable += 1;
+                lost.push(name);
             }
         }
         let named = "INSERT OR IGNORE INTO instance(no, name) VALUES(?1, ?2)";
@@ -70,6 +77,10 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
             new.execute(named, params![no, name])?;
         }
         for (no, accounts) in noted(&old, ACCOUNT) {
+            if !heard::is_readable(&accounts) {
+                damage.unreadable += 1;
+                continue;
+            }
             let row = params![format!("{ACCOUNT}{no}"), accounts];
             new.execute("INSERT OR REPLACE INTO meta VALUES(?1, ?2)", row)?;
         }
@@ -79,6 +90,19 @@ pub(super) fn copy(fresh: &Path, now_ms: i64, damage: &mut Damage) -> Result<()>
             if !table.kinds.is_empty() {
                 damage.unreadable += numbered(&old, &new, &table)?;
             }
+        }
+        if lost.contains(&SEEN_KEY) {
+            // Nothing would be found in there.
+            new.execute_batch(
+                "DELETE FROM seen_log; DELETE FROM seen_part; DELETE FROM seen_bucket",
+            )?;
+        }
+        if lost.contains(&STORE_ID) {
+            // No platform knows their keys again: what may have arrived is not said once more.
+            new.execute(
+                "UPDATE reply SET ambiguous = 1, first_attempt_ms = 0 WHERE state IN (0, 1) AND attempts > 0",
+                [],
+            )?;
         }
     } else {
         damage.unreadable += 1;
@@ -112,6 +136,16 @@ fn source(path: &Path) -> Result<(Connection, Connection)> {
     let model = shape::mended(&old)?;
     old.pragma_update(None, "writable_schema", true)?;
     Ok((old, model))
+}
+
+/// Whether it is of the kind that stands under `name`.
+fn is_right(name: &str, value: &Value) -> bool {
+    match (name, value) {
+        (STORE_ID, Value::Text(id)) => id.len() == STORE_ID_LEN,
+        (SEEN_KEY, Value::Blob(key)) => key.len() == 16,
+        (STORE_ID | SEEN_KEY, _) => false,
+        (_, value) => matches!(value, Value::Integer(_)),
+    }
 }
 
 /// What stands in `meta` of each instance.

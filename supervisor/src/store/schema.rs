@@ -256,8 +256,9 @@ pub(super) fn is_unused(paths: &Paths) -> Result<(), Error> {
 pub(super) fn refusal(error: &rusqlite::Error, paths: &Paths) -> Refusal {
     let path = paths.file.clone();
     match error.sqlite_error_code() {
-        // The last one: what it finds makes no sense to it, such as a format that does not exist.
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+        // The last one: what it finds makes no sense to it, such as a format that does not exist. None: it is we
+        // who find something else than what we wrote, or nothing.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) | None => {
             Refusal::Damaged(error.to_string())
         }
         // The engine says so, and the system does not.

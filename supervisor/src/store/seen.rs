@@ -20,7 +20,11 @@ use filter::{Filter, Filters};
 pub(super) use hash::HashKey;
 use hash::Ready;
 
+use super::meta;
 use crate::policy::wall::Set as ClockSet;
+
+/// What keys are hashed with, in `meta`.
+pub(super) const SEEN_KEY: &str = "seen_key";
 
 /// Keys in a part. The set in memory is sized so that it never grows beyond 32768 slots.
 const PART: usize = 26_000;
@@ -63,10 +67,7 @@ pub(super) enum Verdict {
 
 impl Seen {
     pub(super) fn read(db: &Connection) -> Result<Self> {
-        let key: [u8; 16] = db
-            .query_row("SELECT value FROM meta WHERE name = 'seen_key'", [], |row| row.get(0))
-            .optional()?
-            .unwrap_or_default();
+        let key: [u8; 16] = meta::get(db, SEEN_KEY)?;
         let mut seen = Self {
             key: HashKey::new(key),
             recent: Set::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default()),

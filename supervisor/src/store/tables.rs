@@ -7,16 +7,16 @@ use std::collections::HashMap;
 
 use protocol::id::Instance;
 use protocol::worker::Cursor;
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, Result, params};
 
-use super::answer::{Answer, Exit, Opened, ReplyHead};
+use super::answer::{Answer, Exit, Opened};
 use super::lanes::Lanes;
 use super::names::Names;
 use super::op::Op;
 use super::schema::Paths;
 use super::seen::Seen;
 use super::tally::Tally;
-use super::{access, exits, heard, inbox, outbox, parked, purge, scan, session};
+use super::{access, exits, heard, inbox, meta, outbox, parked, purge, scan, session};
 
 /// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
 /// ever used twice, and most commits need not write it. A crash skips the rest of a block.
@@ -27,6 +27,10 @@ const BLOCK: i64 = 1024;
 
 /// More than a store gives out in a millisecond: with hundreds in flight it comes to 80.
 const SKIPPED: i64 = 100;
+
+/// What keeps keys of replies apart from those of other stores: so many hexadecimal digits.
+pub(super) const STORE_ID: &str = "store_id";
+pub(super) const STORE_ID_LEN: usize = 16;
 
 /// When an id was given out, as far as that is known, in Unix milliseconds.
 const IDS_MS: &str = "ids_ms";
@@ -67,8 +71,12 @@ impl From<Answer> for Outcome {
 
 impl Tables {
     pub(super) fn new(db: Connection, paths: Paths, now_ms: i64) -> Result<Self> {
-        let store_id = meta(&db, "store_id")?.unwrap_or_default();
-        let given_ms = number(&db, IDS_MS)?.or(number(&db, "created_ms")?).unwrap_or(now_ms);
+        let store_id: String = meta::get(&db, STORE_ID)?;
+        if store_id.len() != STORE_ID_LEN {
+            return Err(meta::damaged(STORE_ID));
+        }
+        let given_ms = meta::find(&db, IDS_MS)?.or(meta::find(&db, "created_ms")?);
+        let given_ms: i64 = given_ms.unwrap_or(now_ms);
         let skip = now_ms.saturating_sub(given_ms).max(0).saturating_mul(SKIPPED);
         let events = Ids::read(&db, "last_event", &["inbox", "parked"], skip)?;
         let replies = Ids::read(&db, "last_reply", &["reply"], skip)?;
@@ -93,11 +101,6 @@ impl Tables {
 
     /// What a supervisor that just started wants to know.
     pub(super) fn opened(&mut self) -> Result<Opened> {
-        let created_ms = self
-            .db
-            .query_row("SELECT value FROM meta WHERE name = 'created_ms'", [], |row| row.get(0))
-            .optional()?
-            .unwrap_or_default();
         let cursors: Vec<(i64, Vec<u8>)> = self
             .db
             .prepare("SELECT instance, body FROM cursor")?
@@ -107,16 +110,14 @@ impl Tables {
         for (no, body) in cursors {
             named.push((self.names.instance_name(&self.db, no)?, Cursor(body)));
         }
-        let sending: Vec<ReplyHead> = outbox::sending(&self.db, &mut self.names)?;
+        heard::check(&self.db)?;
         Ok(Opened {
             store_id: self.store_id.clone(),
-            created_ms,
             cursors: named,
             exits: exits::all(&self.db, &mut self.names)?,
             drafts: outbox::drafts(&self.db, &mut self.names)?,
             grants: access::grants(&self.db, &mut self.names)?,
             pairs: access::pairs(&self.db, &mut self.names)?,
-            sending,
             damage: None,
         })
     }
@@ -282,14 +283,6 @@ impl Tables {
     }
 }
 
-fn number(db: &Connection, name: &str) -> Result<Option<i64>> {
-    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
-}
-
-fn meta(db: &Connection, name: &str) -> Result<Option<String>> {
-    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
-}
-
 /// Numbers that grow and are never used twice.
 #[derive(Debug)]
 pub(super) struct Ids {
@@ -305,7 +298,7 @@ pub(super) struct Ids {
 
 impl Ids {
     fn read(db: &Connection, name: &'static str, tables: &[&str], skip: i64) -> Result<Self> {
-        let reserved = number(db, name)?.unwrap_or(0);
+        let reserved = meta::find(db, name)?.unwrap_or(0);
         let mut last = reserved;
         for table in tables {
             let max: Option<i64> =

@@ -152,6 +152,80 @@ fn instances_keep_their_names_when_their_table_is_lost() {
     usable(rig);
 }
 
+/// What a store keeps once: another value, or none, would let repetitions in, let replies arrive twice and have
+/// strangers answer.
+#[test]
+fn what_is_kept_once_is_never_taken_for_nothing() {
+    for wrong in [
+        "DELETE FROM meta WHERE name = 'seen_key'",
+        "UPDATE meta SET value = x'0102' WHERE name = 'seen_key'",
+        "DELETE FROM meta WHERE name = 'store_id'",
+        "UPDATE meta SET value = '' WHERE name = 'store_id'",
+        "UPDATE meta SET value = 'x' WHERE name = 'last_event'",
+        "UPDATE meta SET value = 'x' WHERE name = 'waiting_upto'",
+        "UPDATE meta SET value = '{\"own\":' WHERE name GLOB 'account *'",
+        "UPDATE exits SET cause = x'00'",
+        "UPDATE cursor SET instance = 99",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::open(dir.path());
+        let store_id = rig.opened.store_id.clone();
+        rig.offer(&event("1", "chat"), Some(Cursor(vec![1])));
+        let [begun, waits] = ["begun", "waits"].map(|key| rig.reply(key, "chat", None).0.id);
+        rig.ask(|ticket| Op::BeginSend { ticket, id: begun, now_ms: 5_000 });
+        rig.ask(|ticket| Op::FinishSend {
+            ticket,
+            id: begun,
+            end: SendEnd::Waiting,
+            now_ms: 5_000,
+        });
+        for account in ["cli_1", "cli_2"] {
+            let (account, instance) = (account.to_owned(), instance("feishu"));
+            rig.ask(|ticket| Op::Account { ticket, instance, account });
+        }
+        let (generation, cause) = (Generation(1), "exit 0".to_owned());
+        let (code, signal, instance) = (Some(0), None, instance("feishu"));
+        rig.store.submit(Op::RecordExit(Exit {
+            instance,
+            generation,
+            at_ms: 1,
+            code,
+            signal,
+            cause,
+        }));
+        rig.settled_counts();
+        rig.close();
+        let db = Connection::open(dir.path().join("store.db")).unwrap();
+        db.execute_batch("INSERT OR REPLACE INTO meta VALUES('waiting_upto', 0)").unwrap();
+        assert!(db.execute(wrong, []).unwrap() > 0, "{wrong}");
+        drop(db);
+        let mut rig = Rig::try_open(dir.path()).unwrap_or_else(|e| panic!("{wrong}: {e}"));
+        let damage = rig.opened.damage.clone().unwrap_or_else(|| panic!("{wrong}: not noticed"));
+        let is_lost = wrong.contains("meta") && !wrong.contains("waiting_upto");
+        assert_eq!(damage.unreadable > 0, is_lost, "{wrong}: {damage:?}");
+        assert_eq!((damage.events, damage.replies), (1, 2), "{wrong}");
+        let is_known = matches!(rig.offer(&event("1", "chat"), None), Answer::Duplicate);
+        assert_eq!((is_known, damage.keys > 0), (!wrong.contains("seen_key"), is_known), "{wrong}");
+        let is_same = rig.opened.store_id == store_id;
+        assert_eq!(
+            (is_same, rig.opened.store_id.len()),
+            (!wrong.contains("store_id"), 16),
+            "{wrong}"
+        );
+        for (id, may_double) in [(begun, !is_same), (waits, false)] {
+            match rig.ask(|ticket| Op::BeginSend { ticket, id, now_ms: 6_000 }) {
+                Answer::Sending(sending) => {
+                    let long_ago = sending.first_attempt_ms == 0;
+                    assert_eq!((sending.ambiguous, long_ago), (may_double, may_double), "{wrong}");
+                }
+                other => panic!("{wrong}: {other:?}"),
+            }
+        }
+        usable(rig);
+        assert_eq!(Rig::open(dir.path()).opened.damage, None, "{wrong}: healed");
+    }
+}
+
 #[test]
 fn a_file_of_another_program_is_left_alone_whatever_numbers_it_has() {
     let dir = tempfile::tempdir().unwrap();
