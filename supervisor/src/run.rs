@@ -109,7 +109,6 @@ pub struct Gateway {
     /// A worker that uses more is replaced.
     memory: u64,
     started: Instant,
-    store_id: String,
     /// What the configuration says of state and runtime directory: they cannot change.
     dirs: (Option<PathBuf>, Option<PathBuf>),
     reload: Reload,

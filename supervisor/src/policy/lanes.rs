@@ -249,21 +249,6 @@ impl Lanes {
         self.heads.get(&id)
     }
 
-    /// Lanes that are known here.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// No lane is known here.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    /// Nothing is in the store that is not known here.
-    pub fn is_at_end(&self) -> bool {
-        self.scan == Scan::AtEnd
-    }
-
     fn insert(&mut self, lane: Lane, id: u64, more: bool) {
         self.heads.insert(id, lane.clone());
         self.waiting.insert(id);
@@ -438,7 +423,7 @@ mod tests {
                 ended.push(world.end(world.busy.len() - 1));
             }
             prop_assert!(world.model.0.is_empty(), "left over: {:?}", world.model.0);
-            prop_assert!(world.lanes.is_empty());
+            prop_assert!(world.lanes.slots.is_empty());
             let mut last: HashMap<Lane, u64> = HashMap::new();
             let mut once = BTreeSet::new();
             prop_assert!(ended.iter().all(|(id, _)| once.insert(*id)), "ended twice");

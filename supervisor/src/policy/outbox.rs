@@ -227,11 +227,6 @@ impl Outbox {
         self.up.map(|up| up.idempotent)
     }
 
-    /// Nothing is on its way and nothing waits that could go now.
-    pub fn is_idle(&self) -> bool {
-        self.stages.is_empty() && self.lanes.is_empty() && self.lanes.is_at_end()
-    }
-
     fn begun(&mut self, begun: Begun, now: Instant, out: &mut Vec<Action>) {
         let Begun { id, attempt, age, ambiguous } = begun;
         if self.stages.get(&id) != Some(&Stage::Beginning) {

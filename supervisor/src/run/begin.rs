@@ -132,7 +132,6 @@ impl Gateway {
             ways,
             memory: config.memory,
             started,
-            store_id: opened.store_id.clone(),
             dirs: (config.state_dir, config.runtime_dir),
             reload: Reload::new(reader, opened, result),
             slots,

@@ -126,7 +126,6 @@ impl Gateway {
                 Action::Send(_) => {
                     let Some(sending) = payload.take() else { continue };
                     let mut outbound = sending.outbound;
-                    outbound.key = self.key(outbound.id);
                     if let Some(Desk::Platform(desk)) = self.desk(index)
                         && let Some(key) = desk.drafts.of(&outbound.draft_key)
                     {
@@ -201,11 +200,6 @@ impl Gateway {
 
     fn finish(&mut self, index: usize, id: u64, end: SendEnd) {
         self.ask(Pending::FinishSend { slot: index, id: OutboundId(id), end });
-    }
-
-    /// The idempotency key of a reply: the same for each attempt, and no other store's.
-    fn key(&self, id: OutboundId) -> String {
-        format!("{}-{}", self.store_id, id)
     }
 
     /// A platform answered an attempt, the last one or one before.

@@ -336,8 +336,6 @@ pub struct Files {
 /// What was found when the store was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
-    /// 16 hexadecimal digits that belong to this store and no other.
-    pub store_id: String,
     /// The resume points.
     pub cursors: Vec<(Instance, Cursor)>,
     /// The last ends of workers, oldest first.

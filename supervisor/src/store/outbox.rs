@@ -140,7 +140,8 @@ pub(super) fn begin(tables: &mut Tables, id: OutboundId, now_ms: i64) -> Result<
     if begun == 0 {
         return Ok(Answer::Gone);
     }
-    let key = format!("{}-{:x}", tables.store_id, id.0);
+    // The same for each attempt, and no other store's.
+    let key = format!("{}-{id}", tables.store_id);
     let mut read = db.prepare_cached(
         "SELECT instance, chat, thread, reply_to, text, attempts, created_ms, first_attempt_ms, ambiguous,
            rest, agent, key, (SELECT message_id FROM draft WHERE draft.agent = reply.agent

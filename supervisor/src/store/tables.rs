@@ -112,7 +112,6 @@ impl Tables {
         }
         heard::check(&self.db)?;
         Ok(Opened {
-            store_id: self.store_id.clone(),
             cursors: named,
             exits: exits::all(&self.db, &mut self.names)?,
             drafts: outbox::drafts(&self.db, &mut self.names)?,

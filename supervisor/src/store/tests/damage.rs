@@ -169,10 +169,9 @@ fn what_is_kept_once_is_never_taken_for_nothing() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut rig = Rig::open(dir.path());
-        let store_id = rig.opened.store_id.clone();
         rig.offer(&event("1", "chat"), Some(Cursor(vec![1])));
         let [begun, waits] = ["begun", "waits"].map(|key| rig.reply(key, "chat", None).0.id);
-        rig.ask(|ticket| Op::BeginSend { ticket, id: begun, now_ms: 5_000 });
+        let key = rig.begin_send(begun, 5_000).outbound.key;
         rig.ask(|ticket| Op::FinishSend {
             ticket,
             id: begun,
@@ -206,20 +205,12 @@ fn what_is_kept_once_is_never_taken_for_nothing() {
         assert_eq!((damage.events, damage.replies), (1, 2), "{wrong}");
         let is_known = matches!(rig.offer(&event("1", "chat"), None), Answer::Duplicate);
         assert_eq!((is_known, damage.keys > 0), (!wrong.contains("seen_key"), is_known), "{wrong}");
-        let is_same = rig.opened.store_id == store_id;
-        assert_eq!(
-            (is_same, rig.opened.store_id.len()),
-            (!wrong.contains("store_id"), 16),
-            "{wrong}"
-        );
-        for (id, may_double) in [(begun, !is_same), (waits, false)] {
-            match rig.ask(|ticket| Op::BeginSend { ticket, id, now_ms: 6_000 }) {
-                Answer::Sending(sending) => {
-                    let long_ago = sending.first_attempt_ms == 0;
-                    assert_eq!((sending.ambiguous, long_ago), (may_double, may_double), "{wrong}");
-                }
-                other => panic!("{wrong}: {other:?}"),
-            }
+        let sending = [begun, waits].map(|id| rig.begin_send(id, 6_000));
+        let is_same = sending[0].outbound.key == key;
+        assert_eq!(is_same, !wrong.contains("store_id"), "{wrong}");
+        for (sending, may_double) in sending.into_iter().zip([!is_same, false]) {
+            let long_ago = sending.first_attempt_ms == 0;
+            assert_eq!((sending.ambiguous, long_ago), (may_double, may_double), "{wrong}");
         }
         usable(rig);
         assert_eq!(Rig::open(dir.path()).opened.damage, None, "{wrong}: healed");
