@@ -6,9 +6,10 @@
 //! backlog.
 //!
 //! The scan stands either at the end of the store (new items are told by [`Lanes::accepted`]) or
-//! somewhere before it (new items will be found). An item ahead of the scan may also come through
-//! [`Lanes::loaded`]; the scan then meets a lane that it knows and goes on. What it meets there before a
-//! head was replayed in a life before this one.
+//! somewhere before it (new items will be found). A lane whose next item is ahead of the scan gives its room
+//! to those that wait there for longer. An item ahead of the scan that came back is held all the same; the scan
+//! then meets a lane that it knows and goes on. What it meets there before a head was replayed in a life before
+//! this one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -204,16 +205,17 @@ impl Lanes {
 
     /// The answer to a [`Load`].
     pub fn loaded(&mut self, lane: Lane, found: Option<u64>) {
-        let before = self.slots.get_mut(&lane).and_then(|slot| slot.before.take());
-        match before.into_iter().chain(found).min() {
-            Some(id) => {
-                self.slots.remove(&lane);
-                self.insert(lane, id, true);
-            }
-            None => {
-                self.slots.remove(&lane);
-            }
+        let before = self.slots.remove(&lane).and_then(|slot| slot.before);
+        // The scan will find it in its turn: else a lane that never ends would keep its room for ever.
+        let found = found.filter(|id| before.is_some() || !self.is_ahead(*id));
+        if let Some(id) = before.into_iter().chain(found).min() {
+            self.insert(lane, id, true);
         }
+    }
+
+    /// Whether the scan has not come to `id` yet.
+    fn is_ahead(&self, id: u64) -> bool {
+        matches!(self.scan, Scan::Behind { after, .. } if after < id)
     }
 
     /// The head of a lane that waits for a time to come, and until when.
@@ -455,6 +457,25 @@ mod tests {
         lanes.rejoined(3, lane(1));
         lanes.loaded(lane(1), Some(2));
         assert_eq!(lanes.take(), Some(2));
+    }
+
+    /// Lanes in which something always waits leave room for those that wait longer.
+    #[test]
+    fn a_lane_that_finds_no_room_is_served_when_it_is_the_oldest() {
+        let before = [1, 2, 1, 2, 3, 1, 2];
+        let model = Model((1..).zip(before.map(lane)).collect());
+        let lanes = Lanes::new(2);
+        let mut world = World { model, lanes, told: VecDeque::new(), busy: Vec::new() };
+        world.pump();
+        let mut served = Vec::new();
+        for id in 8..30 {
+            while world.hear() {}
+            served.push(world.end(0).0);
+            let lane = lane(1 + id % 2);
+            world.model.0.insert(id, lane.clone());
+            world.told.push_back(Told::Accepted(id, lane));
+        }
+        assert_eq!(served, (1..23).collect::<Vec<_>>());
     }
 
     #[test]
