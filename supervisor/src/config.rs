@@ -15,6 +15,7 @@ mod platform;
 mod routing;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,8 +85,8 @@ pub struct Files {
 
 /// What the file refers to: other files and the environment.
 pub trait Surroundings {
-    /// The content of a file without blanks and line ends around it, or why not.
-    fn file(&self, path: &Path) -> Result<Secret, String>;
+    /// The content of a file without blanks and line ends around it, or why not. `what` is in it.
+    fn file(&self, what: &str, path: &Path) -> Result<String, String>;
     /// The value of an environment variable, or why not.
     fn variable(&self, name: &str) -> Result<Secret, String>;
     /// The directory that a configuration lies in. `None`: it comes out of a pipe, which lies in none.
@@ -289,16 +290,12 @@ fn reserved(name: &str) -> Result<(), String> {
 pub struct System;
 
 impl Surroundings for System {
-    fn file(&self, path: &Path) -> Result<Secret, String> {
-        let text = file::secret(path)
-            .map_err(|e| format!("read the secret in {}: {e}", path.display()))?;
-        bare(&text, || path.display().to_string())
+    fn file(&self, what: &str, path: &Path) -> Result<String, String> {
+        bare(file::secret(path), what, &path.display().to_string())
     }
 
     fn variable(&self, name: &str) -> Result<Secret, String> {
-        let place = variable(name);
-        let text = std::env::var(name).map_err(|e| format!("read the secret in {place}: {e}"))?;
-        bare(&text, || place)
+        bare(std::env::var(name), "the secret", &variable(name)).map(Secret::new)
     }
 
     fn directory(&self, config: &Path) -> Option<PathBuf> {
@@ -330,14 +327,18 @@ fn variable(name: &str) -> String {
         .to_owned()
 }
 
-/// What stands there, without what editors and shells put around it: a byte order mark, blanks, line ends.
-fn bare(text: &str, place: impl FnOnce() -> String) -> Result<Secret, String> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
+/// What was read there, without what editors and shells put around it: a byte order mark, blanks, line ends.
+fn bare<E: fmt::Display>(
+    read: Result<String, E>,
+    what: &str,
+    place: &str,
+) -> Result<String, String> {
+    let text = read.map_err(|e| format!("read {what} in {place}: {e}"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
     if text.is_empty() {
-        Err(format!("read the secret in {}: it is empty", place()))
-    } else {
-        Ok(Secret::new(text))
+        return Err(format!("read {what} in {place}: it is empty"));
     }
+    Ok(text.to_owned())
 }
 
 /// The worst of two codes for one answer: a missing file before a wrong key, as it is mended first.

@@ -141,6 +141,34 @@ async fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
     drop(disk);
 }
 
+/// F72
+#[test]
+fn replies_for_which_there_is_no_room_are_refused_and_counted() {
+    let mut gateway = Gateway::new("[platform.local]\n[agent.mine]\nkind = \"socket\"\n");
+    let Some(disk) = Disk::mount(&gateway.state(), "6m") else {
+        eprintln!("skipped: only root can make a small disk");
+        return;
+    };
+    gateway.start();
+    let mut agent = Lines::ready(&gateway);
+    let text = "x".repeat(300_000);
+    let mut refused = 0;
+    for n in 0..100 {
+        let send =
+            json!({ "key": n.to_string(), "instance": "local", "chat_id": "c", "text": text });
+        let answer = agent.ask("message.send", &send);
+        if !answer["error"].is_null() {
+            assert_eq!(answer["error"]["code"], -32001, "{answer}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(gateway.instance("mine")["gate"]["refused"], refused);
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    gateway.left();
+    drop(disk);
+}
+
 /// The program on a disk where this call fails from the n-th on.
 fn failing(gateway: &Gateway, call: &str, from: usize) -> Command {
     let inject = format!("inject={call}:error=EIO:when={from}+");

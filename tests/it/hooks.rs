@@ -249,7 +249,11 @@ async fn telegram_is_told_about_in_the_same_words() {
     crate::gateway::signal(pid, "STOP");
     let stale = hears(&gateway, "all", "worker:stale", "");
     assert_eq!((&stale["instance"], &stale["chat_id"]), (&json!("telegram"), &Value::Null));
-    hears(&gateway, "all", "worker:restarted", "");
+    let restarted = hears(&gateway, "all", "worker:restarted", "");
+    assert!(
+        restarted["reason"].as_str().is_some_and(|why| why.contains("fell silent")),
+        "{restarted}"
+    );
     telegram.revoke(TOKEN);
     let held = hears(&gateway, "all", "worker:held", "");
     assert!(held["reason"].as_str().is_some_and(|why| why.contains("401")), "{held}");

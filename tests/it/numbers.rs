@@ -36,7 +36,8 @@ fn every_number_is_there_from_the_first_answer_and_outlives_workers() {
     let first = numbers(&gateway, "local", "store");
     assert_eq!(first, json!(BTreeMap::from(OF_A_PLATFORM.map(|name| (name, 0)))));
     let busy = json!({ "queued": 0, "interrupted": 0, "steered": 0 });
-    let gate = json!({ "open": false, "in_flight": 0, "acknowledged": 0, "busy": busy });
+    let gate =
+        json!({ "open": false, "in_flight": 0, "acknowledged": 0, "refused": 0, "busy": busy });
     assert_eq!(numbers(&gateway, "mine", "gate"), gate);
     let status = gateway.status().unwrap();
     for number in ["bytes", "free_bytes", "commits", "checkpoints"] {

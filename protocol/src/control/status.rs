@@ -222,6 +222,9 @@ pub struct GateStatus {
     pub in_flight: u64,
     /// Events that it acknowledged since the supervisor started.
     pub acknowledged: u64,
+    /// Replies of it that were refused since then, to be handed in again: they could not be stored.
+    #[serde(default)]
+    pub refused: u64,
     /// What came while it worked in the same conversation, by what was done.
     #[serde(default)]
     pub busy: BusyCounts,

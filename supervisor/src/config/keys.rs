@@ -62,7 +62,10 @@ pub(super) fn optional_secret(
         is_one.then_some(Some(secret)).ok_or_else(|| format!("{key}: read the secret{what}: {why}"))
     };
     match (block.path(file, place), block.string(variable)) {
-        (Some(path), None) => one(secrets.file(&path)?, file, &format!(" in {}", path.display())),
+        (Some(path), None) => {
+            let secret = Secret::new(secrets.file("the secret", &path)?);
+            one(secret, file, &format!(" in {}", path.display()))
+        }
         (None, Some(name)) => one(secrets.variable(&name)?, variable, ""),
         (Some(_), Some(_)) => {
             block.problem(&format!("{file} and {variable} exclude one another"));

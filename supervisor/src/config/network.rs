@@ -43,7 +43,7 @@ pub(super) fn network(
     let ca = match block.path("ca_file", place) {
         None => otherwise.ca.clone(),
         Some(path) => {
-            let text = secrets.file(&path)?.expose().to_owned();
+            let text = secrets.file("the certificates", &path)?;
             if !text.contains("-----BEGIN CERTIFICATE-----") {
                 block.problem(&format!("ca_file: {} has no certificate in PEM", path.display()));
             }

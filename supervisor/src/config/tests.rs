@@ -14,11 +14,11 @@ impl Surroundings for NoSecrets {
     fn credentials(&self) -> Option<PathBuf> {
         None
     }
-    fn file(&self, path: &Path) -> Result<Secret, String> {
+    fn file(&self, what: &str, path: &Path) -> Result<String, String> {
         if path.ends_with("missing") {
-            return Err(format!("read the secret in {}: not found", path.display()));
+            return Err(format!("read {what} in {}: not found", path.display()));
         }
-        Ok(Secret::new("from a file"))
+        Ok("from a file".into())
     }
     fn variable(&self, _: &str) -> Result<Secret, String> {
         Ok(Secret::new("from a variable"))
@@ -302,6 +302,13 @@ fn a_companys_certificates_are_for_all_who_need_certificates() {
 }
 
 #[test]
+fn certificates_that_are_missing_are_called_so() {
+    let text = "[gateway]\nca_file = \"/nowhere/ca.pem\"\n[agent.echo]\n";
+    let told = Config::parse(text, None, &System).unwrap_err().to_string();
+    assert!(told.contains("read the certificates in /nowhere/ca.pem: "), "{told}");
+}
+
+#[test]
 fn an_id_that_nobody_can_have_is_told() {
     let told = |block: &str| {
         let text = format!(
@@ -346,8 +353,8 @@ fn a_proxy_is_everybodys_unless_a_platform_has_its_own() {
 struct Found;
 
 impl Surroundings for Found {
-    fn file(&self, _: &Path) -> Result<Secret, String> {
-        Ok(Secret::new("-----BEGIN CERTIFICATE-----"))
+    fn file(&self, _: &str, _: &Path) -> Result<String, String> {
+        Ok("-----BEGIN CERTIFICATE-----".into())
     }
 
     fn variable(&self, name: &str) -> Result<Secret, String> {
@@ -409,11 +416,11 @@ fn what_stands_around_a_secret_is_no_part_of_it() {
     let path = dir.path().join("secret");
     for text in ["7:abc", "7:abc\r\n", "\n 7:abc", "\u{feff}7:abc\n\n", "\t7:abc \n"] {
         std::fs::write(&path, text).unwrap();
-        assert_eq!(System.file(&path).unwrap().expose(), "7:abc", "{text:?}");
+        assert_eq!(System.file("it", &path).unwrap(), "7:abc", "{text:?}");
     }
     for nothing in ["", " \n", "\u{feff}\n"] {
         std::fs::write(&path, nothing).unwrap();
-        assert!(System.file(&path).unwrap_err().ends_with("it is empty"), "{nothing:?}");
+        assert!(System.file("it", &path).unwrap_err().ends_with("it is empty"), "{nothing:?}");
     }
     let config = format!("[platform.telegram]\ntoken_file = {path:?}\n");
     for odd in ["7:abc\n7:def\n", "# mine\n7:abc", "7:\u{7f}abc"] {

@@ -96,6 +96,8 @@ pub(super) struct AgentDesk {
     pub(super) abilities: Abilities,
     pub(super) absence: Absence,
     pub(super) acknowledged: u64,
+    /// Replies that could not be stored.
+    pub(super) refused: u64,
     /// What came while it worked: what was done.
     pub(super) busy: BusyCounts,
     pub(super) was_open: bool,
@@ -184,6 +186,7 @@ impl Desk {
                     absence: Absence::new(away.clone()),
                     busy: BusyCounts::default(),
                     acknowledged: 0,
+                    refused: 0,
                     was_open: false,
                 }))
             }

@@ -82,6 +82,9 @@ impl Gateway {
             Answer::KeyTaken => ReplyVerdict::Rejected(KEY_TAKEN.into()),
             other => {
                 tracing::error!(answer = ?other, "a reply was not stored");
+                if let Some(desk) = self.agent_desk(index) {
+                    desk.refused += 1;
+                }
                 ReplyVerdict::Refused
             }
         };

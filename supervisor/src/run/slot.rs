@@ -182,7 +182,9 @@ impl Slot {
                 (new.grants, new.pairing) = (old.grants.clone(), old.pairing.clone());
                 (new.sent, new.failed, new.unknown) = (old.sent, old.failed, old.unknown);
             }
-            (Desk::Agent(new), Desk::Agent(old)) => new.acknowledged = old.acknowledged,
+            (Desk::Agent(new), Desk::Agent(old)) => {
+                (new.acknowledged, new.refused) = (old.acknowledged, old.refused);
+            }
             (Desk::Hooks(new), Desk::Hooks(old)) => {
                 new.backlog.take_over(&mut old.backlog);
                 (new.told, new.failed, new.announced) = (old.told, old.failed, old.announced);

@@ -217,6 +217,7 @@ impl Slot {
                     open: desk.delivery.is_open(now),
                     in_flight: desk.delivery.in_flight() as u64,
                     acknowledged: desk.acknowledged,
+                    refused: desk.refused,
                     busy: desk.busy,
                 });
             }

@@ -241,6 +241,7 @@ impl Gateway {
             slot.liveness = None;
             let generation = slot.life.generation();
             tracing::warn!(instance = %slot.name, generation = generation.0, "fell silent");
+            slot.replaced = Some("replaced: it fell silent".into());
             self.hook_instance(index, "worker:stale", Some("it fell silent".into()));
             self.live(index, Input::Stale(generation));
         }

@@ -98,6 +98,9 @@ fn instance_line(instance: &InstanceStatus, width: usize, now_ms: i64, colored: 
             "  gate {word}  in flight {}  acknowledged {}",
             gate.in_flight, gate.acknowledged
         ));
+        if gate.refused > 0 {
+            line.push_str(&format!("  replies refused {}", gate.refused));
+        }
     }
     if let Some(hooks) = &instance.hooks {
         line.push_str(&format!("  told {}  waiting {}", hooks.told, hooks.waiting));
