@@ -154,7 +154,8 @@ fn every_library_has_its_place() {
             [
                 "worker/src/text/markup.rs",
                 "worker/src/urls.rs",
-                "worker/src/platform/feishu/compose.rs",
+                "worker/src/meant.rs",
+                "worker/src/platform/feishu/markdown.rs",
                 "worker/src/platform/telegram/markup.rs",
                 "worker/src/platform/telegram/tables.rs",
             ]

@@ -16,6 +16,7 @@ mod fit;
 pub mod http;
 mod json;
 pub mod listener;
+mod meant;
 #[cfg(test)]
 mod own_tls;
 pub mod parent;

@@ -98,7 +98,7 @@ fn is_trailing(c: char) -> bool {
 }
 
 /// Where such addresses are, in order.
-fn addresses(text: &str) -> Vec<Range<usize>> {
+pub(crate) fn addresses(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     for (at, _) in text.match_indices("://") {
         let before = text.get(..at).unwrap_or_default();

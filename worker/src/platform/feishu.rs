@@ -24,6 +24,7 @@ mod frame;
 mod health;
 mod late;
 mod live;
+mod markdown;
 mod memory;
 mod order;
 mod place;

@@ -4,16 +4,14 @@
 //! it. So words get the plainest form that shows what they contain. A form that the platform refuses
 //! gives way to the next plainer one: words arrive, if less beautifully.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use protocol::content::{Button, Content, File, Press};
-use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value, json};
 
+use super::markdown::{readable, unescaped};
 use super::tags;
 use crate::text;
-use crate::urls::shielded;
 
 /// Of a part, in bytes of a request's body. The platform takes 30 KB of a post or a card, with everything around the
 /// words, and buttons have to fit as well. The same in every form: how far a reply has come is the number of its parts,
@@ -84,34 +82,6 @@ impl Form {
             Self::Text => None,
         }
     }
-
-    /// The plainest form that shows what is in `markdown`.
-    pub(super) fn of(markdown: &str) -> Self {
-        let options =
-            Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
-        let mut form = Self::Text;
-        for event in Parser::new_ext(&shielded(markdown, options), options) {
-            let Event::Start(tag) = event else {
-                if matches!(event, Event::Code(_) | Event::Rule) {
-                    form = Self::Post;
-                }
-                continue;
-            };
-            match tag {
-                Tag::Table(_) | Tag::Heading { .. } => return Self::Card,
-                Tag::CodeBlock(CodeBlockKind::Fenced(_))
-                | Tag::Strong
-                | Tag::Emphasis
-                | Tag::Strikethrough
-                | Tag::List(_)
-                | Tag::BlockQuote(_)
-                | Tag::Link { .. }
-                | Tag::Image { .. } => form = Self::Post,
-                _ => {}
-            }
-        }
-        form
-    }
 }
 
 /// The messages that `content` becomes, or why it cannot be sent. `first`: how its first words must look.
@@ -168,14 +138,17 @@ fn grouped<T: Clone>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
 /// Words in this form.
 pub(super) fn say(text: &str, form: Form, buttons: &[Vec<Button>]) -> Message {
     match form {
-        Form::Text => Message::new("text", &json!({ "text": tags::settled(text, Form::Text) })),
+        Form::Text => {
+            let text = tags::settled(&unescaped(text), Form::Text);
+            Message::new("text", &json!({ "text": text }))
+        }
         Form::Post => Message::new("post", &post(text)),
         Form::Card => Message::new("interactive", &card(text, buttons, false)),
     }
 }
 
 fn post(text: &str) -> Value {
-    let text = tags::settled(&without_pictures(text), Form::Post);
+    let text = tags::settled(&readable(text), Form::Post);
     json!({"zh_cn": {"title": "", "content": [[{"tag": "md", "text": text}]]}})
 }
 
@@ -199,38 +172,7 @@ pub(super) fn card(text: &str, buttons: &[Vec<Button>], growing: bool) -> Value 
 
 /// What the element that shows words says.
 pub(super) fn card_markdown(text: &str) -> String {
-    tags::settled(&without_pictures(text), Form::Card)
-}
-
-/// The same, with links in the place of pictures of the web: the platform shows those that it keeps itself, and
-/// refuses the others with all around them.
-fn without_pictures(markdown: &str) -> Cow<'_, str> {
-    if !markdown.contains("![") {
-        return Cow::Borrowed(markdown);
-    }
-    let mut text = String::with_capacity(markdown.len());
-    let (mut at, mut links) = (0, 0u32);
-    for (event, range) in Parser::new_ext(markdown, Options::ENABLE_TABLES).into_offset_iter() {
-        match event {
-            Event::Start(Tag::Link { .. }) => links += 1,
-            Event::End(TagEnd::Link) => links = links.saturating_sub(1),
-            Event::Start(Tag::Image { dest_url, .. }) if dest_url.contains("://") => {
-                let source = markdown.get(range.clone()).unwrap_or_default();
-                let words = source.strip_prefix("![").and_then(|rest| rest.split_once(']'));
-                let Some((words, _)) = words.filter(|_| range.start >= at) else { continue };
-                text.push_str(markdown.get(at..range.start).unwrap_or_default());
-                text.push_str(match words.trim() {
-                    "" => &dest_url,
-                    words if links > 0 => words,
-                    _ => source.trim_start_matches('!'),
-                });
-                at = range.end;
-            }
-            _ => {}
-        }
-    }
-    text.push_str(markdown.get(at..).unwrap_or_default());
-    Cow::Owned(text)
+    tags::settled(&readable(text), Form::Card)
 }
 
 fn buttons_json(buttons: &[Vec<Button>]) -> Value {
@@ -284,7 +226,7 @@ fn settle(card: &mut Value) {
 }
 
 /// The bytes of a character in a request: twice escaped, because the content is JSON in a string.
-fn cost(c: char) -> usize {
+pub(super) fn cost(c: char) -> usize {
     match c {
         '"' | '\\' => 4,
         '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 3,
@@ -395,20 +337,6 @@ mod tests {
         let behavior = |index: usize| columns[index]["elements"][0]["behaviors"][0].clone();
         assert_eq!(behavior(0), json!({"type": "callback", "value": {"data": "d"}}));
         assert_eq!(behavior(1), json!({"type": "open_url", "default_url": "https://x"}));
-    }
-
-    #[test]
-    fn a_picture_of_the_web_becomes_a_link() {
-        for (markdown, expected) in [
-            ("a ![b](https://x.y/b.png) c", "a [b](https://x.y/b.png) c"),
-            ("![](https://x.y/b.png)", "https://x.y/b.png"),
-            ("[![b](https://x.y/b.png)](https://x.y)", "[b](https://x.y)"),
-            ("![b][1]\n\n[1]: https://x.y", "[b][1]\n\n[1]: https://x.y"),
-            ("![b](img_v3_key) `![c](https://x.y)`", "![b](img_v3_key) `![c](https://x.y)`"),
-        ] {
-            assert_eq!(card_markdown(markdown), expected);
-            assert_eq!(post(markdown)["zh_cn"]["content"][0][0]["text"], expected);
-        }
     }
 
     #[test]

@@ -12,8 +12,11 @@ use std::ops::Range;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use super::tables::widened;
+use crate::meant::{Means, meant};
 use crate::urls::shielded;
 
+/// No letter of anybody's: what is put beside marks so that they are read as they were meant.
+const MEANS: Means = Means { glue: '\u{fffe}', tilde: "\\~" };
 /// Letters of a column; no screen shows more of them in a line.
 const COLUMN_MAX: usize = 80;
 
@@ -58,7 +61,8 @@ pub(super) enum Style {
 pub(super) fn marked(markdown: &str) -> Marked {
     let options =
         Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
-    let shielded = shielded(markdown, options);
+    let meant = meant(markdown, options, MEANS);
+    let shielded = shielded(&meant, options);
     let widened = widened(&shielded, options);
     let parser = Parser::new_ext(&widened, options);
     let definitions: Vec<_> = parser
@@ -92,6 +96,7 @@ enum Open {
     /// Its words begin there. What the platform cannot show as a link is written behind them.
     Link {
         address: String,
+        title: String,
         start: usize,
         shown: bool,
     },
@@ -131,7 +136,10 @@ impl Writer {
                 self.push(&text);
             }
             Event::FootnoteReference(name) => self.push(&format!("[^{name}]")),
-            Event::SoftBreak | Event::HardBreak => self.push("\n"),
+            Event::SoftBreak | Event::HardBreak => {
+                self.gap += 1;
+                self.settle(self.lists.len());
+            }
             Event::Rule => {
                 self.gap(2);
                 self.push("———");
@@ -188,7 +196,9 @@ impl Writer {
             Tag::Emphasis => self.open(Style::Italic),
             Tag::Strong => self.open(Style::Bold),
             Tag::Strikethrough => self.open(Style::Strike),
-            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => self.link(&dest_url),
+            Tag::Link { dest_url, title, .. } | Tag::Image { dest_url, title, .. } => {
+                self.link(&dest_url, title.into_string());
+            }
             Tag::Paragraph
             | Tag::HtmlBlock
             | Tag::FootnoteDefinition(_)
@@ -255,7 +265,8 @@ impl Writer {
 
     fn item(&mut self) {
         self.gap(1);
-        let mut head = "  ".repeat(self.lists.len().saturating_sub(1));
+        self.settle(self.lists.len().saturating_sub(1));
+        let mut head = String::new();
         match self.lists.last_mut() {
             Some(Some(number)) => {
                 let _ = write!(head, "{number}. ");
@@ -267,15 +278,15 @@ impl Writer {
     }
 
     /// Of nested links the platform shows one, and none in a table, which is drawn.
-    fn link(&mut self, address: &str) {
+    fn link(&mut self, address: &str, title: String) {
         self.linked.insert(address.to_owned());
         if self.table.is_none() {
-            self.settle();
+            self.settle(self.lists.len());
         }
         let shown = self.table.is_none() && !self.is_in_link() && is_taken(address);
         let start = self.target().len();
         let address = address.strip_prefix("mailto:").unwrap_or(address).to_owned();
-        self.open.push(Open::Link { address, start, shown });
+        self.open.push(Open::Link { address, title, start, shown });
     }
 
     fn is_in_link(&self) -> bool {
@@ -294,20 +305,24 @@ impl Writer {
     }
 
     fn push(&mut self, text: &str) {
+        if text.contains(MEANS.glue) {
+            return self.push(&text.replace(MEANS.glue, ""));
+        }
         if let Some(cell) = self.table.as_mut().and_then(|rows| rows.last_mut()?.last_mut()) {
             cell.push_str(&text.replace('\n', " "));
             return;
         }
-        self.settle();
+        self.settle(self.lists.len());
         self.done.text.push_str(text);
     }
 
-    /// Writes the gap, except at the very beginning.
-    fn settle(&mut self) {
+    /// Writes the gap, except at the very beginning, and begins the line behind it so far in.
+    fn settle(&mut self, levels: usize) {
         let lines = take(&mut self.gap);
-        if !self.done.text.is_empty() {
+        if lines > 0 && !self.done.text.is_empty() {
             let there = self.done.text.len() - self.done.text.trim_end_matches('\n').len();
             self.done.text.push_str(&"\n".repeat(lines.saturating_sub(there)));
+            self.done.text.push_str(&"  ".repeat(levels));
         }
     }
 
@@ -320,7 +335,9 @@ impl Writer {
             return;
         }
         if self.table.is_none() {
-            self.settle();
+            // Blocks of their own begin their line.
+            let is_block = matches!(style, Style::Pre(_) | Style::Quote);
+            self.settle(if is_block { 0 } else { self.lists.len() });
         }
         self.open.push(Open::Span(style, self.done.text.len()));
     }
@@ -331,12 +348,17 @@ impl Writer {
                 let range = start..self.done.text.len();
                 self.done.spans.push(Span { style, range });
             }
-            Some(Open::Link { address, start, shown }) => {
+            Some(Open::Link { address, title, start, shown }) => {
+                let words = self.target().get(start..).unwrap_or_default().trim();
+                match (words.is_empty(), words.contains(&title)) {
+                    (true, true) => return self.push(&address),
+                    (true, false) => self.push(&title),
+                    (false, true) => {}
+                    (false, false) => self.push(&format!(" ({title})")),
+                }
                 let range = start..self.target().len();
-                let words = self.target().get(range.clone()).unwrap_or_default().trim();
-                if words.is_empty() {
-                    self.push(&address);
-                } else if shown {
+                let words = self.target().get(range.clone()).unwrap_or_default();
+                if shown {
                     self.done.spans.push(Span { style: Style::Link(address), range });
                 } else if !words.contains(&address) {
                     self.push(&format!(" ({address})"));

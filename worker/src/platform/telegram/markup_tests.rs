@@ -45,6 +45,10 @@ fn blocks_keep_their_distance() {
 fn lists_and_tables_are_drawn() {
     assert_eq!(plain("* a\n* b\n  1. c\n  2. d\n* e"), "• a\n• b\n  1. c\n  2. d\n• e");
     assert_eq!(plain("3. a\n4. b\n\nx"), "3. a\n4. b\n\nx");
+    let nested =
+        "- a\n  more **b\n  c**\n  - d\n    e\n\n    f\n\n    ```\n    g\n     h\n    ```\n- i";
+    let drawn = "• a\n  more b\n  c\n  • d\n    e\n\n    f\n\ng\n h\n\n• i";
+    assert_eq!(plain(nested), drawn, "each line stands below its own");
     assert_eq!(plain("- [x] a\n- [ ] b"), "• ☑ a\n• ☐ b");
     let (text, spans) = read("x\n\n| a | bb |\n|---|---|\n| **ccc** | d |\n\ny");
     assert_eq!(text, "x\n\na   | bb\nccc | d\n\ny");
@@ -62,6 +66,27 @@ fn a_wide_table_stays_small() {
     assert_eq!(row.find('|'), text.lines().last().unwrap().find('|'), "{row:?}");
 }
 
+/// Signs of scripts without spaces stand beside the marks, and between numbers stand tildes.
+#[test]
+fn what_was_meant_is_shown() {
+    let bold = |markdown: &str| {
+        let (text, spans) = read(markdown);
+        assert!(spans.iter().all(|(style, _)| matches!(style, Style::Bold | Style::Code)));
+        let bold = spans.into_iter().filter(|(style, _)| *style == Style::Bold);
+        (text, bold.map(|(_, words)| words).collect::<Vec<_>>())
+    };
+    for (markdown, text, words) in [
+        ("这是**“重点”**的", "这是“重点”的", vec!["“重点”"]),
+        ("请**“甲”**和**“乙”**。", "请“甲”和“乙”。", vec!["“甲”", "“乙”"]),
+        ("| **注意：**请 |\n|---|\n| 10~20，30~40 |", "注意：请\n10~20，30~40", vec![]),
+        ("用**`make`**，约10~20分，30~40分", "用make，约10~20分，30~40分", vec!["make"]),
+    ] {
+        let (found, bold) =
+            if markdown.starts_with('|') { (plain(markdown), vec![]) } else { bold(markdown) };
+        assert_eq!((found.as_str(), bold), (text, words.into_iter().map(str::to_owned).collect()));
+    }
+}
+
 #[test]
 fn no_words_are_lost() {
     for (markdown, text) in [
@@ -77,6 +102,8 @@ fn no_words_are_lost() {
         ("[file](./a.txt)", "file (./a.txt)"),
         ("[a](http://localhost/b) <c@d.e>", "a (http://localhost/b) c@d.e"),
         ("[write](mailto:c@d.e)", "write (c@d.e)"),
+        ("![a](https://a.b/q.png \"The title\")", "a (The title)"),
+        ("![](https://a.b/q.png \"The title\")", "The title"),
         ("![](https://a.b/q.png) see [](https://x.y)", "https://a.b/q.png see https://x.y"),
         ("https://x.y/__init__.py", "https://x.y/__init__.py"),
         ("| a |\n|---|\n| [b](https://x.y/1) |", "a\nb (https://x.y/1)"),

@@ -1,0 +1,227 @@
+//! What writers of Markdown mean where its readers see something else. Pure.
+//!
+//! By the rule of `CommonMark`, which was made for words between spaces, `**` beside a sign is often no emphasis
+//! where words stand without spaces: of `这是**“重点”**的` people would see the stars, or `的` in bold. And one tilde is
+//! no line through anything: `10~20, 30~40` are ranges.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+use crate::urls::addresses;
+
+/// What makes it readable: both are shown as nothing, or as what was meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Means {
+    /// Put between a `**` and the sign beside it.
+    pub(crate) glue: char,
+    /// In the place of a tilde that is a letter.
+    pub(crate) tilde: &'static str,
+}
+
+/// The same Markdown, in which readers find the emphasis that was meant, and lines through nothing but what two
+/// tildes stand around.
+pub(crate) fn meant(markdown: &str, options: Options, by: Means) -> Cow<'_, str> {
+    if !markdown.contains("**") && !markdown.contains('~') {
+        return Cow::Borrowed(markdown);
+    }
+    let marks = Marks::of(markdown, options);
+    let tildes = marks.tildes.iter().map(|at| (*at, 1, by.tilde.to_owned()));
+    let mut changes: Vec<_> = tildes.collect();
+    if marks.shown > 0 {
+        let glued = marks.glued(markdown).into_iter().map(|at| (at, 0, by.glue.to_string()));
+        let glued: Vec<_> = glued.collect();
+        let fewer = Marks::of(&changed(markdown, glued.clone()), options).shown < marks.shown;
+        changes.extend(glued.into_iter().filter(|_| fewer));
+    }
+    if changes.is_empty() {
+        return Cow::Borrowed(markdown);
+    }
+    Cow::Owned(changed(markdown, changes))
+}
+
+/// Where marks stand that may be meant otherwise.
+#[derive(Default)]
+struct Marks {
+    /// Pairs of stars, whatever they are taken for, and the block that each is in.
+    stars: Vec<(usize, usize)>,
+    /// Tildes that stand alone: some readers take what is between two of them for struck through.
+    tildes: Vec<usize>,
+    /// Pairs of stars that people would see.
+    shown: usize,
+    /// Blocks so far.
+    blocks: usize,
+}
+
+impl Marks {
+    fn of(markdown: &str, options: Options) -> Self {
+        let mut marks = Self::default();
+        let mut in_code = false;
+        // What is text up to there, and from where.
+        let (mut from, mut to) = (0, 0);
+        for (event, range) in Parser::new_ext(markdown, options).into_offset_iter() {
+            let source = markdown.get(range.clone()).unwrap_or_default();
+            match event {
+                Event::Start(Tag::CodeBlock(_)) => in_code = true,
+                Event::End(TagEnd::CodeBlock) => in_code = false,
+                Event::Start(Tag::Paragraph | Tag::Heading { .. } | Tag::Item | Tag::TableCell) => {
+                    marks.seen(markdown, from..to);
+                    (from, to) = (range.start, range.start);
+                    marks.blocks += 1;
+                }
+                Event::Start(Tag::Strong) if source.starts_with("**") => {
+                    marks.star(markdown, range.start);
+                    marks.star(markdown, range.end - 2);
+                }
+                Event::Start(Tag::Strikethrough) if !source.starts_with("~~") => {
+                    marks.tildes.extend([range.start, range.end - 1]);
+                }
+                Event::Text(_) if !in_code => {
+                    if range.start != to {
+                        marks.seen(markdown, from..to);
+                        from = range.start;
+                    }
+                    to = range.end;
+                }
+                _ => {}
+            }
+        }
+        marks.seen(markdown, from..to);
+        marks.stars.sort_unstable();
+        let addresses = addresses(markdown);
+        marks.tildes.retain(|at| {
+            let next = addresses.partition_point(|address| address.end <= *at);
+            addresses.get(next).is_none_or(|address| *at < address.start)
+        });
+        marks
+    }
+
+    fn seen(&mut self, markdown: &str, text: Range<usize>) {
+        let words = markdown.get(text.clone()).unwrap_or_default();
+        let tildes = words.match_indices('~').map(|(at, _)| text.start + at);
+        self.tildes.extend(tildes.filter(|at| is_alone(markdown, *at)));
+        for (at, _) in words.match_indices("**") {
+            self.shown += usize::from(self.star(markdown, text.start + at));
+        }
+    }
+
+    fn star(&mut self, markdown: &str, at: usize) -> bool {
+        let is_pair = is_pair(markdown, at);
+        self.stars.extend(is_pair.then_some((at, self.blocks)));
+        is_pair
+    }
+
+    /// Where stars are to be parted from the sign beside them. In each block every second pair ends what the one
+    /// before it began.
+    fn glued(&self, markdown: &str) -> Vec<usize> {
+        let (mut begins, mut within) = (false, 0);
+        let glue = |(at, block): &(usize, usize)| {
+            begins = std::mem::replace(&mut within, *block) != *block || !begins;
+            glue(markdown, *at, begins)
+        };
+        self.stars.iter().filter_map(glue).collect()
+    }
+}
+
+/// Whether a tilde stands alone, and does not begin a path.
+fn is_alone(markdown: &str, at: usize) -> bool {
+    let (before, rest) = markdown.split_at_checked(at).unwrap_or_default();
+    !before.ends_with(['~', '\\']) && !rest.starts_with("~~") && !rest.starts_with("~/")
+}
+
+/// Whether exactly two stars stand there, and mean something.
+fn is_pair(markdown: &str, at: usize) -> bool {
+    let (before, rest) = markdown.split_at_checked(at).unwrap_or_default();
+    let behind = rest.strip_prefix("**");
+    !before.ends_with(['*', '\\']) && behind.is_some_and(|behind| !behind.starts_with('*'))
+}
+
+/// Where to part the stars that begin something, or end it, from the sign within, if that keeps them from it: on their
+/// other side is a letter, and one of the two is of a script without spaces.
+fn glue(markdown: &str, at: usize, begins: bool) -> Option<usize> {
+    let (before, rest) = markdown.split_at_checked(at)?;
+    let (before, behind) = (before.chars().next_back()?, rest.get(2..)?.chars().next()?);
+    let (within, beyond, place) =
+        if begins { (behind, before, at + 2) } else { (before, behind, at) };
+    let is_sign = !within.is_alphanumeric() && !within.is_whitespace();
+    let is_dense = !within.is_ascii() || !beyond.is_ascii();
+    (is_sign && is_dense && beyond.is_alphanumeric()).then_some(place)
+}
+
+/// With these bytes, so many from there on, replaced.
+fn changed(markdown: &str, mut changes: Vec<(usize, usize, String)>) -> String {
+    changes.sort_unstable();
+    let mut out = String::with_capacity(markdown.len() + 4 * changes.len());
+    let mut from = 0;
+    for (at, length, text) in changes {
+        out.push_str(markdown.get(from..at).unwrap_or_default());
+        out.push_str(&text);
+        from = at + length;
+    }
+    out.push_str(markdown.get(from..).unwrap_or_default());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn options() -> Options {
+        Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES
+    }
+
+    fn read(markdown: &str) -> String {
+        let read = meant(markdown, options(), Means { glue: '\u{200b}', tilde: "-" });
+        read.replace('\u{200b}', "|")
+    }
+
+    #[test]
+    fn emphasis_beside_signs_is_what_was_meant() {
+        for (markdown, expected) in [
+            ("这是**“重点”**的", "这是**|“重点”|**的"),
+            ("**注意：**请看", "**注意：|**请看"),
+            ("请**“甲”**和**“乙”**。", "请**|“甲”|**和**|“乙”**。"),
+            ("用**`cargo build`**命令", "用**|`cargo build`|**命令"),
+            ("- 甲（**乙**）：**丙。**丁", "- 甲（**乙**）：**丙。|**丁"),
+        ] {
+            assert_eq!(read(markdown), expected);
+            let glued = expected.replace('|', "\u{200b}");
+            assert_eq!(Marks::of(&glued, options()).shown, 0, "{expected}");
+        }
+        for same in [
+            "**中文**后面",
+            "a **b** c",
+            "2**“",
+            "`中**“x”**中`",
+            "```\n中**“x”**中\n```",
+            r"中\**“x”\**中",
+            "**open，中",
+            "a**.b.**c",
+            "[中](https://x.y/**。**a)",
+        ] {
+            assert_eq!(read(same), same);
+        }
+    }
+
+    #[test]
+    fn one_tilde_is_a_letter() {
+        assert_eq!(read("约10~20，30~40"), "约10-20，30-40");
+        assert_eq!(read("~a~ (~1) ~~b~~ c~d"), "-a- (-1) ~~b~~ c-d");
+        for same in
+            ["~~gone~~", "~/a and ~/b", "`1~2~3`", "~~~\n1~2\n~~~", "https://x.y/~a~b", r"\~a\~"]
+        {
+            assert_eq!(read(same), same);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_glue_is_added(markdown in "([a中“。`~ ]|\\*\\*|\\*|\n){0,40}") {
+            let read = meant(&markdown, options(), Means { glue: '\u{200b}', tilde: "~" });
+            prop_assert_eq!(read.replace('\u{200b}', ""), markdown);
+        }
+    }
+}
