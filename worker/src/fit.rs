@@ -7,9 +7,14 @@
 //! than any that platforms make.
 
 use protocol::event::Inbound;
-use protocol::frame::CARRIED_MAX;
+use protocol::frame::{CARRIED_MAX, MAX};
+use protocol::worker::Cursor;
 use protocol::{frame, id};
 
+/// The largest resume point, in bytes. Without one more is heard twice, and nothing is lost.
+const CURSOR_MAX: usize = MAX / 2;
+/// What surrounds an event and its resume point in a frame, in bytes.
+const AROUND: usize = 8192;
 /// The longest id.
 const ID_MAX: usize = 256;
 /// The longest handle of a part.
@@ -23,8 +28,11 @@ const SAID: [usize; 3] = [512 * 1024, 256 * 1024, 128 * 1024];
 /// Stands where something was cut.
 const MARK: &str = " […]";
 
-/// `event` as a frame can hold it: unchanged, unless it is too large.
-pub(crate) fn fit(mut event: Inbound) -> Inbound {
+/// `event` as a frame can hold it beside `cursor`: unchanged, unless it is too large.
+pub(crate) fn fit(mut event: Inbound, cursor: Option<&Cursor>) -> Inbound {
+    let beside = AROUND + cursor.map_or(0, |cursor| cursor.0.len());
+    let most = CARRIED_MAX.min(MAX - beside);
+    let fits = |event: &Inbound| frame::size(event).is_ok_and(|size| size <= most);
     identify(&mut event);
     if !fits(&event) {
         event.raw = Vec::new();
@@ -47,8 +55,13 @@ pub(crate) fn fit(mut event: Inbound) -> Inbound {
     event
 }
 
-fn fits(event: &Inbound) -> bool {
-    frame::size(event).is_ok_and(|size| size <= CARRIED_MAX)
+/// A resume point, if a frame can hold it.
+pub(crate) fn fitting(cursor: Cursor) -> Option<Cursor> {
+    let bytes = cursor.0.len();
+    if bytes > CURSOR_MAX {
+        tracing::warn!(bytes, "what is to be remembered is too much, and is not");
+    }
+    Some(cursor).filter(|_| bytes <= CURSOR_MAX)
 }
 
 /// The same each time that it comes, however large the rest of it is.
@@ -97,9 +110,17 @@ mod tests {
     use proptest::prelude::*;
     use protocol::event::{ChatType, InboundKind, Mention, Part, Sender, SenderKind};
     use protocol::id::Seq;
-    use protocol::worker::{Cursor, FromWorker};
+    use protocol::worker::FromWorker;
 
     use super::*;
+
+    fn fit(event: Inbound) -> Inbound {
+        super::fit(event, None)
+    }
+
+    fn fits(event: &Inbound) -> bool {
+        frame::size(event).is_ok_and(|size| size <= CARRIED_MAX)
+    }
 
     /// As short as most are, or longer than a frame.
     fn text() -> impl Strategy<Value = String> {

@@ -35,7 +35,7 @@ use crate::agent::{self, Agent, ToAgent};
 use crate::clock::{self, Instant};
 use crate::copies::Copies;
 use crate::exchange::Exchange;
-use crate::fit::fit;
+use crate::fit::{fit, fitting};
 use crate::platform::feishu::Feishu;
 use crate::platform::local::Local;
 use crate::platform::telegram::Telegram;
@@ -379,11 +379,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     fn submit_event(&mut self, submitted: platform::Submitted) -> Result<(), Error> {
         let platform::Submitted { mut event, former, cursor, verdict } = submitted;
-        if cursor.is_some() {
-            self.note_all()?;
-        }
+        let cursor = cursor.and_then(fitting);
+        self.note_all()?;
         event.raw = scrub_raw(event.raw);
-        let event = fit(event);
+        let event = fit(event, cursor.as_ref());
         let bytes = frame::size(&event)?;
         let seq = self.events.sent(bytes, verdict);
         self.say(&FromWorker::Inbound { seq, event: Box::new(event), cursor, former })
@@ -391,6 +390,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
 
     fn keep(&mut self, kept: platform::Kept) -> Result<(), Error> {
         let platform::Kept { cursor, verdict } = kept;
+        let Some(cursor) = fitting(cursor) else { return Ok(()) };
         self.note_all()?;
         let seq = self.events.sent(cursor.0.len(), verdict);
         self.say(&FromWorker::Keep { seq, cursor })
@@ -465,7 +465,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             Note::Drafted(key, message_id) => FromWorker::Drafted { key, message_id },
             Note::Fetched(ticket, result) => FromWorker::Fetched { ticket, result },
             Note::Ordered(ticket, result) => FromWorker::Ordered { ticket, result },
-            Note::Cursor(cursor) => FromWorker::Cursor(cursor),
+            Note::Cursor(cursor) => match fitting(cursor) {
+                Some(cursor) => FromWorker::Cursor(cursor),
+                None => return Ok(()),
+            },
             Note::Waits(id) => FromWorker::Waits { id },
             Note::Reached(id, progress) => FromWorker::Reached { id, progress },
         };

@@ -1,5 +1,6 @@
 //! What goes before what. (All else is tested with the real program.)
 
+use protocol::event::{self, ChatType, Inbound, InboundKind, Mention, SenderKind};
 use protocol::worker::{Cursor, Exchange, Network};
 use tokio::io::{DuplexStream, Empty};
 
@@ -38,6 +39,51 @@ fn pump(link: DuplexStream) -> (Pump<Empty, DuplexStream>, mpsc::Sender<Note>) {
         malformed: 0,
     };
     (pump, note)
+}
+
+/// What an instance remembers may be more than a frame has room for beside the largest event.
+#[tokio::test]
+async fn an_event_goes_whatever_is_remembered_with_it() {
+    let (link, supervisor) = tokio::io::duplex(1 << 22);
+    let (mut pump, _note) = pump(link);
+    let event = Inbound {
+        kind: InboundKind::Message,
+        keys: vec!["message:1".into()],
+        origin_ms: 1,
+        chat_id: "oc_1".into(),
+        chat_type: ChatType::Direct,
+        thread_id: None,
+        message_id: Some("1".into()),
+        reply_to: None,
+        sender: event::Sender { user_id: "ou_1".into(), name: None, kind: SenderKind::User },
+        mention: Mention::None,
+        text: "x".repeat(900_000),
+        parts: Vec::new(),
+        raw: Vec::new(),
+        chat_name: None,
+        quote: None,
+        album: None,
+    };
+    for bytes in [200_000, frame::MAX] {
+        let ((verdict, _answer), former) = (oneshot::channel(), None);
+        let (event, cursor) = (event.clone(), Some(Cursor(vec![b'x'; bytes])));
+        pump.submit_event(platform::Submitted { event, former, cursor, verdict }).unwrap();
+        pump.note(Note::Cursor(Cursor(vec![b'x'; bytes]))).unwrap();
+    }
+    pump.sender.flush().await.unwrap();
+    drop(pump);
+    let mut supervisor = Receiver::new(supervisor);
+    let mut heard = Vec::new();
+    while let Ok(Some(frame)) = supervisor.next().await {
+        heard.push(match frame {
+            FromWorker::Inbound { event, cursor, .. } => {
+                (event.text.len() > 500_000, cursor.is_some())
+            }
+            FromWorker::Cursor(_) => (false, true),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(heard, [(true, true), (false, true), (true, false)]);
 }
 
 /// What was told before must not be stored over what is said to be durable.
