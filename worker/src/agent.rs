@@ -19,10 +19,12 @@ pub mod webhook;
 
 use std::net::SocketAddr;
 
-use protocol::content::{Fetch, Fetched};
+use protocol::content::{Draft, Fetch, Fetched};
 use protocol::event::{ChatType, Delivery, Note, Receipt, Reply};
+use protocol::frame::{self, CARRIED_MAX};
 use protocol::id::EventId;
 use protocol::worker::{FromWorker, Network, Outside, ReplyVerdict};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -199,6 +201,7 @@ impl Files {
 
     /// Has the bytes of a part put into the exchange directory. An error says why there are none.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, String> {
+        passable(&fetch)?;
         let (result, answer) = oneshot::channel();
         let ended = || Err("the worker ends".to_owned());
         if self.0.send(Wished { fetch, result }).await.is_err() {
@@ -206,6 +209,15 @@ impl Files {
         }
         answer.await.unwrap_or_else(|_| ended())
     }
+}
+
+/// Whether a frame can carry it; one that cannot would end the worker.
+fn passable(what: &impl Serialize) -> Result<(), String> {
+    let bytes = frame::size(what).map_err(|e| e.to_string())?;
+    if bytes > CARRIED_MAX {
+        return Err(format!("it has {bytes} bytes, at most {CARRIED_MAX} are possible"));
+    }
+    Ok(())
 }
 
 /// Takes frames for the supervisor.
@@ -216,6 +228,13 @@ impl Say {
     /// Wraps the pump's end.
     pub fn new(sender: mpsc::Sender<FromWorker>) -> Self {
         Self(sender)
+    }
+
+    /// Shows a reply in the making. The error says why it cannot be passed on.
+    pub async fn draft(&self, draft: Draft) -> Result<(), String> {
+        passable(&draft)?;
+        self.say(FromWorker::Draft(Box::new(draft))).await;
+        Ok(())
     }
 
     /// Says it. Waits while the pump is behind; a pump that ended hears nothing more.

@@ -11,7 +11,7 @@ use protocol::content::{self, FileKind};
 use protocol::event::{Part, Reply};
 use protocol::id::{Instance, Lane};
 use protocol::rpc::{self, KEY_MAX, Message};
-use protocol::worker::{FromWorker, ReplyVerdict};
+use protocol::worker::ReplyVerdict;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -180,9 +180,10 @@ impl Door {
             text: draft.text,
             message_id: None,
         };
-        let said = self.say.say(FromWorker::Draft(Box::new(draft)));
-        let _ = tokio::time::timeout(MOMENT, said).await;
-        Ok(json!({}))
+        match tokio::time::timeout(MOMENT, self.say.draft(draft)).await {
+            Ok(Err(why)) => Err((413, why)),
+            Ok(Ok(())) | Err(_) => Ok(json!({})),
+        }
     }
 
     async fn fetch(&self, data: Value) -> Told {
@@ -224,19 +225,38 @@ mod tests {
     use super::*;
     use crate::exchange;
 
-    #[tokio::test]
-    async fn a_file_has_the_name_that_it_was_sent_with() {
-        let dir = tempfile::tempdir().unwrap();
-        let (replies, mut submitted) = mpsc::channel(1);
+    fn door(dir: &tempfile::TempDir, replies: mpsc::Sender<crate::agent::Submitted>) -> Door {
         let kept = protocol::worker::Exchange { dir: dir.path().to_owned(), max_bytes: 99 };
-        let door = Door {
+        Door {
             signer: Signer::new(&format!("whsec_{}", STANDARD.encode([7; 32]))).unwrap(),
             replies: Replies::new(replies),
             files: Files::new(mpsc::channel(1).0),
             exchange: exchange::Exchange::from(kept),
             say: Say::new(mpsc::channel(1).0),
             fetches: fetches(),
-        };
+        }
+    }
+
+    /// What no frame can carry would end this worker.
+    #[tokio::test]
+    async fn what_is_too_large_to_be_passed_on_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let door = door(&dir, mpsc::channel(1).0);
+        let long = "x".repeat(2 << 20);
+        let part = json!({ "kind": "image", "handle": long });
+        let fetch = json!({ "instance": "local", "message_id": "m", "part": part });
+        let draft = json!({ "key": "k", "instance": "local", "chat_id": "c", "text": long });
+        for told in [door.draft(draft).await, door.fetch(fetch).await] {
+            let (status, why) = told.unwrap_err();
+            assert!([413, 404].contains(&status) && why.contains(" at most "), "{status} {why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_has_the_name_that_it_was_sent_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (replies, mut submitted) = mpsc::channel(1);
+        let door = door(&dir, replies);
         for (file, title) in [
             (json!({ "file": "report.pdf" }), Some("report.pdf")),
             (json!({ "file": "r.pdf", "title": "A report.pdf" }), Some("A report.pdf")),
