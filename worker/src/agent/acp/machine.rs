@@ -209,8 +209,10 @@ impl Machine {
 
     fn deliver(&mut self, delivery: Box<Delivery>, now: Instant, out: &mut Vec<Action>) {
         let event_id = delivery.event_id;
-        let is_late_answer = ask::is_answer(&delivery.event);
-        if !delivery.event.kind.is_said() || is_late_answer {
+        if ask::is_answer(&delivery.event) {
+            return ask::over(&delivery, out);
+        }
+        if !delivery.event.kind.is_said() {
             out.push(Action::Say(FromWorker::Ack { event_id }));
             return;
         }

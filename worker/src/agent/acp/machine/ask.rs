@@ -34,7 +34,8 @@ pub(super) struct Asked {
 /// A question that is open.
 #[derive(Debug)]
 pub(super) struct Question {
-    name: u64,
+    /// No other question has it, in no life of a worker: its buttons stay in the chat.
+    name: String,
     number: Number,
     id: Value,
     yes: Option<String>,
@@ -70,10 +71,9 @@ impl Machine {
             let mut options = asked.options.iter();
             options.find(|option| option.kind == kind).map(|option| option.id.clone())
         };
-        self.questions += 1;
         let wait = Duration::from_secs(u64::from(self.settings.permission_s));
-        let question = Question {
-            name: self.questions,
+        let mut question = Question {
+            name: String::new(),
             number: asked.number,
             id: asked.id,
             yes: kind("allow_once"),
@@ -87,6 +87,9 @@ impl Machine {
             return;
         };
         work.heard = now;
+        self.questions += 1;
+        let (event_id, attempt) = (work.delivery.event_id, work.delivery.attempt);
+        question.name = format!("{event_id}.{attempt}.{}", self.questions);
         match self.settings.permission {
             Permission::Allow if question.yes.is_some() => out.push(question.allow()),
             Permission::Ask if question.yes.is_some() && work.stop == Stop::No => {
@@ -102,10 +105,17 @@ impl Machine {
     pub(super) fn said(&mut self, event_id: EventId, more: &Delivery, out: &mut Vec<Action>) {
         let steered = |taken| Action::Say(FromWorker::Steered { event_id: more.event_id, taken });
         let Some(work) = self.work_on(event_id) else { return };
-        let asked = &work.delivery.event.sender.user_id;
-        let answer = Some(&more.event).filter(|event| event.sender.user_id == *asked);
-        let answer = answer.and_then(|event| answer_to(&work.questions, event.unnamed()));
-        let Some((at, yes)) = answer else { return out.push(steered(false)) };
+        if work.delivery.event.sender.user_id != more.event.sender.user_id {
+            return out.push(steered(false));
+        }
+        let Some((at, yes)) = answer_to(&work.questions, more.event.unnamed()) else {
+            let is_late = is_answer(&more.event);
+            out.push(steered(is_late));
+            if is_late {
+                over(more, out);
+            }
+            return;
+        };
         let question = work.questions.remove(at);
         out.push(if yes { question.allow() } else { question.refuse() });
         asking(work, out);
@@ -125,7 +135,7 @@ impl Machine {
         for question in over {
             out.push(question.refuse());
             let text = "There was no answer in time: not permitted.";
-            out.push(say(work, &format!("late:{}", question.name), Content::text(text)));
+            out.push(say(&work.delivery, &format!("late:{}", question.name), Content::text(text)));
         }
         asking(work, out);
     }
@@ -153,7 +163,7 @@ impl Question {
             vec![vec![button(YES, "1"), button(NO, "2")]]
         };
         let content = Content { act: Act::Say, buttons, ..Content::text(text) };
-        say(work, &format!("ask:{}", self.name), content)
+        say(&work.delivery, &format!("ask:{}", self.name), content)
     }
 }
 
@@ -183,11 +193,17 @@ fn is_unseen(c: char) -> bool {
     (c.is_control() && !is_shown) || is_mark
 }
 
-fn say(work: &Work, name: &str, content: Content) -> Action {
+/// Whoever pressed a button of a question that nobody asks any more is told so.
+pub(super) fn over(press: &Delivery, out: &mut Vec<Action>) {
+    out.push(say(press, "over", Content::text("That question is over.")));
+    out.push(Action::Say(FromWorker::Ack { event_id: press.event_id }));
+}
+
+fn say(to: &Delivery, name: &str, content: Content) -> Action {
     let reply = Reply {
-        key: format!("acp:{}:{}:{name}", work.delivery.event_id, work.delivery.attempt),
-        lane: work.delivery.lane.clone(),
-        reply_to: work.delivery.event.message_id.clone(),
+        key: format!("acp:{}:{name}", to.event_id),
+        lane: to.lane.clone(),
+        reply_to: to.event.message_id.clone(),
         content,
     };
     Action::Reply { event_id: None, reply: Box::new(reply), turn: Box::default() }
@@ -196,10 +212,7 @@ fn say(work: &Work, name: &str, content: Content) -> Action {
 /// Which question a text answers, and how. A word without a name answers the oldest one.
 fn answer_to(questions: &[Question], text: &str) -> Option<(usize, bool)> {
     let (at, word) = match text.strip_prefix(PREFIX).and_then(|rest| rest.split_once(':')) {
-        Some((name, word)) => {
-            let name: u64 = name.parse().ok()?;
-            (questions.iter().position(|question| question.name == name)?, word)
-        }
+        Some((name, word)) => (questions.iter().position(|question| question.name == name)?, word),
         None => (0, text),
     };
     questions.get(at)?;

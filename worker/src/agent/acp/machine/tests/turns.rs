@@ -188,6 +188,37 @@ fn permission_is_asked_of_whoever_the_agent_works_for_and_is_no_without_an_answe
     }
 }
 
+/// A button stays in the chat, and a worker that is started anew asks its first question again.
+#[test]
+fn a_button_of_an_earlier_life_permits_nothing() {
+    let asked = |event: u64| {
+        let mut world = World::ready(settings());
+        world.on(Input::Deliver(delivery(event, "a", "hello")));
+        question(&mut world);
+        let reply = world.replies.pop().unwrap().1;
+        let Press::Data(data) = reply.content.buttons[0][0].press.clone() else { panic!() };
+        (world, data)
+    };
+    let (_, old) = asked(1);
+    let (mut world, new) = asked(2);
+    assert!(new.len() <= 64, "Telegram takes no more: {new}");
+    let mut press = delivery(9, "a", &old);
+    press.event.kind = InboundKind::Button;
+    // Whoever pressed it is told, or would wait for what they have permitted.
+    for input in
+        [Input::Said { event_id: EventId(2), more: press.clone() }, Input::Deliver(press.clone())]
+    {
+        world.on(input);
+        assert_eq!(world.told, [], "it was another question");
+        assert_eq!(world.replies.pop().unwrap().1.content.text, "That question is over.");
+        assert_eq!(world.said.pop(), Some(FromWorker::Ack { event_id: EventId(9) }));
+    }
+    press.event.sender.user_id = "mallory".into();
+    world.on(Input::Said { event_id: EventId(2), more: press });
+    let waits = FromWorker::Steered { event_id: EventId(9), taken: false };
+    assert_eq!(world.said.pop(), Some(waits), "it is for another one to answer");
+}
+
 /// In a group that wants it, an answer names the bot, or nobody would hear it.
 #[test]
 fn an_answer_may_name_the_bot() {
