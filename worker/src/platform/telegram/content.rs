@@ -55,7 +55,7 @@ const THINGS: [&str; 17] = [
     "refunded_payment",
 ];
 /// Members that make a message one of the platform.
-const SERVICES: [&str; 24] = [
+const SERVICES: [&str; 32] = [
     "new_chat_members",
     "left_chat_member",
     "new_chat_title",
@@ -79,6 +79,14 @@ const SERVICES: [&str; 24] = [
     "video_chat_ended",
     "video_chat_participants_invited",
     "boost_added",
+    "chat_owner_left",
+    "chat_owner_changed",
+    "chat_background_set",
+    "connected_website",
+    "write_access_allowed",
+    "giveaway_created",
+    "paid_message_price_changed",
+    "direct_message_price_changed",
     "proximity_alert_triggered",
 ];
 
@@ -162,7 +170,7 @@ fn service(message: &Value) -> Option<&'static str> {
     SERVICES.iter().find(|name| !member(message, name).is_null()).copied()
 }
 
-/// What nobody knows yet, in brackets.
+/// What nobody knows yet, in brackets; never nothing.
 pub(super) fn as_it_came(message: &Value) -> String {
     let mut out = String::new();
     let members = message.as_object().into_iter().flatten();
@@ -170,6 +178,9 @@ pub(super) fn as_it_came(message: &Value) -> String {
         |(name, value): &(&String, &Value)| !value.is_null() && !MARGIN.contains(&name.as_str());
     for (name, value) in members.filter(is_told) {
         push_described(&mut out, name, &value.to_string());
+    }
+    if out.is_empty() {
+        push_described(&mut out, "message", "");
     }
     excerpt(&out, UNKNOWN_BYTES)
 }

@@ -167,8 +167,30 @@ fn what_is_no_text_and_no_file_is_told_with_its_words() {
     });
     assert_eq!(content(&unknown), Content::Unknown);
     assert_eq!(as_it_came(&unknown), "[depth: 3] [hologram: {\"caption2\":\"said\",\"x\":1}]");
+    // What is not told to bots is a message all the same.
+    let bare = json!({"message_id": 1, "date": 2, "chat": {"id": 3}, "from": {"id": 4}});
+    assert_eq!((content(&bare), as_it_came(&bare).as_str()), (Content::Unknown, "[message]"));
     let long = as_it_came(&json!({ "hologram": "x".repeat(100_000) }));
     assert!(long.starts_with("[hologram: \"xxx") && long.len() < 20_000);
+}
+
+/// The platform tells them in the name of whoever did it, and they are nothing that was said.
+#[test]
+fn what_happened_in_a_chat_is_no_message() {
+    for service in [
+        json!({"pinned_message": {"message_id": 1, "text": "pinned"}}),
+        json!({"new_chat_title": "T"}),
+        json!({"connected_website": "example.org"}),
+        json!({"write_access_allowed": {}}),
+        json!({"chat_background_set": {"type": {}}}),
+        json!({"chat_owner_left": {}}),
+        json!({"chat_owner_changed": {"new_owner": {"id": 1}}}),
+        json!({"giveaway_created": {}}),
+        json!({"paid_message_price_changed": {"paid_message_star_count": 1}}),
+        json!({"direct_message_price_changed": {"are_direct_messages_enabled": true}}),
+    ] {
+        assert_eq!(content(&service), Content::Service, "{service}");
+    }
 }
 
 #[test]
