@@ -181,7 +181,7 @@ fn locate(common: &Common) -> Result<Paths, Error> {
     };
     let mut paths = paths(common, config.as_ref())?;
     // Whoever holds the lock says where its socket is: it may have been told by a service manager.
-    let socket = lock::holder(&paths.lock()).map(|holder| holder.socket);
+    let socket = lock::serving(&paths.lock()).map(|holder| holder.socket);
     if let Some(dir) = socket.as_deref().and_then(std::path::Path::parent) {
         dir.clone_into(&mut paths.runtime_dir);
     }

@@ -186,6 +186,13 @@ pub fn proven_holder(path: &Path) -> Option<Holder> {
     (proven && identity::is_alive(&holder.identity)).then_some(holder)
 }
 
+/// What the file at `path` says of who serves here now. Only while the lock is held: in a copy of a state
+/// directory the file names the supervisor of the original.
+pub fn serving(path: &Path) -> Option<Holder> {
+    let is_listed = std::fs::metadata("/proc/locks").is_ok();
+    proven_holder(path).or_else(|| if is_listed || is_free(path) { None } else { holder(path) })
+}
+
 /// Whether the kernel's list says that `pid` holds a flock on this file. A line reads
 /// `1: FLOCK  ADVISORY  WRITE 815 fe:00:131 0 EOF` (`proc_locks(5)`).
 fn held_by(locks: &str, pid: u32, dev: u64, ino: u64) -> bool {
@@ -247,8 +254,10 @@ mod tests {
         lock.sign(&holder).unwrap();
         let Err(Refused::Held(Some(found))) = Lock::take(&path) else { panic!("not refused") };
         assert_eq!(*found, holder);
-        assert_eq!(proven_holder(&path), Some(holder));
+        assert_eq!(proven_holder(&path), Some(holder.clone()));
+        assert_eq!(serving(&path), Some(holder));
         drop(lock);
         assert_eq!(proven_holder(&path), None, "the text alone proves nothing");
+        assert_eq!(serving(&path), None, "nor does it tell where to ask");
     }
 }

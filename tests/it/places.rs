@@ -117,6 +117,24 @@ fn a_file_system_without_locks_is_refused_with_one_message() {
 
 /// F89: nothing in a service file is of the shell, the version or the directory that it was installed from, so
 /// nothing of it can be out of date.
+/// What a lock says of its holder is copied along, and names the supervisor of the original.
+#[test]
+fn nobody_is_reached_by_a_copy_of_a_state_directory() {
+    let gateway = Gateway::running(CONFIG);
+    let worker = gateway.wait_ready("local")["pid"].clone();
+    let copy = gateway.path("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(gateway.state().join("lock"), copy.join("lock")).unwrap();
+    for words in [&["ctl", "kill"][..], &["ctl", "kill", "local"], &["ctl", "status"], &["chat"]] {
+        let mut command = Command::new(crate::gateway::PROGRAM);
+        command.arg("--state-dir").arg(&copy).args(words).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let idle = words == ["ctl", "kill"] && output.status.code() == Some(0);
+        assert!(idle || output.status.code() == Some(69), "{words:?}: {}", stderr(&output));
+    }
+    assert_eq!(gateway.instance("local")["pid"], worker);
+}
+
 #[test]
 fn a_service_file_freezes_nothing() {
     for name in ["hermes-gw.service", "hermes-gw.user.service", "org.hermes-gw.plist"] {

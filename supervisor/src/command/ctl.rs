@@ -15,6 +15,7 @@ use protocol::control::{
     Acted, Answer, BackedUp, Backup, LINE_MAX, Reloaded, Request, SCHEMA, Status, Stop, Token, Verb,
 };
 use supervisor::error::Error;
+use supervisor::identity;
 use supervisor::lock::{self, Holder};
 use supervisor::paths::Paths;
 use supervisor::socket::Stream;
@@ -265,6 +266,10 @@ pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
             let error = left.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             ("stopped", format!("none runs there: it left at {}{error}", text::utc(left.at_ms)))
         }
+        Some(holder) if is_free && identity::is_alive(&holder.identity) => (
+            "stopped",
+            format!("none runs there: this is a copy of the state of another ({holder})"),
+        ),
         Some(holder) if is_free => {
             ("crashed", format!("none runs there: it ended without a word ({holder})"))
         }
