@@ -203,7 +203,7 @@ impl Error {
             Self::Refused(refusal) => return refusal.code,
             Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
             Self::Store(store::Error::InUse { .. }) => Code::Temporary,
-            Self::Store(store::Error::Foreign { .. }) => Code::Data,
+            Self::Store(store::Error::Foreign { .. } | store::Error::Link { .. }) => Code::Data,
             Self::Store(store::Error::Io { source, .. }) => match source.kind() {
                 ErrorKind::PermissionDenied => Code::NoPermission,
                 ErrorKind::IsADirectory => Code::CannotCreate,
@@ -228,7 +228,7 @@ impl Error {
             Self::ConfigMissing { .. } => {
                 "make it a file that this user may read, or name another one with --config".into()
             }
-            Self::Config { .. } => "mend the file at that place; nothing was started".into(),
+            Self::Config { .. } => "mend the file at that place".into(),
             Self::Unlocated(why) => {
                 let mend = match **why {
                     Self::ConfigMissing { .. } => "name an existing file with --config",
@@ -300,6 +300,9 @@ impl Error {
             }
             Self::Store(store::Error::Unfit { .. }) => {
                 "name a directory on a local disk with --state-dir or state_dir in [gateway]".into()
+            }
+            Self::Store(store::Error::Link { .. }) => {
+                "move the directory as a whole instead, and name it with --state-dir or state_dir in [gateway]".into()
             }
             Self::Store(store::Error::Removed(removed)) => removed.hint(),
             Self::Store(store::Error::Engine { .. }) => {

@@ -79,6 +79,12 @@ pub enum Error {
         /// What it did.
         reason: String,
     },
+    /// Its file is a symbolic link.
+    #[error("open the store {}: it is a symbolic link, and its log lies beside what it names", path.display())]
+    Link {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process has it open.
     #[error("open the store {}: another process has it open", path.display())]
     InUse {

@@ -120,6 +120,11 @@ impl Gateway {
                 "the store was damaged: it was set aside and what could be read of it was saved"
             );
         }
+        if opened.log_is_missing {
+            tracing::error!(
+                "store.db-wal was missing: unless the gateway had ended by itself before, what was accepted last is lost"
+            );
+        }
         let mut shown = Shown::default();
         for (key, message_id) in &opened.drafts {
             shown.made(key, message_id);

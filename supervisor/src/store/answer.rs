@@ -348,6 +348,8 @@ pub struct Opened {
     pub pairs: Vec<Pair>,
     /// The former file was damaged.
     pub damage: Option<Damage>,
+    /// The file is of a store that has a log, and there was none beside it.
+    pub log_is_missing: bool,
 }
 
 /// What became of a damaged file, or of its log alone. Nothing of it is deleted.

@@ -12,6 +12,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::log;
 use super::op::Ticket;
 
 /// Bytes copied at once: about a millisecond.
@@ -55,6 +56,7 @@ impl Backup {
             self.at += length as u64;
             return Ok(Progress::More);
         }
+        log::none_in(&self.to)?;
         self.to.sync_all()?;
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;

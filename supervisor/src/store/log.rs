@@ -19,7 +19,7 @@
 //! head in front of frames is damage, if the main file does not have all of them anyway.
 //!
 //! What is not seen: damage of the last commit and of the last two frames before it, which looks like a tear; a log
-//! that somebody has cut or removed.
+//! that somebody has cut. One that somebody has removed is missed ([`is_missing`]), and nobody knows what it held.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -32,6 +32,22 @@ use super::schema::PAGE_SIZE;
 
 /// Where the first page counts how often it was changed.
 const CHANGES: usize = 24;
+
+/// Where a file says which program may write and read it: 2 with a log, 1 without
+/// (<https://www.sqlite.org/fileformat2.html>, "file format version numbers").
+const MODES: u64 = 18;
+
+/// Whether the store `main` should have a log, and has none: it keeps one from its first moment, also at rest.
+pub(super) fn is_missing(log: &Path, main: &Path) -> bool {
+    let mut modes = [0; 2];
+    let read = File::open(main).and_then(|main| main.read_exact_at(&mut modes, MODES));
+    read.is_ok() && modes == [2; 2] && std::fs::symlink_metadata(log).is_err()
+}
+
+/// Says in a copy of a store, in which nothing of its log is missing, that it has none.
+pub(super) fn none_in(copy: &File) -> io::Result<()> {
+    copy.write_all_at(&[1; 2], MODES)
+}
 
 /// What is behind a log.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::log;
 use super::schema::{Paths, sync_dir};
 
 /// Device and inode. No other file can have them while we have this one open.
@@ -116,6 +117,8 @@ impl Place {
             // What lies in place of the log belongs to another file, and would be taken for a part of this.
             if is_gone(&self.log) {
                 set_aside(&self.log.0)?;
+                // Nobody is to miss the other one.
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.log.0)?;
             }
             return Ok(Fate::Whole);
         }
@@ -131,7 +134,8 @@ impl Place {
         let mut open = open;
         open.rewind()?;
         let (copy, mut to) = free(dir, "store.db.rescued")?;
-        let saved = io::copy(&mut open, &mut to).and_then(|_| to.sync_all());
+        let saved = io::copy(&mut open, &mut to).and_then(|_| log::none_in(&to));
+        let saved = saved.and_then(|()| to.sync_all());
         if let Err(e) = saved.and_then(|()| File::open(dir)?.sync_all()) {
             let _ = fs::remove_file(&copy);
             return Err(e);

@@ -30,24 +30,39 @@ pub(super) fn open(
     with_agents: &[EventId],
 ) -> Result<(Tables, Opened), Error> {
     let paths = Paths::new(dir);
+    refuse_link(&paths)?;
+    let log_is_missing = log::is_missing(&paths.wal, &paths.file);
+    let (tables, opened) = open_at(&paths, now_ms, with_agents)?;
+    Ok((tables, Opened { log_is_missing, ..opened }))
+}
+
+/// The engine looks for the log beside what a link names, where nobody else does.
+fn refuse_link(paths: &Paths) -> Result<(), Error> {
+    match fs::symlink_metadata(&paths.file) {
+        Ok(found) if found.is_symlink() => Err(Error::Link { path: paths.file.clone() }),
+        _ => Ok(()),
+    }
+}
+
+fn open_at(paths: &Paths, now_ms: i64, with_agents: &[EventId]) -> Result<(Tables, Opened), Error> {
     let log = if paths.suspect.exists() {
         Log::Damaged("damage was met while running".to_owned())
     } else {
-        see_to_log(&paths, now_ms)?
+        see_to_log(paths, now_ms)?
     };
     let reason = match log {
         Log::Damaged(reason) => reason,
-        Log::Whole(mended) => match try_open(&paths, now_ms, with_agents) {
+        Log::Whole(mended) => match try_open(paths, now_ms, with_agents) {
             Ok((tables, opened)) => return told(tables, opened, mended),
             Err(Refusal::Other(error)) => return Err(error),
             Err(Refusal::Damaged(reason)) => reason,
         },
     };
-    let damage = replace(&paths, now_ms, reason)?;
-    match try_open(&paths, now_ms, with_agents) {
+    let damage = replace(paths, now_ms, reason)?;
+    match try_open(paths, now_ms, with_agents) {
         Ok((tables, opened)) => Ok((tables, Opened { damage: Some(damage), ..opened })),
         Err(Refusal::Other(error)) => Err(error),
-        Err(Refusal::Damaged(reason)) => Err(Error::Engine { path: paths.file, reason }),
+        Err(Refusal::Damaged(reason)) => Err(Error::Engine { path: paths.file.clone(), reason }),
     }
 }
 

@@ -118,6 +118,7 @@ impl Tables {
             grants: access::grants(&self.db, &mut self.names)?,
             pairs: access::pairs(&self.db, &mut self.names)?,
             damage: None,
+            log_is_missing: false,
         })
     }
 

@@ -36,6 +36,7 @@ fn a_backup_grows_while_events_come_and_is_a_store() {
     }
     rig.close();
     let mut copy = Rig::open(other.path());
+    assert!(!copy.opened.log_is_missing, "a backup needs none");
     let waiting = copy.settled_counts()[0].waiting;
     assert!((8..=108).contains(&waiting), "{waiting}");
     copy.close();

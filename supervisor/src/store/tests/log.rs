@@ -33,6 +33,37 @@ fn killed(dir: &Path, events: u64, settled: u64) {
     rig.close();
 }
 
+/// Nobody can tell what it held: whether that was anything, only who removed it knows.
+#[test]
+fn a_log_that_was_removed_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    killed(dir.path(), 10, 0);
+    fs::remove_file(dir.path().join("store.db-wal")).unwrap();
+    for is_missing in [true, false] {
+        let rig = Rig::open(dir.path());
+        assert_eq!(rig.opened.log_is_missing, is_missing, "it is told once");
+        rig.close();
+    }
+}
+
+/// What the engine had written into the log beside the linked file, nobody else would look at.
+#[test]
+fn a_link_in_place_of_the_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    killed(dir.path(), 10, 0);
+    let file = dir.path().join("store.db");
+    fs::rename(&file, dir.path().join("elsewhere.db")).unwrap();
+    std::os::unix::fs::symlink("elsewhere.db", &file).unwrap();
+    let Err(Error::Link { path }) = recover::open(dir.path(), 0, &[]) else {
+        panic!("it is opened")
+    };
+    assert_eq!(path, file);
+    fs::rename(dir.path().join("elsewhere.db"), &file).unwrap();
+    let mut rig = Rig::open(dir.path());
+    assert_eq!(waiting(&mut rig), 10);
+    rig.close();
+}
+
 fn waiting(rig: &mut Rig) -> u64 {
     rig.settled_counts().iter().map(|count| count.waiting).sum()
 }
