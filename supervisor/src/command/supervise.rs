@@ -208,6 +208,7 @@ async fn take(
     let path = paths.lock();
     let mut asked: Option<Identity> = None;
     let mut warned = false;
+    let (mut waits_for, mut extended) = (None, None);
     let since = clock::now();
     loop {
         let holder = match Lock::take(&path) {
@@ -256,8 +257,15 @@ async fn take(
         }
         if options.wait {
             let who = holder.as_ref().map_or(String::new(), ToString::to_string);
-            manager.status(&format!("waiting for the supervisor that runs: {who}"));
-            manager.extend(EXTEND);
+            if waits_for.as_ref() != Some(&who) {
+                tracing::info!("waiting for the supervisor that runs: {who}");
+                manager.status(&format!("waiting for the supervisor that runs: {who}"));
+                waits_for = Some(who);
+            }
+            if extended.is_none_or(|at| clock::now() > at + EXTEND / 2) {
+                manager.extend(EXTEND);
+                extended = Some(clock::now());
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
