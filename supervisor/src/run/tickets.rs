@@ -274,10 +274,15 @@ impl Tickets {
         waiting.chain(again).any(|pending| pending.slot() == Some(index))
     }
 
-    /// Nothing is under way, and nothing is to be made again, but for what is kept in a file besides.
-    pub(super) fn is_empty(&self) -> bool {
+    /// Something is to be made again, and not kept in a file besides.
+    pub(super) fn wait_for_room(&self) -> bool {
         let is_kept = |pending: &Pending| matches!(pending, Pending::Report { .. });
-        self.waiting.is_empty() && self.again.iter().all(|(_, pending)| is_kept(pending))
+        !self.again.iter().all(|(_, pending)| is_kept(pending))
+    }
+
+    /// Nothing is under way, and nothing is to be made again.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && !self.wait_for_room()
     }
 }
 
@@ -295,9 +300,9 @@ mod tests {
         tickets.hold(ticket, Pending::FinishSend { slot: 0, id: OutboundId(1), end });
         assert!(!tickets.is_empty());
         let pending = tickets.take(ticket).unwrap();
-        assert!(tickets.is_empty());
+        assert!(tickets.is_empty() && !tickets.wait_for_room());
         tickets.postpone(pending, now);
-        assert!(!tickets.is_empty());
+        assert!(!tickets.is_empty() && tickets.wait_for_room());
         assert!(tickets.due(now).is_empty());
         assert_eq!(tickets.due(now + AGAIN).len(), 1);
         assert!(tickets.is_empty());

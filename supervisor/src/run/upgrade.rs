@@ -309,6 +309,10 @@ impl Gateway {
         if self.tickets.is_backing_up() {
             return Some("the store is being backed up".into());
         }
+        // In the pause nothing is made again: links would be paused in vain, and lost.
+        if self.tickets.wait_for_room() {
+            return Some("something waits for room on the disk".into());
+        }
         self.slots.iter().find_map(|slot| {
             let name = &slot.name;
             let changes = slot.departed.is_some()
