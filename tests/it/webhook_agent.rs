@@ -4,11 +4,15 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::mpsc;
 
-use serde_json::Value;
+use protocol::id::{Instance, Lane};
+use protocol::worker::FromWorker;
+use protocol::{content, frame};
+use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, PATIENCE, stdout};
+use crate::gateway::{Gateway, PATIENCE, stderr, stdout};
 use crate::terminal::Terminal;
 
 pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -245,4 +249,63 @@ fn a_secret_that_is_none_holds_the_instance() {
     gateway.start();
     let held = gateway.wait("flow", "held", |i| i["phase"] == "held");
     assert!(held["reason"].as_str().unwrap().contains("whsec_"), "{held}");
+}
+
+/// Posts to the gateway as its receiver does; the status and the answer.
+fn post(gateway: &Gateway, port: u16, body: &Value) -> (u64, Value) {
+    const POST: &str = "import base64, hashlib, hmac, json, sys, time, urllib.request as web\n\
+        key = base64.b64decode(sys.argv[2].removeprefix('whsec_'))\n\
+        body, now = open(sys.argv[3], 'rb').read(), str(int(time.time()))\n\
+        sign = base64.b64encode(hmac.digest(key, b'id.' + now.encode() + b'.' + body, 'sha256')).decode()\n\
+        head = {'webhook-id': 'id', 'webhook-timestamp': now, 'webhook-signature': 'v1,' + sign}\n\
+        try: answer = web.urlopen(web.Request(sys.argv[1], body, head))\n\
+        except web.HTTPError as e: answer = e\n\
+        print(json.dumps([answer.status, json.loads(answer.read())]))\n";
+    let file = gateway.path("body");
+    std::fs::write(&file, body.to_string()).unwrap();
+    let url = format!("http://127.0.0.1:{port}/messages");
+    let post = Command::new("python3").args(["-c", POST, &url, SECRET]).arg(file).output().unwrap();
+    let told = stdout(&post);
+    serde_json::from_str(&told).unwrap_or_else(|e| panic!("{e}: {told}{}", stderr(&post)))
+}
+
+/// What no frame can carry to a platform is refused, and ends neither the worker of who says it nor the platform's.
+#[test]
+fn what_is_too_large_for_a_frame_ends_nobody() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (url, posted) = receiver(&[]);
+    let mut gateway = Gateway::new(&format!(
+        "[platform.local]\n[agent.flow]\nkind = \"webhook\"\nurl = \"{url}\"\nsecret_file = \"key\"\n\
+         listen = \"127.0.0.1:{port}\"\n"
+    ));
+    std::fs::write(gateway.path("key"), SECRET).unwrap();
+    gateway.start();
+    let mut terminal = Terminal::join(&gateway);
+    gateway.wait("flow", "gate open", |i| i["gate"]["open"] == true);
+    let draft = |text: String| json!({ "type": "message.draft", "data": { "key": "k", "instance": "local", "chat_id": "home", "text": text } });
+    let part = json!({ "kind": "file", "handle": "x".repeat(2 * frame::MAX) });
+    let fetch = json!({ "type": "file.fetch", "data": { "instance": "local", "message_id": "m", "part": part } });
+    // The first of them just fits into a frame before it is led on.
+    let bare = content::Draft {
+        key: "k".into(),
+        lane: Lane {
+            instance: Instance::new("local").unwrap(),
+            chat_id: "home".into(),
+            thread_id: None,
+        },
+        reply_to: None,
+        text: "x".repeat(frame::MAX / 2),
+        message_id: None,
+    };
+    let around = frame::size(&FromWorker::Draft(Box::new(bare))).unwrap() - frame::MAX / 2;
+    for body in [draft("x".repeat(frame::MAX - around)), draft("x".repeat(2 * frame::MAX)), fetch] {
+        let (status, told) = post(&gateway, port, &body);
+        assert!([404, 413, 422].contains(&status), "{status} {told}");
+        assert!(told["error"].as_str().unwrap().contains("bytes, at most"), "{told}");
+        terminal.typed(&body.to_string().len().to_string(), "hello");
+        posted.recv_timeout(PATIENCE).unwrap();
+        for name in ["local", "flow"] {
+            assert_eq!(gateway.instance(name)["generation"], 1, "{}", gateway.log());
+        }
+    }
 }
