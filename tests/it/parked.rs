@@ -1,6 +1,6 @@
 //! What was set aside: shown, tried again, removed, in both directions (F22, F35, F98).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::feishu::{Fault, Feishu, Route, Times, Trouble};
 
 use crate::gateway::{Gateway, PATIENCE, stderr, stdout};
@@ -14,6 +14,29 @@ fn list(gateway: &Gateway) -> Vec<Value> {
     assert!(told.status.success(), "{}", stderr(&told));
     let list: Value = serde_json::from_str(&stdout(&told)).unwrap();
     list["items"].as_array().unwrap().clone()
+}
+
+/// Reasons are for people: one without end keeps nobody from what is set aside, and handlers from nothing that happens.
+#[test]
+fn a_reason_without_end_is_cut() {
+    let hooks = "[[hooks.command]]\nevents = [\"agent:error\"]\ncommand = [\"true\"]\n";
+    let gateway = Gateway::running(&format!("{CONFIG}{hooks}"));
+    gateway.wait_ready("hooks");
+    let mut terminal = terminal(&gateway, "home");
+    let mut agent = Lines::ready(&gateway);
+    for id in ["1", "2"] {
+        typed(&mut terminal, id);
+        let event = agent.event();
+        let error = json!({ "code": 1, "message": "ä".repeat(500_000) });
+        agent.say(&json!({ "jsonrpc": "2.0", "id": event["id"], "error": error }));
+    }
+    gateway.wait("local", "parked", |i| i["store"]["parked"] == 2);
+    let found = list(&gateway);
+    assert_eq!(found.len(), 2);
+    let reason = found[0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("refused by the agent: ää") && reason.len() < 5000, "{reason}");
+    let hooks = gateway.wait("hooks", "told", |i| i["hooks"]["told"] == 2);
+    assert_eq!(hooks["generation"], 1, "{}", gateway.log());
 }
 
 #[test]

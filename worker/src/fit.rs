@@ -95,7 +95,8 @@ fn hash(id: &mut String, most: usize) {
     }
 }
 
-fn cut(text: &mut String, most: usize) {
+/// `text` in at most so many bytes.
+pub(crate) fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most - MARK.len()));
         text.push_str(MARK);

@@ -7,9 +7,17 @@ use protocol::event::Outcome;
 use protocol::secret::{cleaned, without_known};
 use protocol::worker::{FromWorker, Outside};
 
+use crate::fit;
+
+/// What people are told is no longer, in bytes, however much an agent or a platform says.
+const TOLD_MAX: usize = 2048;
+
 /// `frame` without secrets in what it says for people.
 pub(crate) fn scrub(mut frame: FromWorker) -> FromWorker {
-    let clean = |text: &mut String| *text = cleaned(std::mem::take(text));
+    let clean = |text: &mut String| {
+        *text = cleaned(std::mem::take(text));
+        fit::cut(text, TOLD_MAX);
+    };
     match &mut frame {
         FromWorker::Ready(ready) => clean(&mut ready.account),
         FromWorker::Outside(

@@ -43,8 +43,9 @@ impl Gateway {
     pub(super) fn parked_answered(&mut self, pending: Pending, answer: Answer) {
         match (pending, answer) {
             (Pending::ListParked { limit, reply, .. }, Answer::ParkedList(found)) => {
-                let more = found.len() >= limit;
-                let items = found.into_iter().map(item).collect();
+                let all = found.len();
+                let items = fitting(found.into_iter().map(item));
+                let more = all >= limit || items.len() < all;
                 reply.answer(&ParkedList { schema: SCHEMA, items, more });
             }
             (Pending::ShowParked { id, reply }, Answer::ParkedItem(found)) => match found {
@@ -108,6 +109,21 @@ fn one(id: ParkedId, found: bool, decision: Decision) -> DecidedOne {
     DecidedOne { id, result: result.into(), code: code.number() }
 }
 
+/// As many of them as one answer holds, and one in any case.
+fn fitting(items: impl Iterator<Item = ParkedItem>) -> Vec<ParkedItem> {
+    let mut room = SHOWN_MAX;
+    let mut fitting = Vec::new();
+    for item in items {
+        let size = serde_json::to_string(&item).map_or(0, |line| line.len() + 1);
+        if size > room && !fitting.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(size);
+        fitting.push(item);
+    }
+    fitting
+}
+
 fn item(parked: Parked) -> ParkedItem {
     let state = match (parked.id, parked.unknown) {
         (ParkedId::Event(_), _) => "parked",
@@ -123,7 +139,7 @@ fn item(parked: Parked) -> ParkedItem {
         attempts: parked.attempts,
         received_ms: parked.received_ms,
         parked_ms: parked.parked_ms,
-        reason: parked.reason,
+        reason: cut(&parked.reason),
         message_ids: parked.message_ids,
         text: None,
         event: None,
@@ -168,5 +184,38 @@ fn cut(text: &str) -> String {
     match text.char_indices().find(|(at, _)| *at >= most) {
         Some((at, _)) => format!("{}… ({} bytes)", text.get(..at).unwrap_or_default(), text.len()),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::control::LINE_MAX;
+    use protocol::id::{EventId, Instance};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_no_longer_than_a_line() {
+        let parked = |n| Parked {
+            id: ParkedId::Event(EventId(n)),
+            lane: Lane {
+                instance: Instance::new("p").unwrap(),
+                chat_id: "c".into(),
+                thread_id: None,
+            },
+            unknown: false,
+            attempts: 1,
+            received_ms: 0,
+            parked_ms: 0,
+            reason: "x".repeat(2000),
+            message_ids: Vec::new(),
+        };
+        let items = fitting((0..1000).map(parked).map(item));
+        assert!(items.len() > 400, "{}", items.len());
+        let told = ParkedList { schema: SCHEMA, items, more: true };
+        assert!(serde_json::to_string(&told).unwrap().len() < LINE_MAX);
+        let endless = |n| Parked { reason: "x".repeat(2 * LINE_MAX), ..parked(n) };
+        let one = fitting((0..9).map(endless).map(item));
+        assert!(!one.is_empty() && serde_json::to_string(&one).unwrap().len() < LINE_MAX);
     }
 }
