@@ -2,8 +2,10 @@
 //!
 //! Every step has a limit: a call that never ends is how a gateway goes deaf while it looks alive.
 //! Redirects are not followed, because requests carry secrets; a proxy is used where one is configured, and
-//! never one that the environment names; answers are read up to a bound. An error never names a URL, because
-//! some URLs are secrets themselves.
+//! never one that the environment names; answers are read up to a bound. An error names the host and never a
+//! URL, because some URLs are secrets themselves.
+
+pub mod way;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use url::Url;
 use crate::Error;
 use crate::proxy::Proxy;
 use crate::trust;
+use way::{Names, Telling, Way};
 
 /// For the name, the connection and TLS together. A lost first packet is sent again after 1 s and 3 s;
 /// after that a new attempt is better than patience.
@@ -86,7 +89,8 @@ impl Http {
         let proxy = network.proxy.as_ref().map(|proxy| Proxy::read(proxy.expose()));
         let proxy = proxy.transpose().map_err(wrong_proxy)?;
         let for_calls = proxy.as_ref().map(Proxy::for_calls).transpose();
-        let for_calls = for_calls.map_err(|e| wrong_proxy(describe(&e)))?;
+        let for_calls = for_calls.map_err(|e| wrong_proxy(causes(&e)))?;
+        let telling = Telling::new(proxy.as_ref());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -95,6 +99,8 @@ impl Http {
             .with_no_client_auth();
         let client = |idle: usize, more: Duration| {
             let builder = reqwest::Client::builder()
+                .dns_resolver(Names)
+                .connector_layer(telling.clone())
                 .tls_backend_preconfigured(tls.clone())
                 .http1_only()
                 .no_proxy()
@@ -110,7 +116,7 @@ impl Http {
             };
             #[cfg(target_os = "linux")]
             let builder = builder.tcp_user_timeout(UNCONFIRMED);
-            builder.build().map_err(|e| config(describe(&e)))
+            builder.build().map_err(|e| config(causes(&e)))
         };
         let clients = |more| -> Result<Clients, Error> {
             Ok(Clients { pooled: client(IDLE_MAX, more)?, fresh: client(0, more)? })
@@ -175,15 +181,26 @@ impl Http {
     }
 }
 
+/// The way that `request` goes, and its first step.
+fn begin(
+    request: reqwest::RequestBuilder,
+) -> (Way, impl Future<Output = Result<reqwest::Response, reqwest::Error>>) {
+    let (client, request) = request.build_split();
+    let way = request.as_ref().map_or_else(|_| Way::default(), |request| Way::to(request.url()));
+    let sending = way.clone().scope(async move { client.execute(request?).await });
+    (way, sending)
+}
+
 /// A request and its answer. The time for the whole is the request's own.
 async fn exchange(request: reqwest::RequestBuilder, within: Within) -> Result<Answer, Lost> {
-    let late = || Lost { why: "no answer in time".to_owned(), left: true, late: true };
-    let sent = timeout(within.head, request.send()).await;
-    let mut response = sent.map_err(|_| late())?.map_err(|e| Lost::from(&e))?;
+    let (way, sending) = begin(request);
+    let late = |_| Lost { why: way.late(), left: true, late: true };
+    let lost = |e: reqwest::Error| Lost::of(&e, &way);
+    let mut response = timeout(within.head, sending).await.map_err(late)?.map_err(lost)?;
     let mut body = Vec::new();
     loop {
-        let more = timeout(within.stall, response.chunk()).await.map_err(|_| late())?;
-        let Some(bytes) = more.map_err(|e| Lost::from(&e))? else { break };
+        let more = timeout(within.stall, response.chunk()).await.map_err(late)?;
+        let Some(bytes) = more.map_err(lost)? else { break };
         if body.len() + bytes.len() > within.body {
             let why = format!("the answer has more than {} bytes", within.body);
             return Err(Lost { why, left: true, late: false });
@@ -230,10 +247,10 @@ pub struct Lost {
     pub late: bool,
 }
 
-impl From<&reqwest::Error> for Lost {
-    fn from(error: &reqwest::Error) -> Self {
+impl Lost {
+    fn of(error: &reqwest::Error, way: &Way) -> Self {
         let left = !error.is_connect() && !error.is_builder();
-        Self { why: describe(error), left, late: error.is_timeout() }
+        Self { why: describe(error, way), left, late: error.is_timeout() }
     }
 }
 
@@ -260,6 +277,7 @@ pub struct NoAnswer {
 #[derive(Debug)]
 pub struct Stream {
     response: reqwest::Response,
+    way: Way,
     /// What was looked at before it was read.
     ahead: Option<bytes::Bytes>,
 }
@@ -267,9 +285,11 @@ pub struct Stream {
 impl Stream {
     /// Makes a call, up to its headers.
     pub async fn open(request: reqwest::RequestBuilder) -> Result<Self, NoAnswer> {
-        let sent = request.send().await;
-        let stream = |response| Self { response, ahead: None };
-        sent.map(stream).map_err(|e| NoAnswer { unsent: e.is_connect(), why: describe(&e) })
+        let (way, sending) = begin(request);
+        match sending.await {
+            Ok(response) => Ok(Self { response, way, ahead: None }),
+            Err(e) => Err(NoAnswer { unsent: e.is_connect(), why: describe(&e, &way) }),
+        }
     }
 
     /// The HTTP status.
@@ -286,7 +306,7 @@ impl Stream {
     pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, String> {
         match self.ahead.take() {
             Some(bytes) => Ok(Some(bytes)),
-            None => self.response.chunk().await.map_err(|e| describe(&e)),
+            None => self.response.chunk().await.map_err(|e| describe(&e, &self.way)),
         }
     }
 
@@ -331,25 +351,31 @@ fn roots(ca: &str) -> Result<RootCertStore, Error> {
 }
 
 /// The error and its causes, without the URL.
-fn describe(error: &reqwest::Error) -> String {
+fn describe(error: &reqwest::Error, way: &Way) -> String {
     let what = if error.is_timeout() {
-        "no answer in time"
+        return way.late();
+    } else if error.is_builder() {
+        "no request".to_owned()
     } else if error.is_connect() {
-        "no connection"
+        way.closed()
     } else {
-        "the connection broke"
+        way.broken()
     };
-    // reqwest's own words, and only they, contain the URL; its causes say what happened.
+    match trust::hint(error) {
+        Some(hint) => format!("{what}: {hint} ({})", causes(error)),
+        None => format!("{what}: {}", causes(error)),
+    }
+}
+
+/// reqwest's own words, and only they, contain the URL; its causes say what happened.
+fn causes(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
         causes.push(error.to_string());
         cause = error.source();
     }
-    match trust::hint(error) {
-        Some(hint) => format!("{what}: {hint} ({})", causes.join(": ")),
-        None => [vec![what.to_owned()], causes].concat().join(": "),
-    }
+    causes.join(": ")
 }
 
 #[cfg(test)]
@@ -417,6 +443,34 @@ mod tests {
         assert!(refused.contains("invalid peer certificate"), "{refused}");
     }
 
+    /// A name server, a proxy and a server that do not answer want different remedies.
+    #[tokio::test]
+    async fn what_hangs_is_named_with_its_step() {
+        // Connections are made, and nobody is there.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mute = listener.local_addr().unwrap().to_string();
+        let proxy = protocol::worker::Secret::new(format!("http://ann:secret@{mute}"));
+        let (_, ca) = crate::own_tls::acceptor();
+        for (url, proxy, why) in [
+            (format!("http://{mute}/secret"), None, format!("no answer in time from {mute}")),
+            (
+                format!("https://{mute}/secret"),
+                None,
+                format!("no answer in time: connecting to {mute}"),
+            ),
+            (
+                "https://example.org/secret".to_owned(),
+                Some(proxy),
+                format!("no answer in time: connecting to example.org through the proxy {mute}"),
+            ),
+        ] {
+            let http = Http::over(&url, &Network { proxy, ca: ca.clone() }).unwrap();
+            let limits = Within::whole(Duration::from_millis(100));
+            let lost = http.call_within(http.client().get(&url), limits).await.unwrap_err();
+            assert_eq!((lost.why, lost.late), (why, true));
+        }
+    }
+
     #[tokio::test]
     async fn an_error_names_no_url() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -425,7 +479,8 @@ mod tests {
         let http = Http::over(&base, &Network::default()).unwrap();
         let call = http.call(http.client().get(format!("{base}/secret?ticket=secret"))).await;
         let error = call.unwrap_err();
-        assert!(error.starts_with("no connection: "), "{error}");
+        let told = format!("no connection to {}: ", base.trim_start_matches("http://"));
+        assert!(error.starts_with(&told), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
 }

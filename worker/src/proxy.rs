@@ -71,13 +71,17 @@ impl Proxy {
         Ok(Self { kind, host, port, credentials: named.then_some((user, password)) })
     }
 
+    /// Where it is.
+    pub fn place(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// What the HTTP client is told.
     pub(crate) fn for_calls(&self) -> Result<reqwest::Proxy, reqwest::Error> {
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         // `socks5h`: the proxy looks names up.
         let scheme = if self.kind == Kind::Http { "http" } else { "socks5h" };
-        let proxy = reqwest::Proxy::all(format!("{scheme}://{host}:{}", self.port))?;
+        let proxy = reqwest::Proxy::all(format!("{scheme}://{}", self.place()))?;
         Ok(match &self.credentials {
             Some((user, password)) => proxy.basic_auth(user, password),
             None => proxy,

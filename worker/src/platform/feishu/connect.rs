@@ -22,6 +22,8 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 
 use super::discovery::{Endpoint, Failure};
 use crate::http::Http;
+use crate::http::way::{Step, Way};
+use crate::proxy::Proxy;
 use crate::session::{Loss, Session};
 use crate::trust;
 
@@ -51,28 +53,41 @@ pub(super) async fn connect(
     limit: Duration,
 ) -> Result<Connection, Failure> {
     let (tcp, limit) = (session.limit(TCP_LIMIT), session.limit(limit));
-    match tokio::time::timeout(limit, open(http, endpoint, tcp)).await {
+    let way = Way::to(&endpoint.url);
+    way.through(http.proxy().map(Proxy::place));
+    match tokio::time::timeout(limit, open(http, endpoint, tcp, &way)).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::late("open the connection: no answer in time")),
+        Err(_) => Err(late(&way)),
     }
 }
 
-async fn open(http: &Http, endpoint: &Endpoint, limit: Duration) -> Result<Connection, Failure> {
-    let failed = |e: io::Error| Failure::outage(format!("open the connection: {e}"));
+fn late(way: &Way) -> Failure {
+    Failure::late(format!("open the connection: {}", way.late()))
+}
+
+async fn open(
+    http: &Http,
+    endpoint: &Endpoint,
+    limit: Duration,
+    way: &Way,
+) -> Result<Connection, Failure> {
+    let failed =
+        |e: io::Error| Failure::outage(format!("open the connection: {}: {e}", way.closed()));
     let no_host = || io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host");
     let host = endpoint.url.host_str().ok_or_else(no_host).map_err(failed)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = endpoint.url.port_or_known_default().unwrap_or(443);
     let proxy = http.proxy();
     let first = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
-    let tcp = match tokio::time::timeout(limit, dial(first.0, first.1)).await {
+    let tcp = match tokio::time::timeout(limit, dial(first.0, first.1, way)).await {
         Ok(done) => done.map_err(failed)?,
-        Err(_) => return Err(Failure::late("open the connection: no TCP answer in time")),
+        Err(_) => return Err(late(way)),
     };
     let tcp = match proxy {
         Some(proxy) => proxy.tunnel(tcp, host, port).await.map_err(failed)?,
         None => tcp,
     };
+    way.at(Step::Handshake);
     let arrived = Arrived::default();
     let tcp = Counted { tcp, arrived: arrived.clone() };
     let config = WebSocketConfig::default()
@@ -86,13 +101,18 @@ async fn open(http: &Http, endpoint: &Endpoint, limit: Duration) -> Result<Conne
     match opened {
         Ok((socket, _)) => Ok(Connection { socket, arrived }),
         Err(WsError::Http(answer)) => Err(refusal(answer.status().as_u16(), answer.headers())),
-        Err(e) => Err(Failure::outage(format!("open the connection: {}", trust::told(&e)))),
+        Err(e) => {
+            let why = format!("open the connection: {}: {}", way.closed(), trust::told(&e));
+            Err(Failure::outage(why))
+        }
     }
 }
 
 /// The first of the host's addresses that answers.
-async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn dial(host: &str, port: u16, way: &Way) -> io::Result<TcpStream> {
+    way.at(Step::Name(host.to_owned()));
     let addresses = tokio::net::lookup_host((host, port)).await?;
+    way.at(Step::Connect);
     let mut attempts: FuturesUnordered<_> = (0..ADDRESSES_MAX)
         .zip(addresses)
         .map(|(turn, address)| async move {
