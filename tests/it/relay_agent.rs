@@ -140,6 +140,21 @@ async fn nobody_comes_in_without_the_secret_and_the_status_tells_why() {
     });
 }
 
+/// F70
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_turned_away_again_and_again_is_counted_in_the_log() {
+    let world = World::new();
+    for until in [0, 1].repeat(20) {
+        let secret = if until == 0 { "wrong" } else { SECRET };
+        let stranger = Hermes::dial(&world.url, &bearer("hermes", secret, until), "s").await;
+        closed(&mut stranger.unwrap()).await;
+    }
+    let log = world.gateway.log();
+    let said = |why: &str| log.matches(why).count();
+    assert_eq!((said("why=\"unauthorized\""), said("why=\"expired token\"")), (5, 5), "{log}");
+    assert!(log.contains("times=16"), "{log}");
+}
+
 /// Any program of this machine may connect and say nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn mute_connections_keep_no_agent_out() {

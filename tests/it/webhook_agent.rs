@@ -309,3 +309,35 @@ fn what_is_too_large_for_a_frame_ends_nobody() {
         }
     }
 }
+
+/// F70
+#[test]
+fn messages_of_strangers_are_counted_in_the_log() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut gateway = Gateway::new(&format!(
+        "[platform.local]\n[agent.flow]\nkind = \"webhook\"\nurl = \"http://h/\"\nsecret_file = \"key\"\n\
+         listen = \"{port}\"\n"
+    ));
+    std::fs::write(gateway.path("key"), SECRET).unwrap();
+    gateway.start();
+    gateway.wait_ready("flow");
+    let knock = |signed: &str| {
+        let mut stream = TcpStream::connect(port).unwrap();
+        let head =
+            "POST /messages HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 0\r\n";
+        write!(stream, "{head}webhook-id: m\r\nwebhook-signature: v1,AAAA\r\n{signed}\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    };
+    gateway.until("it listens", || TcpStream::connect(port).ok());
+    for _ in 0..20 {
+        knock("webhook-timestamp: x\r\n");
+        knock("webhook-timestamp: 1\r\n");
+    }
+    let log = gateway.log();
+    let said = |why: &str| log.lines().filter(|line| line.contains(why)).count();
+    assert_eq!((said("bad webhook-timestamp"), said("too old or ahead")), (5, 5), "{log}");
+    assert!(log.contains("times=16"), "{log}");
+}

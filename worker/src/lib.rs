@@ -29,6 +29,7 @@ pub mod service;
 pub mod session;
 pub mod socket;
 pub mod stderr;
+mod strangers;
 pub mod text;
 mod trust;
 pub mod unacked;

@@ -108,7 +108,7 @@ impl Agent for Relay {
                     match said {
                         News::Heard(heard) => Input::Heard(conn, heard),
                         News::Entered => Input::Entered(conn),
-                        News::TurnedAway(why) => Input::TurnedAway(why),
+                        News::TurnedAway(_, why) => Input::TurnedAway(why),
                         News::Closed => {
                             desk.lines.remove(&conn);
                             Input::Closed(conn)

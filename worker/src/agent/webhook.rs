@@ -10,6 +10,7 @@ mod door;
 mod sign;
 
 use std::pin::pin;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -73,6 +74,7 @@ impl Agent for Webhook {
             exchange: context.exchange.clone(),
             say: context.say.clone(),
             fetches: door::fetches(),
+            strangers: Mutex::default(),
         };
         let stop = context.stop.clone();
         let mut serving = pin!(async {

@@ -62,8 +62,8 @@ pub(super) enum Line {
 pub(super) enum News {
     /// It has shown the secret.
     Entered,
-    /// It was turned away, and why.
-    TurnedAway(&'static str),
+    /// It was turned away, whence it came, and why.
+    TurnedAway(SocketAddr, &'static str),
     Heard(Heard),
     Closed,
 }
@@ -90,8 +90,7 @@ pub(super) async fn serve(
                 Token::Expired => (CloseCode::Again, "expired token"),
                 Token::Good | Token::Wrong => (CloseCode::from(UNAUTHORIZED), "unauthorized"),
             };
-            tracing::warn!(%peer, why, "turned away an agent; is its id and secret the same as here?");
-            let _ = tell.send((conn, News::TurnedAway(why))).await;
+            let _ = tell.send((conn, News::TurnedAway(peer, why))).await;
             let mut socket = socket;
             let frame = CloseFrame { code, reason: why.into() };
             let close = async {

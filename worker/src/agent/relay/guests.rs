@@ -7,6 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::connector::Conn;
 use super::door::News;
+use crate::strangers::Strangers;
 
 /// Those who have come in; an agent leaves some connections open when its reader dies.
 const CONNECTIONS: usize = 16;
@@ -19,6 +20,7 @@ pub(super) struct Guests {
     last: Conn,
     strangers: BTreeMap<Conn, DropGuard>,
     entered: BTreeSet<Conn>,
+    refused: Strangers,
 }
 
 impl Guests {
@@ -44,12 +46,18 @@ impl Guests {
             News::Entered => {
                 self.strangers.remove(&conn);
                 self.entered.insert(conn);
+                self.refused.vouched();
             }
             News::Closed => {
                 self.strangers.remove(&conn);
                 self.entered.remove(&conn);
             }
-            News::TurnedAway(_) | News::Heard(_) => {}
+            News::TurnedAway(peer, why) => {
+                if let Some(times) = self.refused.refused(why) {
+                    tracing::warn!(%peer, why, times, "turned away an agent; is its id and secret the same as here?");
+                }
+            }
+            News::Heard(_) => {}
         }
     }
 }

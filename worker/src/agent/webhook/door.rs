@@ -2,6 +2,7 @@
 //! the bytes of a file. Each is posted to us as we post to it: signed as Standard Webhooks says, with the
 //! same secret. A reply is answered when it is durable; the same key again is the same reply.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ use crate::agent::{Files, Replies, Say};
 use crate::clock;
 use crate::exchange::Exchange;
 use crate::listener::{Answer, Head, Limits, Site};
+use crate::strangers::Strangers;
 
 /// Where it is.
 const PATH: &str = "/messages";
@@ -52,6 +54,7 @@ pub(super) struct Door {
     pub(super) exchange: Exchange,
     pub(super) say: Say,
     pub(super) fetches: Semaphore,
+    pub(super) strangers: Mutex<Strangers>,
 }
 
 /// As many files as are given out at the same time.
@@ -95,8 +98,7 @@ impl Site for Door {
         };
         let (id, now) = (text("webhook-id"), clock::unix_ms() / 1000);
         let signed = (id, text("webhook-timestamp"), text("webhook-signature"));
-        if let Err(why) = self.signer.verify(signed, &body, now) {
-            tracing::warn!(why, "a message that is not the receiver's was refused");
+        if let Err(why) = self.counted(self.signer.verify(signed, &body, now)) {
             return Answer::plain(401, why);
         }
         match self.told(id, &body).await {
@@ -108,6 +110,20 @@ impl Site for Door {
 }
 
 impl Door {
+    /// Counts what is not the receiver's.
+    fn counted(&self, verified: Result<(), &'static str>) -> Result<(), &'static str> {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        match verified {
+            Ok(()) => strangers.vouched(),
+            Err(why) => {
+                if let Some(times) = strangers.refused(why) {
+                    tracing::warn!(why, times, "a message that is not the receiver's is refused");
+                }
+            }
+        }
+        verified
+    }
+
     async fn told(&self, id: &str, body: &[u8]) -> Told {
         let wrong = |why: String| (422, why);
         let mut value: Value = serde_json::from_slice(body).map_err(|e| wrong(e.to_string()))?;
@@ -234,6 +250,7 @@ mod tests {
             exchange: exchange::Exchange::from(kept),
             say: Say::new(mpsc::channel(1).0),
             fetches: fetches(),
+            strangers: Mutex::default(),
         }
     }
 

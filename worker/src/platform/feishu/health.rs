@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::discovery::CREDENTIALS;
 use crate::clock;
+use crate::strangers::Strangers;
 
 const GRANT: &str = "grant it in the developer console under Permissions & Scopes, publish a version \
                      of the app, and have it approved";
@@ -51,7 +52,8 @@ struct State {
     /// What the platform takes no more of for a while.
     paused: BTreeMap<&'static str, String>,
     /// Requests in a row that nobody vouches for, and what is wrong with the last.
-    strange: (u32, String),
+    strange: (u32, &'static str),
+    strangers: Strangers,
 }
 
 /// What is known.
@@ -148,16 +150,15 @@ impl Health {
     }
 
     /// A request came that nobody vouches for.
-    pub(super) fn strange(&self, reason: &str) {
+    pub(super) fn strange(&self, reason: &'static str) {
         let mut state = self.lock();
-        let times = state.strange.0.saturating_add(1);
-        let is_news = state.strange.1 != reason;
-        state.strange = (times, reason.to_owned());
-        // Whoever posts there by the thousand fills no log.
-        if is_news || times.is_power_of_two() {
+        let in_a_row = state.strange.0.saturating_add(1);
+        state.strange = (in_a_row, reason);
+        let told = state.strangers.refused(reason);
+        if let Some(times) = told {
             tracing::warn!(reason, times, "a request that nobody vouches for is refused");
         }
-        if times == STRANGE || (is_news && times > STRANGE) {
+        if in_a_row == STRANGE || (told.is_some() && in_a_row > STRANGE) {
             self.changed.notify_one();
         }
     }
@@ -165,6 +166,7 @@ impl Health {
     /// A request came that the platform vouches for.
     pub(super) fn vouched(&self) {
         let mut state = self.lock();
+        state.strangers.vouched();
         if std::mem::take(&mut state.strange).0 >= STRANGE {
             self.changed.notify_one();
         }
