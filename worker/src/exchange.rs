@@ -122,6 +122,9 @@ impl Exchange {
         let opened = File::options().read(true).custom_flags(flags).open(&path).await;
         let file = opened.map_err(|e| match e.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::LOOP) => other(&path, "is a link: put the file itself there"),
+            Some(Errno::NAMETOOLONG) => other(&path, "is too long a name"),
+            // A socket.
+            Some(Errno::NXIO) => other(&path, "is no file"),
             _ => with_path(&e, &path),
         })?;
         let metadata = file.metadata().await?;
@@ -313,12 +316,19 @@ mod tests {
         let before = files(&dir);
         std::fs::write(path("large"), "12345678901").unwrap();
         std::os::unix::fs::symlink(path("large"), path("link")).unwrap();
-        for (name, why) in [("large", "larger than"), ("link", "is a link"), ("../x", "no name")] {
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for (name, why) in [
+            ("large", "larger than"),
+            ("link", "is a link"),
+            ("../x", "no name"),
+            ("socket", "is no file"),
+            (&"ä".repeat(130), "too long"),
+        ] {
             let refused = exchange.copy(&told(name), ("agent", "k", 0)).await.unwrap_err();
             assert!(refused.to_string().contains(why), "{refused}");
             assert!(!matches!(refused, Refused::Io(_)), "{refused}");
         }
-        assert_eq!(files(&dir), before + 2, "nothing is left of them");
+        assert_eq!(files(&dir), before + 3, "nothing is left of them");
     }
 
     #[tokio::test]
