@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_millis(800);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Exit codes by which a program tells what would help: README has the table. Not 75, by which a
 /// program would be started again and again without a pause.
-const MEANT: [u8; 6] = [64, 66, 69, 73, 77, 78];
+const MEANT: [u8; 7] = [64, 66, 69, 71, 73, 77, 78];
 /// For every other end: a crash.
 const CRASH: u8 = 70;
 
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_program_may_tell_what_would_help_and_anything_else_is_a_crash() {
         let code = |raw: i32| ended("it left", Some(ExitStatus::from_raw(raw))).exit_code();
-        assert_eq!((code(78 << 8), code(69 << 8)), (78, 69));
+        assert_eq!((code(78 << 8), code(69 << 8), code(71 << 8)), (78, 69, 71));
         assert_eq!((code(0), code(1 << 8), code(75 << 8), code(9)), (70, 70, 70, 70));
         assert_eq!(ended("it left", None).exit_code(), 70);
     }
