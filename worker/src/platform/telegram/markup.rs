@@ -19,6 +19,10 @@ use crate::urls::shielded;
 const MEANS: Means = Means { glue: '\u{fffe}', tilde: "\\~" };
 /// Letters of a column; no screen shows more of them in a line.
 const COLUMN_MAX: usize = 80;
+/// Levels of lists; no screen shows more of them beside one another.
+const LEVELS_MAX: usize = 8;
+/// Of the words of a link, in bytes, in which its address is looked for.
+const WORDS_MAX: usize = 4096;
 
 /// A text and its styles.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -322,7 +326,7 @@ impl Writer {
         if lines > 0 && !self.done.text.is_empty() {
             let there = self.done.text.len() - self.done.text.trim_end_matches('\n').len();
             self.done.text.push_str(&"\n".repeat(lines.saturating_sub(there)));
-            self.done.text.push_str(&"  ".repeat(levels));
+            self.done.text.push_str(&"  ".repeat(levels.min(LEVELS_MAX)));
         }
     }
 
@@ -350,7 +354,9 @@ impl Writer {
             }
             Some(Open::Link { address, title, start, shown }) => {
                 let words = self.target().get(start..).unwrap_or_default().trim();
-                match (words.is_empty(), words.contains(&title)) {
+                let is_told =
+                    title.is_empty() || words.len() <= WORDS_MAX && words.contains(&title);
+                match (words.is_empty(), is_told) {
                     (true, true) => return self.push(&address),
                     (true, false) => self.push(&title),
                     (false, true) => {}
@@ -360,7 +366,7 @@ impl Writer {
                 let words = self.target().get(range.clone()).unwrap_or_default();
                 if shown {
                     self.done.spans.push(Span { style: Style::Link(address), range });
-                } else if !words.contains(&address) {
+                } else if words.len() > WORDS_MAX || !words.contains(&address) {
                     self.push(&format!(" ({address})"));
                 }
             }

@@ -66,6 +66,15 @@ fn a_wide_table_stays_small() {
     assert_eq!(row.find('|'), text.lines().last().unwrap().find('|'), "{row:?}");
 }
 
+/// A model that repeats itself makes lists in lists, and ends no worker with them.
+#[test]
+fn lists_without_an_end_stay_small() {
+    let (marks, lines) = ("- ".repeat(1 << 13), "\ny".repeat(1 << 13));
+    let text = plain(&format!("{marks}x{lines}"));
+    assert!(text.len() < 2_000_000, "{}", text.len());
+    assert_eq!(text.matches(['x', 'y']).count(), 1 + (1 << 13));
+}
+
 /// Signs of scripts without spaces stand beside the marks, and between numbers stand tildes.
 #[test]
 fn what_was_meant_is_shown() {
