@@ -11,6 +11,8 @@ use crate::policy::lanes::model::{Model, lane};
 
 #[path = "delivery_tests/late.rs"]
 mod late;
+#[path = "delivery_tests/world.rs"]
+mod world;
 
 const TTL: Duration = Duration::from_secs(3600);
 
