@@ -3,6 +3,9 @@
 use super::*;
 use crate::policy::lanes::model::lane;
 
+#[path = "outbox_tests/world.rs"]
+mod world;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn start() -> Instant {

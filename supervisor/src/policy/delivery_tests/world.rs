@@ -195,6 +195,6 @@ proptest! {
         prop_assert!(world.waiting.0.is_empty(), "left: {:?}", world.waiting.0);
         prop_assert!(delivery.is_idle());
         prop_assert_eq!(&world.known, &world.settled);
-        prop_assert_eq!(world.settled.len() + world.parked.len(), next as usize - 1);
+        prop_assert_eq!((world.settled.len() + world.parked.len()) as u64, next - 1);
     }
 }
