@@ -423,18 +423,21 @@ fn a_problem_is_told_once() {
 fn programs_that_are_not_there_are_told() {
     let gateway = Gateway::new(
         "[platform.local]\nagent = \"mine\"\n[agent.mine]\nkind = \"exec\"\ncommand = [\"no-such-agent\"]\n\
-         [agent.coder]\nkind = \"acp\"\ncommand = [\"sh\"]\n\
-         [[hooks.command]]\nevents = [\"mesage:sent\"]\ncommand = [\"sh\"]\n",
+         [agent.coder]\nkind = \"acp\"\ncommand = [\"sh\"]\ndir = \"no-such-dir\"\n\
+         [[hooks.command]]\nevents = [\"mesage:sent\"]\ncommand = [\"sh\"]\n\
+         [[hooks.command]]\nevents = [\"message:sent\"]\ncommand = [\"true\"]\ndir = \"config.toml\"\n",
     );
     let checked = gateway.run(&["check"]);
     let told = stdout(&checked);
     let warnings: Vec<_> = told.lines().filter(|line| line.starts_with("warning ")).collect();
-    assert!(checked.status.success() && warnings.len() == 2, "{told}");
+    assert!(checked.status.success() && warnings.len() == 4, "{told}");
     let told_of = |words: [&str; 2]| {
         assert!(warnings.iter().any(|line| words.iter().all(|word| line.contains(word))), "{told}");
     };
     told_of(["mine", "no program \"no-such-agent\""]);
     told_of(["sh", "mesage:sent"]);
+    told_of(["coder", "there is no directory "]);
+    told_of(["true", "there is no directory "]);
     let talk = gateway.run(&["chat", "--timeout", "0s"]);
     let why = String::from_utf8_lossy(&talk.stderr).into_owned();
     assert!(talk.status.code() == Some(69) && why.contains("ctl status"), "{why}");

@@ -151,6 +151,15 @@ fn a_program_that_says_that_a_person_must_act_is_not_started_again() {
     );
     let held = missing.wait("mine", "held", |i| i["phase"] == "held");
     assert!(held["reason"].as_str().unwrap().contains("/nowhere/agent"), "{held}");
+
+    for dir in ["nowhere", "config.toml"] {
+        let nowhere = Gateway::running(&format!(
+            "[platform.local]\n[agent.mine]\nkind = \"exec\"\ncommand = [\"true\"]\ndir = \"{dir}\"\n"
+        ));
+        let held = nowhere.wait("mine", "held", |i| i["phase"] == "held");
+        let why = format!("there is no directory {}", nowhere.path(dir).display());
+        assert!(held["reason"].as_str().unwrap().contains(&why), "{held}");
+    }
 }
 
 #[test]

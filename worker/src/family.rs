@@ -18,6 +18,9 @@ const LOOKS: usize = 50;
 
 /// Why this command cannot be started in `dir`, as far as that can be seen.
 pub fn missing(command: &[String], dir: &Path) -> Option<String> {
+    if !dir.is_dir() {
+        return Some(format!("there is no directory {}", dir.display()));
+    }
     let program = command.first().map_or("", String::as_str);
     let found = if program.contains('/') { vec![dir.join(program)] } else { in_path(program) };
     let found: Vec<_> = found.into_iter().filter(|path| path.is_file()).collect();

@@ -47,6 +47,11 @@ pub(super) fn start(
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let what = format!("start {program}");
     let mut child = command.spawn().map_err(|source| match source.kind() {
+        // Nothing starts there, whichever program it is.
+        ErrorKind::NotFound | ErrorKind::NotADirectory if !dir.is_dir() => Error::Config {
+            what: what.clone(),
+            why: format!("there is no directory {}", dir.display()),
+        },
         ErrorKind::NotFound | ErrorKind::PermissionDenied => {
             Error::Config { what: what.clone(), why: source.to_string() }
         }

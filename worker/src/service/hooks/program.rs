@@ -105,7 +105,7 @@ impl Program {
         let mut command = Command::new(words.next().map_or("", String::as_str));
         command.args(words).current_dir(&self.dir);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut group = Group::start(command)?;
+        let mut group = Group::start(command).map_err(|why| self.problem().unwrap_or(why))?;
         let line = serde_json::to_vec(event).unwrap_or_default();
         let (input, errors) = (group.child.stdin.take(), group.child.stderr.take());
         let mut said = Vec::new();
