@@ -148,10 +148,8 @@ impl Config {
         source: Option<&Path>,
         secrets: &dyn Surroundings,
     ) -> Result<Self, Error> {
-        let wrong = |message: String| Error::Config {
-            path: source.unwrap_or(Path::new("(built in)")).to_owned(),
-            message,
-        };
+        let path = || source.unwrap_or(Path::new("(built in)")).to_owned();
+        let wrong = |message: String| Error::Config { path: path(), message };
         let table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| wrong(place_of(text, &e)))?;
         let dir = source.map_or_else(|| Some(".".into()), |source| secrets.directory(source));
@@ -165,7 +163,10 @@ impl Config {
         let memory = gateway.number("memory_mb", 1..=1_048_576).unwrap_or(MEMORY_MB);
         let network = network::network(&mut gateway, &place, secrets, &Network::default());
         // A file that is missing is no reason to reach the outside another way than was wanted.
-        let network = network.map_err(|e| wrong(format!("[gateway] {e}")))?;
+        let network = network.map_err(|missing| Error::ConfigNeeds {
+            path: path(),
+            message: format!("[gateway] {}", missing.reason),
+        })?;
         let mut files = top.table("files");
         let max_mib = files.number("max_mib", 1..=4096).unwrap_or(FILE_MIB);
         let total_mib = files.number("total_mib", 1..=1_048_576).unwrap_or(FILES_MIB);
@@ -344,7 +345,8 @@ fn bare<E: fmt::Display>(
 /// The worst of two codes for one answer: a missing file before a wrong key, as it is mended first.
 impl Trouble {
     fn wrong(reason: String) -> Self {
-        Self { reason, code: Code::Config }
+        let remedy = "mend this block of the configuration, then `hermes-gw ctl reload`; `hermes-gw check` explains it";
+        Self { reason, code: Code::Config, remedy }
     }
 }
 

@@ -36,6 +36,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// What all of the configuration needs is not there.
+    #[error("read the configuration {}: {message}", path.display())]
+    ConfigNeeds {
+        /// Where it is named.
+        path: PathBuf,
+        /// What is missing.
+        message: String,
+    },
     /// Where a running supervisor is cannot be told, as the configuration cannot be read.
     #[error(transparent)]
     Unlocated(Box<Self>),
@@ -191,7 +199,7 @@ impl Error {
             // As the shell tells of programs that the signal of a broken pipe has ended.
             Self::Output { .. } if self.is_silent() => return 128 + 13,
             Self::Usage { .. } => Code::Usage,
-            Self::ConfigMissing { .. } => Code::NoInput,
+            Self::ConfigMissing { .. } | Self::ConfigNeeds { .. } => Code::NoInput,
             Self::Config { .. } => Code::Config,
             Self::Unlocated(why) => return why.code(),
             Self::Blocks { code, .. } | Self::Unfulfilled { code, .. } => *code,
@@ -229,10 +237,11 @@ impl Error {
                 "make it a file that this user may read, or name another one with --config".into()
             }
             Self::Config { .. } => "mend the file at that place".into(),
+            Self::ConfigNeeds { .. } => "put what is missing in place".into(),
             Self::Unlocated(why) => {
-                let mend = match **why {
-                    Self::ConfigMissing { .. } => "name an existing file with --config",
-                    _ => "mend the file at that place",
+                let mend = match &**why {
+                    Self::ConfigMissing { .. } => "name an existing file with --config".into(),
+                    why => why.hint().unwrap_or_default(),
                 };
                 format!(
                     "nothing was asked: {mend}, or name the directory in which the supervisor keeps its \

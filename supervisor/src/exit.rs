@@ -152,18 +152,20 @@ pub fn judge(ended: Ended, last_words: Option<&str>) -> Verdict {
             remedy: "start the supervisor anew; if that does not help, report it with the log"
                 .into(),
         },
-        Some(Code::Usage | Code::Config) => {
-            held("mend this instance's block of the configuration, then `hermes-gw ctl reload`")
-        }
+        Some(Code::Usage | Code::Config) => held(
+            "mend it, then `hermes-gw ctl reload` if that is in the configuration, else \
+                 `hermes-gw ctl restart` it",
+        ),
         Some(Code::NoInput) => {
             held("put the missing file in place, then `hermes-gw ctl restart` it")
         }
         Some(Code::CannotCreate) => {
             held("free the path it needs, then `hermes-gw ctl restart` the instance")
         }
-        Some(Code::NoPermission) => {
-            held("check this instance's credentials, then `hermes-gw ctl restart` it")
-        }
+        Some(Code::NoPermission) => held(
+            "check this instance's credentials: `hermes-gw ctl reload` takes new ones, `hermes-gw ctl \
+                 restart` tries the same once more",
+        ),
         Some(Code::Ok | Code::Data | Code::Software | Code::Io) | None => Verdict::Counted,
     }
 }
@@ -190,6 +192,12 @@ mod tests {
                 Verdict::NotYet(_) => "not yet",
             };
             assert_eq!(found, expected, "{code:?}");
+        }
+        // A restart takes what was read before.
+        for code in [77, 78] {
+            let held = judge(Ended::Exit(code), None);
+            let Verdict::Held { remedy, .. } = held else { panic!("{held:?}") };
+            assert!(remedy.contains("ctl reload") && remedy.contains("ctl restart"), "{remedy}");
         }
         assert_eq!(judge(Ended::Signal(9), None), Verdict::Counted);
         assert_eq!(judge(Ended::Exit(1), None), Verdict::Counted);

@@ -12,7 +12,7 @@ use protocol::worker::{
 use super::Surroundings;
 use super::block::{Block, Place};
 use super::instance::{Body, Kind, Spec, Trouble};
-use super::keys::{finish, kind, optional_secret, required, secret};
+use super::keys::{Missing, finish, kind, optional_secret, required, secret};
 use super::manners;
 use crate::paths::SOCKET_PATH_MAX;
 use crate::policy::delivery;
@@ -174,7 +174,7 @@ fn exec(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> AgentSettings {
     let Program { command, dir, variables } = program(block, place, secrets, missing);
     let concurrency = concurrency(block);
@@ -192,7 +192,7 @@ fn program(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> Program {
     let command = block.strings("command").unwrap_or_default();
     if command.first().is_none_or(String::is_empty) {
@@ -203,7 +203,7 @@ fn program(
     for name in block.strings("variables").unwrap_or_default() {
         match secrets.variable(&name) {
             Ok(value) => variables.push((name, value)),
-            Err(reason) => *missing = Some(reason),
+            Err(reason) => *missing = Some(Missing::in_variable(reason)),
         }
     }
     Program { command, dir, variables }
@@ -213,7 +213,7 @@ fn acp(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> AgentSettings {
     let Program { command, dir, variables } = program(block, place, secrets, missing);
     let permission =
@@ -237,7 +237,7 @@ fn relay(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> Option<AgentSettings> {
     let listen = listen(block, "127.0.0.1:8765");
     let id = block.string("id").unwrap_or_else(|| name.to_string());
@@ -259,7 +259,7 @@ fn openai(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> Option<AgentSettings> {
     let base_url = required(block, "base_url");
     web_address(block, "base_url", base_url.as_deref());
@@ -302,7 +302,7 @@ fn webhook(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> Option<AgentSettings> {
     let url = required(block, "url");
     web_address(block, "url", url.as_deref());

@@ -178,6 +178,8 @@ pub struct Trouble {
     pub reason: String,
     /// The exit code of a tool that stops at it.
     pub code: Code,
+    /// What helps while the supervisor runs.
+    pub remedy: &'static str,
 }
 
 impl Spec {

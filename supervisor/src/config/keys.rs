@@ -9,6 +9,29 @@ use super::block::{Block, Place};
 use super::instance::Trouble;
 use crate::exit::Code;
 
+/// Something that the file refers to, and that is not there or no good.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) reason: String,
+    /// What helps.
+    remedy: &'static str,
+}
+
+impl Missing {
+    /// It stands in a file.
+    pub(super) fn in_file(reason: String) -> Self {
+        let remedy = "put it into that file, which this user must be able to read, then `hermes-gw ctl reload`";
+        Self { reason, remedy }
+    }
+
+    /// It stands in a variable.
+    pub(super) fn in_variable(reason: String) -> Self {
+        let remedy = "put it into the environment that the supervisor is started with, and start that anew: \
+                      no reload changes the environment of a process";
+        Self { reason, remedy }
+    }
+}
+
 /// The kind that `kind` names, or the name of the block if it is absent.
 pub(super) fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, T)]) -> Option<T> {
     if let Some(kind) = kinds.iter().find(|(word, _)| *word == name.as_str()) {
@@ -39,7 +62,7 @@ pub(super) fn secret(
     secrets: &dyn Surroundings,
     file: &'static str,
     variable: &'static str,
-) -> Result<Option<Secret>, String> {
+) -> Result<Option<Secret>, Missing> {
     let before = block.problem_count();
     let found = optional_secret(block, place, secrets, file, variable)?;
     if found.is_none() && block.problem_count() == before {
@@ -55,7 +78,7 @@ pub(super) fn optional_secret(
     secrets: &dyn Surroundings,
     file: &'static str,
     variable: &'static str,
-) -> Result<Option<Secret>, String> {
+) -> Result<Option<Secret>, Missing> {
     let one = |secret: Secret, key: &str, what: &str| {
         let is_one = !secret.expose().contains(char::is_control);
         let why = "it has several lines, or characters that cannot be seen; a secret is one line";
@@ -63,10 +86,14 @@ pub(super) fn optional_secret(
     };
     match (block.path(file, place), block.string(variable)) {
         (Some(path), None) => {
-            let secret = Secret::new(secrets.file("the secret", &path)?);
-            one(secret, file, &format!(" in {}", path.display()))
+            let found = secrets.file("the secret", &path).map(Secret::new);
+            let place = format!(" in {}", path.display());
+            found.and_then(|secret| one(secret, file, &place)).map_err(Missing::in_file)
         }
-        (None, Some(name)) => one(secrets.variable(&name)?, variable, ""),
+        (None, Some(name)) => {
+            let found = secrets.variable(&name);
+            found.and_then(|secret| one(secret, variable, "")).map_err(Missing::in_variable)
+        }
         (Some(_), Some(_)) => {
             block.problem(&format!("{file} and {variable} exclude one another"));
             Ok(None)
@@ -76,17 +103,26 @@ pub(super) fn optional_secret(
 }
 
 /// Every problem of a block. Where the kind is unknown, so are its keys.
-pub(super) fn finish(block: Block, kind_unknown: bool, missing: Option<String>) -> Option<Trouble> {
-    let missing = missing.map(|reason| format!("{}{reason}", block.prefix()));
+pub(super) fn finish(
+    block: Block,
+    kind_unknown: bool,
+    missing: Option<Missing>,
+) -> Option<Trouble> {
+    let missing = missing.map(|Missing { reason, remedy }| Trouble {
+        reason: format!("{}{reason}", block.prefix()),
+        code: Code::NoInput,
+        remedy,
+    });
     if kind_unknown {
         let problems = block.finish().err().unwrap_or_default();
         let known: Vec<_> = problems.lines().filter(|line| !line.contains("is no key")).collect();
         return Some(Trouble::wrong(known.join("\n")));
     }
     match (block.finish(), missing) {
-        (Ok(()), None) => None,
-        (Ok(()), Some(reason)) => Some(Trouble { reason, code: Code::NoInput }),
+        (Ok(()), missing) => missing,
         (Err(problems), None) => Some(Trouble::wrong(problems)),
-        (Err(problems), Some(reason)) => Some(Trouble::wrong(format!("{problems}\n{reason}"))),
+        (Err(problems), Some(Trouble { reason, .. })) => {
+            Some(Trouble::wrong(format!("{problems}\n{reason}")))
+        }
     }
 }

@@ -5,7 +5,7 @@ use protocol::worker::{Network, Secret};
 
 use super::Surroundings;
 use super::block::{Block, Place};
-use super::keys::optional_secret;
+use super::keys::{Missing, optional_secret};
 
 /// What a table says of it; what it leaves out is as in `otherwise`. The error names a file or a variable
 /// that is missing.
@@ -14,7 +14,7 @@ pub(super) fn network(
     place: &Place,
     secrets: &dyn Surroundings,
     otherwise: &Network,
-) -> Result<Network, String> {
+) -> Result<Network, Missing> {
     let open = block.string("proxy");
     let hidden = optional_secret(block, place, secrets, "proxy_file", "proxy_env")?;
     let proxy = match (open, hidden) {
@@ -43,7 +43,7 @@ pub(super) fn network(
     let ca = match block.path("ca_file", place) {
         None => otherwise.ca.clone(),
         Some(path) => {
-            let text = secrets.file("the certificates", &path)?;
+            let text = secrets.file("the certificates", &path).map_err(Missing::in_file)?;
             if !text.contains("-----BEGIN CERTIFICATE-----") {
                 block.problem(&format!("ca_file: {} has no certificate in PEM", path.display()));
             }

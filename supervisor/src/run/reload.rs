@@ -175,9 +175,13 @@ impl Gateway {
         let is_old = |spec: &Spec| before.get(&spec.name).is_some_and(|old| old.spec == spec);
         let troubles = config.instances.iter().filter(|spec| !is_old(spec));
         let troubles: Vec<_> = troubles.filter_map(|spec| spec.body.as_ref().err()).collect();
-        if let Some(code) = troubles.iter().map(|trouble| trouble.code).max() {
+        if let Some(worst) = troubles.iter().max_by_key(|trouble| trouble.code) {
             let lines: Vec<_> = troubles.iter().map(|trouble| trouble.reason.as_str()).collect();
-            return Err(Error::Blocks { message: lines.join("\n"), code });
+            return Err(Error::Refused(Refusal {
+                code: worst.code.number(),
+                message: lines.join("\n"),
+                hint: Some(worst.remedy.into()),
+            }));
         }
         if (&config.state_dir, &config.runtime_dir) != (&self.dirs.0, &self.dirs.1) {
             return Err(Error::Refused(Refusal {

@@ -50,19 +50,16 @@ impl Gateway {
     fn spawn(&mut self, index: usize, generation: Generation) -> Option<Input> {
         let slot = self.slots.get_mut(index)?;
         if let Desk::Broken(trouble) = &slot.desk {
-            let reason = trouble.reason.clone();
-            let remedy = "mend this block of the configuration, then `hermes-gw ctl reload`; \
-                          `hermes-gw check` explains it";
+            let (reason, remedy) = (trouble.reason.clone(), trouble.remedy.into());
             slot.fault = trouble.code;
-            let verdict = Verdict::Held { reason, remedy: remedy.into() };
+            let verdict = Verdict::Held { reason, remedy };
             return Some(Input::SpawnFailed(generation, verdict));
         }
         if let Err(refused) = self.take_account(index) {
             if let Some(left) = self.account_follows(index, &refused) {
                 return Some(Input::SpawnFailed(generation, Verdict::NotYet(left)));
             }
-            let other =
-                "stop the other one, or remove this instance; it is looked for again by itself";
+            let other = "stop the other one, or remove this instance; it starts by itself as soon as that one has left";
             let (reason, remedy, fault) = match refused {
                 Refused::Used(user) => {
                     let user = user.map_or("another gateway".into(), |user| user.to_string());

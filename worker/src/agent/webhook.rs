@@ -122,7 +122,7 @@ impl Agent for Webhook {
                             is_gone = true;
                             let lease = FromWorker::Lease { ttl_ms: 0, concurrency };
                             context.say.say(lease).await;
-                            let remedy = "give this agent another url, then restart it".to_owned();
+                            let remedy = "give this agent another url, then `hermes-gw ctl reload`; if the receiver is back, `ctl restart` it".to_owned();
                             Some(Outside::Down { reason, remedy: Some(remedy) })
                         }
                         News::Garbled(why) => {

@@ -5,7 +5,7 @@ use protocol::worker::{FeishuSettings, FeishuWebhook};
 use super::base_url;
 use crate::config::Surroundings;
 use crate::config::block::{Block, Place};
-use crate::config::keys::{optional_secret, required, secret};
+use crate::config::keys::{Missing, optional_secret, required, secret};
 
 const BASE_URL: &str = "https://open.feishu.cn";
 const WEBHOOK: &str = "127.0.0.1:8444";
@@ -17,7 +17,7 @@ pub(super) fn settings(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> Option<FeishuSettings> {
     let app_id = required(block, "app_id");
     let app_secret = secret(block, place, secrets, "app_secret_file", "app_secret_env");
@@ -53,7 +53,7 @@ fn webhook(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-) -> Result<Option<Box<FeishuWebhook>>, String> {
+) -> Result<Option<Box<FeishuWebhook>>, Missing> {
     let is_there = block.has("webhook");
     let mut inner = block.table("webhook");
     if !is_there {

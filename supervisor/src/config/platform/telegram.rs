@@ -5,7 +5,7 @@ use protocol::worker::{OtherWebhook, TelegramSettings, TelegramWebhook, Unanswer
 use super::base_url;
 use crate::config::Surroundings;
 use crate::config::block::{Block, Place};
-use crate::config::keys::{required, secret};
+use crate::config::keys::{Missing, required, secret};
 
 const BASE_URL: &str = "https://api.telegram.org";
 const WEBHOOK: &str = "127.0.0.1:8443";
@@ -15,7 +15,7 @@ pub(super) fn settings(
     block: &mut Block,
     place: &Place,
     secrets: &dyn Surroundings,
-    missing: &mut Option<String>,
+    missing: &mut Option<Missing>,
 ) -> Option<TelegramSettings> {
     let token = secret(block, place, secrets, "token_file", "token_env");
     let token = token.unwrap_or_else(|reason| {

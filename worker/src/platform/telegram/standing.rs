@@ -69,7 +69,7 @@ impl Standing {
     fn outside(&self) -> Outside {
         let Some(why) = &self.why else { return Outside::Up };
         let remedy = "it is tried again each minute; if it lasts, see what stands between the gateway and the platform, or \
-                      restart the instance with a new token from BotFather";
+                      put a new token from BotFather in place and `hermes-gw ctl reload`";
         Outside::Limited {
             reason: format!("replies are refused while messages are heard: {why}"),
             remedy: Some(remedy.to_owned()),
