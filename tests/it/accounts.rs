@@ -26,6 +26,8 @@ fn refused(gateway: &Gateway, name: &str, by: &Gateway) {
     let state = by.state();
     let expected = format!("credential in use by pid {} ({}, ", by.pid(), state.display());
     assert!(reason.starts_with(&expected), "{reason}");
+    assert!(held["remedy"].as_str().unwrap().contains("as soon as that one has left"), "{held}");
+    assert!(held["next_start_ms"].is_null(), "nobody knows when: {held}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

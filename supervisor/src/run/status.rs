@@ -182,6 +182,8 @@ impl Slot {
     fn status(&self, counts: &[Count], now: Instant) -> InstanceStatus {
         let (reason, remedy) = self.trouble();
         let next_start = match self.life.phase() {
+            // Whoever waits for an account is started as soon as that is free.
+            Phase::Held { .. } if self.contested.is_some() => None,
             Phase::Backoff { until, .. } | Phase::Held { until, .. } => Some(Self::unix_ms(*until)),
             _ => None,
         };
