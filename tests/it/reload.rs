@@ -160,6 +160,46 @@ fn a_block_that_was_wrong_is_mended() {
     assert_eq!(pid(&gateway, "one"), one);
 }
 
+/// What is everybody's is taken over, and told.
+#[test]
+fn settings_that_are_everybodys_are_taken_over_and_told() {
+    let gateway = Gateway::running(CONFIG);
+    let before = ["one", "two", "hermes"].map(|name| pid(&gateway, name));
+    let head = "[gateway]\nlog = \"warn\"\nstop_s = 7\n[commands]\nstatus = [\"/how\"]\n";
+    write(&gateway, &format!("{head}{CONFIG}"));
+    assert_eq!(
+        reload(&gateway),
+        "configuration: reloaded: settings gateway.log, gateway.stop_s, [commands]\n\
+         gateway.log holds for what starts from now on\n"
+    );
+    assert_eq!(reload(&gateway), "configuration: unchanged\n");
+    assert!(chat(&gateway, "one", "/how").contains("hermes"));
+    assert_eq!(["one", "two", "hermes"].map(|name| pid(&gateway, name)), before);
+}
+
+/// What the configuration refers to is read by a reload, and the environment by a start alone.
+#[test]
+fn what_is_missing_is_told_with_what_helps() {
+    let needs = |key: &str| {
+        format!("{CONFIG}[agent.flow]\nkind = \"webhook\"\nurl = \"http://h/\"\nsecret_{key}\n")
+    };
+    let gateway = Gateway::running(&needs("file = \"key\""));
+    let helps = |words: &str| {
+        let held = gateway.wait("flow", "held", |i| i["phase"] == "held");
+        assert!(held["remedy"].as_str().unwrap().contains(words), "{held}");
+    };
+    helps("put it into that file");
+    std::fs::write(gateway.path("key"), crate::webhook_agent::SECRET).unwrap();
+    assert_eq!(gateway.run(&["ctl", "restart", "flow"]).status.code(), Some(66));
+    helps("then `hermes-gw ctl reload`");
+    assert!(reload(&gateway).contains("changed flow"));
+    pid(&gateway, "flow");
+    write(&gateway, &needs("env = \"HERMES_GW_TEST_UNSET\""));
+    let refused = gateway.run(&["ctl", "reload"]);
+    assert_eq!(refused.status.code(), Some(66));
+    assert!(stderr(&refused).contains("hint: put it into the environment"), "{refused:?}");
+}
+
 /// F87: nobody speaks to a platform that is gone, and nobody hears of it, until it comes back.
 #[test]
 fn a_platform_that_is_gone_is_neither_spoken_to_nor_heard() {

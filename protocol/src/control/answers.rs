@@ -165,6 +165,9 @@ pub struct Reloaded {
     pub removed: Vec<String>,
     /// Those whose block has changed, started anew.
     pub changed: Vec<String>,
+    /// What has changed for all of them, like `[commands]` or `gateway.stop_s`.
+    #[serde(default)]
+    pub settings: Vec<String>,
 }
 
 /// What was set aside.

@@ -307,13 +307,16 @@ impl Gateway {
 
     /// The new configuration holds.
     fn adopted(&mut self, config: Config, changes: Changes) {
-        self.log = config.log;
-        self.stop = config.stop;
-        self.memory = config.memory;
-        self.files = config.files;
-        self.commands = config.commands.into();
-        let now = if changes.is_empty() { "unchanged" } else { "reloaded" };
-        let touched: Vec<_> = changes.names().map(Instance::as_str).collect();
+        let mut settings = Vec::new();
+        take(&mut self.log, config.log, "gateway.log", &mut settings);
+        take(&mut self.stop, config.stop, "gateway.stop_s", &mut settings);
+        take(&mut self.memory, config.memory, "gateway.memory_mb", &mut settings);
+        take(&mut self.files, config.files, "[files]", &mut settings);
+        take(&mut self.commands, config.commands.into(), "[commands]", &mut settings);
+        let is_same = changes.is_empty() && settings.is_empty();
+        let now = if is_same { "unchanged" } else { "reloaded" };
+        let touched = changes.names().map(Instance::as_str);
+        let touched: Vec<_> = touched.chain(settings.iter().map(String::as_str)).collect();
         self.announce_config(now, (!touched.is_empty()).then(|| touched.join(", ")));
         self.manager.ready();
         let list = |names: Vec<Instance>| names.iter().map(ToString::to_string).collect();
@@ -323,10 +326,19 @@ impl Gateway {
             added: list(changes.added),
             removed: list(changes.removed),
             changed: list(changes.changed),
+            settings,
         };
         for reply in std::mem::take(&mut self.reload.now) {
             reply.answer(&told);
         }
+    }
+}
+
+/// Takes over a setting that is everybody's, and notes whether it is another one.
+fn take<T: PartialEq>(old: &mut T, new: T, name: &str, changed: &mut Vec<String>) {
+    if *old != new {
+        changed.push(name.to_owned());
+        *old = new;
     }
 }
 

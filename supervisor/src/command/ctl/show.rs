@@ -160,12 +160,19 @@ pub(super) fn became(done: &Done) -> String {
 pub(super) fn reloaded(told: &Reloaded) -> String {
     let lists = [("added", &told.added), ("removed", &told.removed), ("changed", &told.changed)];
     let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
-    let lists: Vec<_> = lists.map(|(word, names)| format!("{word} {}", names.join(", "))).collect();
-    if lists.is_empty() {
-        "configuration: unchanged".to_owned()
-    } else {
-        format!("configuration: reloaded: {}", lists.join("; "))
+    let mut lists: Vec<_> =
+        lists.map(|(word, names)| format!("{word} {}", names.join(", "))).collect();
+    if !told.settings.is_empty() {
+        lists.push(format!("settings {}", told.settings.join(", ")));
     }
+    if lists.is_empty() {
+        return "configuration: unchanged".to_owned();
+    }
+    let mut text = format!("configuration: reloaded: {}", lists.join("; "));
+    if told.settings.iter().any(|name| name == "gateway.log") {
+        text.push_str("\ngateway.log holds for what starts from now on");
+    }
+    text
 }
 
 /// The status of one that does not answer.
