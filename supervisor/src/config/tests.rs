@@ -63,6 +63,37 @@ fn the_reference_file_is_valid_and_says_the_defaults() {
     assert_eq!(*delivery, crate::policy::delivery::Settings::default());
 }
 
+/// A key that is shown for one kind is not thereby shown for another.
+#[test]
+fn the_reference_file_shows_the_keys_of_each_kind() {
+    let mut missing = Vec::new();
+    for (role, kinds) in [
+        ("agent", &["echo", "socket", "exec", "relay", "openai", "webhook", "acp"][..]),
+        ("platform", &["local", "feishu", "telegram"]),
+    ] {
+        let everybodys = format!("of each {role}");
+        for kind in kinds {
+            let told = trouble(&format!("[{role}.x]\nkind = \"{kind}\"\nno-such-word-here = 1\n"));
+            let keys = told.split("the keys here are ").nth(1).unwrap().lines().next().unwrap();
+            let own = format!("kind = \"{kind}\"");
+            let is_own =
+                |block: &&str| block.contains(&own) && block.contains(&format!("[{role}."));
+            let block = REFERENCE.split("\n\n").find(is_own).unwrap();
+            for key in keys.split(", ") {
+                let is_shown = |line: &str| line.contains(key) && line.contains(&everybodys);
+                let of_its_own = format!("[{role}.{kind}.{key}]");
+                if !block.contains(key)
+                    && !REFERENCE.contains(&of_its_own)
+                    && !REFERENCE.lines().any(is_shown)
+                {
+                    missing.push(format!("{role} {kind}: {key}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn an_empty_path_is_a_mistake_wherever_it_stands() {
     for (text, place) in [
@@ -304,7 +335,9 @@ fn a_companys_certificates_are_for_all_who_need_certificates() {
 #[test]
 fn certificates_that_are_missing_are_called_so() {
     let text = "[gateway]\nca_file = \"/nowhere/ca.pem\"\n[agent.echo]\n";
-    let told = Config::parse(text, None, &System).unwrap_err().to_string();
+    let wrong = Config::parse(text, None, &System).unwrap_err();
+    let told = wrong.to_string();
+    assert_eq!(wrong.code(), 66, "{told}");
     assert!(told.contains("read the certificates in /nowhere/ca.pem: "), "{told}");
 }
 
