@@ -4,6 +4,9 @@
 //! minute in a group, thirty a second of a bot, short bursts tolerated. It enforces them by 429 with a time
 //! to wait, and calls within that time make it longer. A limit of one chat stops no other chat; limits of
 //! several at once mean the bot as a whole.
+//!
+//! Who has to wait is given a turn, which nobody else takes, and need not be here meanwhile: what is here when the
+//! worker is killed may have left, for all that anybody knows.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,6 +15,11 @@ use crate::clock::Instant;
 
 /// Chats that are remembered; what is over is forgotten first.
 const CHATS_MAX: usize = 1024;
+/// Turns that are remembered likewise, and for how long after they have come.
+const TURNS_MAX: usize = 4096;
+const MISSED: Duration = Duration::from_secs(60);
+/// Who comes so early for a turn need not come again.
+const EARLY: Duration = Duration::from_millis(5);
 /// So many chats under a limit at once mean the bot.
 const WIDESPREAD: usize = 3;
 
@@ -43,22 +51,45 @@ pub(super) struct Pace {
     chats: HashMap<i64, Chat>,
     bot: Chat,
     signs: Chat,
+    /// When whose turn is: it counts as sent.
+    turns: HashMap<u64, Instant>,
 }
 
 impl Pace {
     /// Nothing sent yet.
     pub(super) fn new(now: Instant) -> Self {
         let idle = Chat { due: now, limited: None };
-        Self { chats: HashMap::new(), bot: idle, signs: idle }
+        Self { chats: HashMap::new(), bot: idle, signs: idle, turns: HashMap::new() }
     }
 
-    /// May a call that makes `messages` of them go to `chat` now? Then they count as sent. Otherwise: how
-    /// long to wait.
-    pub(super) fn ask(&mut self, chat: i64, messages: u32, now: Instant) -> Result<(), Duration> {
+    /// May a call of `whose` that makes `messages` of them go to `chat` now? Then they count as sent. Otherwise: how
+    /// long to wait, and then it is its turn, unless the platform wants a pause by then.
+    pub(super) fn ask(
+        &mut self,
+        whose: u64,
+        chat: i64,
+        messages: u32,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let turn = self.turns.remove(&whose);
+        if let Some(until) = self.limit(chat, now) {
+            return Err(until - now);
+        }
+        if let Some(at) = turn {
+            if at <= now + EARLY {
+                return Ok(());
+            }
+            self.turns.insert(whose, at);
+            return Err(at - now);
+        }
         let (own, steady) = self.chat(chat, now);
-        let wait = own.wait(steady, now);
-        let wait = wait.max(self.bot.wait(BOT, now));
-        self.take(chat, messages, wait, now)
+        let wait = own.wait(steady, now).max(self.bot.wait(BOT, now));
+        self.count(chat, messages, now);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        self.turns.insert(whose, now + wait);
+        Err(wait)
     }
 
     /// The same for what may as well be left out: it goes only where nothing has been sent of late, so that
@@ -68,7 +99,11 @@ impl Pace {
         let idle = Steady { step: Duration::ZERO, burst: Duration::ZERO };
         let wait = own.wait(idle, now);
         let wait = wait.max(self.bot.wait(idle, now));
-        self.take(chat, 1, wait, now)
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.count(chat, 1, now);
+        Ok(())
     }
 
     /// May a sign of work be shown now? Then it counts as a call of the bot. Otherwise: how long to wait.
@@ -85,8 +120,12 @@ impl Pace {
 
     /// Whether the platform wants nothing for this chat now.
     pub(super) fn is_limited(&self, chat: i64, now: Instant) -> bool {
+        self.limit(chat, now).is_some()
+    }
+
+    fn limit(&self, chat: i64, now: Instant) -> Option<Instant> {
         let own = self.chats.get(&chat).and_then(|chat| chat.limited);
-        own.max(self.bot.limited).is_some_and(|until| until > now)
+        own.max(self.bot.limited).filter(|until| *until > now)
     }
 
     fn chat(&mut self, chat: i64, now: Instant) -> (&mut Chat, Steady) {
@@ -95,20 +134,10 @@ impl Pace {
         (own, if chat > 0 { DIRECT } else { GROUP })
     }
 
-    fn take(
-        &mut self,
-        chat: i64,
-        messages: u32,
-        wait: Duration,
-        now: Instant,
-    ) -> Result<(), Duration> {
-        if !wait.is_zero() {
-            return Err(wait);
-        }
+    fn count(&mut self, chat: i64, messages: u32, now: Instant) {
         let (own, steady) = self.chat(chat, now);
         own.sent(steady, messages, now);
         self.bot.sent(BOT, messages, now);
-        Ok(())
     }
 
     /// The platform wants no message for this chat for a while.
@@ -126,6 +155,9 @@ impl Pace {
         if self.chats.len() >= CHATS_MAX {
             self.chats
                 .retain(|_, chat| chat.due > now || chat.limited.is_some_and(|until| until > now));
+        }
+        if self.turns.len() >= TURNS_MAX {
+            self.turns.retain(|_, at| *at + MISSED > now);
         }
     }
 }
@@ -156,7 +188,7 @@ mod tests {
         let mut now = start;
         (0..times)
             .map(|_| {
-                while let Err(wait) = pace.ask(chat, 1, now) {
+                while let Err(wait) = pace.ask(1, chat, 1, now) {
                     assert!(!wait.is_zero(), "a wait has an end");
                     now += wait;
                 }
@@ -172,15 +204,31 @@ mod tests {
         assert_eq!(run(&mut Pace::new(now), -9, 7, now), [0, 0, 0, 0, 0, 3, 6]);
     }
 
+    /// One message of somebody new.
+    fn ask(pace: &mut Pace, chat: i64, now: Instant) -> Result<(), Duration> {
+        let whose = pace.turns.keys().max().map_or(0, |last| last + 1);
+        pace.ask(whose, chat, 1, now)
+    }
+
+    /// Nobody waits here, and nobody comes in vain.
     #[test]
-    fn the_bot_has_a_pace_over_all_chats() {
-        let now = clock::now();
-        let mut pace = Pace::new(now);
-        let sent = (0..300).filter(|chat| pace.ask(*chat, 1, now).is_ok()).count();
-        assert!((10..=30).contains(&sent), "{sent}");
-        let later = now + SECOND;
-        let more = (300..600).filter(|chat| pace.ask(*chat, 1, later).is_ok()).count();
-        assert!(more <= 30, "{more}");
+    fn the_bot_has_a_pace_over_all_chats_and_each_that_waits_a_turn() {
+        let start = clock::now();
+        let mut pace = Pace::new(start);
+        let mut turns = Vec::new();
+        for n in 0..300 {
+            let chat = i64::try_from(n).unwrap();
+            turns.push((pace.ask(n, chat, 1, start).err().unwrap_or_default(), n, chat));
+        }
+        let at_once = turns.iter().filter(|(wait, ..)| wait.is_zero()).count();
+        assert!((10..=30).contains(&at_once), "{at_once}");
+        let waits: Vec<_> = turns.iter().map(|(wait, ..)| *wait).skip(at_once).collect();
+        assert!(waits.windows(2).all(|two| two[0] + BOT.step == two[1]), "{waits:?}");
+        for (wait, n, chat) in turns.into_iter().skip(at_once) {
+            assert_eq!(pace.ask(n, chat, 1, start), Err(wait), "it is not its turn yet");
+            assert!(ask(&mut pace, 1000 + chat, start + wait).is_err(), "it is nobody else's");
+            assert_eq!(pace.ask(n, chat, 1, start + wait), Ok(()));
+        }
     }
 
     #[test]
@@ -188,16 +236,16 @@ mod tests {
         let now = clock::now();
         let mut pace = Pace::new(now);
         pace.limited(1, 30 * SECOND, now);
-        assert_eq!(pace.ask(1, 1, now), Err(30 * SECOND));
-        assert_eq!(pace.ask(2, 1, now), Ok(()));
+        assert_eq!(ask(&mut pace, 1, now), Err(30 * SECOND));
+        assert_eq!(ask(&mut pace, 2, now), Ok(()));
         pace.limited(1, 5 * SECOND, now);
-        assert_eq!(pace.ask(1, 1, now), Err(30 * SECOND), "the longer wish counts");
+        assert_eq!(ask(&mut pace, 1, now), Err(30 * SECOND), "the longer wish counts");
         pace.limited(2, 10 * SECOND, now);
-        assert_eq!(pace.ask(3, 1, now), Ok(()));
+        assert_eq!(ask(&mut pace, 3, now), Ok(()));
         pace.limited(3, 10 * SECOND, now);
-        assert_eq!(pace.ask(4, 1, now), Err(10 * SECOND));
-        assert_eq!(pace.ask(4, 1, now + 10 * SECOND), Ok(()));
-        assert!(pace.ask(1, 1, now + 29 * SECOND).is_err());
+        assert_eq!(ask(&mut pace, 4, now), Err(10 * SECOND));
+        assert_eq!(ask(&mut pace, 4, now + 10 * SECOND), Ok(()));
+        assert!(ask(&mut pace, 1, now + 29 * SECOND).is_err());
     }
 
     #[test]
@@ -206,7 +254,7 @@ mod tests {
         let mut pace = Pace::new(now);
         assert_eq!(pace.spare(-9, now), Ok(()));
         assert_eq!(pace.spare(-9, now), Err(3 * SECOND));
-        assert_eq!(pace.ask(-9, 1, now), Ok(()), "a message may go at once");
+        assert_eq!(ask(&mut pace, -9, now), Ok(()), "a message may go at once");
         assert_eq!(pace.spare(-9, now + 3 * SECOND), Err(3 * SECOND));
         assert_eq!(pace.spare(-9, now + 6 * SECOND), Ok(()));
         pace.limited(-9, 30 * SECOND, now);
@@ -223,15 +271,15 @@ mod tests {
             let now = start + Duration::from_millis(ms);
             signs += u32::from(pace.sign(now).is_ok());
             if ms % 40 == 0 {
-                assert_eq!(pace.ask(i64::try_from(ms).unwrap(), 1, now), Ok(()), "{ms}");
+                assert_eq!(ask(&mut pace, i64::try_from(ms).unwrap(), now), Ok(()), "{ms}");
             }
         }
         assert!((20..=53).contains(&signs), "{signs}");
-        while pace.ask(9, 1, start + 10 * SECOND).is_ok()
-            || pace.ask(-9, 1, start + 10 * SECOND).is_ok()
+        while ask(&mut pace, 9, start + 10 * SECOND).is_ok()
+            || ask(&mut pace, -9, start + 10 * SECOND).is_ok()
         {}
         for chat in 1000..1100 {
-            let _ = pace.ask(chat, 1, start + 10 * SECOND);
+            let _ = ask(&mut pace, chat, start + 10 * SECOND);
         }
         assert!(pace.sign(start + 10 * SECOND).is_err(), "replies go first");
         pace.limited(1, 5 * SECOND, start + 20 * SECOND);
@@ -244,8 +292,8 @@ mod tests {
     fn an_album_counts_as_its_pictures() {
         let now = clock::now();
         let mut pace = Pace::new(now);
-        assert_eq!(pace.ask(9, 10, now), Ok(()));
-        assert_eq!(pace.ask(9, 1, now), Err(8 * SECOND));
+        assert_eq!(pace.ask(1, 9, 10, now), Ok(()));
+        assert_eq!(ask(&mut pace, 9, now), Err(8 * SECOND));
     }
 
     #[test]
@@ -253,8 +301,8 @@ mod tests {
         let start = clock::now();
         let mut pace = Pace::new(start);
         for n in 0..5000 {
-            let _ = pace.ask(i64::from(n), 1, start + SECOND * n);
+            let _ = ask(&mut pace, i64::from(n), start + SECOND * n);
         }
-        assert!(pace.chats.len() <= CHATS_MAX);
+        assert!(pace.chats.len() <= CHATS_MAX && pace.turns.len() <= TURNS_MAX);
     }
 }

@@ -38,7 +38,7 @@ const AT_ONCE: usize = 256;
 const SIGNS: usize = 8;
 /// For replies under way when the worker is told to stop.
 const LAST: Duration = Duration::from_secs(3);
-/// A wait that is not worth a way to the supervisor and back.
+/// A wait that is not worth to be told.
 const SHORT: Duration = Duration::from_millis(200);
 /// Before a message within a reply is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -238,10 +238,10 @@ async fn perform(
         }
         let turn = shared.turn(to.chat);
         let turn = turn.lock().await;
-        let allowed = shared.pace().ask(to.chat, step.cost(), clock::now());
+        let allowed = shared.pace().ask(id.0, to.chat, step.cost(), clock::now());
         if let Err(wait) = allowed {
             drop(turn);
-            if !stays && wait > SHORT {
+            if !stays {
                 return Err(retry("it waits for its turn", Some(wait)));
             }
             pause(shared, course, id, wait).await?;
