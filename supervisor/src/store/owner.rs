@@ -64,7 +64,7 @@ impl Owner {
 
     /// Works until the queue is closed and empty, or the store is poisoned.
     pub(super) fn run(mut self, queue: &Receiver<Op>) -> Result<(), Error> {
-        self.log_length = self.log_length_on_disk();
+        self.log_length = self.log_length_on_disk().unwrap_or(0);
         let file = File::options().read(true).write(true).open(&self.tables.paths.file);
         self.room = file.ok().map(Room::of);
         let end = self.work(queue).and_then(|()| self.finish());
@@ -161,7 +161,7 @@ impl Owner {
         } else if let Some(size) = log.wants(self.log_length) {
             // Growing ahead is a favour: if the disk is full, the commit will tell.
             let _ = space::grow_log(&self.tables.paths.wal, size);
-            self.log_length = self.log_length_on_disk();
+            self.log_length = self.log_length_on_disk().unwrap_or(0);
         }
         Ok(())
     }
@@ -177,6 +177,7 @@ impl Owner {
     }
 
     fn copy(&mut self) -> Result<(), Fault> {
+        self.look()?;
         match Log::copy(&self.tables.db).map_err(|e| Fault::of(&e, None)) {
             Ok(_) => {
                 self.tables.tally.files.checkpoints += 1;
@@ -184,7 +185,7 @@ impl Owner {
                 if let Some(room) = &mut self.room {
                     room.renew(pages);
                 }
-                self.log_length = self.log_length_on_disk();
+                self.log_length = self.log_length_on_disk().unwrap_or(0);
                 Ok(())
             }
             // The log keeps everything until there is room.
@@ -198,6 +199,7 @@ impl Owner {
         if self.log_length <= space::LOG_AT_REST {
             return Ok(());
         }
+        self.look()?;
         match Log::empty(&self.tables.db).map_err(|e| Fault::of(&e, None)) {
             Err(Fault::Full) => {}
             Err(fault) => return Err(fault),
@@ -213,12 +215,12 @@ impl Owner {
                 }
             }
         }
-        self.log_length = self.log_length_on_disk();
+        self.log_length = self.log_length_on_disk().unwrap_or(0);
         Ok(())
     }
 
-    fn log_length_on_disk(&self) -> u64 {
-        std::fs::metadata(&self.tables.paths.wal).map_or(0, |m| m.len())
+    fn log_length_on_disk(&self) -> Option<u64> {
+        Some(std::fs::metadata(&self.tables.paths.wal).ok()?.len())
     }
 
     /// The polite end: nothing is left in the log that is not in the file.
@@ -226,6 +228,7 @@ impl Owner {
         if let Some(backup) = self.backup.take() {
             backup.give_up();
         }
+        self.look()?;
         let tables = &mut self.tables;
         let mut last = || {
             tables.settle_ids()?;

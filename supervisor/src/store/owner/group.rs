@@ -60,6 +60,8 @@ impl Owner {
     /// Performs a group and commits it, without what cannot be. On a full disk the log is copied into the
     /// file, for which there is room, and used anew; what still does not fit together is done one by one.
     pub(super) fn group(&mut self, ops: &[Op]) -> Result<Vec<Done>, Fault> {
+        // The engine would write behind a cut, and the log be as long as before.
+        self.look()?;
         let mut refused = self.without_room(ops)?;
         let mut full = false;
         loop {
@@ -107,9 +109,16 @@ impl Owner {
     }
 
     /// Whether what was committed is at its path. What was promised before somebody took it from there is
-    /// saved by [`Owner::rescue`]; what comes after that is not promised.
+    /// saved by [`Owner::rescue`]; what comes after that is not promised. A log that was cut has holes, which must
+    /// not be copied into the file.
     pub(super) fn look(&self) -> Result<(), Fault> {
-        self.place.missing().map_or(Ok(()), |path| Err(Fault::Removed(path.to_owned())))
+        if let Some(path) = self.place.missing() {
+            return Err(Fault::Removed(path.to_owned()));
+        }
+        if self.log_length_on_disk().is_some_and(|length| length < self.log_length) {
+            return Err(Fault::Damaged("somebody has cut store.db-wal short".to_owned()));
+        }
+        Ok(())
     }
 
     fn attempt(

@@ -318,6 +318,33 @@ fn damage_of_a_store_that_was_taken_away_leaves_no_mark_for_what_comes_in_its_pl
     assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
 }
 
+/// The engine notices nothing: it writes on behind a hole, and at its next start takes the hole for the end.
+#[test]
+fn a_log_that_is_cut_while_it_is_open_ends_the_store_and_is_told() {
+    for politely in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let mut rig = Rig::open(dir.path());
+        for n in 0..20 {
+            rig.accept(&event(&format!("later {n}"), "chat"));
+        }
+        let log = fs::File::options().write(true).open(dir.path().join("store.db-wal")).unwrap();
+        log.set_len(0).unwrap();
+        if !politely {
+            rig.submit(1, "feishu", &event("last", "chat"));
+            let Done::Poisoned { error } = rig.done() else { panic!("it goes on") };
+            assert!(error.contains("has cut"), "{error}");
+        }
+        drop(rig.answers);
+        assert!(matches!(rig.store.close(), Err(Error::Poisoned { .. })));
+        let mut rig = Rig::open(dir.path());
+        let damage = rig.opened.damage.clone().unwrap();
+        assert!(damage.events >= EVENTS, "{damage:?}");
+        assert_eq!(waiting(&mut rig), damage.events);
+        usable(rig);
+    }
+}
+
 /// Cut the log anywhere: every group whose last byte is before the cut is there, and nothing breaks.
 #[test]
 fn a_torn_log_keeps_every_group_before_the_tear() {
