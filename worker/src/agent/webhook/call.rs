@@ -120,6 +120,9 @@ fn said(body: &[u8]) -> Said {
         return match body.trim_ascii_start().first() {
             Some(b'{' | b'[' | b'"') => Said::Garbled("its JSON is broken"),
             Some(b'<') => Said::Garbled("it is a page, as a proxy would answer"),
+            Some(_) if std::str::from_utf8(body).is_err() => {
+                Said::Garbled("it is no text, as if it were compressed, which nobody asked for")
+            }
             Some(_) | None => Said::Nothing,
         };
     };
@@ -155,6 +158,7 @@ mod tests {
         for garbled in [r#"{"text":7}"#, r#"{"text":"hi""#, " <html>", "[", "\"hi"] {
             assert!(matches!(said(garbled.as_bytes()), Said::Garbled(_)), "{garbled}");
         }
+        assert!(matches!(said(b"\x1f\x8b\x08\0\0\0\0\0\0\x03"), Said::Garbled(_)), "gzip");
         assert_eq!(wish("7"), Some(Duration::from_secs(7)));
         assert_eq!((wish("soon"), wish("-1")), (None, None));
     }
