@@ -244,6 +244,14 @@ fn a_state_directory_that_cannot_be_one() {
 
     let gateway = Gateway::new(GOOD);
     std::fs::create_dir(gateway.state()).unwrap();
+    std::fs::write(gateway.state().join("lock"), "").unwrap();
+    std::fs::write(gateway.state().join("exchange"), "mine").unwrap();
+    assert_eq!(gateway.run(&["supervise", "-q"]).status.code(), Some(73));
+    let status = gateway.run(&["ctl", "status"]);
+    assert!(stderr(&status).contains("s/exchange"), "why it was refused: {}", stderr(&status));
+
+    let gateway = Gateway::new(GOOD);
+    std::fs::create_dir(gateway.state()).unwrap();
     std::fs::write(gateway.state().join("gw.sock"), "mine").unwrap();
     insta::assert_snapshot!("socket_is_a_file", told(&gateway, &["supervise", "-q"]));
     assert_eq!(std::fs::read(gateway.state().join("gw.sock")).unwrap(), b"mine", "it is kept");

@@ -92,14 +92,14 @@ pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
             None => take(common, &paths, options, &mut manager, &mut signals).await?,
         };
         let Some(mut lock) = taken else { return Ok(()) };
-        dirs::make(&paths.runtime_dir)?;
-        dirs::make(&paths.exchange())?;
         let create = |source| Error::Create { what: "sign the lock", path: paths.lock(), source };
         let holder = holder(&paths, started_ms)
             .map_err(os("tell which process this is, for which /proc must be mounted"))?;
         lock.sign(&holder).map_err(create)?;
         let signed = paths.lock();
         let serve = async {
+            dirs::make(&paths.runtime_dir)?;
+            dirs::make(&paths.exchange())?;
             let journal =
                 Journal::open(&paths.state_dir).map_err(os("start the journal's thread"))?;
             // A store that was damaged is mended before we serve, however long that takes.
