@@ -186,7 +186,7 @@ pub(crate) struct Chat {
     /// The `local` instance to talk through
     #[arg(long, value_name = "INSTANCE", default_value = "local")]
     pub(crate) instance: String,
-    /// How long to wait for the gateway, and for answers after the last line of piped input
+    /// How long to wait for a restart, and for answers after the last line of piped input
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }

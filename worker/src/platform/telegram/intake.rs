@@ -17,7 +17,7 @@ pub(super) async fn aside(shared: &Shared, update: &Update) -> bool {
             tracing::warn!(
                 reason = why,
                 id = update.id,
-                "an update cannot be understood; it is kept, see `hermes-gw ctl parked`"
+                "an update cannot be understood; it is kept: once its turn has come, `hermes-gw ctl parked` shows it"
             );
             shared.report.tell(Note::Malformed).await;
         }
