@@ -82,6 +82,32 @@ fn a_command_waits_for_the_end_of_the_turn_and_its_outcome_is_told() {
     assert_eq!(owed, "[]");
 }
 
+/// What changes the asker's own block would end it in the middle of its turn.
+#[test]
+fn a_reload_waits_for_the_end_of_the_turn_as_well() {
+    let gateway = Gateway::running(CONFIG);
+    let Some(mark) = mark(&gateway) else { return };
+    let before = gateway.instance("mine")["pid"].clone();
+    let mut agent = Lines::ready(&gateway);
+    let mut terminal = terminal(&gateway, "home");
+    typed(&mut terminal, "be another one");
+    let event = agent.event();
+    std::fs::write(gateway.path("config.toml"), format!("{CONFIG}lease_s = 400\n")).unwrap();
+    let done = within(&gateway, &mark, &["ctl", "reload"]);
+    assert_eq!(stdout(&done), "configuration: when this turn is over\n", "{}", stderr(&done));
+    assert_eq!(gateway.instance("mine")["pid"], before, "nothing has happened yet");
+    let mut events = gateway.events();
+    agent.acknowledge(&event);
+    events.wait(|event| event["now"] == "reload, from within: over");
+    let mut agent = Lines::ready(&gateway);
+    let event = told(&mut agent);
+    let text = event["params"]["text"].as_str().unwrap();
+    assert!(text.contains("`reload`") && text.ends_with(": reloaded mine"), "{text}");
+    assert_ne!(gateway.instance("mine")["pid"], before);
+    agent.acknowledge(&event);
+    gateway.wait("local", "everything is settled", |i| i["store"]["waiting"] == 0);
+}
+
 #[test]
 fn what_ends_the_supervisor_is_told_by_the_next_one_once() {
     let mut gateway = Gateway::running(CONFIG);

@@ -157,7 +157,7 @@ impl Done {
 pub struct Reloaded {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// `reloaded` or `unchanged`.
+    /// `reloaded`, `unchanged`, or `queued` until the turn of whoever asked is over.
     pub result: String,
     /// New ones, started.
     pub added: Vec<String>,

@@ -95,8 +95,9 @@ impl Gateway {
             Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),
             Request::Decide(decision, ids) => self.decide(decision, ids, peer, reply),
             Request::Reload => {
+                let Some(reply) = self.defer(&Command::Reload, peer, reply) else { return };
                 self.announce_asked(None, "reload", peer);
-                self.wish_reload(Some(reply));
+                self.wish_reload(Some(Asker::Tool(reply)));
             }
             Request::Send(asked) => self.send_asked(*asked, reply),
             Request::AccessList => self.list_access(reply),

@@ -13,14 +13,13 @@ use protocol::id::{Instance, Lane};
 use tokio::sync::mpsc;
 
 use super::Gateway;
-use super::control;
+use super::control::{self, Asker};
 use super::desk::Desk;
 use super::slot::{self, Slot};
 use crate::clock;
 use crate::config::{AgentSettings, Body, Config, Spec};
 use crate::error::Error;
 use crate::exit::Code;
-use crate::link::Reply;
 use crate::policy::changes::{self, Changes, Part};
 use crate::policy::closing::Stage;
 use crate::policy::delivery;
@@ -49,9 +48,9 @@ pub(super) struct Reload {
     at: Option<Instant>,
     is_reading: bool,
     /// Who waits for the next reading.
-    next: Vec<Reply>,
+    next: Vec<Asker>,
     /// Who waits for this one.
-    now: Vec<Reply>,
+    now: Vec<Asker>,
     change: Option<Change>,
     opened: Opened,
 }
@@ -96,11 +95,11 @@ impl Reload {
 
 impl Gateway {
     /// Somebody wishes that the configuration is read anew.
-    pub(super) fn wish_reload(&mut self, reply: Option<Reply>) {
+    pub(super) fn wish_reload(&mut self, asker: Option<Asker>) {
         if self.closing.stage() != Stage::Serving {
-            return refuse(reply);
+            return self.refuse_reload(asker, &control::stopping());
         }
-        self.reload.next.extend(reply);
+        self.reload.next.extend(asker);
         self.reload.at.get_or_insert(clock::now() + BURST);
     }
 
@@ -109,7 +108,7 @@ impl Gateway {
         (self.reload.at, self.reload.change) = (None, None);
         let mut waiting = std::mem::take(&mut self.reload.next);
         waiting.append(&mut self.reload.now);
-        refuse(waiting);
+        self.refuse_reload(waiting, &control::stopping());
     }
 
     /// Begins to read when it is time, and goes on with what is being applied.
@@ -160,10 +159,9 @@ impl Gateway {
                 tracing::error!(error = %e, "the configuration was not reloaded: nothing is changed");
                 self.announce_config("refused", Some(e.to_string()));
                 self.manager.ready();
-                for reply in std::mem::take(&mut self.reload.now) {
-                    let (code, message) = (e.code(), format!("nothing is changed: {e}"));
-                    reply.refuse(Refusal { code, message, hint: e.hint() });
-                }
+                let (code, message) = (e.code(), format!("nothing is changed: {e}"));
+                let waiting = std::mem::take(&mut self.reload.now);
+                self.refuse_reload(waiting, &Refusal { code, message, hint: e.hint() });
             }
         }
     }
@@ -317,20 +315,44 @@ impl Gateway {
         let now = if is_same { "unchanged" } else { "reloaded" };
         let touched = changes.names().map(Instance::as_str);
         let touched: Vec<_> = touched.chain(settings.iter().map(String::as_str)).collect();
-        self.announce_config(now, (!touched.is_empty()).then(|| touched.join(", ")));
+        let touched = touched.join(", ");
+        self.announce_config(now, (!is_same).then(|| touched.clone()));
         self.manager.ready();
         let list = |names: Vec<Instance>| names.iter().map(ToString::to_string).collect();
         let told = Reloaded {
-            schema: SCHEMA,
-            result: now.into(),
             added: list(changes.added),
             removed: list(changes.removed),
             changed: list(changes.changed),
             settings,
+            ..told(now)
         };
-        for reply in std::mem::take(&mut self.reload.now) {
-            reply.answer(&told);
+        for asker in std::mem::take(&mut self.reload.now) {
+            match asker {
+                Asker::Tool(reply) => reply.answer(&told),
+                Asker::Within(id) => self.report_within(&id, format!("{now} {touched}").trim_end()),
+            }
         }
+    }
+
+    fn refuse_reload(&mut self, askers: impl IntoIterator<Item = Asker>, refusal: &Refusal) {
+        for asker in askers {
+            match asker {
+                Asker::Tool(reply) => reply.refuse(refusal.clone()),
+                Asker::Within(id) => self.report_within(&id, &refusal.message),
+            }
+        }
+    }
+}
+
+/// What became of a reload that touches nothing.
+pub(super) fn told(result: &str) -> Reloaded {
+    Reloaded {
+        schema: SCHEMA,
+        result: result.into(),
+        added: Vec::new(),
+        removed: Vec::new(),
+        changed: Vec::new(),
+        settings: Vec::new(),
     }
 }
 
@@ -340,10 +362,6 @@ fn take<T: PartialEq>(old: &mut T, new: T, name: &str, changed: &mut Vec<String>
         changed.push(name.to_owned());
         *old = new;
     }
-}
-
-fn refuse(replies: impl IntoIterator<Item = Reply>) {
-    replies.into_iter().for_each(|reply| reply.refuse(control::stopping()));
 }
 
 fn parts<'a>(specs: impl Iterator<Item = &'a Spec>) -> BTreeMap<Instance, Part<'a, &'a Spec>> {

@@ -11,6 +11,7 @@ use protocol::id::{EventId, hex};
 use super::Gateway;
 use super::control::{Asker, Named};
 use super::desk::Desk;
+use super::reload;
 use super::tickets::Pending;
 use crate::clock;
 use crate::exit::Code;
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Act(Verb, Act),
     /// For the supervisor.
     Stop(Stop),
+    /// For the configuration: the asker's own block may be another one.
+    Reload,
 }
 
 impl Command {
@@ -44,6 +47,7 @@ impl Command {
         let (verb, force, names) = match self {
             Self::Act(verb, act) => (verb.word(), act.force, act.instances.join(" ")),
             Self::Stop(stop) => ("kill", stop.force, String::new()),
+            Self::Reload => ("reload", false, String::new()),
         };
         let force = if force { " --force" } else { "" };
         let space = if names.is_empty() { "" } else { " " };
@@ -89,10 +93,12 @@ impl Gateway {
                 }
             },
             Command::Stop(_) => vec![queued("supervisor")],
+            Command::Reload => Vec::new(),
         };
         let wish = match command {
             Command::Act(verb, _) => verb.word(),
             Command::Stop(_) => "stop",
+            Command::Reload => "reload",
         };
         match self.own_hand.asks(clock::now()) {
             own_hand::Answer::Refused { ago } => {
@@ -108,7 +114,12 @@ impl Gateway {
             own_hand::Answer::Queued { until } => {
                 self.announce_asked(Some(from), &format!("{wish}, from within: queued"), peer);
                 let id = self.owe(command, from);
-                reply.answer(&Acted { schema: SCHEMA, results });
+                match command {
+                    Command::Act(..) | Command::Stop(_) => {
+                        reply.answer(&Acted { schema: SCHEMA, results });
+                    }
+                    Command::Reload => reply.answer(&reload::told("queued")),
+                }
                 self.queued.push(Queued { id, command: command.clone(), peer, from, until });
             }
         }
@@ -138,6 +149,10 @@ impl Gateway {
                     self.act(verb, &act, peer, Asker::Within(id));
                 }
                 Command::Stop(stop) => self.stop_asked(stop.force, peer, None),
+                Command::Reload => {
+                    self.announce_asked(None, "reload", peer);
+                    self.wish_reload(Some(Asker::Within(id)));
+                }
             }
         }
     }

@@ -165,6 +165,9 @@ pub(super) fn reloaded(told: &Reloaded) -> String {
     if !told.settings.is_empty() {
         lists.push(format!("settings {}", told.settings.join(", ")));
     }
+    if told.result == "queued" {
+        return "configuration: when this turn is over".to_owned();
+    }
     if lists.is_empty() {
         return "configuration: unchanged".to_owned();
     }
