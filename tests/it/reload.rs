@@ -148,16 +148,30 @@ fn a_wrong_file_changes_nothing_and_says_why() {
     });
 }
 
+/// F87: who hears it as well goes on with its work.
 #[test]
 fn a_block_that_was_wrong_is_mended() {
-    let gateway = Gateway::running(&CONFIG.replace("[platform.two]\nkind", "[platform.two]\nknid"));
-    let one = pid(&gateway, "one");
+    let config = CONFIG.replace("agent.hermes", "agent.mine");
+    let gateway = Gateway::running(&config.replace("[platform.two]\nkind", "[platform.two]\nknid"));
+    let before = ["one", "mine"].map(|name| pid(&gateway, name));
     gateway.wait("two", "held", |i| i["phase"] == "held");
     assert_eq!(reload(&gateway), "configuration: unchanged\n", "what is as wrong as before");
-    write(&gateway, CONFIG);
-    assert!(reload(&gateway).contains("changed hermes, two"));
+    let mut agent = Lines::ready(&gateway);
+    let mut chats = vec![chat_without_answer(&gateway, "one")];
+    let of_one = agent.event();
+    write(&gateway, &config);
+    assert_eq!(reload(&gateway), "configuration: reloaded: changed two\n");
     pid(&gateway, "two");
-    assert_eq!(pid(&gateway, "one"), one);
+    chats.push(chat_without_answer(&gateway, "two"));
+    let of_two = agent.event();
+    assert_eq!(of_two["params"]["instance"], "two");
+    agent.acknowledge(&of_two);
+    agent.acknowledge(&of_one);
+    assert_eq!(["one", "mine"].map(|name| pid(&gateway, name)), before);
+    for chat in &mut chats {
+        let _ = chat.kill();
+        chat.wait().unwrap();
+    }
 }
 
 /// What is everybody's is taken over, and told.

@@ -3,7 +3,8 @@
 //!
 //! An agent is different, too, when a platform that stays is heard by others than before, or routed otherwise: what
 //! it still holds of it must be back in the inbox before another agent may have it. Platforms that come or
-//! go do not disturb it, unless it works on something of one that goes, or tells its endpoint who is there.
+//! go do not disturb it, unless it works on something of one that goes, or tells its endpoint who is there. One that
+//! nobody could hear, since its block was wrong, comes.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,9 @@ pub fn between<T: PartialEq>(
     before: &BTreeMap<Instance, Part<'_, T>>,
     after: &BTreeMap<Instance, Part<'_, T>>,
 ) -> Changes {
-    let stays = |name: &Instance| before.contains_key(name) && after.contains_key(name);
+    let was_heard =
+        |name: &Instance| before.get(name).is_some_and(|part| !part.heard_by.is_empty());
+    let stays = |name: &Instance| was_heard(name) && after.contains_key(name);
     let mut changes = Changes::default();
     for (name, new) in after {
         let Some(old) = before.get(name) else {
@@ -121,6 +124,10 @@ mod tests {
         let known = parts(&[("a", 1, Some("relay")), ("relay", 1, None)]);
         let more = parts(&[("a", 1, Some("relay")), ("b", 1, Some("relay")), ("relay", 1, None)]);
         assert_eq!(told(&between(&known, &more)), "+b - ~relay =");
+        // Nor does one that was wrong and is mended.
+        let wrong = parts(&[("a", 1, Some("x")), ("b", 1, None), ("x", 1, None)]);
+        let mended = parts(&[("a", 1, Some("x")), ("b", 2, Some("x")), ("x", 1, None)]);
+        assert_eq!(told(&between(&wrong, &mended)), "+ - ~b =x");
         // One that moves concerns both.
         let two = parts(&[("a", 1, Some("x")), ("x", 1, None), ("y", 1, None)]);
         let moved = parts(&[("a", 1, Some("y")), ("x", 1, None), ("y", 1, None)]);
