@@ -69,7 +69,7 @@ use crate::link::{self, Input};
 use crate::notify::Manager;
 use crate::owed::Owed;
 use crate::paths::Paths;
-use crate::policy::closing::{Closing, Stage};
+use crate::policy::closing::{Busy, Closing, Stage};
 use crate::policy::commands::Commands;
 use crate::policy::delivery;
 use crate::policy::drafts::Shown;
@@ -392,11 +392,22 @@ impl Gateway {
         self.note_repeated(counted);
         let workers = self.slots.iter().filter(|slot| slot.is_alive()).count();
         let workers = workers + usize::from(self.upgrade.asked.is_some());
-        let idle = self.slots.iter().all(Slot::is_idle) && self.tickets.is_empty();
-        if let Some(action) = self.closing.on(idle, workers, now) {
+        if let Some(action) = self.closing.on(self.busy(), workers, now) {
             self.close(action);
         }
         self.report_to_manager(now);
+    }
+
+    fn busy(&self) -> Busy {
+        let is_hooks = |slot: &&Slot| matches!(slot.desk, Desk::Hooks(_));
+        let mut busy = self.slots.iter().filter(|slot| !slot.is_idle());
+        if !self.tickets.is_empty() || busy.clone().any(|slot| !is_hooks(&slot)) {
+            Busy::Work
+        } else if busy.next().is_some() {
+            Busy::Hooks
+        } else {
+            Busy::No
+        }
     }
 
     /// Whatever is submitted from now on is of the clock as it is now.

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | serving | – | – |
 //! | draining | first TERM or INT, `ctl kill` | gates shut; the agent may answer, replies may leave |
-//! | ending | nothing is under way, or the drain's share is used up | every worker is told to end |
+//! | ending | nothing is under way, or handlers of hooks alone for longer than their share, or the drain's share is used up | every worker is told to end |
 //! | killing | ending's share is used up, or a second signal | everything is killed |
 //! | gone | every worker is gone, or the budget is used up | the store is closed, the lock released |
 
@@ -28,6 +28,17 @@ pub enum Stage {
     Gone,
 }
 
+/// What is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Busy {
+    /// Nothing.
+    No,
+    /// Handlers of hooks are being told.
+    Hooks,
+    /// Something is between two durable states.
+    Work,
+}
+
 /// What to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -43,6 +54,8 @@ pub enum Action {
 
 /// What ending and killing may take together.
 const END: Duration = Duration::from_secs(3);
+/// How long handlers of hooks may be told of what has happened: they can delay nothing else.
+const HOOKS: Duration = Duration::from_secs(2);
 /// What killing may take: longer only where the kernel does not let go of a process.
 const KILL: Duration = Duration::from_secs(1);
 
@@ -52,6 +65,8 @@ pub struct Closing {
     stage: Stage,
     /// When the stage is over.
     until: Option<Instant>,
+    /// Until when handlers of hooks are waited for.
+    hooks: Option<Instant>,
     /// When everything is.
     last: Option<Instant>,
 }
@@ -62,9 +77,9 @@ impl Closing {
         self.stage
     }
 
-    /// When the stage is over.
+    /// When something is over.
     pub fn deadline(&self) -> Option<Instant> {
-        self.until
+        self.hooks.or(self.until)
     }
 
     /// Somebody asks the supervisor to leave, within `budget`.
@@ -72,7 +87,8 @@ impl Closing {
         match self.stage {
             Stage::Serving => {
                 self.stage = Stage::Draining;
-                self.until = Some(now + budget.saturating_sub(END).max(budget / 2));
+                let drain = budget.saturating_sub(END).max(budget / 2);
+                (self.until, self.hooks) = (Some(now + drain), Some(now + drain.min(HOOKS)));
                 self.last = Some(now + budget);
                 Some(Action::Drain)
             }
@@ -89,15 +105,22 @@ impl Closing {
         let soon = now + KILL;
         let last = self.last.map_or(soon, |last| last.min(soon));
         (self.stage, self.until, self.last) = (Stage::Killing, Some(last), Some(last));
+        self.hooks = None;
         Some(Action::Kill)
     }
 
-    /// How things stand: is anything under way, how many workers are left.
-    pub fn on(&mut self, idle: bool, workers: usize, now: Instant) -> Option<Action> {
+    /// How things stand: what is under way, how many workers are left.
+    pub fn on(&mut self, busy: Busy, workers: usize, now: Instant) -> Option<Action> {
         let over = self.until.is_some_and(|until| until <= now);
+        self.hooks = self.hooks.filter(|until| *until > now);
+        let idle = match busy {
+            Busy::No => true,
+            Busy::Hooks => self.hooks.is_none(),
+            Busy::Work => false,
+        };
         match self.stage {
             Stage::Draining if idle || over => {
-                self.stage = Stage::Ending;
+                (self.stage, self.hooks) = (Stage::Ending, None);
                 self.until = self.last.map(|last| last.checked_sub(KILL).unwrap_or(now).max(now));
                 Some(Action::End)
             }
@@ -129,20 +152,32 @@ mod tests {
     fn the_way_out_row_by_row() {
         let now = crate::clock::now();
         let mut closing = Closing::default();
-        assert_eq!(closing.on(true, 0, now), None, "idle is no reason to leave");
+        assert_eq!(closing.on(Busy::No, 0, now), None, "idle is no reason to leave");
         assert_eq!(closing.ask(BUDGET, now), Some(Action::Drain));
-        assert_eq!(closing.on(false, 3, now), None);
-        assert_eq!(closing.on(true, 3, now), Some(Action::End));
-        assert_eq!(closing.on(true, 1, now), None);
-        assert_eq!(closing.on(true, 0, now), Some(Action::Leave));
+        assert_eq!(closing.on(Busy::Work, 3, now), None);
+        assert_eq!(closing.on(Busy::No, 3, now), Some(Action::End));
+        assert_eq!(closing.on(Busy::No, 1, now), None);
+        assert_eq!(closing.on(Busy::No, 0, now), Some(Action::Leave));
         assert_eq!(closing.ask(BUDGET, now), None);
 
         let mut closing = Closing::default();
         closing.ask(BUDGET, now);
         assert_eq!(closing.ask(BUDGET, now), Some(Action::Kill), "the second signal");
         assert_eq!(closing.force(now), Some(Action::Kill));
-        assert_eq!(closing.on(true, 0, now), Some(Action::Leave));
+        assert_eq!(closing.on(Busy::No, 0, now), Some(Action::Leave));
         assert_eq!(Closing::default().force(now), Some(Action::Kill));
+    }
+
+    #[test]
+    fn handlers_of_hooks_are_waited_for_less_than_work() {
+        let now = crate::clock::now();
+        let mut closing = Closing::default();
+        closing.ask(BUDGET, now);
+        assert_eq!(closing.deadline(), Some(now + HOOKS));
+        assert_eq!(closing.on(Busy::Hooks, 3, now), None);
+        assert_eq!(closing.on(Busy::Work, 3, now + HOOKS), None);
+        assert!(closing.deadline() > Some(now + HOOKS), "the work has more time");
+        assert_eq!(closing.on(Busy::Hooks, 3, now + HOOKS), Some(Action::End));
     }
 
     #[test]
@@ -152,9 +187,15 @@ mod tests {
             let mut closing = Closing::default();
             closing.ask(budget, now);
             for action in [Action::End, Action::Kill, Action::Leave] {
-                assert_eq!(closing.on(false, 3, now), None);
-                let due = closing.deadline().unwrap();
-                assert_eq!(closing.on(false, 3, due), Some(action), "{budget:?}");
+                assert_eq!(closing.on(Busy::Work, 3, now), None);
+                let mut due = closing.deadline().unwrap();
+                let mut next = closing.on(Busy::Work, 3, due);
+                if next.is_none() {
+                    // Only the share of hooks was over.
+                    due = closing.deadline().unwrap();
+                    next = closing.on(Busy::Work, 3, due);
+                }
+                assert_eq!(next, Some(action), "{budget:?}");
                 assert!(due <= now + budget);
             }
         }

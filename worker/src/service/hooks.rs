@@ -30,7 +30,7 @@ use crate::Error;
 pub use self::directory::Directory;
 
 /// For handlers under way when the worker is told to stop.
-const LAST: Duration = Duration::from_secs(3);
+const LAST: Duration = Duration::from_secs(1);
 
 /// The adapter.
 #[derive(Debug)]
