@@ -225,7 +225,7 @@ impl Config {
             format!("[[route]] at place {place} of the file never fits: {why}")
         });
         let mut warnings: Vec<_> = warnings.collect();
-        warnings.extend(platform::shared(&instances));
+        warnings.extend(instance::shared(&instances));
         warnings.extend(platform::nobodies(&instances));
         routing::route(&mut instances, &routes);
         instances.extend(hooks::hooks(hooks, commands, &place));

@@ -395,6 +395,21 @@ fn one_account_in_two_blocks_is_told() {
     assert!(warnings[0].contains(why), "{told}");
 }
 
+/// The second one would be told in the status alone.
+#[test]
+fn one_port_in_two_blocks_and_a_secret_that_is_none_are_told() {
+    let gateway = Gateway::new(
+        "[platform.local]\nagent = \"echo\"\n[agent.echo]\n[agent.one]\nkind = \"relay\"\nsecret_env = \"PATH\"\n\
+         [agent.two]\nkind = \"webhook\"\nurl = \"http://h/\"\nsecret_env = \"PATH\"\n\
+         listen = \"127.0.0.1:8765\"\n",
+    );
+    let told = stdout(&gateway.run(&["check"]));
+    let warnings: Vec<_> = told.lines().filter(|line| line.starts_with("warning ")).collect();
+    assert_eq!(warnings.len(), 2, "{told}");
+    assert!(warnings[0].contains("[agent.two] listens where [agent.one] does"), "{told}");
+    assert!(warnings[1].contains("two is held") && warnings[1].contains("whsec_"), "{told}");
+}
+
 /// What only Telegram can do is no failure of whoever else is named.
 #[test]
 fn an_order_for_telegram_to_something_else() {

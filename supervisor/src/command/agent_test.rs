@@ -15,6 +15,7 @@ use protocol::rpc::{
 };
 use serde_json::{Value, json};
 use supervisor::{Error, clock};
+use worker::agent::webhook;
 use worker::family;
 
 use super::print;
@@ -35,6 +36,11 @@ const BEHIND: Duration = Duration::from_millis(300);
 /// Why a command cannot be started in `dir`, as far as that can be seen.
 pub(super) fn missing(command: &[String], dir: &Path) -> Option<String> {
     family::missing(command, dir)
+}
+
+/// Why a URL that is an agent cannot have this secret.
+pub(super) fn no_secret(text: &str) -> Option<&'static str> {
+    (!webhook::is_secret(text)).then_some(webhook::SECRET)
 }
 
 pub(super) fn run(command: &[String]) -> Result<(), Error> {

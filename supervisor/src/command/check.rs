@@ -90,6 +90,12 @@ fn doubts(spec: &Spec) -> Vec<String> {
         Ok(Body::Agent { settings: AgentSettings::Acp(settings), .. }) => {
             missing(&settings.command, &settings.dir).into_iter().collect()
         }
+        Ok(Body::Agent { settings: AgentSettings::Webhook(settings), .. }) => {
+            let why = agent_test::no_secret(settings.secret.expose());
+            let told = why
+                .map(|why| format!("{} is held until that changes: its secret: {why}", spec.name));
+            told.into_iter().collect()
+        }
         Ok(Body::Agent { settings: AgentSettings::Relay { home: Some(home), .. }, .. })
             if !home.is_dir() =>
         {

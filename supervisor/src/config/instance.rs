@@ -1,5 +1,7 @@
 //! What a configured instance is: its kind, and what it needs or why it cannot be had.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
@@ -101,6 +103,62 @@ pub enum Body {
     },
     /// The handlers of hooks.
     Hooks(Hooks),
+}
+
+impl Body {
+    /// Where it listens, as it is configured.
+    fn listens(&self) -> Option<PathBuf> {
+        let port = match self {
+            Self::Agent { settings: AgentSettings::Socket { listen, .. }, .. } => {
+                return listen.clone();
+            }
+            Self::Agent { settings: AgentSettings::Relay { listen, .. }, .. } => Some(*listen),
+            Self::Agent { settings: AgentSettings::Webhook(settings), .. } => settings.listen,
+            Self::Platform { settings: PlatformSettings::Feishu(settings), .. } => {
+                settings.webhook.as_ref().map(|webhook| webhook.listen)
+            }
+            Self::Platform { settings: PlatformSettings::Telegram(settings), .. } => {
+                settings.webhook.as_ref().map(|webhook| webhook.listen)
+            }
+            Self::Agent { .. } | Self::Platform { .. } | Self::Hooks(_) => None,
+        };
+        port.map(|port| port.to_string().into())
+    }
+}
+
+/// Blocks of which only one can have what they share: an account, or where they listen.
+pub(super) fn shared(specs: &[Spec]) -> Vec<String> {
+    let account = |body: &Body| match body {
+        Body::Platform { settings, .. } => settings.account(),
+        Body::Agent { .. } | Body::Hooks(_) => None,
+    };
+    let mut told: Vec<_> = doubled(specs, account)
+        .map(|(title, user)| {
+            format!("{title} has the account of {user}: only one of them is connected")
+        })
+        .collect();
+    told.extend(
+        doubled(specs, Body::listens).map(|(title, user)| {
+            format!("{title} listens where {user} does: only one of them can")
+        }),
+    );
+    told
+}
+
+/// The titles of those that have the same as one before them, and of that one.
+fn doubled<K: Ord>(
+    specs: &[Spec],
+    of: impl Fn(&Body) -> Option<K>,
+) -> impl Iterator<Item = (String, String)> {
+    let mut users = BTreeMap::new();
+    specs.iter().filter_map(move |spec| {
+        let what = of(spec.body.as_ref().ok()?)?;
+        let user = users.get(&what).cloned();
+        if user.is_none() {
+            users.insert(what, spec.title());
+        }
+        Some((spec.title(), user?))
+    })
 }
 
 /// How much of a platform's events may wait, and what is late.

@@ -18,23 +18,6 @@ use super::network;
 use crate::policy::access::{Access, Direct, GroupRule, Groups};
 use crate::policy::age::{Ages, Late, Rule};
 
-/// Blocks that have the account of another one: only one of them can be connected.
-pub(super) fn shared(specs: &[Spec]) -> Vec<String> {
-    let mut users = BTreeMap::new();
-    let mut told = Vec::new();
-    for spec in specs {
-        let Ok(Body::Platform { settings, .. }) = &spec.body else { continue };
-        let Some(account) = settings.account() else { continue };
-        if let Some(user) = users.get(&account) {
-            let title = spec.title();
-            told.push(format!("{title} has the account of {user}: only one of them is connected"));
-        } else {
-            users.insert(account, spec.title());
-        }
-    }
-    told
-}
-
 impl PlatformSettings {
     /// Why nobody there can have this id: it is a name where a number is wanted, or a group's.
     pub fn no_user(&self, id: &str) -> Option<String> {

@@ -32,6 +32,8 @@ use crate::listener;
 /// How long readiness holds, and how often it and all leases are renewed.
 const LEASE_MS: u32 = 30_000;
 const RENEW: Duration = Duration::from_secs(10);
+/// What a secret is.
+pub const SECRET: &str = "it must be whsec_ and the base64 of 24 to 64 bytes";
 /// From one attempt to the next.
 const SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
@@ -58,13 +60,16 @@ impl Webhook {
     }
 }
 
+/// Whether a receiver of events can have this secret.
+pub fn is_secret(text: &str) -> bool {
+    Signer::new(text).is_some()
+}
+
 impl Agent for Webhook {
     async fn run(self, mut context: Context) -> Result<(), Error> {
         let WebhookSettings { url, secret, concurrency, timeout_s, listen } = self.settings;
-        let signer = Signer::new(secret.expose()).ok_or_else(|| Error::Config {
-            what: "read the secret".into(),
-            why: "it must be whsec_ and the base64 of 24 to 64 bytes".into(),
-        })?;
+        let signer = Signer::new(secret.expose())
+            .ok_or_else(|| Error::Config { what: "read the secret".into(), why: SECRET.into() })?;
         let timeout = Duration::from_secs(u64::from(timeout_s));
         let client = Client::new(&url, signer.clone(), timeout, &context.network)?;
         let door = Door {
