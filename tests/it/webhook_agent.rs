@@ -128,6 +128,30 @@ fn an_answer_that_is_no_reply_is_told_and_its_event_is_taken() {
     assert_eq!(posted.try_iter().count(), 4, "each once");
 }
 
+/// What cannot be read may have been a reply.
+#[test]
+fn an_answer_that_is_packed_or_no_text_is_told() {
+    let packed = "200 OK\r\ncontent-encoding: br\r\ncontent-length: 4\r\n\r\nword";
+    let empty = "200 OK\r\ncontent-encoding: br\r\ncontent-length: 0\r\n\r\n";
+    let (url, posted) = receiver(&[packed, empty, &whole("\0\u{1}\u{2}")]);
+    let gateway = gateway(&url);
+    let mut terminal = Terminal::join(&gateway);
+    let told = |why: &str| {
+        gateway.wait("flow", why, |i| {
+            i["outside"] == "limited" && i["reason"].as_str().is_some_and(|it| it.contains(why))
+        });
+    };
+    terminal.typed("t1", "packed");
+    told("it sends br where nothing packed was asked for");
+    assert_eq!(posted.recv_timeout(PATIENCE).unwrap().header("accept-encoding"), "identity");
+    terminal.typed("t2", "nothing");
+    gateway.wait("flow", "right again", |i| i["outside"] == "up");
+    terminal.typed("t3", "bytes");
+    told("it is no text");
+    gateway.wait("flow", "taken", |i| i["gate"]["acknowledged"] == 3);
+    assert_eq!(gateway.log().matches("taken, but the answer is no reply").count(), 2);
+}
+
 #[test]
 fn a_failure_is_tried_again_under_the_same_id() {
     let (url, posted) = receiver(&["500 X\r\ncontent-length: 0\r\n\r\n"]);

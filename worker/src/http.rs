@@ -302,6 +302,13 @@ impl Stream {
         self.response.headers().get(name)?.to_str().ok()
     }
 
+    /// What is wrong with a body that comes packed, which nobody asked for.
+    pub fn packed(&self) -> Option<String> {
+        let packed = self.header("content-encoding").unwrap_or("identity");
+        let is_packed = !packed.trim().eq_ignore_ascii_case("identity");
+        is_packed.then(|| format!("it sends {packed} where nothing packed was asked for"))
+    }
+
     /// The next bytes; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, String> {
         match self.ahead.take() {

@@ -166,7 +166,7 @@ enum News {
     /// It answers as it should.
     Sound,
     /// What it answers to events that it takes cannot be read.
-    Garbled(&'static str),
+    Garbled(String),
     /// It does not take this one, for now.
     Refused(String),
     /// It wants no events any more.
@@ -180,7 +180,7 @@ async fn post(client: Client, replies: Replies, delivery: Box<Delivery>) -> Done
     let (frame, news) = match client.post(*delivery).await {
         Outcome::Taken(Said::Nothing) => (FromWorker::Ack { event_id }, News::Sound),
         Outcome::Taken(Said::Garbled(why)) => {
-            tracing::warn!(event_id = event_id.0, why, "taken, but the answer is no reply");
+            tracing::warn!(event_id = event_id.0, %why, "taken, but the answer is no reply");
             (FromWorker::Ack { event_id }, News::Garbled(why))
         }
         // The receiver has it, and a person should know what was to be said.

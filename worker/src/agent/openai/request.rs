@@ -194,9 +194,7 @@ impl Client {
                 Err(_) => broken(format!("no whole answer within {} s", first.as_secs())),
             };
         }
-        let packed = stream.header("content-encoding").unwrap_or("identity").to_owned();
-        if packed != "identity" {
-            let why = format!("it sends {packed} where nothing packed was asked for");
+        if let Some(why) = stream.packed() {
             return failed(Failure::Unclear(Doubt::Failed, why));
         }
         // What says nothing of its kind is read as what was asked for.

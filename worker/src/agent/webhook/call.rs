@@ -36,7 +36,7 @@ pub(super) enum Said {
     /// Nothing.
     Nothing,
     /// Perhaps a reply, but nobody can read it: why.
-    Garbled(&'static str),
+    Garbled(String),
     /// More than a reply may have.
     TooLarge(String),
 }
@@ -70,6 +70,7 @@ impl Client {
             .post(&self.url)
             .timeout(self.timeout)
             .header("content-type", "application/json")
+            .header("accept-encoding", "identity")
             .header("webhook-signature", self.signer.sign(&id, second, body.as_bytes()))
             .header("webhook-timestamp", second)
             .header("webhook-id", id)
@@ -80,13 +81,17 @@ impl Client {
         };
         let status = answer.status();
         let wish = answer.header("retry-after").and_then(wish);
+        let packed = answer.packed();
         match status {
             200..=299 => match answer.rest(BODY_MAX + 1).await {
                 Ok(body) if body.len() > BODY_MAX => {
                     let why = format!("the answer has more than {BODY_MAX} bytes");
                     Outcome::Taken(Said::TooLarge(why))
                 }
-                Ok(body) => Outcome::Taken(said(&body)),
+                Ok(body) => match packed.filter(|_| !body.is_empty()) {
+                    Some(why) => Outcome::Taken(Said::Garbled(why)),
+                    None => Outcome::Taken(said(&body)),
+                },
                 // Its reply is lost, and it knows the event when it comes again.
                 Err(reason) => Outcome::Failed { reason, wish: None },
             },
@@ -117,20 +122,25 @@ fn body(delivery: Delivery) -> Value {
 /// The reply in an answer: `{"text": "…"}`. Other JSON is none, nor is a word like `ok`.
 fn said(body: &[u8]) -> Said {
     let Some(value) = crate::json::lenient(body) else {
-        return match body.trim_ascii_start().first() {
-            Some(b'{' | b'[' | b'"') => Said::Garbled("its JSON is broken"),
-            Some(b'<') => Said::Garbled("it is a page, as a proxy would answer"),
-            Some(_) if std::str::from_utf8(body).is_err() => {
-                Said::Garbled("it is no text, as if it were compressed, which nobody asked for")
-            }
-            Some(_) | None => Said::Nothing,
+        let why = match body.trim_ascii_start().first() {
+            Some(b'{' | b'[' | b'"') => "its JSON is broken",
+            Some(b'<') => "it is a page, as a proxy would answer",
+            _ if !is_text(body) => "it is no text",
+            _ => return Said::Nothing,
         };
+        return Said::Garbled(why.into());
     };
     match value.get("text") {
         Some(Value::String(text)) if !text.trim().is_empty() => Said::Reply(text.clone()),
         Some(Value::String(_) | Value::Null) | None => Said::Nothing,
-        Some(_) => Said::Garbled("its text is no string"),
+        Some(_) => Said::Garbled("its text is no string".into()),
     }
+}
+
+/// Whether these are words, and not bytes of some other kind.
+fn is_text(body: &[u8]) -> bool {
+    let is_odd = |c: char| c.is_control() && !c.is_whitespace();
+    std::str::from_utf8(body).is_ok_and(|text| !text.contains(is_odd))
 }
 
 /// `Retry-After`: seconds, or a date.
@@ -159,6 +169,8 @@ mod tests {
             assert!(matches!(said(garbled.as_bytes()), Said::Garbled(_)), "{garbled}");
         }
         assert!(matches!(said(b"\x1f\x8b\x08\0\0\0\0\0\0\x03"), Said::Garbled(_)), "gzip");
+        assert!(matches!(said(b"\0\x01\x02"), Said::Garbled(_)), "bytes");
+        assert_eq!(said("d\u{fc}rfen\r\n\t".as_bytes()), Said::Nothing);
         assert_eq!(wish("7"), Some(Duration::from_secs(7)));
         assert_eq!((wish("soon"), wish("-1")), (None, None));
     }
