@@ -32,6 +32,7 @@ pub mod repeats;
 pub mod routes;
 pub mod signs;
 pub mod steering;
+pub mod told;
 pub mod wall;
 
 #[cfg(test)]

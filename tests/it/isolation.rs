@@ -136,6 +136,37 @@ async fn nothing_outlives_a_killed_supervisor() {
     }
 }
 
+/// F70: somebody adds the bot to a busy group.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_strangers_fills_no_log() {
+    const MANY: usize = 300;
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_busy", "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.feishu]\napp_id = \"cli_busy\"\napp_secret_file = \"secret\"\n\
+         base_url = \"{}\"\naccess = {{ users = [\"ou_friend\"] }}\n[agent.echo]\n",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret").unwrap();
+    gateway.start();
+    gateway.wait_ready("feishu");
+    for _ in 0..2 {
+        for n in 0..MANY {
+            let user = format!("ou_{n}");
+            let chatter = Message::group("oc_busy", &user).text("to one another");
+            feishu.push_message("cli_busy", chatter).acked_within(PATIENCE).await;
+            let asks = Message::direct(&format!("oc_{n}"), &user).text("to the bot");
+            feishu.push_message("cli_busy", asks).acked_within(PATIENCE).await;
+        }
+    }
+    let store = &gateway.instance("feishu")["store"];
+    assert_eq!((&store["denied"], &store["unaddressed"]), (&600.into(), &600.into()));
+    let log = gateway.log();
+    let said = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((said(" denied "), said("not said to the bot")), (256, 256));
+    assert_eq!(said("for an hour they are counted only"), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_heard_by_nobody_until_let_in() {
     let feishu = Feishu::start().await;

@@ -16,7 +16,7 @@
 //! | a direct chat with somebody known | in |
 //! | a direct chat with a stranger: `open`, `pairing`, `list` | in; one code, then silence; silence |
 //! | a group, `groups = "off"` | denied |
-//! | a group, the sender is not known, and the group is not open to everybody | denied |
+//! | a group, the sender is not known, and the group is not open to everybody | denied; as such if it addresses the bot or `groups = "all"` |
 //! | a group, `groups = "all"` | in |
 //! | a group, the bot is addressed | in, otherwise denied |
 //!
@@ -104,6 +104,8 @@ pub enum Denial {
     Off,
     /// A group message that does not address the bot.
     NotAddressed,
+    /// The same of somebody who is not on the list either.
+    Bystander,
     /// It comes from another program, from ourselves, or from nobody the platform names.
     NotAPerson,
     /// A person has denied its sender or its chat.
@@ -113,6 +115,11 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// Whether it is most of what people in a group say to one another.
+    pub fn is_overheard(self) -> bool {
+        matches!(self, Self::NotAddressed | Self::Bystander)
+    }
+
     /// What a person can do about it.
     pub fn remedy(self) -> &'static str {
         match self {
@@ -121,6 +128,9 @@ impl Denial {
             }
             Self::NotAddressed => {
                 "the bot is to be addressed in groups, unless `groups = \"all\"` in this platform's access table"
+            }
+            Self::Bystander => {
+                "who is to be heard there is let in with `hermes-gw ctl access allow`, and addresses the bot"
             }
             Self::Off => {
                 "`direct` or `groups` in this platform's access table switches such chats off"
@@ -178,15 +188,17 @@ impl Access {
         let known = known || own.is_some_and(|rule| rule.users.contains(user));
         let listed = ids().any(|id| self.chats.contains(id)) || decided.1 == Some(&true);
         let open = groups != Groups::List && (listed || self.direct == Direct::Open);
-        if !known && !open {
-            return Err(Denial::Stranger);
-        }
         let addressed = match event.mention {
             Mention::Me => true,
             Mention::All => self.at_all,
             Mention::None | Mention::Other => false,
         };
-        if addressed || groups == Groups::All { Ok(()) } else { Err(Denial::NotAddressed) }
+        match (known || open, addressed || groups == Groups::All) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Denial::NotAddressed),
+            (false, true) => Err(Denial::Stranger),
+            (false, false) => Err(Denial::Bystander),
+        }
     }
 
     /// Whether a person's word about its sender and its chat would let `event` in. Such an event is denied for

@@ -184,6 +184,11 @@ fn groups_want_a_mention_unless_told_otherwise() {
     assert_eq!(access.admit(&none, &said(Mention::Other), None), Err(Denial::NotAddressed));
     assert_eq!(access.admit(&none, &said(Mention::All), None), Err(Denial::NotAddressed));
     assert_eq!(access.admit(&none, &said(Mention::Me), None), Ok(()));
+    let stranger = |mention| {
+        access.admit(&none, &event(ChatType::Group, "bob", SenderKind::User, mention), None)
+    };
+    assert_eq!(stranger(Mention::None), Err(Denial::Bystander), "he was not turned away either");
+    assert_eq!(stranger(Mention::Me), Err(Denial::Stranger));
     access.at_all = true;
     assert_eq!(access.admit(&none, &said(Mention::All), None), Ok(()));
     access.groups = Groups::All;

@@ -1,6 +1,6 @@
 //! The desk of an instance: what it does for the others, and what is known of that.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use protocol::content::Busy;
@@ -12,7 +12,7 @@ use protocol::worker::{HooksSettings, Network};
 
 use crate::config::{AgentSettings, Body, Inbox, Manners, PlatformSettings, Spec, Trouble};
 use crate::policy::absence::Absence;
-use crate::policy::access::{Access, Denial, Grants};
+use crate::policy::access::{Access, Grants};
 use crate::policy::delivery::Delivery;
 use crate::policy::drafts::{Drafts, Unfinished};
 use crate::policy::hooks::Backlog;
@@ -21,6 +21,7 @@ use crate::policy::outbox::{self, Outbox};
 use crate::policy::pairing::Pairing;
 use crate::policy::signs::Signs;
 use crate::policy::steering::Steering;
+use crate::policy::told::Told;
 
 /// What an instance does for the others.
 #[derive(Debug)]
@@ -73,7 +74,9 @@ pub(super) struct PlatformDesk {
     pub(super) refused: u64,
     /// Why the latest one was refused, until one is accepted.
     pub(super) refusing: Option<Refusing>,
-    pub(super) strangers: VecDeque<(String, Denial)>,
+    /// Who was turned away, and who only spoke to others.
+    pub(super) strangers: Told,
+    pub(super) bystanders: Told,
     pub(super) sent: u64,
     pub(super) failed: u64,
     pub(super) unknown: u64,
@@ -167,7 +170,8 @@ impl Desk {
                     unaddressed: 0,
                     refused: 0,
                     refusing: None,
-                    strangers: VecDeque::new(),
+                    strangers: Told::default(),
+                    bystanders: Told::default(),
                     sent: 0,
                     failed: 0,
                     unknown: 0,

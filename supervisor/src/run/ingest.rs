@@ -2,7 +2,7 @@
 
 use protocol::event::{Inbound, SenderKind};
 use protocol::hook::HookEvent;
-use protocol::id::{Generation, Lane, Seq};
+use protocol::id::{Generation, Instance, Lane, Seq};
 use protocol::worker::{Cursor, ToWorker, Verdict};
 
 use super::Gateway;
@@ -12,10 +12,8 @@ use super::welcome::WINDOW;
 use crate::clock;
 use crate::policy::access::Denial;
 use crate::policy::bursts;
+use crate::policy::told::Word;
 use crate::store::{Answer, Op, Quota};
-
-/// Senders whose denial is remembered, so that each is told once.
-const STRANGERS: usize = 256;
 
 impl Gateway {
     /// An event arrives.
@@ -45,21 +43,7 @@ impl Gateway {
             && behind.is_none()
         {
             let for_good = desk.access.could_admit(event, former);
-            let user = event.sender.user_id.as_str();
-            let (chat, remedy) = (event.chat_id.as_str(), denial.remedy());
-            let is_news = desk.is_news(user, denial);
-            // Most of what people in a group say to one another.
-            if denial == Denial::NotAddressed {
-                desk.unaddressed += 1;
-                if is_news {
-                    tracing::info!(%instance, user, chat, remedy, "not said to the bot");
-                }
-            } else {
-                desk.denied += 1;
-                if is_news {
-                    tracing::warn!(%instance, user, chat, ?denial, remedy, "denied");
-                }
-            }
+            desk.turn_away(&instance, event, denial);
             if denial == Denial::Unpaired {
                 self.knock(index, event);
             }
@@ -236,15 +220,32 @@ impl Gateway {
 }
 
 impl PlatformDesk {
-    /// Whether this denial of this sender was not told yet.
-    fn is_news(&mut self, user: &str, denial: Denial) -> bool {
-        let told = self.strangers.iter().any(|(known, why)| known == user && *why == denial);
-        if !told {
-            self.strangers.push_back((user.to_owned(), denial));
-            if self.strangers.len() > STRANGERS {
-                self.strangers.pop_front();
+    /// Counts what is not heard, and says whose it is where that is news.
+    fn turn_away(&mut self, instance: &Instance, event: &Inbound, denial: Denial) {
+        let (user, chat) = (event.sender.user_id.as_str(), event.chat_id.as_str());
+        let (remedy, now) = (denial.remedy(), clock::now());
+        if denial.is_overheard() {
+            self.unaddressed += 1;
+            match self.bystanders.on(user, denial, now) {
+                Word::Sender => {
+                    tracing::info!(%instance, user, chat, remedy, "not said to the bot");
+                }
+                Word::More => tracing::info!(
+                    %instance, chat,
+                    "more people than are named here do not speak to the bot: for an hour they are counted only"
+                ),
+                Word::Nothing => {}
+            }
+        } else {
+            self.denied += 1;
+            match self.strangers.on(user, denial, now) {
+                Word::Sender => tracing::warn!(%instance, user, chat, ?denial, remedy, "denied"),
+                Word::More => tracing::warn!(
+                    %instance, chat, ?denial,
+                    "more senders than are named here are denied: for an hour they are counted only"
+                ),
+                Word::Nothing => {}
             }
         }
-        !told
     }
 }
