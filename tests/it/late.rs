@@ -127,8 +127,10 @@ async fn a_late_event_is_marked_or_kept_aside_as_its_chat_wants() {
     });
     let list = stdout(&gateway.run(&["ctl", "parked", "list"]));
     assert!(list.contains("oc_strict") && list.contains("too late: said 2 h ago"), "{list}");
+    assert!(list.contains("0 attempts"), "{list}");
     gateway.run(&["ctl", "parked", "replay", "--all"]);
     let event = agent.event();
     assert_eq!(event["params"]["text"], "stale", "whoever asks for it gets it");
     assert!(event["params"]["late_by_ms"].as_i64() >= Some(7_200_000));
+    assert_eq!(event["params"]["attempt"], 1, "nobody has seen it before");
 }

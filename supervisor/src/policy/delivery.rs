@@ -278,7 +278,7 @@ impl Delivery {
 
     fn begun(&mut self, id: u64, counted: u32, now: Instant, out: &mut Vec<Action>) {
         let Some(Stage::Beginning { acked }) = self.stages.get(&id) else {
-            out.push(Action::Refund(id));
+            out.push(Action::Withhold(id));
             return;
         };
         if *acked {
@@ -288,11 +288,12 @@ impl Delivery {
                 UNREADABLE => "it cannot be read".to_owned(),
                 _ => format!("not acknowledged after {} attempts", self.settings.max_attempts),
             };
+            out.push(Action::Withhold(id));
             self.park(id, reason, out);
         } else if self.draining || !self.gate.is_open(now) {
             self.stages.remove(&id);
             self.lanes.release(id);
-            out.push(Action::Refund(id));
+            out.push(Action::Withhold(id));
         } else {
             let until = now + self.settings.lease;
             self.stages.insert(id, Stage::Leased { counted, until });
@@ -305,9 +306,12 @@ impl Delivery {
     fn expired(&mut self, id: u64, reason: String, out: &mut Vec<Action>) {
         match self.stages.get(&id) {
             Some(Stage::Beginning { acked: true }) => self.settle(id, out),
-            Some(Stage::Beginning { acked: false }) => self.park(id, reason, out),
+            Some(Stage::Beginning { acked: false }) => {
+                out.push(Action::Withhold(id));
+                self.park(id, reason, out);
+            }
             Some(Stage::Leased { .. } | Stage::Ending { .. } | Stage::Parking { .. }) | None => {
-                out.push(Action::Refund(id));
+                out.push(Action::Withhold(id));
             }
         }
     }

@@ -295,7 +295,7 @@ fn who_is_lost_with_others_is_not_blamed_and_goes_alone_the_third_time() {
                     with.push(id);
                     continue;
                 }
-                Action::Refund(id) | Action::Lost(id) => {
+                Action::Refund(id) | Action::Withhold(id) | Action::Lost(id) => {
                     *counted.get_mut(&id).unwrap() -= 1;
                     continue;
                 }
@@ -331,12 +331,12 @@ fn who_is_lost_with_others_is_not_blamed_and_goes_alone_the_third_time() {
 }
 
 #[test]
-fn a_gate_that_shuts_while_an_attempt_is_counted_refunds_it() {
+fn a_gate_that_shuts_while_an_attempt_is_counted_makes_it_none() {
     let now = start();
     let mut delivery = ready(now, 1);
     assert_eq!(delivery.on(Input::Accepted(1, lane(1)), now), [Action::Begin(1)]);
     assert!(delivery.on(Input::Paused(Pause::Lost), now).is_empty());
-    assert_eq!(delivery.on(Input::Begun { id: 1, counted: 1 }, now), [Action::Refund(1)]);
+    assert_eq!(delivery.on(Input::Begun { id: 1, counted: 1 }, now), [Action::Withhold(1)]);
 }
 
 #[test]
@@ -356,12 +356,14 @@ fn poison_is_parked_and_its_lane_goes_on() {
     let mut delivery = ready(now, 1);
     delivery.on(Input::Accepted(1, lane(1)), now);
     let parked = delivery.on(Input::Begun { id: 1, counted: most + 1 }, now);
-    assert!(matches!(parked.as_slice(), [Action::Park { id: 1, .. }]), "it killed us each time");
+    let aside = matches!(parked.as_slice(), [Action::Withhold(1), Action::Park { id: 1, .. }]);
+    assert!(aside, "it killed us each time: {parked:?}");
 
     let mut delivery = ready(now, 1);
     delivery.on(Input::Accepted(1, lane(1)), now);
     let parked = delivery.on(Input::Begun { id: 1, counted: UNREADABLE }, now);
-    assert_eq!(parked, [Action::Park { id: 1, reason: "it cannot be read".into() }]);
+    let aside = Action::Park { id: 1, reason: "it cannot be read".into() };
+    assert_eq!(parked, [Action::Withhold(1), aside]);
 }
 
 #[test]
@@ -424,7 +426,7 @@ proptest! {
                         out.push(id);
                         continue;
                     }
-                    Action::Refund(id) | Action::Lost(id) => {
+                    Action::Refund(id) | Action::Withhold(id) | Action::Lost(id) => {
                         *counted.get_mut(&id).unwrap() -= 1;
                         out.retain(|o| *o != id);
                         continue;

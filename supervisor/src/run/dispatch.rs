@@ -68,6 +68,7 @@ impl Gateway {
             Action::Scan { .. }
             | Action::Load(_)
             | Action::Begin(_)
+            | Action::Withhold(_)
             | Action::Deliver(_)
             | Action::Settled(_) => {}
         }
@@ -97,6 +98,7 @@ impl Gateway {
             Action::Refund(id) | Action::Lost(id) => {
                 self.store.submit(Op::Refund { id: EventId(id) });
             }
+            Action::Withhold(id) => self.store.submit(Op::Withhold { id: EventId(id) }),
             Action::Failed { id, pause, .. } => {
                 let Some(slot) = self.slots.get(index) else { return };
                 let pause = Pause {

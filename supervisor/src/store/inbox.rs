@@ -3,7 +3,7 @@
 //! An event knows how often it was handed out (`attempts`, which only grows and which the agent is
 //! told) and how much of that counts against it (`strikes`, in quarters). Handing out is a whole
 //! strike, so that an event which kills its reader is counted; what was no fault of the event is taken
-//! back. When this process itself dies in between, a quarter stays: an innocent event survives many
+//! back, and what was not handed out after all was no attempt. When this process itself dies in between, a quarter stays: an innocent event survives many
 //! such deaths, but one that brings everything down is parked in the end.
 //!
 //! The pause before the next attempt is kept with it, so that no restart makes that attempt too early. It
@@ -285,6 +285,26 @@ pub(super) fn joined(tables: &Tables, id: EventId) -> Result<Vec<EventId>> {
 pub(super) fn refund(tables: &mut Tables, id: EventId) -> Result<()> {
     let back = "UPDATE inbox SET strikes = strikes - ?2, begun = 0 WHERE id = ?1 AND begun";
     tables.db.prepare_cached(back)?.execute([row_id(id.0), STRIKE])?;
+    Ok(())
+}
+
+/// What was begun was no attempt: nobody has seen the event, nor, if it was the first one, what goes with it.
+pub(super) fn withhold(tables: &mut Tables, id: EventId) -> Result<()> {
+    let db = &tables.db;
+    let row = row_id(id.0);
+    let back = "UPDATE inbox SET attempts = attempts - 1, strikes = strikes - ?2, begun = 0
+         WHERE id = ?1 AND begun";
+    if db.prepare_cached(back)?.execute([row, STRIKE])? == 0 {
+        return Ok(());
+    }
+    let unseen = "SELECT joined FROM inbox WHERE id = ?1 AND attempts = 0";
+    let joined = db.prepare_cached(unseen)?.query_row([row], |r| r.get(0)).optional()?;
+    let mut back = db.prepare_cached("UPDATE inbox SET attempts = attempts - 1 WHERE id = ?1")?;
+    for follower in listed(joined.flatten()) {
+        back.execute([row_id(follower.0)])?;
+    }
+    let alone = "UPDATE inbox SET joined = NULL WHERE id = ?1 AND attempts = 0";
+    db.prepare_cached(alone)?.execute([row])?;
     Ok(())
 }
 

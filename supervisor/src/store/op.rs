@@ -93,6 +93,12 @@ pub enum Op {
         /// The event.
         id: EventId,
     },
+    /// The event was not handed out after all: what was begun was no attempt, and what goes with it is decided anew
+    /// at the first one.
+    Withhold {
+        /// The event.
+        id: EventId,
+    },
     /// The attempt that was begun counts, and is over.
     Fail {
         /// The event.

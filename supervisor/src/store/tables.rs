@@ -142,6 +142,10 @@ impl Tables {
                 inbox::refund(self, *id)?;
                 return Ok(Outcome::Silent);
             }
+            Op::Withhold { id } => {
+                inbox::withhold(self, *id)?;
+                return Ok(Outcome::Silent);
+            }
             Op::Fail { id, pause } => {
                 inbox::fail(self, *id, pause)?;
                 return Ok(Outcome::Silent);

@@ -146,6 +146,8 @@ pub enum Action {
     Deliver(u64),
     /// An attempt that was begun does not count; the event is not at the agent.
     Refund(u64),
+    /// The event is not handed out after all: what was begun was no attempt.
+    Withhold(u64),
     /// The same: it was lost with the agent and others, and nobody can say which of them is to blame.
     Lost(u64),
     /// An attempt that was begun counts; the event is not at the agent.

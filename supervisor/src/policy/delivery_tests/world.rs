@@ -37,6 +37,9 @@ impl World {
                 Action::Refund(id) | Action::Lost(id) | Action::Failed { id, .. } => {
                     self.out.remove(&id);
                 }
+                Action::Withhold(id) => {
+                    assert!(!self.out.contains_key(&id), "{id} was handed out");
+                }
                 Action::Settle(id) | Action::Park { id, .. } => {
                     self.out.remove(&id);
                     self.asked.push_back(action);

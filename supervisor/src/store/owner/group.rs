@@ -224,6 +224,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Backup { ticket, .. }
         | Op::Purge { ticket, .. } => Some(*ticket),
         Op::Refund { .. }
+        | Op::Withhold { .. }
         | Op::Fail { .. }
         | Op::Reached { .. }
         | Op::Drafted { .. }

@@ -102,6 +102,24 @@ fn what_was_said_in_one_go_is_set_aside_together_and_counts_as_handed_out() {
     rig.close();
 }
 
+/// F99: nobody has seen what was begun and not handed out, so it is as new, and so is what went with it.
+#[test]
+fn what_was_withheld_is_joined_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let [first, second] = ["1", "2"].map(|key| said(&mut rig, key, "chat", 10_000));
+    assert_eq!(ids(&rig.hand(first, hand(9))), [second]);
+    rig.store.submit(Op::Withhold { id: first });
+    let third = said(&mut rig, "3", "chat", 10_500);
+    let begun = rig.hand(first, hand(9));
+    assert_eq!((begun.attempts, ids(&begun)), (1, vec![second, third]));
+    rig.store.submit(Op::Withhold { id: first });
+    rig.ask(|ticket| Op::Park { ticket, id: first, reason: "no".into(), now_ms: 1 });
+    let begun = rig.hand(second, hand(9));
+    assert_eq!((begun.attempts, ids(&begun)), (1, vec![third]), "it was not set aside");
+    rig.close();
+}
+
 #[test]
 fn a_row_is_bounded_and_ends_before_what_stands_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -111,6 +111,11 @@ fn an_attempt_is_counted_before_the_event_is_handed_out_and_can_be_taken_back() 
     rig.store.submit(Op::Refund { id });
     let failed = rig.begin(id);
     assert_eq!((failed.attempts, failed.counted), (4, 2), "a fault stands");
+    for _ in 0..2 {
+        rig.store.submit(Op::Withhold { id });
+    }
+    let withheld = rig.begin(id);
+    assert_eq!((withheld.attempts, withheld.counted), (4, 2), "nobody has seen it");
     rig.close();
     let mut counted = 2;
     for _ in 0..8 {
