@@ -102,6 +102,12 @@ pub enum Error {
         /// Who it is.
         holder: String,
     },
+    /// It was to be replaced, and yet another one has taken its place.
+    #[error("replace the one that ran: another supervisor was quicker: {holder}")]
+    Overtaken {
+        /// Who it is.
+        holder: String,
+    },
     /// Somebody who does not manage us told us to leave.
     #[error("serve on: told to leave by somebody who is not the service manager")]
     ToldByStranger,
@@ -206,7 +212,10 @@ impl Error {
             Self::NoHome | Self::Create { .. } | Self::Shared { .. } | Self::PathTooLong { .. } => {
                 Code::CannotCreate
             }
-            Self::Held { .. } | Self::TimedOut { .. } | Self::ToldByStranger => Code::Temporary,
+            Self::Held { .. }
+            | Self::Overtaken { .. }
+            | Self::TimedOut { .. }
+            | Self::ToldByStranger => Code::Temporary,
             Self::Unreachable { .. } | Self::Cut { .. } => Code::Unavailable,
             Self::Refused(refusal) => return refusal.code,
             Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
@@ -290,6 +299,11 @@ impl Error {
                 let config = config.as_ref().map(|path| format!(" --config {}", path.display()));
                 let (config, dir) = (config.unwrap_or_default(), state_dir.display());
                 format!("`hermes-gw supervise --replace{config} --state-dir {dir}` would replace it")
+            }
+            Self::Overtaken { .. } => {
+                "the former one has left: `hermes-gw ctl status` tells how the new one does; the same command \
+                 replaces that one"
+                    .into()
             }
             Self::Unreachable { .. } => {
                 "start one with `hermes-gw supervise`; a hung one ends by `hermes-gw ctl kill --force`"

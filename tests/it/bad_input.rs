@@ -251,6 +251,14 @@ fn a_state_directory_that_cannot_be_one() {
     assert!(stderr(&status).contains("s/exchange"), "why it was refused: {}", stderr(&status));
 
     let gateway = Gateway::new(GOOD);
+    std::fs::create_dir_all(gateway.state().join("lock")).unwrap();
+    assert_eq!(gateway.run(&["supervise", "-q"]).status.code(), Some(73));
+    let status = gateway.run(&["ctl", "status"]);
+    assert_eq!(status.status.code(), Some(69));
+    let why = stderr(&status);
+    assert!(why.contains("none can: ") && why.contains("s/lock is a directory"), "{why}");
+
+    let gateway = Gateway::new(GOOD);
     std::fs::create_dir(gateway.state()).unwrap();
     std::fs::write(gateway.state().join("gw.sock"), "mine").unwrap();
     insta::assert_snapshot!("socket_is_a_file", told(&gateway, &["supervise", "-q"]));

@@ -1,7 +1,7 @@
 //! One state directory, one supervisor; how it is started, replaced, stopped and killed (F01, F02, F03,
 //! F09, F62, F65, F66, F78, F82).
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::process::Stdio;
 
@@ -79,6 +79,31 @@ fn replace_asks_the_holder_to_leave_and_takes_its_place() {
     assert!(!is_alive(former) && !is_alive(worker));
     signal(successor.id().into(), "TERM");
     assert_eq!(successor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn replace_that_comes_too_late_says_who_was_quicker() {
+    let mut gateway = Gateway::running(CONFIG);
+    let mut command = gateway.command();
+    command.args(["supervise", "--replace"]).stdin(Stdio::null()).stderr(Stdio::piped());
+    signal(gateway.pid().into(), "STOP");
+    let mut late = command.spawn().unwrap();
+    let mut log = BufReader::new(late.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("asking the one that runs to leave") {
+        assert!(log.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    signal(late.id().into(), "STOP");
+    gateway.kill_supervisor();
+    gateway.start();
+    signal(late.id().into(), "CONT");
+    log.read_to_string(&mut told).unwrap();
+    assert_eq!(late.wait().unwrap().code(), Some(75), "{told}");
+    assert!(
+        told.contains(&format!("another supervisor was quicker: pid {}", gateway.pid())),
+        "{told}"
+    );
+    assert!(!told.contains("supervise --replace"), "{told}");
 }
 
 #[test]

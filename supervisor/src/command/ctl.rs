@@ -274,6 +274,11 @@ pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
             ("crashed", format!("none runs there: it ended without a word ({holder})"))
         }
         None if is_free => ("stopped", why.to_owned()),
+        None if paths.lock().is_dir() => {
+            let path = paths.lock();
+            let why = format!("none runs there, and none can: {} is a directory", path.display());
+            ("stopped", why)
+        }
         Some(holder) => ("unreachable", format!("{why} ({holder})")),
         None => ("unreachable", why.to_owned()),
     };

@@ -238,7 +238,10 @@ async fn take(
                     asked = Some(who);
                 }
                 // Somebody else has taken its place: to ask that one, too, would never end.
-                (Some(former), Some(who)) if *former != who && alive => return Err(held()),
+                (Some(former), Some(who)) if *former != who && alive => {
+                    let holder = holder.map_or_else(String::new, |holder| holder.to_string());
+                    return Err(Error::Overtaken { holder });
+                }
                 (_, _) => {}
             }
             if options.force && waited > FORCE {
