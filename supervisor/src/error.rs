@@ -318,28 +318,38 @@ impl Error {
             }
             Self::Unfulfilled { hint: Some(hint), .. } => hint.clone(),
             Self::Unfulfilled { .. } | Self::TimedOut { .. } => "`hermes-gw ctl status` tells how things stand".into(),
-            Self::Store(store::Error::Newer { .. }) => {
-                "run the newer program, or restore a backup made by this one".into()
-            }
-            Self::Store(store::Error::Unfit { .. }) => {
-                "name a directory on a local disk with --state-dir or state_dir in [gateway]".into()
-            }
-            Self::Store(store::Error::Link { .. }) => {
-                "move the directory as a whole instead, and name it with --state-dir or state_dir in [gateway]".into()
-            }
-            Self::Store(store::Error::Removed(removed)) => removed.hint(),
-            Self::Store(store::Error::Engine { .. }) => {
-                "check the disk, and the limit of file sizes (`ulimit -f`)".into()
-            }
+            Self::Store(e) => return of_store(e),
             Self::Poisoned(_) => "check the disk, and the limit of file sizes (`ulimit -f`); the supervisor recovers at its next start".into(),
             Self::Worker(e) if e.exit_code() == Code::Protocol.number() => {
                 "the supervisor runs another version, or is broken: start it anew".into()
             }
-            Self::Store(_)
-            | Self::Os { .. }
+            Self::Os { .. }
             | Self::Output { .. }
             | Self::Survivors(_)
             | Self::Worker(_) => return None,
         })
     }
+}
+
+/// What helps where the store cannot be used.
+fn of_store(error: &store::Error) -> Option<String> {
+    Some(match error {
+        store::Error::Newer { .. } => {
+            "run the newer program, or restore a backup made by this one".into()
+        }
+        store::Error::Unfit { .. } => {
+            "name a directory on a local disk with --state-dir or state_dir in [gateway]".into()
+        }
+        store::Error::Foreign { .. } => {
+            "move that file out of the way, or name another directory with --state-dir".into()
+        }
+        store::Error::Link { .. } => {
+            "move the directory as a whole instead, and name it with --state-dir or state_dir in [gateway]".into()
+        }
+        store::Error::Removed(removed) => removed.hint(),
+        store::Error::Engine { .. } => {
+            "check the disk, and the limit of file sizes (`ulimit -f`)".into()
+        }
+        store::Error::Io { .. } | store::Error::InUse { .. } | store::Error::Poisoned { .. } => return None,
+    })
 }

@@ -130,7 +130,7 @@ impl Block {
                     match value {
                         Value::String(text) => texts.push(text),
                         Value::Integer(number) => texts.push(number.to_string()),
-                        other => self.mistyped(key, "a list of texts", &other),
+                        other => self.mistyped(key, "a list of texts or whole numbers", &other),
                     }
                 }
                 Some(texts)

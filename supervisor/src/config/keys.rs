@@ -48,7 +48,7 @@ pub(super) fn kind<T: Copy>(name: &Instance, block: &mut Block, kinds: &[(&str, 
 }
 
 pub(super) fn required(block: &mut Block, key: &'static str) -> Option<String> {
-    let text = block.string(key).filter(|text| !text.is_empty());
+    let text = block.string(key).filter(|text| !text.trim().is_empty());
     if text.is_none() {
         block.problem(&format!("{key} must be set"));
     }

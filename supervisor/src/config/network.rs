@@ -38,6 +38,8 @@ pub(super) fn network(
         let known = ["http://", "socks5://", "socks5h://"];
         if !known.iter().any(|scheme| url.expose().starts_with(scheme)) {
             block.problem("proxy must start with http:// or socks5://, or be \"none\"");
+        } else if names_no_host(url.expose()) {
+            block.problem("proxy names no host");
         }
     }
     let ca = match block.path("ca_file", place) {
@@ -51,4 +53,11 @@ pub(super) fn network(
         }
     };
     Ok(Network { proxy, ca })
+}
+
+fn names_no_host(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.trim().is_empty() || host.starts_with(':')
 }

@@ -313,7 +313,10 @@ fn ids_that_are_numbers_need_no_quotes() {
     assert_eq!(settings.base_url, "https://api.telegram.org");
     assert_eq!((settings.webhook, settings.local_files), (None, None));
     assert_eq!(settings.unanswered, protocol::worker::Unanswered::Report);
-    assert!(trouble(&block.replace("[7, ", "[7.5, ")).contains("must be a list of texts"));
+    assert!(
+        trouble(&block.replace("[7, ", "[7.5, "))
+            .contains("must be a list of texts or whole numbers")
+    );
 }
 
 #[test]
@@ -376,7 +379,9 @@ fn a_proxy_is_everybodys_unless_a_platform_has_its_own() {
     assert_eq!(network("feishu"), (Some("http://p:1".to_owned()), true));
     assert_eq!(network("other"), (None, true));
     assert_eq!(network("third"), (Some("socks5://u:w@p:2".to_owned()), false));
-    for wrong in ["http://u:w@p:1", "ftp://p", "p:1"] {
+    for wrong in
+        ["http://u:w@p:1", "ftp://p", "p:1", "http://", "socks5:// ", "http://:1", "http:///x"]
+    {
         let text = format!("[gateway]\nproxy = \"{wrong}\"\n");
         let told = Config::parse(&text, None, &Found).unwrap_err().to_string();
         assert!(told.contains("proxy") && !told.contains(":w@"), "{told}");

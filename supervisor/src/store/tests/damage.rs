@@ -228,6 +228,8 @@ fn a_file_of_another_program_is_left_alone_whatever_numbers_it_has() {
     let (tell, _answers) = mpsc::channel(4);
     let refused = Store::open(dir.path(), 1, tell);
     assert!(matches!(refused, Err(Error::Foreign { .. })), "{refused:?}");
+    let hint = refused.err().and_then(|e| crate::error::Error::from(e).hint());
+    assert!(hint.is_some_and(|hint| hint.contains("--state-dir")));
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
