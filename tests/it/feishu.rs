@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::feishu::frame::{DATA, Frame};
 use tests::feishu::{
     Entry, Fault, Feishu, Message, Observation, Route, Schedule, SentMessage, Times, Trouble,
     Webhook, menu, recalled,
@@ -253,6 +254,22 @@ async fn that_a_message_is_taken_back_is_heard_if_the_message_was() {
     let event = agent.event()["params"].clone();
     assert_eq!((&event["kind"], &event["message_id"]), (&json!("recall"), &json!("om_heard")));
     gateway.wait("one", "the other is for nobody", |i| i["store"]["denied"] == 1);
+}
+
+/// F70: a broken peer in between is one matter, however many parts it spoils.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_make_no_sense_are_counted_in_the_log() {
+    let (feishu, gateway) = gateway(&["one"]).await;
+    feishu.wait_connected("cli_one", 1, PATIENCE).await;
+    let part = Frame { method: DATA, payload: Some(b"{}".to_vec()), ..Frame::default() };
+    let part = part.with("type", "event").with("message_id", "m").with("seq", "0");
+    let (wide, odd) = (part.clone().with("sum", "1000000000"), part.with("sum", "x"));
+    for _ in 0..100 {
+        feishu.send_frame("cli_one", &wide);
+        feishu.send_frame("cli_one", &odd);
+    }
+    feishu.push_text("cli_one", "oc_1", "ou_ann", "hello").acked_within(PATIENCE).await;
+    assert_eq!(gateway.log().matches("a part of an event is dropped").count(), 14);
 }
 
 /// F95: in a direct chat, too, where whoever is at the other end is named by what was said before.

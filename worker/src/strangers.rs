@@ -1,4 +1,4 @@
-//! Who is refused because nobody vouches for him. Whoever comes by the thousand fills no log: for each reason, the
+//! Who, or what, is refused because nobody vouches for it. Whoever comes by the thousand fills no log: for each reason, the
 //! first, second, fourth, eighth … in a row is said.
 
 use std::collections::BTreeMap;

@@ -25,6 +25,7 @@ use super::receive::{Arrival, answer, hand};
 use super::{Shared, State};
 use crate::clock::{self, Instant};
 use crate::platform::Note;
+use crate::strangers::Strangers;
 
 /// Events without a verdict, and their bytes.
 const PENDING_MAX: usize = 1024;
@@ -73,6 +74,7 @@ pub(super) async fn serve(
         counted: 0,
         live: Live::new(shared.limits.live, endpoint.ping, now),
         chunks: Chunks::new(super::decode::reads),
+        dropped: Strangers::default(),
         told: None,
     };
     talk.ping();
@@ -197,6 +199,8 @@ struct Talk {
     counted: u64,
     live: Live,
     chunks: Chunks,
+    /// Parts that make no sense.
+    dropped: Strangers,
     told: Option<Instant>,
 }
 
@@ -234,7 +238,9 @@ impl Talk {
                     }
                     Part::Kept | Part::Repeated => Heard::Frame,
                     Part::Refused(why) => {
-                        tracing::warn!(why, "a part of an event is dropped");
+                        if let Some(times) = self.dropped.refused(why) {
+                            tracing::warn!(why, times, "a part of an event is dropped");
+                        }
                         Heard::Nonsense
                     }
                 }
