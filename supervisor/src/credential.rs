@@ -20,7 +20,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 /// which those of a session are not. A container with a read-only root has the last one still.
 const PLACES: [&str; 3] = ["/run/lock", "/tmp", "/dev/shm"];
 /// What to do where none of them will do.
-pub const NO_PLACE: &str = "let this user write to /run/lock, /tmp or /dev/shm, where a directory of its \
+const NO_PLACE: &str = "let this user write to /run/lock, /tmp or /dev/shm, where a directory of its \
     own is made: by the locks in it an account is used once on this host";
 
 /// The locks of one account, held until they are dropped and nobody has inherited them.
@@ -52,7 +52,12 @@ pub enum Refused {
     /// Somebody uses it. Who, if the file can be read.
     Used(Option<User>),
     /// No directory for the locks can be made or used.
-    Io(io::Error),
+    Io {
+        /// Why, of each.
+        why: io::Error,
+        /// What to do about it.
+        remedy: String,
+    },
 }
 
 impl Credential {
@@ -67,17 +72,31 @@ impl Credential {
         hasher.write(account.as_bytes());
         let name = format!("{:032x}", hasher.finish128().as_u128());
         let mut files = Vec::new();
-        let mut whys = Vec::new();
+        let (mut whys, mut in_the_way) = (Vec::new(), Vec::new());
         for place in places {
             let dir = place.join(format!("hermes-gw-{}", uid()));
             match lock(&dir, &name, user) {
                 Ok(file) => files.push(file),
-                Err(Refused::Io(e)) => whys.push(format!("{}: {e}", dir.display())),
-                Err(used) => return Err(used),
+                Err(No::Used(user)) => return Err(Refused::Used(user)),
+                Err(No::Io(e)) => whys.push(format!("{}: {e}", dir.display())),
+                Err(No::NotOurs) => {
+                    whys.push(format!("{}: it is not ours alone", dir.display()));
+                    in_the_way.push(dir.display().to_string());
+                }
             }
         }
         if files.is_empty() {
-            return Err(Refused::Io(io::Error::other(whys.join("; "))));
+            let why = io::Error::other(whys.join("; "));
+            let remedy = if in_the_way.is_empty() {
+                NO_PLACE.into()
+            } else {
+                // One is enough.
+                let entry = in_the_way.join(" or ");
+                format!(
+                    "remove {entry}, which somebody else made or may change: a directory of this user's own, with mode 700, is to be there"
+                )
+            };
+            return Err(Refused::Io { why, remedy });
         }
         Ok(Self { files })
     }
@@ -102,28 +121,33 @@ fn uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-fn lock(dir: &Path, name: &str, user: &User) -> Result<File, Refused> {
+/// Why there is no lock in one of the places.
+enum No {
+    Used(Option<User>),
+    Io(io::Error),
+    /// What lies where the directory belongs.
+    NotOurs,
+}
+
+fn lock(dir: &Path, name: &str, user: &User) -> Result<File, No> {
     let made = DirBuilder::new().mode(0o700).create(dir);
-    if let Err(e) = made.or_else(|e| if dir.is_dir() { Ok(()) } else { Err(e) }) {
-        return Err(Refused::Io(e));
-    }
     // In a directory that everybody may write to, somebody else may have been there first.
-    let found = std::fs::symlink_metadata(dir).map_err(Refused::Io)?;
+    let found = std::fs::symlink_metadata(dir).map_err(|e| No::Io(made.err().unwrap_or(e)))?;
     if !found.is_dir() || found.uid() != uid() || found.mode() & 0o077 != 0 {
-        return Err(Refused::Io(io::Error::other("it is not ours alone")));
+        return Err(No::NotOurs);
     }
     let path = dir.join(name);
     let mut options = OpenOptions::new();
     let writer = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut writer = writer.map_err(Refused::Io)?;
+    let mut writer = writer.map_err(No::Io)?;
     // What the worker inherits cannot be written to.
-    let file = File::open(&path).map_err(Refused::Io)?;
+    let file = File::open(&path).map_err(No::Io)?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Refused::Used(read(&path))),
-        Err(TryLockError::Error(e)) => return Err(Refused::Io(e)),
+        Err(TryLockError::WouldBlock) => return Err(No::Used(read(&path))),
+        Err(TryLockError::Error(e)) => return Err(No::Io(e)),
     }
-    let text = serde_json::to_string(user).map_err(|e| Refused::Io(e.into()))? + "\n";
+    let text = serde_json::to_string(user).map_err(|e| No::Io(e.into()))? + "\n";
     // The lock is what counts; a text that cannot be written names nobody.
     let _ = writer.set_len(0).and_then(|()| writer.write_all(text.as_bytes()));
     Ok(file)
@@ -162,15 +186,35 @@ mod tests {
         assert!(Credential::take_in(&places, "feishu cli_a", &user(2)).is_ok());
     }
 
+    /// In a directory that everybody may write to, somebody else may have been there first.
     #[test]
-    fn a_directory_that_others_may_enter_is_not_used() {
-        use std::os::unix::fs::PermissionsExt;
-        let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join(format!("hermes-gw-{}", uid()));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
-        let refused = Credential::take_in(&[place.path()], "a", &user(1));
-        let Err(Refused::Io(why)) = refused else { panic!("{refused:?}") };
-        assert!(why.to_string().contains(dir.to_str().unwrap()), "{why}");
+    fn what_lies_in_the_way_is_not_used_and_is_to_be_removed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        type Put = fn(&Path) -> io::Result<()>;
+        let puts: [Put; 4] = [
+            |dir| {
+                std::fs::create_dir(dir)?;
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777))
+            },
+            |dir| std::fs::write(dir, ""),
+            |dir| symlink("/nowhere", dir),
+            |dir| symlink("/tmp", dir),
+        ];
+        for put in puts {
+            let place = tempfile::tempdir().unwrap();
+            let dir = place.path().join(format!("hermes-gw-{}", uid()));
+            put(&dir).unwrap();
+            let missing = place.path().join("missing");
+            let refused = Credential::take_in(&[&missing, place.path()], "a", &user(1));
+            let Err(Refused::Io { why, remedy }) = refused else { panic!("{refused:?}") };
+            assert!(
+                why.to_string().contains(&format!("{}: it is not ours alone", dir.display())),
+                "{why}"
+            );
+            assert!(remedy.starts_with(&format!("remove {}, ", dir.display())), "{remedy}");
+        }
+        let refused = Credential::take_in(&[Path::new("/proc")], "a", &user(1));
+        let Err(Refused::Io { remedy, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(remedy, NO_PLACE);
     }
 }

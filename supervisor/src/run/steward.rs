@@ -10,7 +10,7 @@ use super::Gateway;
 use super::desk::Desk;
 use super::slot::{Running, Slot};
 use crate::clock;
-use crate::credential::{Credential, NO_PLACE, Refused, User};
+use crate::credential::{Credential, Refused, User};
 use crate::exit::Code;
 use crate::policy::lifecycle::{Action, Force, Input, Phase, Verdict, Wait};
 use crate::policy::{delivery, outbox};
@@ -63,14 +63,14 @@ impl Gateway {
             let (reason, remedy, fault) = match refused {
                 Refused::Used(user) => {
                     let user = user.map_or("another gateway".into(), |user| user.to_string());
-                    (format!("credential in use by {user}"), other, Code::Temporary)
+                    (format!("credential in use by {user}"), other.into(), Code::Temporary)
                 }
-                Refused::Io(e) => {
-                    (format!("cannot lock the credential: {e}"), NO_PLACE, Code::CannotCreate)
+                Refused::Io { why, remedy } => {
+                    (format!("cannot lock the credential: {why}"), remedy, Code::CannotCreate)
                 }
             };
             self.slots.get_mut(index)?.fault = fault;
-            let verdict = Verdict::Held { reason, remedy: remedy.into() };
+            let verdict = Verdict::Held { reason, remedy };
             return Some(Input::SpawnFailed(generation, verdict));
         }
         let slot = self.slots.get_mut(index)?;
