@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::control::Notice;
-use protocol::id::Instance;
+use protocol::id::{EventId, Instance};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -109,6 +109,8 @@ pub struct Gateway {
     /// A worker that uses more is replaced.
     memory: u64,
     started: Instant,
+    /// Events up to this one were accepted before that, whatever the wall clock showed.
+    former_events: EventId,
     /// What the configuration says of state and runtime directory: they cannot change.
     dirs: (Option<PathBuf>, Option<PathBuf>),
     reload: Reload,

@@ -116,6 +116,9 @@ pub struct State {
     /// The same by the monotonic clock. A program that does not tell begins to count anew.
     #[serde(default)]
     pub started_usec: Option<u64>,
+    /// Events up to this one were accepted before that. A program that does not tell knows of none.
+    #[serde(default)]
+    pub former_events: u64,
     /// The mask that children get.
     pub mask: u32,
     /// The limits of descriptors that children get.

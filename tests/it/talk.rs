@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, root, signal};
+use crate::gateway::{Gateway, root, signal, stderr};
 use crate::socket_agent::Lines;
 use crate::terminal::Terminal;
 
@@ -294,6 +294,36 @@ fn what_is_said_in_one_go_is_one_turn() {
     gateway.wait("local", "settled", |i| i["store"]["waiting"] == 0);
     assert_eq!(texts(&gateway).last().unwrap(), "four\nfive");
     assert_eq!(heard(&gateway).last().unwrap()["before_restart"], true);
+}
+
+/// F27: what was accepted before the start is known as such, also where the clock stands behind what it showed then.
+#[test]
+fn what_was_accepted_before_a_restart_is_no_matter_of_the_wall_clock() {
+    let mut gateway = gateway("", "");
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("1", "work");
+    terminal.typed("2", "behind");
+    until_heard(&gateway, 1);
+    gateway.wait("local", "accepted", |i| i["store"]["accepted"] == 2);
+    gateway.kill_supervisor();
+    let script = "import sqlite3, sys\n\
+                  db = sqlite3.connect(sys.argv[1])\n\
+                  db.execute('UPDATE inbox SET received_ms = received_ms + 3600000')\n\
+                  db.commit()\n";
+    let mut python = std::process::Command::new("python3");
+    let python = python.args(["-c", script]).arg(gateway.state().join("store.db"));
+    assert!(python.status().unwrap().success());
+    gateway.start();
+    until_heard(&gateway, 2);
+    let mut terminal = Terminal::join(&gateway);
+    terminal.typed("3", "later");
+    gateway.wait("local", "accepted", |i| i["store"]["accepted"] == 1);
+    let upgraded = gateway.run(&["ctl", "upgrade"]);
+    assert!(upgraded.status.success(), "{}", stderr(&upgraded));
+    go(&gateway);
+    acknowledged(&gateway, 3);
+    let before = heard(&gateway).into_iter().map(|event| event["before_restart"].clone());
+    assert_eq!(before.collect::<Vec<_>>(), [false, true, true, false]);
 }
 
 /// F99: an agent that knows the event answers for what it was handed with it, and for nothing that was said since.

@@ -138,6 +138,7 @@ impl Gateway {
             memory: config.memory,
             started,
             dirs: (config.state_dir, config.runtime_dir),
+            former_events: opened.last_event,
             reload: Reload::new(reader, opened, result),
             slots,
             by_name,

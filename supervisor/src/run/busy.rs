@@ -75,7 +75,7 @@ impl Gateway {
         running: EventId,
         answer: Answer,
     ) {
-        let started_ms = self.wall.started_ms();
+        let before_restart = id <= self.former_events;
         let Some(desk) = self.agent_desk(agent) else { return };
         let turn = desk.at_work.get(&running.0);
         let Some(turn) = turn.filter(|turn| turn.steering.is_offered(id.0)) else { return };
@@ -94,7 +94,7 @@ impl Gateway {
             late_by_ms: None,
             session: Session { epoch, note: Vec::new() },
             joined: Vec::new(),
-            before_restart: begun.received_ms < started_ms,
+            before_restart,
         });
         self.pass(agent, ToWorker::Steer { event_id: running, more });
     }

@@ -185,7 +185,7 @@ impl Gateway {
                     event,
                     session,
                     joined,
-                    before_restart: received_ms < self.wall.started_ms(),
+                    before_restart: EventId(id) <= self.former_events,
                     late_by_ms: match verdict {
                         Verdict::Mark(age) => {
                             Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))

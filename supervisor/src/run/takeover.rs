@@ -58,6 +58,7 @@ impl Gateway {
             paused_usec: self.upgrade.paused_usec,
             started_ms: self.wall.started_ms(),
             started_usec: Some(clock::usec_of(self.started)),
+            former_events: self.former_events.0,
             mask: self.ways.mask.bits(),
             limits: self.ways.limits.numbers(),
             token_key: self.token_key,
@@ -151,6 +152,7 @@ impl Gateway {
     /// Takes over from the program that we were, and tells which instances are to be started.
     pub(super) fn take_over(&mut self, state: State) -> io::Result<Vec<usize>> {
         let pause_ms = clock::monotonic_usec().saturating_sub(state.paused_usec) / 1000;
+        self.former_events = EventId(state.former_events);
         self.token_key = state.token_key;
         self.reach.resume(state.reach);
         self.recent.resume(state.recent);

@@ -336,6 +336,8 @@ pub struct Files {
 /// What was found when the store was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
+    /// No event has an id up to this one but those that were accepted before.
+    pub last_event: EventId,
     /// The resume points.
     pub cursors: Vec<(Instance, Cursor)>,
     /// The last ends of workers, oldest first.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use protocol::id::Instance;
+use protocol::id::{EventId, Instance};
 use protocol::worker::Cursor;
 use rusqlite::{Connection, Result, params};
 
@@ -112,6 +112,7 @@ impl Tables {
         }
         heard::check(&self.db)?;
         Ok(Opened {
+            last_event: EventId(wire_id(self.events.last_used())),
             cursors: named,
             exits: exits::all(&self.db, &mut self.names)?,
             drafts: outbox::drafts(&self.db, &mut self.names)?,
