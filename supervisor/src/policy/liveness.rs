@@ -106,6 +106,18 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_and_a_pause_of_our_own_put_the_end_off() {
+        let start = crate::clock::now();
+        let mut liveness = Liveness::new(LIMIT, start);
+        liveness.beat(start + BEAT);
+        assert_eq!(liveness.deadline(), start + BEAT + LIMIT);
+        liveness.beat(start);
+        assert_eq!(liveness.deadline(), start + BEAT + LIMIT, "it was read late");
+        liveness.discount(LIMIT);
+        assert_eq!(liveness.deadline(), start + BEAT + LIMIT + LIMIT);
+    }
+
+    #[test]
     fn only_time_in_which_we_did_not_run_is_a_pause() {
         let start = crate::clock::now();
         let at = |s| start + Duration::from_secs(s);

@@ -54,6 +54,22 @@ fn an_ambiguous_reply_is_repeated_only_while_its_key_is_known() {
 }
 
 #[test]
+fn what_would_be_too_old_by_its_next_attempt_is_given_up_now() {
+    let now = start();
+    let second = Duration::from_secs(1);
+    for (wait, given_up) in [(4000, false), (6000, true)] {
+        let mut outbox = beginning(now, None);
+        let age = Settings::default().max_age - 10 * second;
+        let begun = Begun { id: 1, attempt: 1, age, ambiguous: None };
+        assert_eq!(outbox.on(Input::Begun(begun), now), [Action::Send(1)]);
+        let retry = Outcome::Retry { reason: "later".into(), after_ms: Some(wait) };
+        let actions = outbox.on(Input::Outcome(1, retry), now + 5 * second);
+        let end = matches!(actions.as_slice(), [Action::End(1, End::Failed(why))] if why.contains("later"));
+        assert_eq!(end, given_up, "{actions:?}");
+    }
+}
+
+#[test]
 fn a_worker_that_dies_leaves_its_reply_ambiguous() {
     let now = start();
     let mut outbox = beginning(now, Some(HOUR));
