@@ -255,6 +255,11 @@ async fn backup(common: &Common, socket: &Path, file: &Path) -> Result<(), Error
     Ok(())
 }
 
+/// It runs, and does not only wait to be collected.
+fn serves_elsewhere(holder: &Holder) -> bool {
+    identity::is_alive(&holder.identity) && !identity::is_zombie(holder.identity.pid)
+}
+
 /// Nobody answers: whether it was stopped, crashed, or is there and hangs.
 pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
     let holder = lock::holder(&paths.lock());
@@ -266,7 +271,7 @@ pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
             let error = left.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             ("stopped", format!("none runs there: it left at {}{error}", text::utc(left.at_ms)))
         }
-        Some(holder) if is_free && identity::is_alive(&holder.identity) => (
+        Some(holder) if is_free && serves_elsewhere(holder) => (
             "stopped",
             format!("none runs there: this is a copy of the state of another ({holder})"),
         ),

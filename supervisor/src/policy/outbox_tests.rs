@@ -59,7 +59,7 @@ fn what_would_be_too_old_by_its_next_attempt_is_given_up_now() {
     let second = Duration::from_secs(1);
     for (wait, given_up) in [(4000, false), (6000, true)] {
         let mut outbox = beginning(now, None);
-        let age = Settings::default().max_age - 10 * second;
+        let age = Settings::default().max_age.saturating_sub(10 * second);
         let begun = Begun { id: 1, attempt: 1, age, ambiguous: None };
         assert_eq!(outbox.on(Input::Begun(begun), now), [Action::Send(1)]);
         let retry = Outcome::Retry { reason: "later".into(), after_ms: Some(wait) };
