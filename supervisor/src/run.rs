@@ -276,7 +276,10 @@ impl Gateway {
                     links.spawn(serve);
                     self.link_resumed(index, &who, handle);
                 }
-                Err(e) => tracing::error!(instance = %who.instance, error = %e, "a link is lost"),
+                Err(e) => {
+                    tracing::error!(instance = %who.instance, error = %e, "a link is lost");
+                    self.give_up_link(index, "its link was lost in an upgrade");
+                }
             }
         }
     }

@@ -1,10 +1,15 @@
 //! Peers of the supervisor's socket that are broken, oversized, silent or strangers cost only their own
 //! link.
 
+use std::fs::DirEntry;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use crate::gateway::{Gateway, PATIENCE};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use tests::feishu::{Entry, Fault, Feishu, Observation, Route, Times, Trouble};
+
+use crate::gateway::{Gateway, PATIENCE, signal};
 
 const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
 
@@ -149,4 +154,58 @@ fn listeners_that_hang_up_leave_room_for_others() {
         drop(gateway.events());
     }
     gateway.wait_ready("local");
+}
+
+/// The sockets of a process, kept open beside it. Only root may.
+fn sockets_of(pid: u64) -> Vec<OwnedFd> {
+    let process = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let process = pidfd_open(process, PidfdFlags::empty()).unwrap();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(Result::unwrap);
+    let is_socket = |entry: &DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|it| it.to_string_lossy().starts_with("socket:"))
+    };
+    let number = |entry: DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
+    let numbers = open.filter(is_socket).map(number);
+    numbers.map(|it| pidfd_getfd(&process, it, PidfdGetfdFlags::empty()).unwrap()).collect()
+}
+
+/// The end of a link may come long after that of its worker, and after the next worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_outlives_its_worker_holds_no_reply_up() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can keep a link of another process open");
+        return;
+    }
+    let feishu = Feishu::start().await;
+    feishu.add_app("cli_one", "secret", "ou_bot");
+    let mut gateway = Gateway::new(&format!(
+        "[platform.one]\nkind = \"feishu\"\napp_id = \"cli_one\"\napp_secret_file = \"secret\"\n\
+         base_url = \"{}\"\naccess = {{ direct = \"open\" }}\n[agent.echo]\n",
+        feishu.base_url()
+    ));
+    std::fs::write(gateway.path("secret"), "secret").unwrap();
+    gateway.start();
+    let worker = gateway.wait_ready("one")["pid"].as_u64().unwrap();
+    for route in [Route::Send, Route::Reply] {
+        let hangs = Fault::Rest { route: Some(route), trouble: Trouble::Hang };
+        feishu.fault("cli_one", hangs, Times::Always);
+    }
+    feishu.push_text("cli_one", "oc_1", "ou_ann", "hello").acked_within(PATIENCE).await;
+    let hangs = |entry: &Entry| {
+        let Observation::Call { route, status, .. } = &entry.what else { return false };
+        ["send", "reply"].contains(route) && status.is_none()
+    };
+    feishu.wait_count("the reply is on its way", PATIENCE, 1, hangs).await;
+    let link = sockets_of(worker);
+    assert!(!link.is_empty());
+    feishu.clear_faults();
+    signal(worker, "KILL");
+    gateway.wait("one", "another worker", |i| {
+        i["connected"] == true && i["pid"].as_u64().is_some_and(|pid| pid != worker)
+    });
+    let reply = feishu.wait_sent(PATIENCE, |_| true).await;
+    assert_eq!(reply.receive_id, "oc_1");
+    drop(link);
+    feishu.push_text("cli_one", "oc_1", "ou_ann", "again").acked_within(PATIENCE).await;
+    feishu.wait_sent(PATIENCE, |sent| sent.text().is_some_and(|it| it.contains("again"))).await;
 }

@@ -51,6 +51,7 @@ const CHECK: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(3);
 /// How often to look what is left of a program that was asked.
 const LOOK: Duration = Duration::from_millis(50);
+const CALLED_OFF: &str = "an upgrade was called off";
 const LEAVING: &str = "the supervisor is on its way out";
 /// How long a worker of another version may take to be replaced before the next one is.
 pub(super) const IN_TURN: Duration = Duration::from_secs(30);
@@ -339,14 +340,14 @@ impl Gateway {
         } else {
             // It came too late: the upgrade is called off.
             drop(connection);
-            self.give_up_link(index);
+            self.give_up_link(index, CALLED_OFF);
         }
     }
 
     /// A link that was paused half way cannot be taken up again: its worker sees its end, and is replaced.
-    fn give_up_link(&mut self, index: usize) {
+    pub(super) fn give_up_link(&mut self, index: usize, why: &str) {
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.replaced = Some("replaced: an upgrade was called off".into());
+            slot.replaced = Some(format!("replaced: {why}"));
         }
         self.link_lost(index, Pause::Asked);
     }
@@ -402,7 +403,7 @@ impl Gateway {
             let Paused { connection, rest, flushed } = paused;
             if !(all_answered && flushed) {
                 drop(connection);
-                self.give_up_link(index);
+                self.give_up_link(index, CALLED_OFF);
                 continue;
             }
             let Some(slot) = self.slots.get_mut(index) else { continue };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::event::Pause;
 use protocol::hello::Hello;
 use protocol::id::Instance;
 use protocol::worker::{
@@ -48,6 +49,10 @@ impl Gateway {
             return;
         };
         running.nonce = None;
+        // The end of a link may come later than the next worker: what is on its way over it waits for nobody.
+        if slot.link.is_some() {
+            self.link_lost(index, Pause::Lost);
+        }
         let Some(adapter) = self.adapter(index) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
         let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
