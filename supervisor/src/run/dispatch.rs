@@ -309,7 +309,7 @@ mod tests {
         delivery.on(Input::Accepted(2, lane("b")), now);
         let actions = delivery.on(Input::Begun { id: 2, counted: 1 }, now + settings.lease);
         assert!(
-            matches!(actions[..], [Action::Refund(2), Action::Park { id: 1, .. }]),
+            matches!(actions[..], [Action::Withhold(2), Action::Park { id: 1, .. }]),
             "{actions:?}"
         );
         assert!(actions.iter().all(|action| !takes(action, 2)));
