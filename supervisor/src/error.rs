@@ -111,6 +111,9 @@ pub enum Error {
     /// Somebody who does not manage us told us to leave.
     #[error("serve on: told to leave by somebody who is not the service manager")]
     ToldByStranger,
+    /// A second Ctrl-C ended it at once.
+    #[error("leave in order: interrupted")]
+    Interrupted,
     /// Nobody runs, or nobody answers.
     #[error("ask the supervisor at {}: {why}", socket.display())]
     Unreachable {
@@ -188,7 +191,7 @@ impl Error {
     /// Whether nothing is to be said of it: it was told already, or whoever read has left.
     pub fn is_silent(&self) -> bool {
         match self {
-            Self::Unfulfilled { .. } => true,
+            Self::Unfulfilled { .. } | Self::Interrupted => true,
             Self::Output { source } => source.kind() == ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -204,6 +207,7 @@ impl Error {
         match self {
             // As the shell tells of programs that the signal of a broken pipe has ended.
             Self::Output { .. } if self.is_silent() => return 128 + 13,
+            Self::Interrupted => return 128 + 2,
             Self::Usage { .. } => Code::Usage,
             Self::ConfigMissing { .. } | Self::ConfigNeeds { .. } => Code::NoInput,
             Self::Config { .. } => Code::Config,
@@ -326,6 +330,7 @@ impl Error {
             Self::Os { .. }
             | Self::Output { .. }
             | Self::Survivors(_)
+            | Self::Interrupted
             | Self::Worker(_) => return None,
         })
     }

@@ -149,6 +149,8 @@ pub struct Gateway {
     stop: Duration,
     /// A stranger told us to leave, so whoever manages us should start us anew.
     come_back: bool,
+    /// A second Ctrl-C came.
+    interrupted: bool,
     purge_at: Instant,
     give_back_at: Instant,
     wall: Wall,

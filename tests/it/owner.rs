@@ -173,16 +173,18 @@ fn term_drains_and_leaves_nothing() {
 
 #[test]
 fn a_second_signal_does_not_wait_for_a_worker_that_hangs() {
-    let mut gateway = Gateway::running(CONFIG);
-    let worker = pid(&gateway, "local");
-    let mut events = gateway.events();
-    // Stopped, it would be waited for until its grace is over.
-    signal(worker, "STOP");
-    signal(gateway.pid().into(), "TERM");
-    events.wait(|event| event["event"] == "supervisor" && event["now"] == "stopping");
-    signal(gateway.pid().into(), "TERM");
-    assert_eq!(gateway.left(), Some(0));
-    assert!(!is_alive(worker));
+    for (by, code) in [("TERM", 0), ("INT", 130)] {
+        let mut gateway = Gateway::running(CONFIG);
+        let worker = pid(&gateway, "local");
+        let mut events = gateway.events();
+        // Stopped, it would be waited for until its grace is over.
+        signal(worker, "STOP");
+        signal(gateway.pid().into(), by);
+        events.wait(|event| event["event"] == "supervisor" && event["now"] == "stopping");
+        signal(gateway.pid().into(), by);
+        assert_eq!(gateway.left(), Some(code));
+        assert!(!is_alive(worker));
+    }
 }
 
 #[test]

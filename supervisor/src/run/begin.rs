@@ -170,6 +170,7 @@ impl Gateway {
             manager,
             stop: config.stop,
             come_back: false,
+            interrupted: false,
             purge_at: now + PURGE_FIRST,
             give_back_at: now + GIVE_BACK_EVERY,
             wall: Wall::new(started_ms, clock::unix_ms(), clock::boot_ms()),

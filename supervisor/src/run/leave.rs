@@ -31,6 +31,9 @@ impl Gateway {
         // A service manager takes a clean end for the wish to stay down. Only it may wish so.
         if self.closing.stage() == Stage::Serving {
             self.come_back = notify::is_systemd() && !asked.is_from_above();
+        } else {
+            // A shell script that somebody interrupts stops at the code that says so.
+            self.interrupted = asked.name == "SIGINT";
         }
         let command = identity::command(asked.pid);
         let by = Asker { uid: asked.uid, pid: Some(asked.pid), command };
@@ -123,6 +126,7 @@ impl Gateway {
         match fatal {
             Some(e) => Err(e),
             None if self.come_back => Err(Error::ToldByStranger),
+            None if self.interrupted => Err(Error::Interrupted),
             None => Ok(()),
         }
     }
