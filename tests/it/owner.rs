@@ -90,7 +90,7 @@ fn replace_that_comes_too_late_says_who_was_quicker() {
     let mut late = command.spawn().unwrap();
     let mut log = BufReader::new(late.stderr.take().unwrap());
     let mut told = String::new();
-    while !told.contains("asking the one that runs to leave") {
+    while !told.contains("asked the one that runs to leave") {
         assert!(log.read_line(&mut told).unwrap() > 0, "{told}");
     }
     signal(late.id().into(), "STOP");

@@ -287,9 +287,10 @@ async fn take(
 /// Asks the holder over its socket. It leaves when what is under way has ended.
 async fn ask_to_leave(path: &Path) -> Result<(), Error> {
     let Some(holder) = lock::holder(path) else { return Ok(()) };
-    tracing::info!(%holder, "asking the one that runs to leave");
     let mut client = Client::dial(&holder.socket).await?;
-    client.say(&Request::Stop(Stop { force: false })).await
+    client.say(&Request::Stop(Stop { force: false })).await?;
+    tracing::info!(%holder, "asked the one that runs to leave");
+    Ok(())
 }
 
 /// Lets the supervisor leave when whoever started it is gone.
