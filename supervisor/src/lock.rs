@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -166,9 +166,13 @@ pub fn give_up(path: &Path, left: Left) {
 
 /// What the file at `path` says, if it says anything.
 pub fn holder(path: &Path) -> Option<Holder> {
+    read(&look(path)?)
+}
+
+fn look(path: &Path) -> Option<File> {
     // Whatever lies there: to wait for the other end of a pipe helps nobody.
     let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    read(&OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?)
+    OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
 }
 
 fn read(file: &File) -> Option<Holder> {
@@ -179,18 +183,42 @@ fn read(file: &File) -> Option<Holder> {
 
 /// The holder of the lock at `path`, if the kernel, the file and the process table agree on it.
 pub fn proven_holder(path: &Path) -> Option<Holder> {
-    let holder = holder(path)?;
-    let metadata = std::fs::metadata(path).ok()?;
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let proven = held_by(&locks, holder.identity.pid, metadata.dev(), metadata.ino());
+    let file = look(path)?;
+    let holder = read(&file)?;
+    let metadata = file.metadata().ok()?;
+    let dev = mounted_device(&file).unwrap_or(metadata.dev());
+    let locks = proc("locks")?;
+    let proven = held_by(&locks, holder.identity.pid, dev, metadata.ino());
     (proven && identity::is_alive(&holder.identity)).then_some(holder)
 }
 
-/// What the file at `path` says of who serves here now. Only while the lock is held: in a copy of a state
-/// directory the file names the supervisor of the original.
+/// Who serves here now, as the file at `path` says. Only while the lock is held: in a copy of a state directory
+/// the file names the supervisor of the original.
 pub fn serving(path: &Path) -> Option<Holder> {
-    let is_listed = std::fs::metadata("/proc/locks").is_ok();
-    proven_holder(path).or_else(|| if is_listed || is_free(path) { None } else { holder(path) })
+    let file = look(path)?;
+    let holder = read(&file).filter(|holder| holder.left.is_none())?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(holder)
+}
+
+fn proc(name: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{name}")).ok()
+}
+
+/// The device by which the kernel's list names the file system of `file`: the one of its mount. To who looks at
+/// the file btrfs and some overlays show another, of the part that it lies in.
+fn mounted_device(file: &File) -> Option<u64> {
+    let info = proc(&format!("self/fdinfo/{}", file.as_raw_fd()))?;
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    device_of(&proc("self/mountinfo")?, mount.trim())
+}
+
+/// Field 3 of the line that begins with this number: `proc_pid_mountinfo(5)`.
+fn device_of(mounts: &str, mount: &str) -> Option<u64> {
+    let mut words = mounts.lines().map(str::split_whitespace).find_map(|mut words| {
+        (words.next() == Some(mount)).then_some(words)
+    })?;
+    let (major, minor) = words.nth(1)?.split_once(':')?;
+    Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Whether the kernel's list says that `pid` holds a flock on this file. A line reads
@@ -225,6 +253,14 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_is_named_as_its_mount_is() {
+        let mounts = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                      31 22 0:41 /@home /home rw - btrfs /dev/vdb rw\n";
+        assert_eq!(device_of(mounts, "31"), Some(nix::sys::stat::makedev(0, 41)));
+        assert_eq!(device_of(mounts, "1"), None);
+    }
+
+    #[test]
     fn left_over_text_never_blocks_and_the_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
@@ -255,7 +291,15 @@ mod tests {
         let Err(Refused::Held(Some(found))) = Lock::take(&path) else { panic!("not refused") };
         assert_eq!(*found, holder);
         assert_eq!(proven_holder(&path), Some(holder.clone()));
-        assert_eq!(serving(&path), Some(holder));
+        assert_eq!(serving(&path), Some(holder.clone()));
+        let mut elsewhere = holder.clone();
+        elsewhere.identity.start += 1;
+        lock.sign(&elsewhere).unwrap();
+        assert_eq!(proven_holder(&path), None);
+        assert_eq!(serving(&path), Some(elsewhere), "who is in a container has another number there");
+        lock.sign_off(Left { at_ms: 0, error: None }).unwrap();
+        assert_eq!(serving(&path), None, "it has left");
+        lock.sign(&holder).unwrap();
         drop(lock);
         assert_eq!(proven_holder(&path), None, "the text alone proves nothing");
         assert_eq!(serving(&path), None, "nor does it tell where to ask");

@@ -115,8 +115,6 @@ fn a_file_system_without_locks_is_refused_with_one_message() {
     }
 }
 
-/// F89: nothing in a service file is of the shell, the version or the directory that it was installed from, so
-/// nothing of it can be out of date.
 /// What a lock says of its holder is copied along, and names the supervisor of the original.
 #[test]
 fn nobody_is_reached_by_a_copy_of_a_state_directory() {
@@ -135,6 +133,33 @@ fn nobody_is_reached_by_a_copy_of_a_state_directory() {
     assert_eq!(gateway.instance("local")["pid"], worker);
 }
 
+/// btrfs, and an overlay of several file systems, show another device to who looks at a file than the kernel's list
+/// of locks has.
+#[test]
+fn the_holder_is_known_where_the_list_of_locks_names_the_file_system_otherwise() {
+    let gateway = Gateway::new(CONFIG);
+    let script = r#"cd "$0" && mkdir lower upper both run &&
+        mount -t tmpfs none lower && mount -t tmpfs none upper && mkdir upper/files upper/work &&
+        mount -t overlay -o lowerdir=lower,upperdir=upper/files,workdir=upper/work none both || exit 99
+        STATE_DIRECTORY="$0/both" RUNTIME_DIRECTORY="$0/run" "$@" supervise -q & trap "kill -9 $!" EXIT
+        ctl() { "$PROGRAM" --state-dir "$0/both" ctl "$@"; }
+        until grep -q gw.sock both/lock && test -S run/gw.sock; do sleep 0.01; done
+        ctl status && ctl kill --force"#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(gateway.path(""));
+    command.arg(crate::gateway::PROGRAM).arg("--config").arg(gateway.path("config.toml"));
+    let output = command.env("PROGRAM", crate::gateway::PROGRAM).output().unwrap();
+    if output.status.code() == Some(99) || stderr(&output).contains("unshare") {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", stderr(&output));
+    assert!(told.contains("supervisor: stopped"), "{told}");
+}
+
+/// F89: nothing in a service file is of the shell, the version or the directory that it was installed from, so
+/// nothing of it can be out of date.
 #[test]
 fn a_service_file_freezes_nothing() {
     for name in ["hermes-gw.service", "hermes-gw.user.service", "org.hermes-gw.plist"] {
