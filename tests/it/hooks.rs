@@ -126,6 +126,34 @@ async fn each_occasion_is_told_once_with_the_whole_identity() {
     }
 }
 
+/// F100: whether nobody had begun with it, or it went with another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_is_told_as_what_it_is() {
+    let burst = "[platform.feishu.burst]\nquiet_ms = 60000\nmost_ms = 60000\n";
+    let (feishu, gateway) = gateway(&[("all", "message:parked", LISTENER)], burst).await;
+    let mut agent = Lines::ready(&gateway);
+    let (held, lost) = (["delete", "all of it"], ["look", "at this"]);
+    let mut ids = Vec::new();
+    for text in held.into_iter().chain(["/stop"]).chain(lost).chain(["/new"]) {
+        let pushed = feishu.push_text(APP, "oc_1", "ou_ann", text);
+        pushed.acked().await;
+        ids.push((text, pushed.message_id().unwrap().to_owned()));
+    }
+    let turn = agent.event();
+    assert_eq!(turn["params"]["text"], "look\nat this");
+    agent.refuse(&turn);
+    for (text, id) in ids.iter().filter(|(text, _)| !text.starts_with('/')) {
+        let one = gateway.until(&format!("{text} is told"), || {
+            heard(&gateway, "all").into_iter().find(|one| one["message"] == *text)
+        });
+        assert_eq!((&one["chat_id"], &one["user_id"]), (&json!("oc_1"), &json!("ou_ann")), "{one}");
+        assert_eq!((&one["message_id"], &one["agent"]), (&json!(id), &json!("mine")), "{one}");
+        let attempt = lost.contains(text).then_some(1);
+        assert_eq!(one["attempt"], json!(attempt), "{one}");
+    }
+    assert_eq!(heard(&gateway, "all").len(), 4, "each once");
+}
+
 /// A reply may wait for its platform longer than the gateway lives.
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_a_reply_answers_is_told_also_by_the_next_supervisor() {

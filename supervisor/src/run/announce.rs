@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use protocol::control::{Asker, Follow, Notice};
+use protocol::id::ParkedId;
 use protocol::secret;
 use protocol::worker::Outside;
 
@@ -16,6 +17,7 @@ use crate::identity;
 use crate::link::Listener;
 use crate::policy::lifecycle::{Phase, Wait, Wanted};
 use crate::socket::Peer;
+use crate::store::Parked;
 
 impl Gateway {
     /// Tells if the phase of an instance is another than was told last.
@@ -121,8 +123,10 @@ impl Gateway {
     }
 
     /// An event is parked.
-    pub(super) fn announce_parked(&mut self, id: u64, reason: &str) {
-        self.tell(Notice { reason: Some(reason.to_owned()), ..notice("parked", &id.to_string()) });
+    pub(super) fn announce_parked(&mut self, parked: &Parked) {
+        let ParkedId::Event(id) = parked.id else { return };
+        let reason = Some(parked.reason.clone());
+        self.tell(Notice { reason, ..notice("parked", &id.0.to_string()) });
     }
 
     /// A handler of hooks failed.

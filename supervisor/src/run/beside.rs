@@ -226,34 +226,6 @@ impl Gateway {
         (answers, event)
     }
 
-    /// An event is set aside: what is known of it.
-    pub(super) fn hook_parked(
-        &mut self,
-        agent: usize,
-        id: u64,
-        reason: &str,
-        delivery: Option<&Delivery>,
-    ) {
-        let known = match delivery {
-            Some(delivery) => {
-                let told = self.occasion("message:parked", &delivery.lane, &delivery.event);
-                told.map(|told| HookEvent { attempt: Some(delivery.attempt), ..told })
-            }
-            None => match self.desk(agent) {
-                Some(Desk::Agent(desk)) => desk.at_work.get(&id).and_then(|turn| turn.told.clone()),
-                _ => None,
-            },
-        };
-        let known = known.unwrap_or_else(|| HookEvent::new("message:parked", clock::unix_ms()));
-        self.hook(HookEvent {
-            event: "message:parked".into(),
-            time_ms: clock::unix_ms(),
-            event_id: Some(id.to_string()),
-            reason: Some(reason.to_owned()),
-            ..known
-        });
-    }
-
     /// The agent does not work on an event any more.
     pub(super) fn not_at_work(
         &mut self,

@@ -30,7 +30,7 @@ impl Gateway {
         let now = clock::now();
         let Some(Desk::Agent(desk)) = self.desk(index) else { return };
         for action in desk.delivery.on(input, now) {
-            let payload = payload.take_if(|payload| takes(&action, payload.event_id.0));
+            let payload = payload.take_if(|read| action == Action::Deliver(read.event_id.0));
             self.perform_delivery(index, action, payload);
         }
     }
@@ -61,7 +61,6 @@ impl Gateway {
                 self.not_at_work(index, *id, "acknowledged", None);
             }
             Action::Park { id, reason } => {
-                self.hook_parked(index, *id, reason, payload.as_deref());
                 self.end_draft(index, *id);
                 self.not_at_work(index, *id, "parked", Some(reason));
             }
@@ -119,7 +118,6 @@ impl Gateway {
                     tracing::error!(event_id = id, reason, "an event is parked");
                 }
                 self.not_followed(index, id);
-                self.announce_parked(id, &reason);
                 self.ask(Pending::Park { slot: index, id: EventId(id), reason });
             }
             Action::Settled(id) => {
@@ -206,10 +204,10 @@ impl Gateway {
             }
             (_, Answer::Pauses { id, left }) => Input::Pauses { id: id.0, left },
             (_, Answer::Unreadable(id)) => Input::Begun { id: id.0, counted: UNREADABLE },
-            (Pending::Park { id, reason, .. }, Answer::Parked { with }) => {
-                for EventId(one) in with {
-                    self.hook_parked(index, one, &reason, None);
-                    self.announce_parked(one, &reason);
+            (Pending::Park { id, .. }, Answer::Parked(all)) => {
+                for (parked, payload) in all {
+                    self.announce_parked(&parked);
+                    self.hook_parked(index, parked, payload);
                 }
                 Input::Ended(id.0)
             }
@@ -275,43 +273,5 @@ impl Gateway {
     pub(super) fn platform_of(&self, instance: &protocol::id::Instance) -> String {
         let slot = self.by_name.get(instance).and_then(|index| self.slots.get(*index));
         slot.map_or_else(String::new, |slot| slot.kind.word().to_owned())
-    }
-}
-
-/// Whether an action wants to know what this event is.
-fn takes(action: &Action, event: u64) -> bool {
-    matches!(action, Action::Deliver(id) | Action::Park { id, .. } if *id == event)
-}
-
-#[cfg(test)]
-mod tests {
-    use protocol::id::{Instance, Lane};
-
-    use super::*;
-    use crate::policy::delivery::{Delivery, Settings};
-
-    /// Handlers would be told another chat's words.
-    #[test]
-    fn what_is_set_aside_beside_an_event_that_was_just_read_is_not_told_as_that() {
-        let now = clock::now();
-        let lane = |chat: &str| {
-            let instance = Instance::new("p").unwrap();
-            Lane { instance, chat_id: chat.into(), thread_id: None }
-        };
-        let settings = Settings { max_attempts: 1, ..Settings::default() };
-        let mut delivery = Delivery::new(settings);
-        let scanned = Input::Scanned { found: Vec::new(), upto: 0, at_end: true };
-        let lease = Input::Lease { ttl: settings.lease, concurrency: 2 };
-        for input in [Input::Tick, scanned, lease, Input::Accepted(1, lane("a"))] {
-            delivery.on(input, now);
-        }
-        delivery.on(Input::Begun { id: 1, counted: 1 }, now);
-        delivery.on(Input::Accepted(2, lane("b")), now);
-        let actions = delivery.on(Input::Begun { id: 2, counted: 1 }, now + settings.lease);
-        assert!(
-            matches!(actions[..], [Action::Withhold(2), Action::Park { id: 1, .. }]),
-            "{actions:?}"
-        );
-        assert!(actions.iter().all(|action| !takes(action, 2)));
     }
 }

@@ -10,7 +10,7 @@ use protocol::control::{HooksStatus, Refusal, SendAsked};
 use protocol::event::{ChatType, Inbound, Receipt, Reply as Said, ReplyState};
 use protocol::frame;
 use protocol::hook::{Failure, HookEvent};
-use protocol::id::{Instance, Lane, OutboundId, Seq, hex};
+use protocol::id::{Instance, Lane, OutboundId, ParkedId, Seq, hex};
 use protocol::rpc::Message;
 use protocol::secret;
 use protocol::worker::{Outside, ToWorker};
@@ -26,7 +26,7 @@ use crate::exit::Code;
 use crate::link::Reply;
 use crate::policy::lifecycle::Phase;
 use crate::policy::outbox::Input;
-use crate::store::{Answer, Beside, Finished, Op};
+use crate::store::{Answer, Beside, Finished, Op, Parked, Payload};
 
 /// The instance that tells handlers.
 const HOOKS: &str = "hooks";
@@ -192,6 +192,26 @@ impl Gateway {
             message: Some(clipped(&event.text)),
             ..self.in_lane(kind, lane)
         })
+    }
+
+    /// An event is set aside.
+    pub(super) fn hook_parked(&mut self, agent: usize, parked: Parked, payload: Payload) {
+        let ParkedId::Event(id) = parked.id else { return };
+        let kind = "message:parked";
+        let told = match payload {
+            Payload::Event(Some(event)) => self.occasion(kind, &parked.lane, &event),
+            Payload::Event(None) | Payload::Reply(_) => {
+                self.hooks().map(|_| self.in_lane(kind, &parked.lane))
+            }
+        };
+        let Some(told) = told else { return };
+        self.hook(HookEvent {
+            event_id: Some(id.to_string()),
+            attempt: (parked.attempts > 0).then_some(parked.attempts),
+            agent: self.slots.get(agent).map(|slot| slot.name.to_string()),
+            reason: Some(parked.reason),
+            ..told
+        });
     }
 
     /// The turn of an event is over.

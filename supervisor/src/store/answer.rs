@@ -79,11 +79,8 @@ pub enum Answer {
     Unreadable(EventId),
     /// The event is gone for good.
     Settled,
-    /// The event is set aside,
-    Parked {
-        /// and these with it.
-        with: Vec<EventId>,
-    },
+    /// The event is set aside, and what goes with it: all of them, whole.
+    Parked(Vec<(Parked, Payload)>),
     /// What is parked.
     ParkedList(Vec<Parked>),
     /// One of what is parked, with its payload; none: nothing of that id is.

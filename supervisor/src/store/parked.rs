@@ -26,13 +26,17 @@ pub(super) fn park(tables: &mut Tables, id: EventId, reason: &str, now_ms: i64) 
     if !set_aside(tables, id, reason, now_ms)? {
         return Ok(Answer::Gone);
     }
-    let mut with = Vec::with_capacity(joined.len());
+    let mut all = vec![id];
     for one in joined {
         if set_aside(tables, one, reason, now_ms)? {
-            with.push(one);
+            all.push(one);
         }
     }
-    Ok(Answer::Parked { with })
+    let mut told = Vec::with_capacity(all.len());
+    for one in all {
+        told.extend(whole(tables, ParkedId::Event(one))?);
+    }
+    Ok(Answer::Parked(told))
 }
 
 /// Whether it waited.
@@ -76,6 +80,10 @@ pub(super) fn list(tables: &mut Tables, after: Option<ParkedId>, limit: usize) -
 
 /// One of them, whole.
 pub(super) fn show(tables: &mut Tables, id: ParkedId) -> Result<Answer> {
+    Ok(Answer::ParkedItem(whole(tables, id)?.map(Box::new)))
+}
+
+fn whole(tables: &mut Tables, id: ParkedId) -> Result<Option<(Parked, Payload)>> {
     let mut found = Vec::new();
     let payload = match id {
         ParkedId::Event(id) => {
@@ -98,7 +106,7 @@ pub(super) fn show(tables: &mut Tables, id: ParkedId) -> Result<Answer> {
             Payload::Reply(found.flatten().map(Box::new))
         }
     };
-    Ok(Answer::ParkedItem(found.pop().map(|parked| Box::new((parked, payload)))))
+    Ok(found.pop().map(|parked| (parked, payload)))
 }
 
 fn read(
