@@ -214,9 +214,10 @@ fn mounted_device(file: &File) -> Option<u64> {
 
 /// Field 3 of the line that begins with this number: `proc_pid_mountinfo(5)`.
 fn device_of(mounts: &str, mount: &str) -> Option<u64> {
-    let mut words = mounts.lines().map(str::split_whitespace).find_map(|mut words| {
-        (words.next() == Some(mount)).then_some(words)
-    })?;
+    let mut words = mounts
+        .lines()
+        .map(str::split_whitespace)
+        .find_map(|mut words| (words.next() == Some(mount)).then_some(words))?;
     let (major, minor) = words.nth(1)?.split_once(':')?;
     Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
@@ -296,7 +297,11 @@ mod tests {
         elsewhere.identity.start += 1;
         lock.sign(&elsewhere).unwrap();
         assert_eq!(proven_holder(&path), None);
-        assert_eq!(serving(&path), Some(elsewhere), "who is in a container has another number there");
+        assert_eq!(
+            serving(&path),
+            Some(elsewhere),
+            "who is in a container has another number there"
+        );
         lock.sign_off(Left { at_ms: 0, error: None }).unwrap();
         assert_eq!(serving(&path), None, "it has left");
         lock.sign(&holder).unwrap();

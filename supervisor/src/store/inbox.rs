@@ -271,11 +271,13 @@ fn joined_before(db: &Connection, ids: &[EventId]) -> Result<Vec<Follower>> {
     Ok(found)
 }
 
-/// What goes with an event that waits.
+/// What goes with an event that waits, or was set aside with one that is.
 pub(super) fn joined(tables: &Tables, id: EventId) -> Result<Vec<EventId>> {
     let joined: Option<Option<String>> = tables
         .db
-        .prepare_cached("SELECT joined FROM inbox WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT joined FROM inbox WHERE id = ?1 UNION ALL SELECT joined FROM parked WHERE id = ?1",
+        )?
         .query_row([row_id(id.0)], |r| r.get(0))
         .optional()?;
     Ok(listed(joined.flatten()))

@@ -45,7 +45,8 @@ fn set_aside(tables: &mut Tables, id: EventId, reason: &str, now_ms: i64) -> Res
     let moved = tables
         .db
         .prepare_cached(
-            "INSERT INTO parked SELECT id, lane, instance, attempts, origin_ms, received_ms, size, ?2, ?3
+            "INSERT INTO parked
+             SELECT id, lane, instance, attempts, origin_ms, received_ms, size, ?2, ?3, joined
              FROM inbox WHERE id = ?1",
         )?
         .execute(params![row, now_ms, reason])?;

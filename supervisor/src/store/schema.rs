@@ -135,6 +135,9 @@ ALTER TABLE reply ADD COLUMN account TEXT;
 ", "
 -- The events that go with it, as a list of their ids: decided when it is handed out for the first time. NULL: none.
 ALTER TABLE inbox ADD COLUMN joined TEXT;
+", "
+-- What was set aside with it, likewise: whoever acknowledges it late has had those, too.
+ALTER TABLE parked ADD COLUMN joined TEXT;
 "];
 
 /// The schema after all steps.

@@ -102,6 +102,20 @@ fn what_was_said_in_one_go_is_set_aside_together_and_counts_as_handed_out() {
     rig.close();
 }
 
+/// F23: the agent has had all of it, and says so late; a replay of the rest would have it act twice.
+#[test]
+fn a_late_acknowledgement_settles_what_was_set_aside_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let [first, second] = ["1", "2"].map(|key| said(&mut rig, key, "chat", 10_000));
+    assert_eq!(ids(&rig.hand(first, hand(9))), [second]);
+    rig.ask(|ticket| Op::Park { ticket, id: first, reason: "no".into(), now_ms: 1 });
+    rig.settle(first);
+    let counts = rig.settled_counts();
+    assert!(counts.iter().all(|count| (count.waiting, count.parked) == (0, 0)), "{counts:?}");
+    rig.close();
+}
+
 /// F99: nobody has seen what was begun and not handed out, so it is as new, and so is what went with it.
 #[test]
 fn what_was_withheld_is_joined_anew() {

@@ -129,6 +129,21 @@ fn the_sixth_version_is_read_to_the_last_row() {
     Rig::open(dir.path()).close();
 }
 
+#[test]
+fn the_seventh_version_is_read_to_the_last_row() {
+    let dir = tempfile::tempdir().unwrap();
+    left_behind(dir.path(), include_str!("version_7.sql"));
+    let mut rig = Rig::open(dir.path());
+    assert!(rig.opened.damage.is_none());
+    let begun = rig.hand(EventId(1), hand(9));
+    let with: Vec<_> = begun.followers.iter().map(|one| one.id).collect();
+    assert_eq!((begun.attempts, with), (2, vec![EventId(4)]));
+    // What was set aside before knows of nothing that went with it.
+    rig.settle(EventId(2));
+    rig.close();
+    Rig::open(dir.path()).close();
+}
+
 /// F40: what a reply was accepted for is known as long as it may still leave.
 #[test]
 fn whom_a_reply_answers_and_whose_it_is_outlives_restarts_and_failures() {
