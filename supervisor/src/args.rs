@@ -128,9 +128,26 @@ pub(crate) enum Command {
     /// The handlers of hooks: who is told what
     #[command(subcommand)]
     Hooks(Hooks),
+    /// The gateway as a service of systemd, for the system or for this user
+    #[command(subcommand)]
+    Service(Service),
     /// Ask and command the running supervisor
     #[command(subcommand)]
     Ctl(Ctl),
+    /// Print what a shell needs to complete this command line
+    #[command(after_help = "Examples:\n  \
+        hermes-gw completions bash > /etc/bash_completion.d/hermes-gw\n  \
+        hermes-gw completions zsh > ~/.zfunc/_hermes-gw\n  \
+        hermes-gw completions fish > ~/.config/fish/completions/hermes-gw.fish")]
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, with every command
+    #[command(after_help = "Example:\n  \
+        hermes-gw man > /usr/local/share/man/man1/hermes-gw.1")]
+    Man,
     /// Whether this program could take over from a supervisor that runs; asked by that one only
     #[command(hide = true)]
     UpgradeCheck,
@@ -140,6 +157,31 @@ pub(crate) enum Command {
         /// For process lists; the truth comes over standard input
         instance: String,
     },
+}
+
+/// The gateway as a service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Write its unit, enable and start it; renew the unit of an earlier version
+    #[command(after_help = "Examples:\n  sudo hermes-gw service install\n  \
+        hermes-gw service install --user --config ~/gw.toml\n\n\
+        What you want otherwise belongs into a drop-in: systemctl edit hermes-gw")]
+    Install(Scope),
+    /// Stop it and take its unit away; its state stays
+    Uninstall(Scope),
+    /// Whether it is installed as it should be, and runs
+    Status(Scope),
+}
+
+/// Whose service it is.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Scope {
+    /// The system's: it starts with the machine [default for root]
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) system: bool,
+    /// This user's [default for others]
+    #[arg(long)]
+    pub(crate) user: bool,
 }
 
 /// The handlers of hooks.

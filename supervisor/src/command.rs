@@ -6,11 +6,14 @@ mod check;
 mod ctl;
 mod force;
 pub(crate) mod hooks;
+mod manual;
+mod service;
 mod supervise;
 mod trial;
 mod upgrade;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +21,7 @@ use protocol::control::{Refusal, SCHEMA};
 use protocol::hello::BuildId;
 use protocol::secret;
 use supervisor::config::{Config, System};
-use supervisor::paths::{Environment, Paths};
+use supervisor::paths::{Environment, Paths, SYSTEM_RUNTIME, SYSTEM_STATE};
 use supervisor::process::limits;
 use supervisor::{Error, lock};
 use tracing::level_filters::LevelFilter;
@@ -84,7 +87,13 @@ fn perform(common: &Common, command: Command) -> Result<(), Error> {
         Command::Check => check::run(common),
         Command::AgentTest { command } => agent_test::run(&command),
         Command::Hooks(what) => hooks::run(common, &what),
+        Command::Service(what) => service::run(common, &what),
         Command::Ctl(ctl) => ctl::run(common, ctl),
+        Command::Completions { shell } => {
+            manual::completions(shell);
+            Ok(())
+        }
+        Command::Man => manual::page(),
         Command::UpgradeCheck => {
             upgrade::check(common);
             Ok(())
@@ -180,9 +189,25 @@ fn locate(common: &Common) -> Result<Paths, Error> {
         (Err(e), None) => return Err(Error::Unlocated(Box::new(e))),
     };
     let mut paths = paths(common, config.as_ref())?;
+    let is_default = common.state_dir.is_none()
+        && environment().xdg_state.is_none()
+        && config.is_none_or(|config| config.state_dir.is_none() && config.runtime_dir.is_none());
+    // A service of the system keeps its state where no variable of a shell leads.
+    if is_default && matches!(paths.lock().try_exists(), Ok(false)) {
+        let system = Paths { state_dir: SYSTEM_STATE.into(), runtime_dir: SYSTEM_STATE.into() };
+        match system.lock().try_exists() {
+            Ok(true) => paths = system,
+            Err(e) if Path::new(SYSTEM_RUNTIME).symlink_metadata().is_ok() => {
+                return Err(Error::foreign(format!(
+                    "ask the service of the system: {SYSTEM_STATE}: {e}"
+                )));
+            }
+            _ => {}
+        }
+    }
     // Whoever holds the lock says where its socket is: it may have been told by a service manager.
     let socket = lock::serving(&paths.lock()).map(|holder| holder.socket);
-    if let Some(dir) = socket.as_deref().and_then(std::path::Path::parent) {
+    if let Some(dir) = socket.as_deref().and_then(Path::parent) {
         dir.clone_into(&mut paths.runtime_dir);
     }
     Ok(paths)

@@ -13,6 +13,10 @@ use crate::error::Error;
 
 /// What the system allows for a local socket's path on every platform that we run on.
 pub const SOCKET_PATH_MAX: usize = 100;
+/// What the shipped unit of the system has systemd give the gateway (`StateDirectory=`).
+pub const SYSTEM_STATE: &str = "/var/lib/hermes-gw";
+/// And where its socket is (`RuntimeDirectory=`).
+pub const SYSTEM_RUNTIME: &str = "/run/hermes-gw";
 /// The longest name that is put into the runtime directory.
 const LONGEST_NAME: usize = "agent-.sock".len() + INSTANCE_MAX;
 

@@ -11,3 +11,4 @@ pub mod reap;
 pub mod signals;
 pub mod spawn;
 pub mod tree;
+pub mod user;

@@ -359,6 +359,110 @@ def two_managers():
     ctl("stop", "second")
 
 
+def the_command():
+    """`hermes-gw service`, and `ctl` that finds what it has installed."""
+    unit = f"/etc/systemd/system/{UNIT}.service"
+    machine.run("rm", "-rf", unit, f"{unit}.d", "/etc/systemd/system/second.service", "/etc/systemd/system/second.service.d")
+    ctl("daemon-reload")
+    bare = ("/usr/local/bin/hermes-gw",)
+
+    def say(*words):
+        done = machine.run(*bare, "service", *words)
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = say("status")
+    check("without a unit its status says so", code == 69 and "not installed" in said and "service install" in said, said)
+    check("nothing to take away is no error", say("uninstall")[0] == 0)
+
+    machine.run("cp", "/usr/local/bin/hermes-gw", "/run/hermes-gw-copy")
+    done = machine.run("/run/hermes-gw-copy", "service", "install")
+    check("a program that does not stay is refused", done.returncode == 64 and "/usr/local/bin" in done.stderr, done.stderr)
+    machine.write("/etc/hermes-gw/config.toml", "[platform.local]\nlease_s = 1\n[agent.echo]\n")
+    code, said = say("install")
+    check("what is held is told at once, with its reason", code == 0 and "held" in said and "lease_s" in said, said)
+    ctl("stop", UNIT)
+    machine.write("/etc/hermes-gw/config.toml", CONFIG)
+    code, said = say("install")
+    check("service install", code == 0 and "enabled" in said and "slow" in said, said)
+    serving()
+    check("it starts with the machine", ctl("is-enabled", UNIT).stdout.strip() == "enabled")
+    first = show()
+    code, said = say("install")
+    check("once more changes nothing", code == 0 and "unchanged" in said and show()["MainPID"] == first["MainPID"], said)
+    code, said = say("status")
+    check("service status", code == 0 and "active, enabled" in said and "warning" not in said, said)
+    told = json.loads(machine.run(*bare, "service", "status", "--json").stdout)
+    check("also for programs", told["active"] == "active" and told["warnings"] == [] and told["installed"], told)
+
+    # F89: what drifts is seen, and mended by the same command.
+    machine.run("sed", "-i", "s/WatchdogSec=30/WatchdogSec=77/", unit)
+    code, said = say("status")
+    check("a unit of another version is told", code == 0 and "another version" in said, said)
+    check("as is that systemd has not read it", "daemon-reload" in said, said)
+    code, said = say("install")
+    check("it is renewed, and what runs goes on", code == 0 and "renewed" in said and show()["MainPID"] == first["MainPID"], said)
+    check("and is as it was", say("status")[1].count("warning") == 0)
+
+    done = machine.run(*bare, "ctl", "restart", "local")
+    check("ctl finds the service without any flag", done.returncode == 0 and "restarted" in done.stdout, done.stdout + done.stderr)
+    done = machine.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/", *bare, "ctl", "status")
+    check("and tells others whom to be", done.returncode == 77 and "root" in done.stderr, done.stdout + done.stderr)
+
+    machine.write(unit, "[Service]\nExecStart=/bin/sleep 600\n")
+    code, said = say("install")
+    check("somebody else's unit is not written over", code == 73 and "drop-in" in said, said)
+    machine.run("rm", unit)
+    machine.write("/etc/hermes-gw/config.toml", CONFIG)
+    say("install")
+    code, said = say("uninstall")
+    check("service uninstall", code == 0 and "its state stays" in said, said)
+    check("it is down and gone", show()["ActiveState"] == "inactive" and say("status")[0] == 69)
+    check("its state is there", machine.run("ls", "/var/lib/hermes-gw/store.db").returncode == 0)
+
+
+def for_a_user():
+    """The same for one user who has no session, and so no manager yet."""
+    home = "/root"
+    machine.run("mount", "-t", "tmpfs", "tmpfs", home)
+    machine.write(f"{home}/own.toml", "[platform.local]\n[agent.echo]\n")
+    bare = "/usr/local/bin/hermes-gw"
+
+    def as_user(*words):
+        done = machine.run("env", "-i", f"PATH={os.environ['PATH']}", f"HOME={home}", *words)
+        return done.returncode, done.stdout + done.stderr
+
+    def install():
+        return as_user(bare, "service", "install", "--user", "--config", f"{home}/own.toml")
+
+    def state():
+        return as_user(bare, "service", "status", "--user")
+
+    code, said = install()
+    check("a user installs one of his own", code == 0 and "started" in said and "local" in said, said)
+    check("and lingers from then on (F90)", "linger" not in said and machine.run("ls", "/var/lib/systemd/linger/root").returncode == 0, said)
+    unit = machine.run("cat", f"{home}/.config/systemd/user/{UNIT}.service").stdout
+    check("it reads what was named", f"supervise --wait --config {home}/own.toml" in unit, unit)
+    code, said = state()
+    check("its status says so, too", code == 0 and "active, enabled" in said and "warning" not in said, said)
+    machine.run("rm", "/var/lib/systemd/linger/root")
+    check("and tells of one that ends with its user's session", "enable-linger root" in state()[1], state())
+    code, said = as_user(bare, "ctl", "status")
+    check("ctl finds it", code == 0 and f"{home}/.local/state/hermes-gw" in said, said)
+    as_user(bare, "ctl", "kill")
+    code, said = state()
+    check("one that was stopped is told", code == 69 and "inactive" in said, said)
+    # Another gateway has the state: the service waits, and install does not.
+    other = machine.popen("env", "-i", f"HOME={home}", bare, "supervise", stderr=subprocess.DEVNULL)
+    until("the other serves", lambda: as_user(bare, "ctl", "status")[0] == 0)
+    code, said = install()
+    check("an install says whom the service waits for", code == 0 and "waiting for" in said, said)
+    as_user(bare, "ctl", "kill")
+    other.wait(PATIENCE)
+    until("then it serves", lambda: state()[0] == 0)
+    code, said = as_user(bare, "service", "uninstall", "--user")
+    check("he takes it away", code == 0 and state()[0] == 69, said)
+
+
 machine = Machine()
 try:
     until("systemd is up", lambda: ctl("is-system-running").stdout.strip() in ("running", "degraded") or None)
@@ -373,7 +477,8 @@ try:
     complaints = machine.run("systemd-analyze", "--user", "verify", user).stderr
     check("and the one for users", "hermes-gw.service:" not in complaints, complaints)
     drop_in("")
-    for part in (starts_and_stops, the_matrix, a_reload, a_wrong_configuration, the_watchdog, the_stop_limit, two_managers):
+    for part in (starts_and_stops, the_matrix, a_reload, a_wrong_configuration, the_watchdog, the_stop_limit, two_managers,
+                 the_command, for_a_user):
         print(f"-- {part.__name__.replace('_', ' ')}", flush=True)
         part()
 finally:

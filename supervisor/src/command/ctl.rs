@@ -220,13 +220,18 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
     }
 }
 
+/// The whole status, as people read it.
+pub(super) fn status_text(status: &Status, colored: bool) -> String {
+    show::status(status, clock::unix_ms(), colored)
+}
+
 async fn status(common: &Common, socket: &Path) -> Result<(), Error> {
     let mut client = Client::dial(socket).await?;
     let status: Status = client.ask(&Request::Status, ANSWER).await?;
     if common.json {
         print_json(&status);
     } else {
-        print(&show::status(&status, clock::unix_ms(), super::colored(common)));
+        print(&status_text(&status, super::colored(common)));
     }
     Ok(())
 }

@@ -1,0 +1,191 @@
+//! The text of a unit, and what may be written into it: decided from what is there, without touching anything.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a unit is called, without its ending.
+pub(super) const NAME: &str = "hermes-gw.service";
+
+/// The first line of what `service install` writes.
+const MARK: &str = "# Written by `hermes-gw service install`, which also renews it. Changes of yours belong \
+    into a drop-in: systemctl edit hermes-gw";
+
+/// Where a service belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scope {
+    /// It starts with the machine, as a user of its own.
+    System,
+    /// It is one user's.
+    User,
+}
+
+impl Scope {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+        }
+    }
+
+    /// The unit as it is shipped.
+    fn shipped(self) -> &'static str {
+        match self {
+            Self::System => include_str!("../../../assets/hermes-gw.service"),
+            Self::User => include_str!("../../../assets/hermes-gw.user.service"),
+        }
+    }
+
+    /// The unit that starts `command`.
+    pub(super) fn unit(self, command: &[String]) -> String {
+        let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+        self.with_start(&format!("{START}{}", words.join(" ")))
+    }
+
+    fn with_start(self, start: &str) -> String {
+        let body = self.shipped().lines().skip_while(|line| line.starts_with('#'));
+        let body = body.map(|line| if line.starts_with(START) { start } else { line });
+        std::iter::once(MARK).chain(body).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// Whether `text` is what we would write but for the command that it starts.
+    pub(super) fn is_current(self, text: &str) -> bool {
+        let start = text.lines().find(|line| line.starts_with(START));
+        settings(text) == settings(&self.with_start(start.unwrap_or(START)))
+    }
+
+    /// Whether `text` is ours to write over: written by us, or copied as it is shipped.
+    pub(super) fn is_ours(self, text: &str) -> bool {
+        text.starts_with(MARK) || self.is_current(text)
+    }
+}
+
+const START: &str = "ExecStart=";
+
+/// What a unit says, without what is said to people.
+fn settings(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(str::trim_end);
+    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect()
+}
+
+/// A word as `ExecStart=` takes it literally (`systemd.service(5)`, *Command lines*).
+fn quoted(word: &str) -> String {
+    let mut text = String::new();
+    for c in word.chars() {
+        match c {
+            '%' => text.push_str("%%"),
+            '$' => text.push_str("$$"),
+            '"' | '\\' => text.extend(['\\', c]),
+            c => text.push(c),
+        }
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%$".contains(c);
+    if text.chars().all(plain) { text } else { format!("\"{text}\"") }
+}
+
+/// The program that a unit starts; `None` if that cannot be told.
+pub(super) fn program(text: &str) -> Option<PathBuf> {
+    let start = text.lines().find_map(|line| line.strip_prefix(START))?;
+    let (mut word, mut chars) = (String::new(), start.chars());
+    let is_quoted = start.starts_with('"');
+    if is_quoted {
+        chars.next();
+    }
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if is_quoted => break,
+            ' ' if !is_quoted => break,
+            '\\' | '%' | '$' => word.extend(chars.next()),
+            c => word.push(c),
+        }
+    }
+    Some(PathBuf::from(word)).filter(|path| path.is_absolute())
+}
+
+/// Why a service cannot have what is at `path`: as one of the system it is nobody's whom the machine knows.
+/// `bits` are what others must be able to do with it.
+pub(super) fn hidden(scope: Scope, path: &Path, bits: u32) -> Option<String> {
+    for passing in ["/tmp", "/var/tmp", "/run", "/dev"] {
+        if path.starts_with(passing) {
+            return Some(format!("nothing stays in {passing}"));
+        }
+    }
+    if scope == Scope::User {
+        return None;
+    }
+    let real = path.canonicalize().ok()?;
+    let may = |path: &Path, bits| {
+        path.metadata().is_ok_and(|found| found.permissions().mode() & bits == bits)
+    };
+    if !may(&real, bits) {
+        return Some(format!("others may not {} it", if bits & 1 == 1 { "run" } else { "read" }));
+    }
+    let shut = real.ancestors().skip(1).find(|dir| !may(dir, 0o001));
+    shut.map(|dir| format!("others may not enter {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_unit_starts_what_it_is_told_word_for_word() {
+        for scope in [Scope::System, Scope::User] {
+            let odd = command(&["/opt/a b/50%/$x\"y\\", "supervise", "--wait"]);
+            let text = scope.unit(&odd);
+            let start = text.lines().find(|line| line.starts_with("ExecStart")).unwrap();
+            assert_eq!(start, r#"ExecStart="/opt/a b/50%%/$$x\"y\\" supervise --wait"#);
+            assert_eq!(program(&text), Some(PathBuf::from("/opt/a b/50%/$x\"y\\")));
+            assert_eq!(text.matches("ExecStart=").count(), 1);
+            assert!(text.starts_with("# Written by") && text.contains("\n\n[Unit]\n"), "{text}");
+        }
+    }
+
+    /// F89.
+    #[test]
+    fn a_unit_says_nothing_of_the_shell_that_made_it() {
+        for scope in [Scope::System, Scope::User] {
+            let text = scope.unit(&command(&["/usr/bin/hermes-gw", "supervise", "--wait"]));
+            assert!(!text.contains("Environment") && !text.contains("PATH"), "{text}");
+        }
+    }
+
+    #[test]
+    fn ours_is_what_we_wrote_and_what_is_shipped() {
+        let scope = Scope::System;
+        let written = scope.unit(&command(&["/usr/bin/hermes-gw", "supervise", "--wait"]));
+        assert!(scope.is_current(&written) && scope.is_ours(&written));
+        assert!(scope.is_current(scope.shipped()) && scope.is_ours(scope.shipped()));
+        // One of an earlier version.
+        let older = written.replace("WatchdogSec=30", "WatchdogSec=60");
+        assert!(!scope.is_current(&older) && scope.is_ours(&older));
+        let of_a_person = "[Service]\nExecStart=/usr/bin/hermes-gw supervise\n";
+        assert!(!scope.is_current(of_a_person) && !scope.is_ours(of_a_person));
+        assert!(!Scope::User.is_current(&written));
+    }
+
+    #[test]
+    fn what_others_cannot_reach_is_no_place_for_a_service_of_the_system() {
+        let home = std::env::current_dir().unwrap();
+        let dir = tempfile::tempdir_in(home).unwrap();
+        let file = dir.path().join("hermes-gw");
+        std::fs::write(&file, "").unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(dir.path(), 0o700);
+        mode(&file, 0o755);
+        let why = hidden(Scope::System, &file, 0o001).unwrap();
+        assert!(why.contains("may not enter"), "{why}");
+        mode(dir.path(), 0o711);
+        mode(&file, 0o700);
+        let why = hidden(Scope::System, &file, 0o001).unwrap();
+        assert!(why.contains("may not run"), "{why}");
+        assert_eq!(hidden(Scope::User, &file, 0o001), None);
+        let passing = hidden(Scope::User, Path::new("/tmp/x/hermes-gw"), 0o001).unwrap();
+        assert!(passing.contains("nothing stays in /tmp"), "{passing}");
+    }
+}
