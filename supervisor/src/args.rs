@@ -118,6 +118,18 @@ pub(crate) enum Command {
         after_help = "Examples:\n  hermes-gw check\n  hermes-gw check --config gw.toml --json"
     )]
     Check,
+    /// Write a configuration and the files of its secrets; asks for what it needs
+    #[command(
+        after_help = "Nothing is written over. Secrets are not shown while you type, and lie in files of their \
+        own beside the configuration.\n\n\
+        Examples:\n  hermes-gw init\n  \
+        hermes-gw init --from-hermes     what ~/.hermes/.env says of Telegram and Feishu"
+    )]
+    Init {
+        /// Ask nothing: take over the bots of a Hermes Agent from its .env, and make it the agent
+        #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "~/.hermes")]
+        from_hermes: Option<PathBuf>,
+    },
     /// Test a program that wants to be an agent: what does it do wrong?
     #[command(after_help = "Example:\n  hermes-gw agent-test -- python3 agent.py")]
     AgentTest {

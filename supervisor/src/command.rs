@@ -6,6 +6,7 @@ mod check;
 mod ctl;
 mod force;
 pub(crate) mod hooks;
+mod init;
 mod manual;
 mod service;
 mod supervise;
@@ -85,6 +86,7 @@ fn perform(common: &Common, command: Command) -> Result<(), Error> {
         Command::Try(chat) => trial::run(common, &chat),
         Command::Chat(chat) => chat::run(common, &chat),
         Command::Check => check::run(common),
+        Command::Init { from_hermes } => init::run(common, from_hermes.as_deref()),
         Command::AgentTest { command } => agent_test::run(&command),
         Command::Hooks(what) => hooks::run(common, &what),
         Command::Service(what) => service::run(common, &what),

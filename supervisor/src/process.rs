@@ -10,5 +10,6 @@ pub mod memory;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod terminal;
 pub mod tree;
 pub mod user;

@@ -25,6 +25,7 @@ mod following;
 mod from_within;
 mod gateway;
 mod hooks;
+mod initial;
 mod isolation;
 mod journal;
 mod late;

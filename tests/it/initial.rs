@@ -1,0 +1,128 @@
+//! `hermes-gw init`: a first configuration, from what a Hermes Agent has.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::gateway::{PROGRAM, stderr, stdout};
+
+const TOKEN: &str = "123456789:AAF0-this_is_the_token_of_a_test_abc";
+const ENV: &str = "# of a person
+export TELEGRAM_BOT_TOKEN=123456789:AAF0-this_is_the_token_of_a_test_abc
+TELEGRAM_ALLOWED_USERS='42, 43'
+TELEGRAM_GROUP_ALLOWED_CHATS=-1001234567890
+TELEGRAM_REQUIRE_MENTION=false
+FEISHU_APP_ID=\"cli_of_a_test\"
+FEISHU_APP_SECRET=the-secret-of-the-app
+FEISHU_DOMAIN=lark
+OPENROUTER_API_KEY=sk-or-what-is-nobodys-business
+what is this
+";
+
+fn program(home: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(words).env_clear().env("HOME", home).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn what_a_hermes_agent_has_is_taken_over_and_nothing_is_shown() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(home.path().join(".hermes/hooks")).unwrap();
+    std::fs::write(home.path().join(".hermes/.env"), ENV).unwrap();
+    let made = program(home.path(), &["init", "--from-hermes"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let said = stdout(&made) + &stderr(&made);
+    for secret in [TOKEN, "the-secret-of-the-app", "sk-or-what", "what is this"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    assert!(said.contains("1 lines of"), "{said}");
+    assert!(
+        said.contains("take TELEGRAM_BOT_TOKEN, FEISHU_APP_ID, FEISHU_APP_SECRET out"),
+        "{said}"
+    );
+
+    let dir = home.path().join(".config/hermes-gw");
+    assert_eq!(mode(&dir), 0o700);
+    for (name, text) in [("telegram-token", TOKEN), ("feishu-secret", "the-secret-of-the-app")] {
+        assert_eq!(std::fs::read_to_string(dir.join(name)).unwrap().trim(), text);
+        assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
+    }
+    let env = std::fs::read_to_string(dir.join("hermes.env")).unwrap();
+    let relay = std::fs::read_to_string(dir.join("relay-secret")).unwrap();
+    assert!(env.contains(&format!("GATEWAY_RELAY_SECRET={}\n", relay.trim())), "{env}");
+    assert!(relay.trim().len() == 64 && !said.contains(relay.trim()), "{said}");
+    assert_eq!((mode(&dir.join("hermes.env")), mode(&dir.join("relay-secret"))), (0o600, 0o600));
+
+    // It is what `check` finds by itself, and it is right.
+    let checked = program(home.path(), &["check"]);
+    let said = stdout(&checked);
+    assert!(checked.status.success(), "{said}{}", stderr(&checked));
+    for part in [
+        "a bot at https://api.telegram.org, 2 users and 1 chats may speak, groups always",
+        "app cli_of_a_test at https://open.larksuite.com, 0 users may speak, strangers get a code",
+        "a Hermes Agent with the id hermes dials ws://127.0.0.1:8765/relay",
+        "/.hermes/hooks",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    let before = std::fs::read_to_string(dir.join("config.toml")).unwrap();
+    let again = program(home.path(), &["init", "--from-hermes"]);
+    assert_eq!(again.status.code(), Some(73), "{}", stdout(&again));
+    assert!(stderr(&again).contains("there already"), "{}", stderr(&again));
+    assert_eq!(std::fs::read_to_string(dir.join("config.toml")).unwrap(), before);
+}
+
+#[test]
+fn what_cannot_be_taken_over_leaves_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let made = program(home.path(), &["init", "--from-hermes"]);
+    assert_eq!(made.status.code(), Some(66), "{}", stderr(&made));
+    assert!(stderr(&made).contains("--from-hermes DIR"), "{}", stderr(&made));
+
+    std::fs::create_dir(home.path().join("agent")).unwrap();
+    let env = home.path().join("agent/.env");
+    for (text, why) in [
+        ("DISCORD_BOT_TOKEN=x\n", "names neither"),
+        ("TELEGRAM_BOT_TOKEN=your-token-here\n", "no token of a bot"),
+        ("FEISHU_APP_ID=cli_x\nFEISHU_APP_SECRET=\n", "names neither"),
+    ] {
+        std::fs::write(&env, text).unwrap();
+        let dir = home.path().join("agent");
+        let made = program(home.path(), &["init", "--from-hermes", dir.to_str().unwrap()]);
+        assert_eq!(made.status.code(), Some(66), "{}", stderr(&made));
+        assert!(stderr(&made).contains(why), "{why}: {}", stderr(&made));
+        assert!(!home.path().join(".config").exists());
+    }
+
+    // A file of one secret is in the way: not even the others are written.
+    std::fs::write(&env, ENV).unwrap();
+    let config = home.path().join("gw/config.toml");
+    std::fs::create_dir(home.path().join("gw")).unwrap();
+    std::fs::write(home.path().join("gw/feishu-secret"), "of somebody").unwrap();
+    let dir = home.path().join("agent");
+    let words =
+        ["init", "--from-hermes", dir.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let made = program(home.path(), &words);
+    assert_eq!(made.status.code(), Some(73), "{}", stderr(&made));
+    let left: Vec<_> = std::fs::read_dir(home.path().join("gw")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn questions_need_somebody_to_answer_them() {
+    let home = tempfile::tempdir().unwrap();
+    let made = program(home.path(), &["init"]);
+    assert_eq!(made.status.code(), Some(64), "{}", stderr(&made));
+    assert!(
+        stderr(&made).contains("no terminal") && stderr(&made).contains("--from-hermes"),
+        "{}",
+        stderr(&made)
+    );
+    assert!(!home.path().join(".config").exists());
+}
