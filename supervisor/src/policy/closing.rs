@@ -79,7 +79,7 @@ impl Closing {
 
     /// When something is over.
     pub fn deadline(&self) -> Option<Instant> {
-        self.hooks.or(self.until)
+        self.hooks.into_iter().chain(self.until).min()
     }
 
     /// Somebody asks the supervisor to leave, within `budget`.
@@ -88,7 +88,7 @@ impl Closing {
             Stage::Serving => {
                 self.stage = Stage::Draining;
                 let drain = budget.saturating_sub(END).max(budget / 2);
-                (self.until, self.hooks) = (Some(now + drain), Some(now + drain.min(HOOKS)));
+                (self.until, self.hooks) = (Some(now + drain), Some(now + HOOKS));
                 self.last = Some(now + budget);
                 Some(Action::Drain)
             }
@@ -105,7 +105,6 @@ impl Closing {
         let soon = now + KILL;
         let last = self.last.map_or(soon, |last| last.min(soon));
         (self.stage, self.until, self.last) = (Stage::Killing, Some(last), Some(last));
-        self.hooks = None;
         Some(Action::Kill)
     }
 
@@ -120,7 +119,7 @@ impl Closing {
         };
         match self.stage {
             Stage::Draining if idle || over => {
-                (self.stage, self.hooks) = (Stage::Ending, None);
+                self.stage = Stage::Ending;
                 self.until = self.last.map(|last| last.checked_sub(KILL).unwrap_or(now).max(now));
                 Some(Action::End)
             }
@@ -178,6 +177,11 @@ mod tests {
         assert_eq!(closing.on(Busy::Work, 3, now + HOOKS), None);
         assert!(closing.deadline() > Some(now + HOOKS), "the work has more time");
         assert_eq!(closing.on(Busy::Hooks, 3, now + HOOKS), Some(Action::End));
+
+        let mut closing = Closing::default();
+        closing.ask(BUDGET, now);
+        closing.force(now);
+        assert_eq!(closing.deadline(), Some(now + KILL), "and not at all by force");
     }
 
     #[test]

@@ -14,12 +14,16 @@ struct World {
     /// Of what is settled the agent knows that it is.
     known: BTreeSet<u64>,
     counted: BTreeMap<u64, u32>,
+    /// Attempts as the store knows them, and as the agent does.
+    attempts: BTreeMap<u64, u32>,
+    handed: BTreeMap<u64, u32>,
     asked: VecDeque<Action>,
     told: VecDeque<Input>,
     /// With the agent, and what it was told of beside.
     out: BTreeMap<u64, Lane>,
     beside: BTreeSet<u64>,
     had: BTreeSet<u64>,
+    replayed: BTreeSet<u64>,
 }
 
 impl World {
@@ -31,6 +35,8 @@ impl World {
                     let lane = self.waiting.0.get(&id).unwrap_or_else(|| panic!("{id} is gone"));
                     assert!(self.out.values().all(|other| other != lane), "two of a lane");
                     assert!(!self.settled.contains(&id), "{id} comes after its end");
+                    *self.handed.entry(id).or_default() += 1;
+                    assert_eq!(self.attempts.get(&id), self.handed.get(&id), "attempts at {id}");
                     self.out.insert(id, lane.clone());
                     self.had.insert(id);
                 }
@@ -39,6 +45,7 @@ impl World {
                 }
                 Action::Withhold(id) => {
                     assert!(!self.out.contains_key(&id), "{id} was handed out");
+                    *self.attempts.get_mut(&id).unwrap() -= 1;
                 }
                 Action::Settle(id) | Action::Park { id, .. } => {
                     self.out.remove(&id);
@@ -68,9 +75,16 @@ impl World {
                 Input::Loaded(load.lane, found)
             }
             Action::Begin(id) if self.waiting.0.contains_key(&id) => {
+                *self.attempts.entry(id).or_default() += 1;
                 let counted = self.counted.entry(id).or_default();
                 *counted += 1;
-                Input::Begun { id, counted: (*counted).min(3) }
+                if id % 11 == 0 && !self.replayed.contains(&id) {
+                    Input::Expired(id, "too late".into())
+                } else if id % 13 == 0 && *counted == 1 {
+                    Input::Begun { id, counted: UNREADABLE }
+                } else {
+                    Input::Begun { id, counted: (*counted).min(3) }
+                }
             }
             Action::Begin(id) => Input::Ended(id),
             Action::Settle(id) => {
@@ -156,7 +170,7 @@ proptest! {
                 }
                 12 => if let Some((id, lane)) = nth(world.parked.iter(), n).map(|(id, lane)| (*id, lane.clone())) {
                     world.parked.remove(&id);
-                    world.counted.remove(&id);
+                    world.replayed.insert(id);
                     world.waiting.0.insert(id, lane.clone());
                     world.told.push_back(Input::Replayed(id, lane));
                 }
@@ -198,6 +212,10 @@ proptest! {
         prop_assert!(world.waiting.0.is_empty(), "left: {:?}", world.waiting.0);
         prop_assert!(delivery.is_idle());
         prop_assert_eq!(&world.known, &world.settled);
+        for id in world.parked.keys() {
+            let [attempts, handed] = [&world.attempts, &world.handed].map(|of| of.get(id).unwrap_or(&0));
+            prop_assert_eq!(attempts, handed, "attempts at {}", id);
+        }
         prop_assert_eq!((world.settled.len() + world.parked.len()) as u64, next - 1);
     }
 }

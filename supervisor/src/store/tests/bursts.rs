@@ -131,6 +131,14 @@ fn what_was_withheld_is_joined_anew() {
     rig.ask(|ticket| Op::Park { ticket, id: first, reason: "no".into(), now_ms: 1 });
     let begun = rig.hand(second, hand(9));
     assert_eq!((begun.attempts, ids(&begun)), (1, vec![third]), "it was not set aside");
+    // What was seen stays that when a later attempt is none.
+    rig.store.submit(Op::Refund { id: second });
+    assert_eq!(rig.hand(second, hand(9)).attempts, 2);
+    rig.store.submit(Op::Withhold { id: second });
+    let aside = rig.ask(|ticket| Op::Park { ticket, id: second, reason: "no".into(), now_ms: 1 });
+    let Answer::Parked(aside) = aside else { panic!("{aside:?}") };
+    let attempts: Vec<_> = aside.iter().map(|(parked, _)| (parked.id, parked.attempts)).collect();
+    assert_eq!(attempts, [second, third].map(|id| (ParkedId::Event(id), 1)));
     rig.close();
 }
 

@@ -323,7 +323,8 @@ fn damage_of_a_store_that_was_taken_away_leaves_no_mark_for_what_comes_in_its_pl
 /// The engine notices nothing: it writes on behind a hole, and at its next start takes the hole for the end.
 #[test]
 fn a_log_that_is_cut_while_it_is_open_ends_the_store_and_is_told() {
-    for politely in [false, true] {
+    // It is noticed with the next event, while nothing happens, and at the end.
+    for noticed in ["with the next", "at rest", "at the end"] {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
         let mut rig = Rig::open(dir.path());
@@ -332,8 +333,10 @@ fn a_log_that_is_cut_while_it_is_open_ends_the_store_and_is_told() {
         }
         let log = fs::File::options().write(true).open(dir.path().join("store.db-wal")).unwrap();
         log.set_len(0).unwrap();
-        if !politely {
+        if noticed == "with the next" {
             rig.submit(1, "feishu", &event("last", "chat"));
+        }
+        if noticed != "at the end" {
             let Done::Poisoned { error } = rig.done() else { panic!("it goes on") };
             assert!(error.contains("has cut"), "{error}");
         }
