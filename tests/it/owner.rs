@@ -2,8 +2,11 @@
 //! F09, F62, F65, F66, F78, F82).
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::process::Stdio;
+
+use rustix::fs::inotify;
 
 use crate::gateway::{Gateway, is_alive, signal, stderr, stdout};
 
@@ -60,6 +63,33 @@ fn a_stopped_supervisor_is_not_displaced() {
     assert_eq!(second.status.code(), Some(75));
     signal(gateway.pid().into(), "CONT");
     gateway.wait_ready("local");
+}
+
+/// F03: as a tool does that looks whether anybody serves.
+#[test]
+fn who_has_the_lock_for_a_moment_and_says_nothing_of_himself_is_no_reason_to_give_up() {
+    let gateway = Gateway::new(CONFIG);
+    std::fs::DirBuilder::new().mode(0o700).create(gateway.state()).unwrap();
+    let path = gateway.state().join("lock");
+    let lock = std::fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    let notes = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&notes, &path, inotify::WatchFlags::OPEN).unwrap();
+    let mut command = gateway.command();
+    let mut start = command.args(["supervise", "-q"]).stdin(Stdio::null()).spawn().unwrap();
+    // Once to lock it, once to read who has it.
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut opened = inotify::Reader::new(&notes, &mut buffer);
+    let mut times = 0;
+    gateway.until("it looks again, or gives up", || {
+        while opened.next().is_ok() {
+            times += 1;
+        }
+        (times > 2 || start.try_wait().unwrap().is_some()).then_some(())
+    });
+    assert!(times > 2, "it gave up at once");
+    start.kill().unwrap();
+    start.wait().unwrap();
 }
 
 #[test]

@@ -30,7 +30,8 @@ use super::ctl::Client;
 use super::{build, force, init_log, level, load};
 use crate::args::{Common, Supervise};
 
-/// How long the lock may stay taken although its holder is gone: a child between fork and exec.
+/// How long the lock may stay taken by nobody who serves: a child of a holder that is gone, between fork and exec, or a
+/// tool that looks.
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// How long it may take if it is killed then.
 const FORCE: Duration = Duration::from_secs(9);
@@ -219,7 +220,8 @@ async fn take(
             Err(Refused::Held(holder)) => holder,
         };
         let waited = clock::now().duration_since(since);
-        let alive = holder.as_ref().is_none_or(|holder| identity::is_alive(&holder.identity));
+        // Who says nothing of himself only looks whether somebody serves, or is just beginning to.
+        let alive = holder.as_ref().is_some_and(|holder| identity::is_alive(&holder.identity));
         let held = || {
             let holder = holder.as_ref().map_or_else(|| "(unknown)".into(), ToString::to_string);
             let absolute =
