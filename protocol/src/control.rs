@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 pub use self::answers::{
     AccessChanged, AccessList, AccessRules, Acted, BackedUp, Decided, DecidedAbout, DecidedOne,
-    Done, Ordered, PairingCode, ParkedItem, ParkedList, Reloaded, Token,
+    Done, Ordered, PairingCode, ParkedItem, ParkedList, Reloaded, Token, WaitingItem, WaitingList,
 };
 pub use self::asks::{
     Act, Backup, Decide, Decision, Follow, Page, SendAsked, Stop, Subject, Upgrade, Verb,
@@ -73,6 +73,10 @@ pub enum Request {
     Stop(Stop),
     /// `events`: [`Notice`]s from now on, or from one that was heard.
     Events(Follow),
+    /// `inbox.list`: [`WaitingList`] of events.
+    Inbox(Page),
+    /// `outbox.list`: [`WaitingList`] of replies.
+    Outbox(Page),
     /// `parked.list`: [`ParkedList`].
     ParkedList(Page),
     /// `parked.show`: [`ParkedItem`] with its content.
@@ -115,7 +119,12 @@ impl Request {
     /// tells live codes, and a token is as good as its giver.
     pub fn only_looks(&self) -> bool {
         match self {
-            Self::Status | Self::Events(_) | Self::ParkedList(_) | Self::ParkedShow(_) => true,
+            Self::Status
+            | Self::Events(_)
+            | Self::Inbox(_)
+            | Self::Outbox(_)
+            | Self::ParkedList(_)
+            | Self::ParkedShow(_) => true,
             Self::Act(..)
             | Self::Stop(_)
             | Self::Backup(_)
@@ -155,6 +164,8 @@ impl Request {
             Self::Events(Follow { after: None }) => ("events", serde_json::Value::Null),
             Self::Events(follow) => ("events", json(follow)),
             Self::Backup(backup) => ("backup", json(backup)),
+            Self::Inbox(page) => ("inbox.list", json(page)),
+            Self::Outbox(page) => ("outbox.list", json(page)),
             Self::ParkedList(page) => ("parked.list", json(page)),
             Self::ParkedShow(id) => ("parked.show", serde_json::json!({ "id": id })),
             Self::Decide(Decision::Replay, ids) => {
@@ -203,6 +214,8 @@ impl Request {
                 }
                 Self::Backup(backup)
             }
+            "inbox.list" => Self::Inbox(read(params)?),
+            "outbox.list" => Self::Outbox(read(params)?),
             "parked.list" => Self::ParkedList(read(params)?),
             "parked.show" => match read::<Which>(params)?.id {
                 Some(id) => Self::ParkedShow(id),
@@ -328,6 +341,8 @@ mod tests {
             Request::Events(Follow::default()),
             Request::Events(Follow { after: Some(7) }),
             Request::ParkedList(Page { after: Some(ParkedId::Reply(OutboundId(5))), limit: 7 }),
+            Request::Inbox(Page { after: Some(ParkedId::Event(EventId(5))), limit: 7 }),
+            Request::Outbox(Page::default()),
             Request::Backup(Backup { path: "/b/store.db".into() }),
             Request::ParkedShow(ParkedId::Event(EventId(17))),
             Request::Decide(Decision::Drop, vec![ParkedId::Event(EventId(1))]),

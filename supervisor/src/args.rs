@@ -294,6 +294,11 @@ pub(crate) enum Ctl {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// What waits for the agent's acknowledgement, oldest first
+    #[command(after_help = "Examples:\n  hermes-gw ctl inbox\n  hermes-gw ctl inbox --limit 10")]
+    Inbox(Queue),
+    /// Replies that wait to be sent, oldest first
+    Outbox(Queue),
     /// What was set aside: events that could not be delivered, replies that did not arrive
     #[command(subcommand)]
     Parked(Parked),
@@ -378,6 +383,17 @@ pub(crate) enum Parked {
     Replay(Which),
     /// Remove for good
     Drop(Which),
+}
+
+/// How much of what waits.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Queue {
+    /// So many at most
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) limit: u32,
+    /// All of it
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
 }
 
 /// Which of what was set aside.

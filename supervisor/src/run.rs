@@ -24,6 +24,7 @@ mod orders;
 mod outbound;
 mod pace;
 mod parked;
+mod queue;
 mod reload;
 mod slot;
 mod status;

@@ -13,6 +13,7 @@
 
 mod access;
 mod answer;
+mod backlog;
 mod backup;
 mod body;
 mod exits;
@@ -54,7 +55,7 @@ use tokio::sync::mpsc;
 
 pub use answer::{
     Answer, Begun, Count, Damage, Done, EXITS_KEPT, Exit, Files, Finished, Follower, Head, Opened,
-    Parked, Payload, ReplyHead, Sending,
+    Parked, Payload, ReplyHead, Sending, Waits,
 };
 pub use op::{Arrival, Beside, Grant, Hand, Op, Pair, Pause, Quota, SendEnd, Subject, Ticket};
 pub use outbox::draft_key;

@@ -41,6 +41,7 @@ mod owner;
 mod parked;
 mod parts;
 mod places;
+mod queue;
 mod relay_agent;
 mod reload;
 mod removed;

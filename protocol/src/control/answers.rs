@@ -181,6 +181,37 @@ pub struct ParkedList {
     pub more: bool,
 }
 
+/// What waits, in one direction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitingList {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// In the order of ids, which is that in which they came.
+    pub items: Vec<WaitingItem>,
+    /// There may be more behind them.
+    pub more: bool,
+}
+
+/// An event that waits for its acknowledgement, or a reply that waits to be sent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitingItem {
+    /// Its id.
+    pub id: ParkedId,
+    /// `waiting`, `with_agent` (an event), `sending` (a reply).
+    pub state: String,
+    /// The platform instance.
+    pub instance: Instance,
+    /// The chat, by the platform's id.
+    pub chat_id: String,
+    /// The thread in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it was accepted, in Unix milliseconds.
+    pub received_ms: i64,
+}
+
 /// Something that was set aside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ParkedItem {

@@ -93,7 +93,7 @@ pub struct Follow {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Page {
-    /// Start behind this one; none: at the start. Events stand before replies.
+    /// Start behind this one; none: at the start. Of what is set aside, events stand before replies.
     pub after: Option<ParkedId>,
     /// The most entries wanted, up to 1000.
     pub limit: u32,

@@ -4,6 +4,7 @@ mod access;
 mod act;
 mod follow;
 mod parked;
+mod queue;
 mod show;
 mod telegram;
 
@@ -193,6 +194,12 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
             runtime()?.block_on(stop(common, &socket, &options.act))
         }
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
+        Ctl::Inbox(queue) => {
+            runtime()?.block_on(queue::run(common, &socket, Request::Inbox, &queue))
+        }
+        Ctl::Outbox(queue) => {
+            runtime()?.block_on(queue::run(common, &socket, Request::Outbox, &queue))
+        }
         Ctl::Parked(what) => runtime()?.block_on(parked::run(common, &socket, what)),
         Ctl::Access(what) => runtime()?.block_on(access::run(common, &socket, what)),
         Ctl::Telegram(what) => runtime()?.block_on(telegram::run(common, &socket, what)),

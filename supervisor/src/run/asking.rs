@@ -66,6 +66,9 @@ impl Gateway {
             }
             Pending::Counts { .. } => Op::Counts { ticket },
             Pending::Backup { path, .. } => Op::Backup { ticket, path: path.clone() },
+            Pending::ListWaiting { after, limit, .. } => {
+                Op::ListWaiting { ticket, after: *after, limit: *limit }
+            }
             Pending::ListParked { after, limit, .. } => {
                 Op::ListParked { ticket, after: *after, limit: *limit }
             }
@@ -129,6 +132,7 @@ impl Gateway {
             }
             Pending::Counts { reply } => self.counted(reply, answer),
             Pending::Backup { path, reply } => Self::backed_up(path, reply, answer),
+            Pending::ListWaiting { limit, reply, .. } => Self::waiting_listed(limit, reply, answer),
             Pending::ListParked { .. } | Pending::ShowParked { .. } | Pending::Decide { .. } => {
                 self.parked_answered(pending, answer);
             }

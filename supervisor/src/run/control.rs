@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocol::control::{Act, Acted, BackedUp, Done, Refusal, Request, SCHEMA, Token, Verb};
-use protocol::id::Generation;
+use protocol::id::{EventId, Generation, OutboundId, ParkedId};
 
 use super::Gateway;
 use super::slot::Slot;
@@ -90,6 +90,14 @@ impl Gateway {
             Request::Backup(backup) => {
                 tracing::info!(path = %backup.path.display(), uid = peer.uid, "backing up the store");
                 self.ask(Pending::Backup { path: backup.path, reply });
+            }
+            Request::Inbox(page) => {
+                let first = ParkedId::Event(EventId(0));
+                self.list_waiting(page.after.unwrap_or(first), page, reply);
+            }
+            Request::Outbox(page) => {
+                let first = ParkedId::Reply(OutboundId(0));
+                self.list_waiting(page.after.unwrap_or(first), page, reply);
             }
             Request::ParkedList(page) => self.list_parked(page, reply),
             Request::ParkedShow(id) => self.ask(Pending::ShowParked { id, reply }),

@@ -130,6 +130,11 @@ pub(super) enum Pending {
         path: PathBuf,
         reply: Reply,
     },
+    ListWaiting {
+        after: ParkedId,
+        limit: usize,
+        reply: Reply,
+    },
     ListParked {
         after: Option<ParkedId>,
         limit: usize,
@@ -189,6 +194,7 @@ impl Pending {
             | Self::HooksReply { .. }
             | Self::Grant { .. }
             | Self::Counts { .. }
+            | Self::ListWaiting { .. }
             | Self::ListParked { .. }
             | Self::ShowParked { .. }
             | Self::Decide { .. }

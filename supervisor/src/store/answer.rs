@@ -81,6 +81,8 @@ pub enum Answer {
     Settled,
     /// The event is set aside, and what goes with it: all of them, whole.
     Parked(Vec<(Parked, Payload)>),
+    /// What waits.
+    Waiting(Vec<Waits>),
     /// What is parked.
     ParkedList(Vec<Parked>),
     /// One of what is parked, with its payload; none: nothing of that id is.
@@ -245,6 +247,21 @@ pub struct Finished {
     pub text: String,
     /// Whom it answered: what was kept with it.
     pub answers: Option<String>,
+}
+
+/// An event that waits for its acknowledgement, or a reply that waits to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waits {
+    /// Which.
+    pub id: ParkedId,
+    /// Its conversation.
+    pub lane: Lane,
+    /// It is with the agent, or on its way to the platform.
+    pub is_begun: bool,
+    /// Attempts counted.
+    pub attempts: u32,
+    /// When it was accepted.
+    pub received_ms: i64,
 }
 
 /// Something that was set aside.

@@ -125,6 +125,15 @@ pub enum Op {
         /// Now.
         now_ms: i64,
     },
+    /// Lists what waits, without payload: `Answer::Waiting`.
+    ListWaiting {
+        /// For the answer.
+        ticket: Ticket,
+        /// Start behind this one: events if it is one, else replies.
+        after: ParkedId,
+        /// The most entries wanted.
+        limit: usize,
+    },
     /// Lists parked events, then replies that failed or whose end is unknown, without payload:
     /// `Answer::ParkedList`.
     ListParked {

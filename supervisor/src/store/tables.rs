@@ -16,7 +16,7 @@ use super::op::Op;
 use super::schema::Paths;
 use super::seen::Seen;
 use super::tally::Tally;
-use super::{access, exits, heard, inbox, meta, outbox, parked, purge, scan, session};
+use super::{access, backlog, exits, heard, inbox, meta, outbox, parked, purge, scan, session};
 
 /// Ids are given out in blocks: the end of a block is durable before its first id is, so that no id is
 /// ever used twice, and most commits need not write it. A crash skips the rest of a block.
@@ -153,6 +153,7 @@ impl Tables {
             }
             Op::Settle { id, .. } => inbox::settle(self, *id)?,
             Op::Park { id, reason, now_ms, .. } => parked::park(self, *id, reason, *now_ms)?,
+            Op::ListWaiting { after, limit, .. } => backlog::list(self, *after, *limit)?,
             Op::ListParked { after, limit, .. } => parked::list(self, *after, *limit)?,
             Op::ShowParked { id, .. } => parked::show(self, *id)?,
             Op::Replay { ids, now_ms, .. } => parked::replay(self, ids, *now_ms)?,

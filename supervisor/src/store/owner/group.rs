@@ -208,6 +208,7 @@ fn ticket(op: &Op) -> Option<Ticket> {
         | Op::Beside { ticket, .. }
         | Op::Settle { ticket, .. }
         | Op::Park { ticket, .. }
+        | Op::ListWaiting { ticket, .. }
         | Op::ListParked { ticket, .. }
         | Op::ShowParked { ticket, .. }
         | Op::Replay { ticket, .. }
