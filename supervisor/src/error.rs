@@ -122,6 +122,14 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// Somebody holds the lock, and there is no socket.
+    #[error("ask the supervisor at {}: {why}", socket.display())]
+    Unready {
+        /// Where it should be.
+        socket: PathBuf,
+        /// What is known of it.
+        why: String,
+    },
     /// It went on as another program, or ended, in the middle of what must not be asked twice.
     #[error(
         "ask the supervisor at {}: it ended the connection before it answered; it may have been done, or not",
@@ -220,7 +228,7 @@ impl Error {
             | Self::Overtaken { .. }
             | Self::TimedOut { .. }
             | Self::ToldByStranger => Code::Temporary,
-            Self::Unreachable { .. } | Self::Cut { .. } => Code::Unavailable,
+            Self::Unreachable { .. } | Self::Unready { .. } | Self::Cut { .. } => Code::Unavailable,
             Self::Refused(refusal) => return refusal.code,
             Self::Store(store::Error::Newer { .. }) | Self::Nonconforming { .. } => Code::Protocol,
             Self::Store(store::Error::InUse { .. }) => Code::Temporary,
@@ -312,6 +320,9 @@ impl Error {
             Self::Unreachable { .. } => {
                 "start one with `hermes-gw supervise`; a hung one ends by `hermes-gw ctl kill --force`"
                     .into()
+            }
+            Self::Unready { .. } => {
+                "try again a little later; where that lasts, `hermes-gw ctl kill --force` ends it".into()
             }
             Self::Cut { .. } => "see in `hermes-gw ctl status` and the log whether it was, and ask again if not".into(),
             Self::Refused(refusal) => return refusal.hint.clone(),

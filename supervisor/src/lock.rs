@@ -195,9 +195,15 @@ pub fn proven_holder(path: &Path) -> Option<Holder> {
 /// Who serves here now, as the file at `path` says. Only while the lock is held: in a copy of a state directory
 /// the file names the supervisor of the original.
 pub fn serving(path: &Path) -> Option<Holder> {
-    let file = look(path)?;
-    let holder = read(&file).filter(|holder| holder.left.is_none())?;
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(holder)
+    let holder = holder(path).filter(|holder| holder.left.is_none())?;
+    is_held(path).then_some(holder)
+}
+
+/// Whether somebody holds the lock at `path`. One that is free is shared for this moment: who starts just then
+/// tries again.
+pub fn is_held(path: &Path) -> bool {
+    let shared = look(path).map(|file| file.try_lock_shared());
+    matches!(shared, Some(Err(TryLockError::WouldBlock)))
 }
 
 fn proc(name: &str) -> Option<String> {
@@ -303,10 +309,10 @@ mod tests {
             "who is in a container has another number there"
         );
         lock.sign_off(Left { at_ms: 0, error: None }).unwrap();
-        assert_eq!(serving(&path), None, "it has left");
+        assert!(serving(&path).is_none() && is_held(&path), "it leaves");
         lock.sign(&holder).unwrap();
         drop(lock);
         assert_eq!(proven_holder(&path), None, "the text alone proves nothing");
-        assert_eq!(serving(&path), None, "nor does it tell where to ask");
+        assert!(serving(&path).is_none() && !is_held(&path), "nor does it tell where to ask");
     }
 }

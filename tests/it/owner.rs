@@ -65,6 +65,27 @@ fn a_stopped_supervisor_is_not_displaced() {
     gateway.wait_ready("local");
 }
 
+/// F74: it is starting, mends its store, or leaves. Whoever is told that none runs starts another, or believes it ended.
+#[test]
+fn who_holds_the_lock_and_does_not_listen_is_not_called_away() {
+    let gateway = Gateway::new(CONFIG);
+    let path = gateway.state().join("lock");
+    std::fs::create_dir(gateway.state()).unwrap();
+    let lock = std::fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    for words in [&["ctl", "status"][..], &["ctl", "restart"], &["ctl", "kill", "--no-wait"]] {
+        let output = gateway.run(words);
+        assert_eq!(output.status.code(), Some(69), "{words:?}: {}", stdout(&output));
+        let told = stderr(&output);
+        assert!(told.contains("it runs and does not listen"), "{words:?}: {told}");
+        assert!(told.contains("hint: try again a little later"), "{words:?}: {told}");
+    }
+    let mut command = gateway.command();
+    let kill = command.args(["ctl", "kill"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(lock);
+    assert_eq!(stdout(&kill.wait_with_output().unwrap()), "supervisor: already down\n");
+}
+
 /// F03: as a tool does that looks whether anybody serves.
 #[test]
 fn who_has_the_lock_for_a_moment_and_says_nothing_of_himself_is_no_reason_to_give_up() {

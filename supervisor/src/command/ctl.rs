@@ -8,6 +8,7 @@ mod queue;
 mod show;
 mod telegram;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 const BACKUP: Duration = Duration::from_secs(3600);
 /// How long the instances that a new configuration touches may take to end.
 const RELOAD: Duration = Duration::from_secs(60);
+/// How often to look for a socket that is not there.
+const LOOK: Duration = Duration::from_millis(50);
+/// Why nobody can be asked at such a socket.
+const NONE: &str = "none runs there";
 
 /// A connection to a supervisor.
 pub(super) struct Client {
@@ -51,7 +56,7 @@ impl Client {
         let dialled = tokio::time::timeout(ANSWER, socket::dial(path)).await;
         let stream = match dialled {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            Ok(Err(e)) if e.kind() == ErrorKind::PermissionDenied => {
                 return Err(Error::foreign(format!(
                     "ask the supervisor at {}: {e}",
                     path.display()
@@ -59,9 +64,7 @@ impl Client {
             }
             Ok(Err(e)) => {
                 let why = match e.kind() {
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                        "none runs there".into()
-                    }
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused => NONE.into(),
                     _ => e.to_string(),
                 };
                 return Err(Error::Unreachable { socket: path.into(), why });
@@ -185,13 +188,34 @@ fn patience(timeout: Duration) -> Duration {
 
 pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
     let paths = locate(common)?;
+    tell(common, &paths, ctl).map_err(|e| match e {
+        Error::Unreachable { why, .. } if why == NONE => no_socket(&paths),
+        e => e,
+    })
+}
+
+/// Nobody listens: nobody runs, or whoever does cannot be asked now.
+fn no_socket(paths: &Paths) -> Error {
+    let (socket, lock) = (paths.socket(), paths.lock());
+    if !lock::is_held(&lock) {
+        return Error::Unreachable { socket, why: NONE.into() };
+    }
+    Error::Unready { socket, why: unready(lock::holder(&lock).as_ref()) }
+}
+
+fn unready(holder: Option<&Holder>) -> String {
+    let who = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
+    format!("it runs and does not listen: it is just starting, mends its store, or leaves{who}")
+}
+
+fn tell(common: &Common, paths: &Paths, ctl: Ctl) -> Result<(), Error> {
     let socket = paths.socket();
     match ctl {
         Ctl::Kill(options) if options.act.instances.is_empty() => {
             if options.force {
-                return force::kill(common, &paths, options.act.timeout);
+                return force::kill(common, paths, options.act.timeout);
             }
-            runtime()?.block_on(stop(common, &socket, &options.act))
+            runtime()?.block_on(stop(common, paths, &options.act))
         }
         Ctl::Backup { file } => runtime()?.block_on(backup(common, &socket, &file)),
         Ctl::Inbox(queue) => {
@@ -204,11 +228,11 @@ pub(super) fn run(common: &Common, ctl: Ctl) -> Result<(), Error> {
         Ctl::Access(what) => runtime()?.block_on(access::run(common, &socket, what)),
         Ctl::Telegram(what) => runtime()?.block_on(telegram::run(common, &socket, what)),
         Ctl::Status => match runtime()?.block_on(status(common, &socket)) {
-            Err(Error::Unreachable { why, .. }) => Err(absent(common, &paths, &why)),
+            Err(Error::Unreachable { why, .. }) => Err(absent(common, paths, &why)),
             told => told,
         },
         Ctl::Upgrade { program, timeout } => {
-            runtime()?.block_on(upgrade::run(common, &paths, program, timeout))
+            runtime()?.block_on(upgrade::run(common, paths, program, timeout))
         }
         Ctl::Reload => runtime()?.block_on(reload(common, &socket)),
         Ctl::Token => runtime()?.block_on(token(common, &socket)),
@@ -274,11 +298,13 @@ fn serves_elsewhere(holder: &Holder) -> bool {
 
 /// Nobody answers: whether it was stopped, crashed, or is there and hangs.
 pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
+    let is_unready = why == NONE && lock::is_held(&paths.lock());
     let holder = lock::holder(&paths.lock());
     let none_yet = matches!(paths.lock().try_exists(), Ok(false));
     let is_free = !none_yet && lock::is_free(&paths.lock());
     let (state, why) = match &holder {
         _ if none_yet => ("stopped", "none has run there yet".to_owned()),
+        _ if is_unready => ("unreachable", unready(holder.as_ref())),
         Some(Holder { left: Some(left), .. }) if is_free => {
             let error = left.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             ("stopped", format!("none runs there: it left at {}{error}", text::utc(left.at_ms)))
@@ -299,7 +325,12 @@ pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
         Some(holder) => ("unreachable", format!("{why} ({holder})")),
         None => ("unreachable", why.to_owned()),
     };
-    let error = Error::Unreachable { socket: paths.socket(), why: why.clone() };
+    let (socket, told) = (paths.socket(), why.clone());
+    let error = if is_unready {
+        Error::Unready { socket, why: told }
+    } else {
+        Error::Unreachable { socket, why: told }
+    };
     if common.json {
         let absent = show::Absent {
             schema: SCHEMA,
@@ -337,14 +368,25 @@ async fn reload(common: &Common, socket: &Path) -> Result<(), Error> {
 }
 
 /// The supervisor drains and leaves.
-async fn stop(common: &Common, socket: &Path, options: &args::Act) -> Result<(), Error> {
+async fn stop(common: &Common, paths: &Paths, options: &args::Act) -> Result<(), Error> {
     let since = clock::now();
-    let mut client = match Client::dial(socket).await {
-        Err(Error::Unreachable { why, .. }) if why == "none runs there" => {
-            show::stopped(common, "already_down", None, 0);
-            return Ok(());
+    let (socket, lock) = (&paths.socket(), paths.lock());
+    let mut client = loop {
+        match Client::dial(socket).await {
+            Err(Error::Unreachable { why, .. }) if why == NONE && !lock::is_held(&lock) => {
+                show::stopped(common, "already_down", None, 0);
+                return Ok(());
+            }
+            // It leaves by itself, or will listen.
+            Err(Error::Unreachable { why, .. })
+                if why == NONE
+                    && !options.no_wait
+                    && clock::now().duration_since(since) < options.timeout =>
+            {
+                tokio::time::sleep(LOOK).await;
+            }
+            client => break client?,
         }
-        client => client?,
     };
     let status: Status = client.ask(&Request::Status, patience(options.timeout)).await?;
     loop {
