@@ -48,16 +48,20 @@ struct Person<'a> {
 }
 
 impl<'a> Person<'a> {
-    /// `at user_id="ou_…">name</at>`, as texts have it or as cards do.
+    /// `at user_id="ou_…">name</at>`, as texts have it or as cards do. With another tag in it, it is none: no text is
+    /// searched to its end for each of its tags.
     fn read(tag: &'a str) -> Option<Self> {
-        let (head, rest) = tag.strip_prefix("at ")?.split_once('>')?;
+        let tag = tag.strip_prefix("at ")?;
+        let (head, rest) = tag.split_at_checked(tag.find(['<', '>'])?)?;
+        let rest = rest.strip_prefix('>')?;
         let (attribute, value) = head.split_once('=')?;
         let id = value.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(value);
-        let (name, behind) = rest.split_once("</at>")?;
+        let (name, behind) = rest.split_at_checked(rest.find(['<', '\n'])?)?;
+        let behind = behind.strip_prefix("</at>")?;
         let is_person = id.starts_with("ou_") || id.starts_with("on_");
         let is_one =
             matches!(attribute, "user_id" | "id") && is_person && super::encode::is_plain(id);
-        (is_one && !name.contains(['<', '\n'])).then_some(Self { id, name, behind })
+        is_one.then_some(Self { id, name, behind })
     }
 }
 
@@ -188,6 +192,15 @@ mod tests {
         let sent: Value = serde_json::from_str(&sent).unwrap();
         let shown = sent["elements"][0]["content"].as_str().unwrap();
         assert_eq!(shown, "<\u{200b}at id=all><\u{200b}/at> <at id=\"ou_1\"></at>");
+    }
+
+    /// A look to the end of the card for each mention would take minutes here, while nothing else is served.
+    #[test]
+    fn a_card_full_of_mentions_is_read_once() {
+        let card = serde_json::json!({ "elements": "<at id=ou_1>".repeat(1 << 16) });
+        let content = Content { card: Some(card.to_string()), ..Content::text("") };
+        let why = steps(&content, None).unwrap_err();
+        assert!(why.contains("the platform takes"), "{why}");
     }
 
     proptest! {
