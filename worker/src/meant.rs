@@ -20,6 +20,46 @@ pub(crate) struct Means {
     pub(crate) tilde: &'static str,
 }
 
+/// Marks of quotes and of items before the words of a line; nobody sees more of them beside one another.
+const MARKS_MAX: usize = 32;
+
+/// The same Markdown, of which no line begins with more marks than that: readers of Markdown look at all that are open
+/// for each line behind them. Further ones are made letters by `glue`.
+pub(crate) fn shallow(markdown: &str, glue: char) -> Cow<'_, str> {
+    let mut at = 0;
+    let mut changes = Vec::new();
+    for line in markdown.split_inclusive('\n') {
+        if let Some(words) = within(line) {
+            changes.push((at + line.len() - words.len(), 0, glue.to_string()));
+        }
+        at += line.len();
+    }
+    if changes.is_empty() {
+        Cow::Borrowed(markdown)
+    } else {
+        Cow::Owned(changed(markdown, changes))
+    }
+}
+
+/// What follows the marks at the beginning of a line, if it is one mark too many.
+fn within(line: &str) -> Option<&str> {
+    let unmarked = |line: &'_ str| {
+        let line = line.trim_start_matches([' ', '\t']);
+        let is_number = |c: char| c.is_ascii_digit();
+        let item = line
+            .strip_prefix(['-', '*', '+'])
+            .or_else(|| line.trim_start_matches(is_number).strip_prefix(['.', ')']))
+            .filter(|behind| behind.starts_with([' ', '\t']));
+        line.strip_prefix('>').or(item).map(str::len)
+    };
+    let mut rest = line;
+    for _ in 0..MARKS_MAX {
+        rest = rest.get(rest.len() - unmarked(rest)?..)?;
+    }
+    let rest = rest.trim_start_matches([' ', '\t']);
+    unmarked(rest).map(|_| rest)
+}
+
 /// The same Markdown, in which readers find the emphasis that was meant, and lines through nothing but what two
 /// tildes stand around.
 pub(crate) fn meant(markdown: &str, options: Options, by: Means) -> Cow<'_, str> {
@@ -214,6 +254,23 @@ mod tests {
             ["~~gone~~", "~/a and ~/b", "`1~2~3`", "~~~\n1~2\n~~~", "https://x.y/~a~b", r"\~a\~"]
         {
             assert_eq!(read(same), same);
+        }
+    }
+
+    #[test]
+    fn no_line_begins_with_marks_without_end() {
+        for mark in [">", "> ", "- ", "1. ", "> * ", "+\t", "12) > "] {
+            let deep = format!("a\n{}b\n", mark.repeat(1000));
+            let read = shallow(&deep, '|');
+            assert_eq!(read.replace('|', ""), deep);
+            let line = read.lines().nth(1).unwrap();
+            let (marks, words) = line.split_once('|').unwrap();
+            let marks = marks.matches(['>', '-', '*', '+', '.', ')']).count();
+            assert!(marks == MARKS_MAX && !words.starts_with(' '), "{line}");
+        }
+        for same in ["> > > a", &"-".repeat(99), &"*".repeat(99), "1.2.3", &"> ".repeat(MARKS_MAX)]
+        {
+            assert_eq!(shallow(same, '|'), same);
         }
     }
 

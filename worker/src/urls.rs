@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use pulldown_cmark::{Event, LinkType, Options, Parser, Tag};
 
+use crate::meant::shallow;
+
 /// The same Markdown, in which the marks of such addresses are nothing but letters. A mark at the end of one
 /// stays what it is where it ends what began before the address, as in `**https://x.y**`.
 pub fn shielded(markdown: &str, options: Options) -> Cow<'_, str> {
@@ -76,8 +78,11 @@ pub struct Link {
     pub words: String,
 }
 
-/// The links of a text, in order: those with words of their own.
+/// The links of a text, in order: those with words of their own. One that takes too long to be read has none.
 pub fn links(markdown: &str) -> Vec<Link> {
+    if matches!(shallow(markdown, ' '), Cow::Owned(_)) {
+        return Vec::new();
+    }
     let link = |(event, range): (Event<'_>, Range<usize>)| {
         let Event::Start(Tag::Link { link_type: LinkType::Inline, dest_url, .. }) = event else {
             return None;
@@ -170,6 +175,14 @@ mod tests {
             let times = (1 << 19) / line.len();
             assert_eq!(shield(&line.repeat(times)), expected.repeat(times));
         }
+    }
+
+    #[test]
+    fn links_of_a_text_that_takes_minutes_to_read_stay_in_it() {
+        let link = "[a](https://x.y)";
+        assert_eq!(links(&format!("> - {link}")).len(), 1);
+        let (quotes, lines) = (">".repeat(1 << 17), "\nb".repeat(1 << 17));
+        assert_eq!(links(&format!("{quotes}{link}{lines}")), []);
     }
 
     #[test]

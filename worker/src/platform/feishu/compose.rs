@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use protocol::content::{Button, Content, File, Press};
 use serde_json::{Map, Value, json};
 
-use super::markdown::{readable, unescaped};
+use super::markdown::{readable, shallow, unescaped};
 use super::tags;
 use crate::text;
 
@@ -105,8 +105,9 @@ pub(super) fn steps(content: &Content, first: Option<Form>) -> Result<Vec<Step>,
 }
 
 fn words(text: &str, first: Option<Form>) -> Vec<Step> {
-    let form = first.unwrap_or_else(|| Form::of(text));
-    let parts = text::split(text, PART_MAX, cost);
+    let text = shallow(text);
+    let form = first.unwrap_or_else(|| Form::of(&text));
+    let parts = text::split(&text, PART_MAX, cost);
     parts.into_iter().map(|text| Step::Words { text, form, buttons: Vec::new() }).collect()
 }
 
@@ -358,6 +359,15 @@ mod tests {
             matches!(&steps[1], Step::Words { form: Form::Card, buttons, .. } if buttons.len() == 1)
         );
         assert!(super::steps(&Content::text(" \n"), None).unwrap().is_empty());
+    }
+
+    /// Each line would have to be compared with all marks that are open, for minutes.
+    #[test]
+    fn quotes_in_quotes_are_read_once() {
+        let deep = format!("{}a{}", ">".repeat(1 << 17), "\nb".repeat(1 << 17));
+        let steps = steps(&Content::text(deep), None).unwrap();
+        let words = |step: &Step| matches!(step, Step::Words { form: Form::Post, .. });
+        assert!(steps.len() > 10 && steps.iter().all(words));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::answer::Said;
 use super::compose::{self, ELEMENT, Form, card, card_markdown};
 use super::encode::{self, Name};
+use super::markdown::shallow;
 use super::place::Place;
 use super::{Shared, edit};
 use crate::clock::{self, Instant};
@@ -451,7 +452,7 @@ pub(super) fn next(sequence: u32) -> u32 {
 }
 
 fn beginning(words: &str) -> String {
-    let mut parts = text::split(words, SHOWN_MAX, char::len_utf8);
+    let mut parts = text::split(&shallow(words), SHOWN_MAX, char::len_utf8);
     if parts.is_empty() { String::new() } else { parts.swap_remove(0) }
 }
 

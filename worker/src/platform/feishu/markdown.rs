@@ -10,7 +10,7 @@ use std::ops::Range;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use super::compose::{Form, cost};
-use crate::meant::{Means, meant};
+use crate::meant::{self, Means, meant};
 use crate::urls::shielded;
 
 /// Of words that are put as the platform reads them, in bytes of a request's body: where they would be more, they stay
@@ -18,6 +18,11 @@ use crate::urls::shielded;
 const MEANT_MAX: usize = 27_000;
 /// A space of no width, and the sign that the platform's own pages write in the place of a tilde.
 const MEANS: Means = Means { glue: '\u{200b}', tilde: "∼" };
+
+/// The same Markdown, which can be read in no time.
+pub(super) fn shallow(markdown: &str) -> Cow<'_, str> {
+    meant::shallow(markdown, MEANS.glue)
+}
 
 /// The same Markdown as the platform reads it.
 pub(super) fn readable(markdown: &str) -> String {

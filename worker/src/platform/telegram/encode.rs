@@ -91,8 +91,9 @@ fn ranges(whole: &Marked, most: usize, spans: usize) -> Vec<Range<usize>> {
         // No more styles than a message may have: the first too many is in the next one.
         let crowd = crowd(whole, start, spans).and_then(|end| rest.get(..end - start));
         let room = crowd.map_or(most, units).min(most);
-        let end =
-            if units(rest) <= room { rest.len() } else { text::cut(rest, room, &char::len_utf16) };
+        // No letter has more bytes than three for a unit: of a long text not all is counted each time.
+        let is_last = rest.len() <= 3 * room && units(rest) <= room;
+        let end = if is_last { rest.len() } else { text::cut(rest, room, &char::len_utf16) };
         ranges.push(start..start + end);
         start += end;
     }

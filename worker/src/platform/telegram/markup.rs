@@ -12,7 +12,7 @@ use std::ops::Range;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use super::tables::widened;
-use crate::meant::{Means, meant};
+use crate::meant::{Means, meant, shallow};
 use crate::urls::shielded;
 
 /// No letter of anybody's: what is put beside marks so that they are read as they were meant.
@@ -65,7 +65,8 @@ pub(super) enum Style {
 pub(super) fn marked(markdown: &str) -> Marked {
     let options =
         Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
-    let meant = meant(markdown, options, MEANS);
+    let shallow = shallow(markdown, MEANS.glue);
+    let meant = meant(&shallow, options, MEANS);
     let shielded = shielded(&meant, options);
     let widened = widened(&shielded, options);
     let parser = Parser::new_ext(&widened, options);
@@ -112,6 +113,10 @@ enum Open {
 struct Writer {
     done: Marked,
     open: Vec<Open>,
+    /// The styles of it in their order, and whether people see a link there: what is open may be as deep as a text is
+    /// long.
+    looks: Vec<Style>,
+    in_link: bool,
     /// Line ends before what comes next.
     gap: usize,
     /// The next number of each open list, if it is numbered.
@@ -287,14 +292,11 @@ impl Writer {
         if self.table.is_none() {
             self.settle(self.lists.len());
         }
-        let shown = self.table.is_none() && !self.is_in_link() && is_taken(address);
+        let shown = self.table.is_none() && !self.in_link && is_taken(address);
+        self.in_link |= shown;
         let start = self.target().len();
         let address = address.strip_prefix("mailto:").unwrap_or(address).to_owned();
         self.open.push(Open::Link { address, title, start, shown });
-    }
-
-    fn is_in_link(&self) -> bool {
-        self.open.iter().any(|open| matches!(open, Open::Link { shown: true, .. }))
     }
 
     /// What is written to.
@@ -333,8 +335,7 @@ impl Writer {
     fn open(&mut self, style: Style) {
         // A style in itself shows nothing more, and costs one of those that a message may have. Of code in a
         // link the platform shows only the code.
-        let is_open = |open: &Open| matches!(open, Open::Span(outer, _) if *outer == style);
-        if self.open.iter().any(is_open) || style == Style::Code && self.is_in_link() {
+        if self.looks.contains(&style) || style == Style::Code && self.in_link {
             self.open.push(Open::Nothing);
             return;
         }
@@ -343,16 +344,19 @@ impl Writer {
             let is_block = matches!(style, Style::Pre(_) | Style::Quote);
             self.settle(if is_block { 0 } else { self.lists.len() });
         }
+        self.looks.push(style.clone());
         self.open.push(Open::Span(style, self.done.text.len()));
     }
 
     fn close(&mut self) {
         match self.open.pop() {
             Some(Open::Span(style, start)) => {
+                self.looks.pop();
                 let range = start..self.done.text.len();
                 self.done.spans.push(Span { style, range });
             }
             Some(Open::Link { address, title, start, shown }) => {
+                self.in_link &= !shown;
                 let words = self.target().get(start..).unwrap_or_default().trim();
                 let is_told =
                     title.is_empty() || words.len() <= WORDS_MAX && words.contains(&title);

@@ -75,6 +75,26 @@ fn lists_without_an_end_stay_small() {
     assert_eq!(text.matches(['x', 'y']).count(), 1 + (1 << 13));
 }
 
+/// Of marks without an end at the beginning of a line some are letters: each line behind them would have to be compared
+/// with all of them, for minutes.
+#[test]
+fn quotes_in_quotes_and_lists_in_lists_are_read_once() {
+    let times = 1 << 17;
+    for mark in [">", "- "] {
+        let text = plain(&format!("{}a{}", mark.repeat(times), "\nb".repeat(times)));
+        assert_eq!(text.matches(['a', 'b']).count(), 1 + times);
+        assert!(text.len() < 30 * times);
+    }
+}
+
+/// A look at all that is open for each style would take minutes here, while nothing else is served.
+#[test]
+fn styles_within_styles_are_read_once() {
+    let times = 1 << 17;
+    let text = plain(&format!("{}{}", "*a `c` ".repeat(times), "b* ".repeat(times)));
+    assert_eq!(text.matches(['a', 'b', 'c']).count(), 3 * times);
+}
+
 /// Signs of scripts without spaces stand beside the marks, and between numbers stand tildes.
 #[test]
 fn what_was_meant_is_shown() {
