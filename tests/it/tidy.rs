@@ -158,6 +158,7 @@ fn every_library_has_its_place() {
                 "worker/src/urls.rs",
                 "worker/src/meant.rs",
                 "worker/src/platform/feishu/markdown.rs",
+                "worker/src/platform/telegram/labels.rs",
                 "worker/src/platform/telegram/markup.rs",
                 "worker/src/platform/telegram/tables.rs",
             ]

@@ -19,6 +19,7 @@ mod fetch;
 mod hear;
 mod hook;
 mod intake;
+mod labels;
 mod line;
 mod markup;
 mod memory;

@@ -4,13 +4,13 @@
 //! Text with places beside it cannot fail: whatever an agent writes, its words arrive. What the platform
 //! cannot show (lists, tables, rules) is drawn with characters.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::mem::take;
 use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use super::labels;
 use super::tables::widened;
 use crate::meant::{Means, meant, shallow};
 use crate::urls::shielded;
@@ -69,23 +69,16 @@ pub(super) fn marked(markdown: &str) -> Marked {
     let meant = meant(&shallow, options, MEANS);
     let shielded = shielded(&meant, options);
     let widened = widened(&shielded, options);
-    let parser = Parser::new_ext(&widened, options);
-    let definitions: Vec<_> = parser
-        .reference_definitions()
-        .iter()
-        .map(|(label, definition)| (label.to_owned(), definition.dest.to_string()))
-        .collect();
+    let mut lines = labels::unused(&widened, options).into_iter().peekable();
     let mut writer = Writer::default();
-    for event in parser {
+    for (event, range) in Parser::new_ext(&widened, options).into_offset_iter() {
+        let place = if matches!(event, Event::End(_)) { range.end } else { range.start };
+        while let Some((_, line)) = lines.next_if(|(at, _)| *at < place) {
+            writer.line(&line);
+        }
         writer.take(event);
     }
-    // Addresses that nothing led to are words as well.
-    for (label, address) in definitions {
-        if !writer.linked.contains(&address) {
-            writer.gap(1);
-            writer.push(&format!("[{label}]: {address}"));
-        }
-    }
+    lines.for_each(|(_, line)| writer.line(&line));
     let mut marked = writer.done;
     if marked.text.trim().is_empty() {
         return Marked { text: markdown.to_owned(), spans: Vec::new() };
@@ -123,7 +116,6 @@ struct Writer {
     lists: Vec<Option<u64>>,
     /// The rows of the open table.
     table: Option<Vec<Vec<String>>>,
-    linked: HashSet<String>,
 }
 
 impl Writer {
@@ -272,6 +264,12 @@ impl Writer {
         }
     }
 
+    fn line(&mut self, line: &str) {
+        self.gap(1);
+        self.push(line);
+        self.gap(1);
+    }
+
     fn item(&mut self) {
         self.gap(1);
         self.settle(self.lists.len().saturating_sub(1));
@@ -288,7 +286,6 @@ impl Writer {
 
     /// Of nested links the platform shows one, and none in a table, which is drawn.
     fn link(&mut self, address: &str, title: String) {
-        self.linked.insert(address.to_owned());
         if self.table.is_none() {
             self.settle(self.lists.len());
         }

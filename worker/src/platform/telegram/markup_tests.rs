@@ -55,6 +55,12 @@ fn lists_and_tables_are_drawn() {
     assert_eq!(spans.last().unwrap().1, "a   | bb\nccc | d");
 }
 
+#[test]
+fn addresses_that_nothing_leads_to_stand_in_their_order() {
+    let sources: Vec<_> = (0..40).map(|n| format!("[{}]: https://x.y/{n}", 97 * n % 41)).collect();
+    assert_eq!(plain(&sources.join("\n")), sources.join("\n"));
+}
+
 /// A cell that is longer than any line pads no other rows to its length, and ends no worker.
 #[test]
 fn a_wide_table_stays_small() {
@@ -127,6 +133,10 @@ fn no_words_are_lost() {
         ("a < b && c > d", "a < b && c > d"),
         ("<b>x</b>", "<b>x</b>"),
         ("[1]: https://source", "[1]: https://source"),
+        ("a\n\n[1]: https://b 'c'", "a\n\n[1]: https://b \"c\""),
+        ("a\n\n[1]: https://b\n\nc", "a\n\n[1]: https://b\nc"),
+        ("[1]: https://b\na\n\n[1]: https://c/_d_", "[1]: https://b\na\n\n[1]: https://c/_d_"),
+        ("- a\n\n  [1]: https://b\n- c", "• a\n\n  [1]: https://b\n• c"),
         ("see [1]\n\n[1]: https://source.org", "see 1"),
         ("[file](./a.txt)", "file (./a.txt)"),
         ("[a](http://localhost/b) <c@d.e>", "a (http://localhost/b) c@d.e"),
