@@ -67,7 +67,7 @@ pub(crate) fn meant(markdown: &str, options: Options, by: Means) -> Cow<'_, str>
         return Cow::Borrowed(markdown);
     }
     let marks = Marks::of(markdown, options);
-    let tildes = marks.tildes.iter().map(|at| (*at, 1, by.tilde.to_owned()));
+    let tildes = marks.tildes.iter().map(|(at, _)| (*at, 1, by.tilde.to_owned()));
     let mut changes: Vec<_> = tildes.collect();
     if marks.shown > 0 {
         let glued = marks.glued(markdown).into_iter().map(|at| (at, 0, by.glue.to_string()));
@@ -86,8 +86,9 @@ pub(crate) fn meant(markdown: &str, options: Options, by: Means) -> Cow<'_, str>
 struct Marks {
     /// Pairs of stars, whatever they are taken for, and the block that each is in.
     stars: Vec<(usize, usize)>,
-    /// Tildes that stand alone: some readers take what is between two of them for struck through.
-    tildes: Vec<usize>,
+    /// Tildes that stand alone, and the block that each is in: some readers take what is between two of them for
+    /// struck through.
+    tildes: Vec<(usize, usize)>,
     /// Pairs of stars that people would see.
     shown: usize,
     /// Blocks so far.
@@ -115,7 +116,7 @@ impl Marks {
                     marks.star(markdown, range.end - 2);
                 }
                 Event::Start(Tag::Strikethrough) if !source.starts_with("~~") => {
-                    marks.tildes.extend([range.start, range.end - 1]);
+                    marks.tildes.extend([range.start, range.end - 1].map(|at| (at, marks.blocks)));
                 }
                 Event::Text(_) if !in_code => {
                     if range.start != to {
@@ -130,17 +131,21 @@ impl Marks {
         marks.seen(markdown, from..to);
         marks.stars.sort_unstable();
         let addresses = addresses(markdown);
-        marks.tildes.retain(|at| {
+        marks.tildes.retain(|(at, _)| {
             let next = addresses.partition_point(|address| address.end <= *at);
             addresses.get(next).is_none_or(|address| *at < address.start)
         });
+        marks.tildes.sort_unstable();
+        let rows = marks.tildes.chunk_by(|(_, block), (_, next)| block == next);
+        marks.tildes = rows.filter(|row| row.len() > 1).flatten().copied().collect();
         marks
     }
 
     fn seen(&mut self, markdown: &str, text: Range<usize>) {
         let words = markdown.get(text.clone()).unwrap_or_default();
         let tildes = words.match_indices('~').map(|(at, _)| text.start + at);
-        self.tildes.extend(tildes.filter(|at| is_alone(markdown, *at)));
+        let tildes = tildes.filter(|at| is_alone(markdown, *at));
+        self.tildes.extend(tildes.map(|at| (at, self.blocks)));
         for (at, _) in words.match_indices("**") {
             self.shown += usize::from(self.star(markdown, text.start + at));
         }
@@ -164,10 +169,10 @@ impl Marks {
     }
 }
 
-/// Whether a tilde stands alone, and does not begin a path.
+/// Whether a tilde stands alone, and neither begins a path nor a name in one.
 fn is_alone(markdown: &str, at: usize) -> bool {
     let (before, rest) = markdown.split_at_checked(at).unwrap_or_default();
-    !before.ends_with(['~', '\\']) && !rest.starts_with("~~") && !rest.starts_with("~/")
+    !before.ends_with(['~', '\\', '/']) && !rest.starts_with("~~") && !rest.starts_with("~/")
 }
 
 /// Whether exactly two stars stand there, and mean something.
@@ -250,9 +255,17 @@ mod tests {
     fn one_tilde_is_a_letter() {
         assert_eq!(read("约10~20，30~40"), "约10-20，30-40");
         assert_eq!(read("~a~ (~1) ~~b~~ c~d"), "-a- (-1) ~~b~~ c-d");
-        for same in
-            ["~~gone~~", "~/a and ~/b", "`1~2~3`", "~~~\n1~2\n~~~", "https://x.y/~a~b", r"\~a\~"]
-        {
+        for same in [
+            "HEAD~1",
+            "- about ~5\n- or ~6",
+            "x.edu/~a or y.edu/~b",
+            "~~gone~~",
+            "~/a and ~/b",
+            "`1~2~3`",
+            "~~~\n1~2\n~~~",
+            "https://x.y/~a~b",
+            r"\~a\~",
+        ] {
             assert_eq!(read(same), same);
         }
     }
