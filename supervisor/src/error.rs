@@ -178,6 +178,23 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody holds the lock, and who it is cannot be proven from here.
+    #[error(
+        "kill the holder of {}: the lock is held, but nothing proves by whom; nothing was signalled",
+        path.display()
+    )]
+    Unproven {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// Process 1 of a container takes no signal from within, and does not do as it is asked.
+    #[error(
+        "kill the supervisor, which is process 1 here: no signal ends that from within, and {why}"
+    )]
+    First {
+        /// What came of asking it.
+        why: String,
+    },
     /// A process could not be ended.
     #[error("{0}")]
     Survivors(String),
@@ -239,7 +256,9 @@ impl Error {
                 _ => Code::Io,
             },
             Self::Store(_) | Self::Poisoned(_) | Self::Output { .. } => Code::Io,
-            Self::Os { .. } | Self::Survivors(_) => Code::Os,
+            Self::Os { .. } | Self::Unproven { .. } | Self::First { .. } | Self::Survivors(_) => {
+                Code::Os
+            }
             Self::Worker(e) => return e.exit_code(),
         }
         .number()
@@ -338,6 +357,8 @@ impl Error {
             Self::Worker(e) if e.exit_code() == Code::Protocol.number() => {
                 "the supervisor runs another version, or is broken: start it anew".into()
             }
+            Self::Unproven { .. } => UNPROVEN.into(),
+            Self::First { .. } => "end the container, from outside".into(),
             Self::Os { .. }
             | Self::Output { .. }
             | Self::Survivors(_)
@@ -346,6 +367,10 @@ impl Error {
         })
     }
 }
+
+/// What helps where nothing proves who holds the lock.
+const UNPROVEN: &str = "one in another container, or on another machine, is killed there, or by ending that container; \
+    `hermes-gw ctl kill` asks it to leave";
 
 /// What helps where the store cannot be used.
 fn of_store(error: &store::Error) -> Option<String> {

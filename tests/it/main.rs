@@ -16,6 +16,7 @@ mod backup;
 mod bad_input;
 mod bot;
 mod cli;
+mod containers;
 mod crowded;
 mod disk;
 mod exec_agent;

@@ -9,18 +9,19 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use protocol::control::{Asker, Notice, Refusal};
+use protocol::control::{Asker, Notice, Refusal, Request, Stop};
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::exit::Code;
 use supervisor::identity;
 use supervisor::journal::Journal;
-use supervisor::lock::{self, Left, Lock, Refused};
+use supervisor::lock::{self, Holder, Left, Lock, Refused};
 use supervisor::paths::Paths;
 use supervisor::process::kin;
 use supervisor::process::tree::Held;
 
-use super::ctl::stopped;
+use super::ctl::{Client, stopped};
+use super::runtime;
 use crate::args::Common;
 
 const LOOK: Duration = Duration::from_millis(5);
@@ -34,7 +35,13 @@ pub(super) fn kill(common: &Common, paths: &Paths, within: Duration) -> Result<(
         }));
     }
     let since = clock::now();
-    let ended = end(paths, within)?;
+    let ended = match lock::proven_holder(&paths.lock()) {
+        Some(holder) if holder.identity.pid == 1 => {
+            first(&holder, within)?;
+            Some(1)
+        }
+        _ => end(paths, within)?,
+    };
     let took = clock::now().duration_since(since).as_millis();
     let word = if ended.is_some() { "killed" } else { "already_down" };
     stopped(common, word, ended, u64::try_from(took).unwrap_or(u64::MAX));
@@ -62,12 +69,12 @@ pub(super) fn end(paths: &Paths, within: Duration) -> Result<Option<u32>, Error>
             let what = "look into /proc/locks for who holds the lock; nothing was signalled";
             return Err(Error::Os { what, source });
         }
-        return Err(Error::Survivors(format!(
-            "kill the holder of {}: the lock is held, but nothing proves by whom; nothing was signalled",
-            path.display()
-        )));
+        return Err(Error::Unproven { path });
     };
     let number = holder.identity.pid;
+    if number == 1 {
+        return Err(Error::First { why: "it did not leave when it was asked".into() });
+    }
     let Some(supervisor) = Held::hold(&holder.identity) else {
         return Err(Error::Survivors(format!("kill pid {number}: it left by itself; try again")));
     };
@@ -102,6 +109,21 @@ pub(super) fn end(paths: &Paths, within: Duration) -> Result<Option<u32>, Error>
     }
     clear(paths, number);
     Ok(Some(number))
+}
+
+/// Process 1 of a container takes no signal from its own (`pid_namespaces(7)`): it is told to end at once.
+fn first(holder: &Holder, within: Duration) -> Result<(), Error> {
+    let asked = async {
+        let mut client = Client::dial(&holder.socket).await?;
+        client.say(&Request::Stop(Stop { force: true })).await?;
+        client.closed().await.map(|_| ())
+    };
+    let asked = runtime()?.block_on(async { tokio::time::timeout(within, asked).await });
+    match asked {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(e)) => Err(Error::First { why: e.to_string() }),
+        Err(_) => Err(Error::First { why: "it does not answer".into() }),
+    }
 }
 
 fn is_free(paths: &Paths) -> Result<bool, Error> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::control::{Request, Stop};
+use protocol::control::{Request, Status, Stop};
 use protocol::id::EventId;
 use protocol::secret;
 use supervisor::clock;
@@ -26,7 +26,7 @@ use supervisor::upgrade::{self, State};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::ctl::Client;
+use super::ctl::{ANSWER, Client};
 use super::{build, force, init_log, level, load};
 use crate::args::{Common, Supervise};
 
@@ -232,7 +232,7 @@ async fn take(
         if options.replace {
             let who = holder.as_ref().map(|holder| holder.identity.clone());
             match (&asked, who) {
-                (None, Some(who)) if alive => {
+                (None, Some(who)) if alive || answers(holder.as_deref()).await => {
                     let heard = ask_to_leave(&path).await;
                     if heard.is_err() && !options.force {
                         return Err(held());
@@ -284,6 +284,14 @@ async fn take(
             },
         }
     }
+}
+
+/// Whether the one whom the lock names is there: one in another container has its number among others.
+async fn answers(holder: Option<&Holder>) -> bool {
+    let Some(holder) = holder else { return false };
+    let Ok(mut client) = Client::dial(&holder.socket).await else { return false };
+    let status = client.ask::<Status>(&Request::Status, ANSWER).await;
+    status.is_ok_and(|status| status.pid == holder.identity.pid)
 }
 
 /// Asks the holder over its socket. It leaves when what is under way has ended.
