@@ -86,19 +86,18 @@ fn who_holds_the_lock_and_does_not_listen_is_not_called_away() {
     assert_eq!(stdout(&kill.wait_with_output().unwrap()), "supervisor: already down\n");
 }
 
-/// F03: as a tool does that looks whether anybody serves.
-#[test]
-fn who_has_the_lock_for_a_moment_and_says_nothing_of_himself_is_no_reason_to_give_up() {
+/// Starts a supervisor while somebody has the lock, who says this of himself: whether it opens the lock oftener than so.
+fn looks_again(holder: &str, args: &[&str], often: u32) -> bool {
     let gateway = Gateway::new(CONFIG);
     std::fs::DirBuilder::new().mode(0o700).create(gateway.state()).unwrap();
     let path = gateway.state().join("lock");
-    let lock = std::fs::File::create(&path).unwrap();
+    std::fs::write(&path, holder).unwrap();
+    let lock = std::fs::File::open(&path).unwrap();
     lock.lock().unwrap();
     let notes = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
     inotify::add_watch(&notes, &path, inotify::WatchFlags::OPEN).unwrap();
     let mut command = gateway.command();
-    let mut start = command.args(["supervise", "-q"]).stdin(Stdio::null()).spawn().unwrap();
-    // Once to lock it, once to read who has it.
+    let mut start = command.args(args).arg("-q").stdin(Stdio::null()).spawn().unwrap();
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut opened = inotify::Reader::new(&notes, &mut buffer);
     let mut times = 0;
@@ -106,11 +105,37 @@ fn who_has_the_lock_for_a_moment_and_says_nothing_of_himself_is_no_reason_to_giv
         while opened.next().is_ok() {
             times += 1;
         }
-        (times > 2 || start.try_wait().unwrap().is_some()).then_some(())
+        (times > often || start.try_wait().unwrap().is_some()).then_some(())
     });
-    assert!(times > 2, "it gave up at once");
     start.kill().unwrap();
     start.wait().unwrap();
+    times > often
+}
+
+/// F03: as a tool does that looks whether anybody serves.
+#[test]
+fn who_has_the_lock_for_a_moment_and_says_nothing_of_himself_is_no_reason_to_give_up() {
+    // Once to lock it, once to read who has it.
+    assert!(looks_again("", &["supervise"], 2));
+}
+
+/// F03: who is just starting, or leaves already, cannot be asked to leave.
+#[test]
+fn replace_waits_for_one_that_does_not_listen() {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let mut other = std::process::Command::new("sleep");
+    let mut other = other.arg("60").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let stat = read(&format!("/proc/{}/stat", other.id()));
+    let start: u64 = stat.rsplit(')').next().unwrap().split(' ').nth(20).unwrap().parse().unwrap();
+    let holder = serde_json::json!({
+        "pid": other.id(), "start": start, "boot": read("/proc/sys/kernel/random/boot_id").trim(),
+        "version": "1", "started_ms": 0, "manager": "none", "socket": "/nowhere/gw.sock",
+    });
+    // Once more to ask him.
+    let looks = looks_again(&holder.to_string(), &["supervise", "--replace"], 3);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(looks);
 }
 
 #[test]

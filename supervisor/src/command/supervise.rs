@@ -233,11 +233,13 @@ async fn take(
             let who = holder.as_ref().map(|holder| holder.identity.clone());
             match (&asked, who) {
                 (None, Some(who)) if alive || answers(holder.as_deref()).await => {
-                    let heard = ask_to_leave(&path).await;
-                    if heard.is_err() && !options.force {
-                        return Err(held());
+                    match ask_to_leave(&path).await {
+                        Ok(()) => asked = Some(who),
+                        // It is just starting, or leaves already. One that hangs has time until we give up.
+                        Err(Error::Unreachable { .. }) => {}
+                        Err(_) if options.force => {}
+                        Err(_) => return Err(held()),
                     }
-                    asked = Some(who);
                 }
                 // Somebody else has taken its place: to ask that one, too, would never end.
                 (Some(former), Some(who)) if *former != who && alive => {
