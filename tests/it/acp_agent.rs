@@ -106,6 +106,16 @@ fn a_turn_is_stopped_or_ends_by_its_limit_and_the_conversation_goes_on() {
 fn permission_is_asked_in_the_chat() {
     let gateway = gateway("permission_s = 30");
     let mut terminal = Terminal::join(&gateway);
+    // What is no answer waits, and is nothing that the agent has seen before.
+    terminal.typed("0", "permit it");
+    terminal.shown();
+    terminal.typed("0a", "also this");
+    gateway.wait("coder", "it waits", |i| i["gate"]["busy"]["queued"] == 1);
+    terminal.typed("0b", "1");
+    assert_eq!(terminal.shown(), "done: yes");
+    let shown = terminal.shown();
+    assert!(shown.starts_with("You said: also this"), "{shown}");
+    assert!(!gateway.log().contains("asked again"), "{}", gateway.log());
     for (id, answer, outcome) in [("1", "1", "yes"), ("2", "no", "no")] {
         terminal.typed(id, "permit it");
         let question = terminal.shown();

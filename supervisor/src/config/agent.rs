@@ -100,6 +100,14 @@ pub enum AgentSettings {
     Acp(AcpSettings),
 }
 
+impl AgentSettings {
+    /// Whether the agent sees what is offered to its work, also if it does not take it in. The protocol of `acp` knows
+    /// only answers to what the agent asks: all else waits with us.
+    pub(crate) fn sees_all(&self) -> bool {
+        !matches!(self, Self::Acp(_))
+    }
+}
+
 /// Reads an agent's block.
 pub(super) fn agent(
     name: Instance,

@@ -42,7 +42,11 @@ impl Gateway {
             Pending::Begin { slot, id } => {
                 Op::Begin { ticket, id: *id, hand: self.hand(*slot, *id) }
             }
-            Pending::Beside { id, .. } => Op::Beside { ticket, id: *id },
+            Pending::Beside { slot, id, .. } => {
+                let desk = self.slots.get(*slot).map(|slot| &slot.desk);
+                let is_shown = matches!(desk, Some(Desk::Agent(desk)) if desk.settings.sees_all());
+                Op::Beside { ticket, id: *id, is_shown }
+            }
             Pending::Settle { id, .. } => Op::Settle { ticket, id: *id },
             Pending::Park { id, reason, .. } => {
                 Op::Park { ticket, id: *id, reason: reason.clone(), now_ms }

@@ -88,7 +88,7 @@ impl Gateway {
             event_id: id,
             platform: self.platform_of(&begun.lane.instance),
             lane: begun.lane,
-            attempt: begun.attempts,
+            attempt: begun.attempts.max(1),
             received_ms: begun.received_ms,
             event: begun.event,
             late_by_ms: None,

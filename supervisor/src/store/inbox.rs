@@ -159,13 +159,14 @@ fn pause_left(tables: &mut Tables, row: i64, hand: &Hand) -> Result<Option<Durat
     Ok((left > 0).then(|| Duration::from_millis(left.unsigned_abs())))
 }
 
-/// Counts that an event goes to the agent beside another one. Whatever becomes of that, it is not to blame.
-pub(super) fn beside(tables: &mut Tables, id: EventId) -> Result<Answer> {
+/// Counts that an event goes to the agent beside another one, if that sees it. Whatever becomes of that, it is not to
+/// blame.
+pub(super) fn beside(tables: &mut Tables, id: EventId, is_shown: bool) -> Result<Answer> {
     let row = row_id(id.0);
     let db = &tables.db;
     let counted = db
-        .prepare_cached("UPDATE inbox SET attempts = attempts + 1 WHERE id = ?1 AND NOT begun")?
-        .execute([row])?;
+        .prepare_cached("UPDATE inbox SET attempts = attempts + ?2 WHERE id = ?1 AND NOT begun")?
+        .execute(params![row, is_shown])?;
     if counted == 0 {
         return Ok(Answer::Gone);
     }

@@ -87,6 +87,8 @@ pub enum Op {
         ticket: Ticket,
         /// The event.
         id: EventId,
+        /// The agent sees it also if it does not take it in.
+        is_shown: bool,
     },
     /// The attempt that was begun does not count: the event was no cause of its end.
     Refund {

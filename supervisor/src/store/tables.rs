@@ -138,7 +138,7 @@ impl Tables {
             }
             Op::NextInLane { lane, after, .. } => scan::next_event(self, lane, *after)?,
             Op::Begin { id, hand, .. } => inbox::begin(self, *id, hand.as_ref())?,
-            Op::Beside { id, .. } => inbox::beside(self, *id)?,
+            Op::Beside { id, is_shown, .. } => inbox::beside(self, *id, *is_shown)?,
             Op::Refund { id } => {
                 inbox::refund(self, *id)?;
                 return Ok(Outcome::Silent);
