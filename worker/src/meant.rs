@@ -69,11 +69,11 @@ pub(crate) fn meant(markdown: &str, options: Options, by: Means) -> Cow<'_, str>
     let marks = Marks::of(markdown, options);
     let tildes = marks.tildes.iter().map(|(at, _)| (*at, 1, by.tilde.to_owned()));
     let mut changes: Vec<_> = tildes.collect();
-    if marks.shown > 0 {
+    if 2 * marks.right < marks.stars.len() {
         let glued = marks.glued(markdown).into_iter().map(|at| (at, 0, by.glue.to_string()));
         let glued: Vec<_> = glued.collect();
-        let fewer = Marks::of(&changed(markdown, glued.clone()), options).shown < marks.shown;
-        changes.extend(glued.into_iter().filter(|_| fewer));
+        let is_better = Marks::of(&changed(markdown, glued.clone()), options).right > marks.right;
+        changes.extend(glued.into_iter().filter(|_| is_better));
     }
     if changes.is_empty() {
         return Cow::Borrowed(markdown);
@@ -89,8 +89,10 @@ struct Marks {
     /// Tildes that stand alone, and the block that each is in: some readers take what is between two of them for
     /// struck through.
     tildes: Vec<(usize, usize)>,
-    /// Pairs of stars that people would see.
-    shown: usize,
+    /// What stands between two of them, by the rule.
+    strong: Vec<(usize, usize)>,
+    /// How much of it stands between one that begins something and the next one.
+    right: usize,
     /// Blocks so far.
     blocks: usize,
 }
@@ -114,6 +116,7 @@ impl Marks {
                 Event::Start(Tag::Strong) if source.starts_with("**") => {
                     marks.star(markdown, range.start);
                     marks.star(markdown, range.end - 2);
+                    marks.strong.push((range.start, range.end - 2));
                 }
                 Event::Start(Tag::Strikethrough) if !source.starts_with("~~") => {
                     marks.tildes.extend([range.start, range.end - 1].map(|at| (at, marks.blocks)));
@@ -130,6 +133,9 @@ impl Marks {
         }
         marks.seen(markdown, from..to);
         marks.stars.sort_unstable();
+        marks.strong.sort_unstable();
+        let is_right = |pair: &(usize, usize)| marks.strong.binary_search(pair).is_ok();
+        marks.right = marks.pairs().filter(is_right).count();
         let addresses = addresses(markdown);
         marks.tildes.retain(|(at, _)| {
             let next = addresses.partition_point(|address| address.end <= *at);
@@ -147,25 +153,24 @@ impl Marks {
         let tildes = tildes.filter(|at| is_alone(markdown, *at));
         self.tildes.extend(tildes.map(|at| (at, self.blocks)));
         for (at, _) in words.match_indices("**") {
-            self.shown += usize::from(self.star(markdown, text.start + at));
+            self.star(markdown, text.start + at);
         }
     }
 
-    fn star(&mut self, markdown: &str, at: usize) -> bool {
-        let is_pair = is_pair(markdown, at);
-        self.stars.extend(is_pair.then_some((at, self.blocks)));
-        is_pair
+    fn star(&mut self, markdown: &str, at: usize) {
+        self.stars.extend(is_pair(markdown, at).then_some((at, self.blocks)));
     }
 
-    /// Where stars are to be parted from the sign beside them. In each block every second pair ends what the one
-    /// before it began.
+    /// Where stars are to be parted from the sign beside them.
     fn glued(&self, markdown: &str) -> Vec<usize> {
-        let (mut begins, mut within) = (false, 0);
-        let glue = |(at, block): &(usize, usize)| {
-            begins = std::mem::replace(&mut within, *block) != *block || !begins;
-            glue(markdown, *at, begins)
-        };
-        self.stars.iter().filter_map(glue).collect()
+        self.pairs().flat_map(|(from, to)| glue(markdown, from, to)).flatten().collect()
+    }
+
+    /// In each block every second pair of stars ends what the one before it began.
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let rows = self.stars.chunk_by(|(_, block), (_, next)| block == next);
+        let pair = |pair: &[(usize, usize)]| Some((pair.first()?.0, pair.get(1)?.0));
+        rows.flat_map(move |row| row.chunks(2).filter_map(pair))
     }
 }
 
@@ -182,16 +187,20 @@ fn is_pair(markdown: &str, at: usize) -> bool {
     !before.ends_with(['*', '\\']) && behind.is_some_and(|behind| !behind.starts_with('*'))
 }
 
-/// Where to part the stars that begin something, or end it, from the sign within, if that keeps them from it: on their
-/// other side is a letter, and one of the two is of a script without spaces.
-fn glue(markdown: &str, at: usize, begins: bool) -> Option<usize> {
-    let (before, rest) = markdown.split_at_checked(at)?;
-    let (before, behind) = (before.chars().next_back()?, rest.get(2..)?.chars().next()?);
-    let (within, beyond, place) =
-        if begins { (behind, before, at + 2) } else { (before, behind, at) };
-    let is_sign = !within.is_alphanumeric() && !within.is_whitespace();
-    let is_dense = !within.is_ascii() || !beyond.is_ascii();
-    (is_sign && is_dense && beyond.is_alphanumeric()).then_some(place)
+/// Where to part the stars that begin something, and those that end it, from the sign within, if that keeps them from
+/// it: on their other side is a letter, and something beside them is of a script without spaces.
+fn glue(markdown: &str, from: usize, to: usize) -> [Option<usize>; 2] {
+    let beside = |at: usize| {
+        let (before, stars) = markdown.split_at_checked(at).unwrap_or_default();
+        [before.chars().next_back(), stars.chars().nth(2)]
+    };
+    let ([before, first], [last, behind]) = (beside(from), beside(to));
+    let is_dense = [before, first, last, behind].into_iter().flatten().any(|c| !c.is_ascii());
+    let parts = |within: Option<char>, beyond: Option<char>| {
+        let is_sign = within.is_some_and(|c| !c.is_alphanumeric() && !c.is_whitespace());
+        is_dense && is_sign && beyond.is_some_and(char::is_alphanumeric)
+    };
+    [parts(first, before).then_some(from + 2), parts(last, behind).then_some(to)]
 }
 
 /// With these bytes, so many from there on, replaced.
@@ -230,11 +239,15 @@ mod tests {
             ("**注意：**请看", "**注意：|**请看"),
             ("请**“甲”**和**“乙”**。", "请**|“甲”|**和**|“乙”**。"),
             ("用**`cargo build`**命令", "用**|`cargo build`|**命令"),
+            ("用**`npm`**v8", "用**|`npm`|**v8"),
             ("- 甲（**乙**）：**丙。**丁", "- 甲（**乙**）：**丙。|**丁"),
+            // Here all would be bold, and no star is seen.
+            ("- **甲：**乙**丙**丁", "- **甲：|**乙**丙**丁"),
         ] {
             assert_eq!(read(markdown), expected);
             let glued = expected.replace('|', "\u{200b}");
-            assert_eq!(Marks::of(&glued, options()).shown, 0, "{expected}");
+            let marks = Marks::of(&glued, options());
+            assert_eq!(2 * marks.right, marks.stars.len(), "{expected}");
         }
         for same in [
             "**中文**后面",
