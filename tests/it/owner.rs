@@ -86,7 +86,7 @@ fn who_holds_the_lock_and_does_not_listen_is_not_called_away() {
     assert_eq!(stdout(&kill.wait_with_output().unwrap()), "supervisor: already down\n");
 }
 
-/// Starts a supervisor while somebody has the lock, who says this of himself: whether it opens the lock oftener than so.
+/// Runs a command while somebody has the lock, who says this of himself: whether it opens the lock oftener than so.
 fn looks_again(holder: &str, args: &[&str], often: u32) -> bool {
     let gateway = Gateway::new(CONFIG);
     std::fs::DirBuilder::new().mode(0o700).create(gateway.state()).unwrap();
@@ -117,6 +117,12 @@ fn looks_again(holder: &str, args: &[&str], often: u32) -> bool {
 fn who_has_the_lock_for_a_moment_and_says_nothing_of_himself_is_no_reason_to_give_up() {
     // Once to lock it, once to read who has it.
     assert!(looks_again("", &["supervise"], 2));
+}
+
+/// As long as somebody has the lock, a terminal may be there soon.
+#[test]
+fn chat_waits_for_one_that_does_not_listen_yet() {
+    assert!(looks_again("", &["chat"], 3));
 }
 
 /// F03: who is just starting, or leaves already, cannot be asked to leave.

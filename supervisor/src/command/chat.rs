@@ -15,7 +15,7 @@ use protocol::local::{FromTerminal, LINE_MAX, REPLY_LINE_MAX, ToTerminal};
 use supervisor::error::Error;
 use supervisor::exit::Code;
 use supervisor::socket::Stream;
-use supervisor::{clock, socket, text};
+use supervisor::{clock, lock, socket, text};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
@@ -38,7 +38,7 @@ pub(super) fn run(common: &Common, options: &Chat) -> Result<(), Error> {
         if !path.exists() {
             look_up(&paths.socket(), &instance).await?;
         }
-        converse(&path, options, None).await
+        converse(&path, &paths.lock(), options, None).await
     })
 }
 
@@ -86,6 +86,7 @@ pub(super) fn is_local<'a>(
 /// gone.
 pub(super) async fn converse(
     path: &Path,
+    lock: &Path,
     options: &Chat,
     mut over: Option<&mut tokio::sync::oneshot::Receiver<()>>,
 ) -> Result<(), Error> {
@@ -94,7 +95,7 @@ pub(super) async fn converse(
     let mut input_over = false;
     let mut deadline = clock::now() + options.timeout;
     loop {
-        let mut line = connect(path, deadline, &talk).await?;
+        let mut line = connect(path, lock, deadline, &talk).await?;
         let mut heard_any = false;
         let (chat, user) = (talk.chat.clone(), talk.user.clone());
         line.say(&FromTerminal::Join { chat, user, confirms: true }).await;
@@ -310,7 +311,7 @@ impl Line {
     }
 }
 
-async fn connect(path: &Path, deadline: Instant, talk: &Talk) -> Result<Line, Error> {
+async fn connect(path: &Path, lock: &Path, deadline: Instant, talk: &Talk) -> Result<Line, Error> {
     loop {
         match socket::dial(path).await {
             Ok(stream) => {
@@ -328,8 +329,10 @@ async fn connect(path: &Path, deadline: Instant, talk: &Talk) -> Result<Line, Er
             }
             Err(e) => {
                 let absent = e.kind() == io::ErrorKind::NotFound;
-                let hopeless =
-                    absent && !path.parent().is_some_and(|dir| dir.join("gw.sock").exists());
+                // One that is just starting, or mends its store, has the lock before it listens.
+                let hopeless = absent
+                    && !path.parent().is_some_and(|dir| dir.join("gw.sock").exists())
+                    && !lock::is_held(lock);
                 if hopeless || clock::now() + REDIAL >= deadline {
                     let why = if absent { "none runs there".into() } else { e.to_string() };
                     return Err(talk.gone(path, &why));

@@ -59,7 +59,7 @@ async fn session(common: &Common, options: &Chat, name: &Instance) -> Result<(),
         std::fs::write(&file, supervisor::config::DEFAULT).map_err(create)?;
         file
     };
-    let socket = paths.chat_socket(name);
+    let (socket, lock) = (paths.chat_socket(name), paths.lock());
     complain(&format!("hermes-gw: trying in {}; end with Ctrl-D", state.0.display()));
     let mut command = tokio::process::Command::new("/proc/self/exe");
     let level = super::level(common).unwrap_or("error");
@@ -85,7 +85,7 @@ async fn session(common: &Common, options: &Chat, name: &Instance) -> Result<(),
         while !socket.exists() && !waiting.is_finished() && clock::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        chat::converse(&socket, options, Some(&mut over)).await
+        chat::converse(&socket, &lock, options, Some(&mut over)).await
     };
     let result = tokio::select! {
         result = talk => result,
