@@ -42,7 +42,7 @@ const EDIT: Duration = Duration::from_millis(1200);
 const EDITS: u32 = 15;
 /// How long the other way is taken after cards were refused.
 const NO_CARDS: Duration = Duration::from_mins(10);
-/// Of a draft, in bytes. What comes after is shown by the reply.
+/// Of a draft, in bytes of a request. What comes after is shown by the reply.
 const SHOWN_MAX: usize = 20_000;
 /// So long after its first draft a run may meet what another run of this worker has begun: the platform knows
 /// that message by its `uuid` for an hour and gives it instead of a new one, with another card than the one
@@ -452,7 +452,7 @@ pub(super) fn next(sequence: u32) -> u32 {
 }
 
 fn beginning(words: &str) -> String {
-    let mut parts = text::split(&shallow(words), SHOWN_MAX, char::len_utf8);
+    let mut parts = text::split(&shallow(words), SHOWN_MAX, compose::cost);
     if parts.is_empty() { String::new() } else { parts.swap_remove(0) }
 }
 
@@ -473,6 +473,22 @@ mod tests {
         assert!(first >= 1);
         assert_eq!(next(first + 5000), first + 5001);
         assert!(next(first) > first);
+    }
+
+    /// The platform takes 30 KB, and counts what the way costs.
+    #[test]
+    fn what_is_shown_of_a_draft_fits_whatever_it_says() {
+        for words in ["\"{}\": ".repeat(9000), "<a\n".repeat(9000), "1~2 ".repeat(9000)] {
+            let words = beginning(&words);
+            let calls = [
+                Some(encode::card(&card(&words, &[], true))),
+                encode::edit("om_1", &compose::say(&format!("{words}{MORE}"), Form::Post, &[])),
+            ];
+            for call in calls.into_iter().flatten() {
+                let bytes = call.body.to_string().len();
+                assert!((10_000..30_000).contains(&bytes), "{bytes}");
+            }
+        }
     }
 
     #[test]
