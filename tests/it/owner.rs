@@ -9,6 +9,8 @@ use std::process::Stdio;
 use rustix::fs::inotify;
 
 use crate::gateway::{Gateway, is_alive, signal, stderr, stdout};
+use crate::socket_agent::Lines;
+use crate::terminal::Terminal;
 
 const CONFIG: &str = "[platform.local]\n[agent.echo]\n";
 const TWO: &str = "[platform.local]\n[platform.other]\nkind = \"local\"\n[agent.echo]\n";
@@ -256,18 +258,22 @@ fn term_drains_and_leaves_nothing() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait_for_a_worker_that_hangs() {
+fn a_second_signal_does_not_wait_for_what_is_under_way() {
     for (by, code) in [("TERM", 0), ("INT", 130)] {
-        let mut gateway = Gateway::running(CONFIG);
+        let config = "[platform.local]\n[agent.mine]\nkind = \"socket\"\n";
+        let mut gateway = Gateway::running(config);
+        let mut agent = Lines::ready(&gateway);
+        let mut terminal = Terminal::join(&gateway);
         let worker = pid(&gateway, "local");
         let mut events = gateway.events();
-        // Stopped, it would be waited for until its grace is over.
-        signal(worker, "STOP");
+        terminal.typed("1", "work");
+        agent.event();
         signal(gateway.pid().into(), by);
         events.wait(|event| event["event"] == "supervisor" && event["now"] == "stopping");
         signal(gateway.pid().into(), by);
         assert_eq!(gateway.left(), Some(code));
         assert!(!is_alive(worker));
+        assert!(gateway.log().contains("now=\"forced\""), "{}", gateway.log());
     }
 }
 
