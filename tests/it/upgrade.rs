@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tests::feishu::Feishu;
+use tests::feishu::{Feishu, Schedule};
 use tests::telegram::Telegram;
 
 use crate::gateway::{Gateway, PATIENCE, PROGRAM, stderr, stdout};
@@ -322,6 +322,33 @@ async fn workers_of_another_version_are_replaced_one_by_one() {
     assert_eq!(agent.event()["params"]["text"], "hello");
 }
 
+/// What a person, or the end of all, has told a worker that was to be replaced in its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_told_to_stay_down_is_not_replaced() {
+    let (_feishu, mut gateway) = gateway().await;
+    let next = through(&gateway, "state['protocol'] = 999");
+    assert!(upgrade(&gateway, &next).status.success(), "{}", gateway.log());
+    let killed = gateway.run(&["ctl", "kill", "mine"]);
+    assert!(killed.status.success(), "{}", stderr(&killed));
+    for name in ["feishu", "local"] {
+        gateway.wait(name, "another", |i| i["phase"] == "ready" && i["generation"] == 2);
+    }
+    assert!(gateway.run(&["ctl", "restart", "local"]).status.success());
+    let mine = gateway.instance("mine");
+    assert_eq!((&mine["phase"], &mine["generation"]), (&"down".into(), &1.into()), "{mine}");
+
+    assert!(gateway.run(&["ctl", "start", "mine"]).status.success());
+    assert!(upgrade(&gateway, &next).status.success(), "{}", gateway.log());
+    assert!(gateway.run(&["ctl", "kill"]).status.success());
+    assert_eq!(gateway.left(), Some(0));
+    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
+    let lines = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let is_stop = |line: &Value| line["event"] == "supervisor" && line["now"] == "stopping";
+    let started: Vec<_> =
+        lines.skip_while(|line| !is_stop(line)).filter(|line| line["now"] == "starting").collect();
+    assert!(started.is_empty(), "{started:?}");
+}
+
 /// Telegram recognises no keys of replies, unlike Feishu and terminals.
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_still_leave_where_the_platform_knows_no_keys() {
@@ -353,6 +380,9 @@ async fn one_that_is_called_off_half_way_loses_nothing() {
     }
     let feishu = Feishu::start().await;
     feishu.add_app(APP, "secret", "ou_bot");
+    // On a slow machine the second push is not heard either, and the third would come after five minutes.
+    let pauses = vec![std::time::Duration::from_secs(5); 20];
+    feishu.configure(|settings| settings.schedule = Schedule { pauses, ..Schedule::default() });
     let mut gateway = Gateway::new(&format!(
         "[platform.feishu]\napp_id = \"{APP}\"\napp_secret_file = \"secret\"\nbase_url = \"{}\"\n\
          access = {{ direct = \"open\" }}\n[agent.mine]\nkind = \"socket\"\n",

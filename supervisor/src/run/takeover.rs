@@ -10,7 +10,7 @@ use protocol::content::Busy;
 use protocol::control::Upgraded;
 use protocol::event::Abilities;
 use protocol::hello;
-use protocol::id::{EventId, hex};
+use protocol::id::{EventId, Generation, hex};
 use protocol::worker::Outside;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -35,6 +35,7 @@ use crate::upgrade::{self, AtWork, FORMAT, State, Takes, Worker};
 #[derive(Debug)]
 pub(super) struct Foreign {
     index: usize,
+    generation: Generation,
     /// Kept open, so that it lives until then.
     _connection: OwnedFd,
     pub(super) told: Option<Instant>,
@@ -221,7 +222,7 @@ impl Gateway {
                 self.live(index, Input::Restart(Force::No));
             } else {
                 slot.replaced = Some("replaced: it is of another version".into());
-                let foreign = Foreign { index, _connection: connection, told: None };
+                let foreign = Foreign { index, generation, _connection: connection, told: None };
                 self.upgrade.foreign.push(foreign);
             }
             return Ok(Some(index));
@@ -283,14 +284,22 @@ impl Gateway {
         loop {
             let Some(first) = self.upgrade.foreign.first_mut() else { return };
             let index = first.index;
+            let slot = self.slots.get(index);
             match first.told {
+                // Meanwhile it was told to stay down, or has a successor already.
+                None if !slot.is_some_and(|slot| {
+                    slot.life.wanted() == Wanted::Up && slot.life.generation() == first.generation
+                }) =>
+                {
+                    self.upgrade.foreign.remove(0);
+                }
                 None => {
                     first.told = Some(now);
                     self.live(index, Input::Restart(Force::No));
                     return;
                 }
                 Some(told) => {
-                    let phase = self.slots.get(index).map(|slot| slot.life.phase());
+                    let phase = slot.map(|slot| slot.life.phase());
                     let settled = matches!(
                         phase,
                         Some(Phase::Ready { .. } | Phase::Held { .. } | Phase::Down) | None
