@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::gateway::{Gateway, stderr, stdout};
+use crate::gateway::{Gateway, stderr};
 use crate::socket_agent::{Lines, terminal, typed};
 
 const CONFIG: &str = "[platform.local]\n[agent.mine]\nkind = \"socket\"\n";
@@ -81,8 +81,7 @@ fn what_cannot_be_killed_from_here_is_told_with_what_can_be_done() {
     let mut inside = Command::new("nsenter");
     let tool = gateway.command();
     inside.args(["--target", &first, "--pid", "--mount"]).arg(tool.get_program());
-    let inside = inside.args(tool.get_args()).args(["ctl", "kill", "--force"]).output().unwrap();
-    assert!(inside.status.success(), "{}", stderr(&inside));
-    assert!(stdout(&inside).contains("stopped"), "{}", stdout(&inside));
+    // With process 1 the kernel ends all that is among its own, this command as well.
+    inside.args(tool.get_args()).args(["ctl", "kill", "--force"]).output().unwrap();
     gateway.until("it has left", || gateway.status().is_none().then_some(()));
 }
