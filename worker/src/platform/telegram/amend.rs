@@ -108,5 +108,5 @@ impl Step {
 }
 
 fn is_about_buttons(refusal: &str) -> bool {
-    refusal.contains("BUTTON") || refusal.contains("button")
+    ["BUTTON", "button", "REPLY_MARKUP", "reply markup"].iter().any(|word| refusal.contains(word))
 }

@@ -21,6 +21,7 @@ pub(super) const CAPTION_MAX: usize = 1024;
 const EARLIER: &str = "…\n";
 /// The platform drops styles beyond that many without a word.
 const SPANS_MAX: usize = 100;
+const TOO_MANY_BUTTONS: &str = "Telegram takes at most 100 buttons and 10 kB of them";
 /// In a forum, the topic of everything that is in none. It has a number and must not be named.
 const GENERAL: i64 = 1;
 
@@ -200,6 +201,8 @@ pub(super) fn hint(refusal: &str) -> Option<&'static str> {
         ("to react not found", "the message was deleted"),
         ("REACTION_INVALID", "Telegram takes only the reactions of its own list, such as 👍 ❤ 🔥"),
         ("BUTTON_", "look at the labels, data and addresses of the buttons"),
+        ("REPLY_MARKUP_TOO_LONG", TOO_MANY_BUTTONS),
+        ("reply markup is too long", TOO_MANY_BUTTONS),
         ("Request Entity Too Large", "the file is too large for this server"),
         ("file is too big", "the file is too large for this server"),
     ];

@@ -168,6 +168,22 @@ async fn of_files_that_arrived_in_part_the_others_are_sent_once_more() {
     assert_eq!((kinds, ids.len()), (vec!["voice".to_owned(), "document".to_owned()], 2));
 }
 
+/// More than a hundred buttons, or more than 10 kB of them, take no words along.
+#[tokio::test]
+async fn words_go_without_the_buttons_that_are_too_many() {
+    for told in ["Bad Request: reply markup is too long", "Bad Request: REPLY_MARKUP_TOO_LONG"] {
+        let mut rig = Rig::ready().await;
+        rig.sim.fault(Some("sendMessage"), refuse(400, told), Some(1));
+        let button = Button { label: "Yes".into(), press: Press::Data("yes".into()) };
+        let content = Content { buttons: vec![vec![button]], ..Content::text("sure?") };
+        let outcome = rig.send_in_turn(outbound(1, |it| it.content = content)).await;
+        let Outcome::Partly { message_ids, reason, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(message_ids.len() == 1 && reason.contains("100 buttons"), "{reason}");
+        let sim = rig.end().await;
+        assert_eq!(sim.sent().iter().map(|it| it.text.as_str()).collect::<Vec<_>>(), ["sure?"]);
+    }
+}
+
 #[tokio::test]
 async fn buttons_stand_below_and_their_press_comes_back() {
     let mut rig = Rig::ready().await;
