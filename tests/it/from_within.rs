@@ -108,6 +108,25 @@ fn a_reload_waits_for_the_end_of_the_turn_as_well() {
     gateway.wait("local", "everything is settled", |i| i["store"]["waiting"] == 0);
 }
 
+/// Whoever has made the mistake is told of it, and what helps.
+#[test]
+fn a_reload_that_is_refused_is_told_with_what_helps() {
+    let gateway = Gateway::running(CONFIG);
+    let Some(mark) = mark(&gateway) else { return };
+    let mut agent = Lines::ready(&gateway);
+    let mut terminal = terminal(&gateway, "home");
+    typed(&mut terminal, "be another one");
+    let event = agent.event();
+    std::fs::write(gateway.path("config.toml"), format!("{CONFIG}leese_s = 400\n")).unwrap();
+    within(&gateway, &mark, &["ctl", "reload"]);
+    agent.acknowledge(&event);
+    let event = told(&mut agent);
+    let text = event["params"]["text"].as_str().unwrap();
+    assert!(text.contains("nothing is changed") && text.contains("leese_s"), "{text}");
+    assert!(text.contains("`hermes-gw check` explains it"), "{text}");
+    agent.acknowledge(&event);
+}
+
 #[test]
 fn what_ends_the_supervisor_is_told_by_the_next_one_once() {
     let mut gateway = Gateway::running(CONFIG);

@@ -338,7 +338,11 @@ impl Gateway {
         for asker in askers {
             match asker {
                 Asker::Tool(reply) => reply.refuse(refusal.clone()),
-                Asker::Within(id) => self.report_within(&id, &refusal.message),
+                Asker::Within(id) => {
+                    let hint = refusal.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
+                    let became = format!("{}{}", refusal.message, hint.unwrap_or_default());
+                    self.report_within(&id, &became);
+                }
             }
         }
     }
