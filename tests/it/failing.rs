@@ -47,6 +47,8 @@ fn without_a_supervisor_every_command_tells_programs_so() {
         &["token"],
         &["backup", "copy.db"],
         &["parked", "list"],
+        &["inbox"],
+        &["outbox"],
         &["parked", "show", "e1"],
         &["parked", "replay", "e1"],
         &["parked", "drop", "--all"],

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -45,6 +46,8 @@ pub(super) struct Owner {
     backup: Option<Backup>,
     /// The main file. Dropped after the connection.
     room: Option<Room>,
+    /// No event is accepted until then, since one has found no room.
+    full_until: Option<Instant>,
 }
 
 impl Owner {
@@ -59,6 +62,7 @@ impl Owner {
             rest: Rest::Slices,
             backup: None,
             room: None,
+            full_until: None,
         }
     }
 

@@ -5,29 +5,41 @@
 //! again: settlements find room in the log, which was grown before.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use protocol::step;
 
 use super::Owner;
 use super::fault::Fault;
+use crate::clock;
 use crate::store::answer::{Answer, Done};
 use crate::store::op::{Op, Ticket};
 use crate::store::schema::PAGE_SIZE;
 use crate::store::space;
 use crate::store::tables::Outcome;
 
+/// For how long no event is accepted after one that found no room.
+const FULL: Duration = Duration::from_secs(1);
+
 impl Owner {
     /// What there is no room for. Events are refused first: a reply lets an event go.
     fn without_room(&mut self, ops: &[Op]) -> Result<BTreeMap<usize, Answer>, Fault> {
         let mut refused = BTreeMap::new();
+        if self.full_until.is_some_and(|until| clock::now() < until) {
+            refused.extend(accepts(ops).map(|at| (at, Answer::Full)));
+        }
         if self.room.is_none() || !ops.iter().any(grows) {
             return Ok(refused);
         }
         // In its table and in indices, and alone on its last page.
         let need = |op: &Op| (size(op) + size(op) / 4) as u64 + 2 * u64::from(PAGE_SIZE);
         let pages = space::pages(&self.tables.db).map_err(|e| Fault::of(&e, None))?;
-        let growing = || ops.iter().enumerate().filter(|(_, op)| grows(op));
-        let all = growing().map(|(_, op)| need(op)).sum();
+        let growing: Vec<_> = ops
+            .iter()
+            .enumerate()
+            .filter(|(at, op)| grows(op) && !refused.contains_key(at))
+            .collect();
+        let all = growing.iter().map(|(_, op)| need(op)).sum();
         if self.has_room(pages, all) {
             return Ok(refused);
         }
@@ -39,8 +51,8 @@ impl Owner {
             }
         }
         let Some(room) = &mut self.room else { return Ok(refused) };
-        let mut sum = 0;
-        for (at, op) in growing() {
+        let (mut sum, before) = (0, refused.len());
+        for (at, op) in growing {
             let more = sum + need(op);
             let fits =
                 if is_reply(op) { room.has_spare(pages, more) } else { room.has(pages, more) };
@@ -50,7 +62,21 @@ impl Owner {
                 refused.insert(at, Answer::Full);
             }
         }
+        if refused.len() > before {
+            self.refuse_behind(ops, &mut refused);
+        }
         Ok(refused)
+    }
+
+    /// What comes behind an event that found no room may find some, but must not overtake it in its chat: much of it
+    /// was on its way when the worker learns that.
+    fn refuse_behind(&mut self, ops: &[Op], refused: &mut BTreeMap<usize, Answer>) {
+        let first = accepts(ops).find(|at| matches!(refused.get(at), Some(Answer::Full)));
+        let Some(first) = first else { return };
+        refused.extend(accepts(ops).filter(|at| *at > first).map(|at| (at, Answer::Full)));
+        if self.full_until.is_none_or(|until| until <= clock::now()) {
+            self.full_until = Some(clock::now() + FULL);
+        }
     }
 
     fn has_room(&mut self, pages: u64, bytes: u64) -> bool {
@@ -86,6 +112,7 @@ impl Owner {
                                     refused.insert(at, Answer::Full);
                                 }
                             }
+                            self.refuse_behind(ops, &mut refused);
                         }
                         Fault::Full if ops.len() > 1 => {
                             let mut done = Vec::new();
@@ -186,6 +213,12 @@ pub(super) fn size(op: &Op) -> usize {
         Op::Remember { note, .. } => note.bytes.len() + 128,
         _ => 64,
     }
+}
+
+/// The places of events.
+fn accepts(ops: &[Op]) -> impl Iterator<Item = usize> {
+    let places = ops.iter().enumerate();
+    places.filter(|(_, op)| matches!(op, Op::Accept { .. })).map(|(at, _)| at)
 }
 
 /// Whether an operation makes the store larger.
