@@ -51,20 +51,23 @@ pub struct Check {
 
 impl Check {
     /// Why this program cannot take over from one that writes `format` and has a store of `schema`.
-    pub fn refusal(&self, format: u32, schema: i64) -> Option<String> {
-        let older = "it is older than the one that runs";
+    pub fn refusal(&self, format: u32, schema: i64) -> Option<No> {
+        let older = |what: String| {
+            let why = format!("it is older than the one that runs: {what}");
+            Some(No { why, code: Code::Protocol })
+        };
         if self.format < format {
-            Some(format!("{older}: it understands states up to {}, not {format}", self.format))
+            older(format!("it understands states up to {}, not {format}", self.format))
         } else if self.schema < schema {
-            Some(format!("{older}: it reads stores up to schema {}, not {schema}", self.schema))
+            older(format!("it reads stores up to schema {}, not {schema}", self.schema))
         } else {
-            self.problem.clone()
+            self.problem.clone().map(No::new)
         }
     }
 }
 
 /// Why a program does not take over.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct No {
     /// In words.
     pub why: String,
@@ -378,8 +381,9 @@ mod tests {
         };
         assert_eq!(check(1, 2, None).refusal(1, 2), None);
         assert_eq!(check(9, 9, None).refusal(1, 2), None);
-        assert!(check(0, 2, None).refusal(1, 2).unwrap().contains("older"));
-        assert!(check(1, 1, None).refusal(1, 2).unwrap().contains("schema"));
-        assert_eq!(check(1, 2, Some("no")).refusal(1, 2).unwrap(), "no");
+        let older = check(0, 2, None).refusal(1, 2).unwrap();
+        assert!(older.why.contains("older") && older.code == Code::Protocol, "{older:?}");
+        assert!(check(1, 1, None).refusal(1, 2).unwrap().why.contains("schema"));
+        assert_eq!(check(1, 2, Some("no")).refusal(1, 2), Some(No::new("no")));
     }
 }

@@ -182,7 +182,7 @@ async fn a_program_that_cannot_take_over_is_not_used() {
         (not_executable, 66, "hint: name a program that is there"),
         (garbage, 66, "hint: name a program that is there"),
         (script(&gateway, "crashes", "exit 3"), 75, "no hermes-gw"),
-        (script(&gateway, "older", r#"echo '{"version":"0","format":0,"schema":9}'"#), 75, "older"),
+        (script(&gateway, "older", r#"echo '{"version":"0","format":0,"schema":9}'"#), 76, "older"),
         (
             script(
                 &gateway,

@@ -226,11 +226,12 @@ impl Gateway {
         if self.upgrade.stage != Stage::Checking {
             return;
         }
-        let refusal =
-            |check: Check| check.refusal(FORMAT, store::SCHEMA).or_else(|| self.given_up(&check));
+        let refusal = |check: Check| {
+            let given_up = || self.given_up(&check).map(No::new);
+            check.refusal(FORMAT, store::SCHEMA).or_else(given_up)
+        };
         match found.map(refusal) {
-            Err(no) => self.call_off_as(&no),
-            Ok(Some(why)) => self.call_off(&why),
+            Err(no) | Ok(Some(no)) => self.call_off_as(&no),
             Ok(None) => {
                 self.upgrade.stage = Stage::Waiting;
                 self.upgrade.until = clock::now() + self.upgrade.wait;
@@ -419,6 +420,7 @@ impl Gateway {
             let program = self.upgrade.program.display();
             let help = match code {
                 Code::NoInput => "name a program that is there and that this user may run",
+                Code::Protocol => "only a newer program can take over",
                 _ => "see the log, and try again",
             };
             reply.refuse(Refusal {
