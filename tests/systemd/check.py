@@ -32,7 +32,10 @@ kind = "socket"
 BOOT = """
 set -e
 mount -t proc proc /proc
-for dir in /run /tmp /var/lib /var/log /etc/systemd/system; do mount -t tmpfs tmpfs $dir; done
+for dir in /run /tmp /var/lib /var/log; do mount -t tmpfs tmpfs $dir; done
+mkdir -p /run/etc/upper /run/etc/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
+mount -t tmpfs tmpfs /etc/systemd/system
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /usr/local/bin
@@ -377,6 +380,9 @@ def the_command():
     machine.run("cp", "/usr/local/bin/hermes-gw", "/run/hermes-gw-copy")
     done = machine.run("/run/hermes-gw-copy", "service", "install")
     check("a program that does not stay is refused", done.returncode == 64 and "/usr/local/bin" in done.stderr, done.stderr)
+    code, said = say("install")
+    check("without a configuration it says what it serves", code == 0 and "hermes-gw init --config /etc/hermes-gw" in said, said)
+    say("uninstall")
     machine.write("/etc/hermes-gw/config.toml", "[platform.local]\nlease_s = 1\n[agent.echo]\n")
     code, said = say("install")
     check("what is held is told at once, with its reason", code == 0 and "held" in said and "lease_s" in said, said)

@@ -114,6 +114,13 @@ fn install(common: &Common, systemd: Systemd, path: &Path) -> Result<(), Error> 
     systemd.ask(&["daemon-reload"])?;
     systemd.ask(&["enable", NAME])?;
     warnings.extend(systemd::ends_with_windows());
+    let own = own_config(scope)?;
+    if !command.iter().any(|word| word == "--config") && !own.exists() {
+        warnings.push(format!(
+            "there is no configuration: it serves the terminal alone; `hermes-gw init --config {}` writes one",
+            own.display()
+        ));
+    }
     let started = !systemd.is_up()?;
     let system = (scope == Scope::System).then(|| SYSTEM_STATE.into());
     let state = Common { state_dir: state_dir(common, scope).or(system), ..common.clone() };
@@ -175,13 +182,18 @@ fn command(common: &Common, scope: Scope) -> Result<Vec<String>, Error> {
     Ok(words)
 }
 
+/// Where the service finds its configuration by itself.
+fn own_config(scope: Scope) -> Result<PathBuf, Error> {
+    Ok(match scope {
+        Scope::System => PathBuf::from(SYSTEM_CONFIG),
+        Scope::User => login()?.home.join(".config/hermes-gw/config.toml"),
+    })
+}
+
 /// The configuration that holds in this shell, if the service would not find it by itself.
 fn config(common: &Common, scope: Scope) -> Result<Option<PathBuf>, Error> {
     let environment = environment();
-    let own = match scope {
-        Scope::System => PathBuf::from(SYSTEM_CONFIG),
-        Scope::User => login()?.home.join(".config/hermes-gw/config.toml"),
-    };
+    let own = own_config(scope)?;
     let mut named = common.config.clone();
     if named.is_none() && environment.config.is_none() && scope == Scope::System {
         named = Some(own.clone()).filter(|path| path.exists());
