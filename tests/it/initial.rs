@@ -1,6 +1,7 @@
 //! `hermes-gw init`: a first configuration, from what a Hermes Agent has.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -125,4 +126,37 @@ fn questions_need_somebody_to_answer_them() {
         stderr(&made)
     );
     assert!(!home.path().join(".config").exists());
+}
+
+/// A service of the system is nobody's whom the machine knows: systemd hands it what only root may read.
+#[test]
+fn a_secret_that_is_handed_over_takes_the_place_of_a_file_that_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(dir.path(), 0o755);
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("gw.toml"), "[platform.telegram]\ntoken_file = \"token\"\n[agent.echo]\n")
+        .unwrap();
+    std::fs::write(at("token"), TOKEN).unwrap();
+    open(&at("token"), 0o000);
+    std::fs::create_dir(at("handed")).unwrap();
+    // By a process of its own: what this one has open for writing cannot be run while another test forks.
+    assert!(Command::new("cp").arg(PROGRAM).arg(at("hermes-gw")).status().unwrap().success());
+    let check = || {
+        let mut command = Command::new(at("hermes-gw"));
+        command.args(["check", "--state-dir", "/nowhere", "--config"]).arg(at("gw.toml"));
+        command.env("CREDENTIALS_DIRECTORY", at("handed"));
+        if nix::unistd::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        }
+        command.output().unwrap()
+    };
+    let closed = check();
+    assert_eq!(closed.status.code(), Some(66), "{}", stdout(&closed));
+    assert!(stderr(&closed).contains("Permission denied"), "{}", stderr(&closed));
+    std::fs::write(at("handed/token"), TOKEN).unwrap();
+    let handed = check();
+    assert!(handed.status.success(), "{}{}", stdout(&handed), stderr(&handed));
 }

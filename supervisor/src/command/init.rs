@@ -160,9 +160,11 @@ fn write(config: &Path, wanted: &Wanted) -> Result<Vec<String>, Error> {
         let path = path.to_owned();
         move |source| Error::Create { what, path, source }
     };
+    // What a service of the system reads is for others to read, and the secrets are their owner's anyway.
+    let mode = if dir.starts_with("/etc") { 0o755 } else { 0o700 };
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(dir)
         .map_err(failed("make the directory", dir))?;
     let mut made: Vec<String> = Vec::new();

@@ -15,6 +15,7 @@ use supervisor::exit::{self, Code};
 use supervisor::paths::{Paths, SYSTEM_STATE};
 use supervisor::process::user::{self, Login};
 use supervisor::{clock, lock};
+use toml::{Table, Value};
 
 use self::systemd::Systemd;
 use self::unit::{NAME, Scope, hidden};
@@ -91,7 +92,7 @@ fn install(common: &Common, systemd: Systemd, path: &Path) -> Result<(), Error> 
         }
     }
     let command = command(common, scope)?;
-    let text = scope.unit(&command);
+    let text = scope.unit(&command, &credentials(common, scope)?);
     let former = read(path)?;
     if let Some(former) = &former
         && !scope.is_ours(former)
@@ -180,6 +181,36 @@ fn command(common: &Common, scope: Scope) -> Result<Vec<String>, Error> {
         words.extend(["--state-dir".into(), text_of(&dir)?]);
     }
     Ok(words)
+}
+
+/// The files of secrets that a service of the system may not read itself.
+fn credentials(common: &Common, scope: Scope) -> Result<Vec<PathBuf>, Error> {
+    let path = match config(common, scope)? {
+        Some(path) => path,
+        None => own_config(scope)?,
+    };
+    let table = std::fs::read_to_string(&path).ok().and_then(|text| text.parse::<Table>().ok());
+    let (Scope::System, Some(table), Some(dir)) = (scope, table, path.parent()) else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    named_files(&table, &mut names);
+    let mut files: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+    files.retain(|file| file.is_file() && hidden(scope, file, 0o004).is_some());
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+/// What the keys of a configuration that end with `_file` say.
+fn named_files(table: &Table, names: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            Value::String(name) if key.ends_with("_file") => names.push(name.clone()),
+            Value::Table(below) => named_files(below, names),
+            _ => {}
+        }
+    }
 }
 
 /// Where the service finds its configuration by itself.

@@ -35,22 +35,36 @@ impl Scope {
         }
     }
 
-    /// The unit that starts `command`.
-    pub(super) fn unit(self, command: &[String]) -> String {
+    /// The unit that starts `command`, and is handed these files under their names.
+    pub(super) fn unit(self, command: &[String], credentials: &[PathBuf]) -> String {
         let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
-        self.with_start(&format!("{START}{}", words.join(" ")))
+        let name =
+            |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let credentials = credentials.iter().filter_map(|path| {
+            let text = format!("{}:{}", name(path)?, path.display());
+            Some(format!("{CREDENTIAL}{}", text.replace('%', "%%")))
+        });
+        let start = std::iter::once(format!("{START}{}", words.join(" ")));
+        self.with(&start.chain(credentials).collect::<Vec<_>>())
     }
 
-    fn with_start(self, start: &str) -> String {
+    /// With these lines in place of that which starts the program.
+    fn with(self, own: &[String]) -> String {
         let body = self.shipped().lines().skip_while(|line| line.starts_with('#'));
-        let body = body.map(|line| if line.starts_with(START) { start } else { line });
-        std::iter::once(MARK).chain(body).flat_map(|line| [line, "\n"]).collect()
+        let mut text = format!("{MARK}\n");
+        for line in body {
+            let line = if line.starts_with(START) { own.join("\n") } else { line.to_owned() };
+            text.push_str(&format!("{line}\n"));
+        }
+        text
     }
 
-    /// Whether `text` is what we would write but for the command that it starts.
+    /// Whether `text` is what we would write but for the command that it starts, and what that is handed.
     pub(super) fn is_current(self, text: &str) -> bool {
-        let start = text.lines().find(|line| line.starts_with(START));
-        settings(text) == settings(&self.with_start(start.unwrap_or(START)))
+        let own =
+            text.lines().filter(|line| line.starts_with(START) || line.starts_with(CREDENTIAL));
+        let own: Vec<String> = own.map(str::to_owned).collect();
+        settings(text) == settings(&self.with(&own))
     }
 
     /// Whether `text` is ours to write over: written by us, or copied as it is shipped.
@@ -60,6 +74,7 @@ impl Scope {
 }
 
 const START: &str = "ExecStart=";
+const CREDENTIAL: &str = "LoadCredential=";
 
 /// What a unit says, without what is said to people.
 fn settings(text: &str) -> Vec<&str> {
@@ -135,7 +150,7 @@ mod tests {
     fn a_unit_starts_what_it_is_told_word_for_word() {
         for scope in [Scope::System, Scope::User] {
             let odd = command(&["/opt/a b/50%/$x\"y\\", "supervise", "--wait"]);
-            let text = scope.unit(&odd);
+            let text = scope.unit(&odd, &[]);
             let start = text.lines().find(|line| line.starts_with("ExecStart")).unwrap();
             assert_eq!(start, r#"ExecStart="/opt/a b/50%%/$$x\"y\\" supervise --wait"#);
             assert_eq!(program(&text), Some(PathBuf::from("/opt/a b/50%/$x\"y\\")));
@@ -148,7 +163,7 @@ mod tests {
     #[test]
     fn a_unit_says_nothing_of_the_shell_that_made_it() {
         for scope in [Scope::System, Scope::User] {
-            let text = scope.unit(&command(&["/usr/bin/hermes-gw", "supervise", "--wait"]));
+            let text = scope.unit(&command(&["/usr/bin/hermes-gw", "supervise", "--wait"]), &[]);
             assert!(!text.contains("Environment") && !text.contains("PATH"), "{text}");
         }
     }
@@ -156,7 +171,10 @@ mod tests {
     #[test]
     fn ours_is_what_we_wrote_and_what_is_shipped() {
         let scope = Scope::System;
-        let written = scope.unit(&command(&["/usr/bin/hermes-gw", "supervise", "--wait"]));
+        let words = command(&["/usr/bin/hermes-gw", "supervise", "--wait"]);
+        let written = scope.unit(&words, &["/etc/hermes-gw/50% token".into()]);
+        let credential = "\nLoadCredential=50%% token:/etc/hermes-gw/50%% token\n";
+        assert!(written.contains(credential), "{written}");
         assert!(scope.is_current(&written) && scope.is_ours(&written));
         assert!(scope.is_current(scope.shipped()) && scope.is_ours(scope.shipped()));
         // One of an earlier version.
