@@ -60,4 +60,5 @@ mod traced;
 mod trees;
 mod trying;
 mod upgrade;
+mod versions;
 mod webhook_agent;

@@ -12,11 +12,11 @@ use tests::telegram::Telegram;
 use crate::gateway::{Gateway, PATIENCE, PROGRAM, stderr, stdout};
 use crate::socket_agent::{Lines, reply};
 
-const APP: &str = "cli_upgrade";
+pub(crate) const APP: &str = "cli_upgrade";
 const MESSAGES: usize = 200;
 const UPGRADES: usize = 5;
 
-async fn gateway() -> (Feishu, Gateway) {
+pub(crate) async fn gateway() -> (Feishu, Gateway) {
     let feishu = Feishu::start().await;
     feishu.add_app(APP, "secret", "ou_bot");
     let mut gateway = Gateway::new(&format!(
@@ -31,7 +31,7 @@ async fn gateway() -> (Feishu, Gateway) {
     (feishu, gateway)
 }
 
-fn pids(gateway: &Gateway) -> Vec<Value> {
+pub(crate) fn pids(gateway: &Gateway) -> Vec<Value> {
     ["feishu", "local", "mine"].map(|name| gateway.instance(name)["pid"].clone()).to_vec()
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn script(gateway: &Gateway, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn upgrade(gateway: &Gateway, program: &std::path::Path) -> std::process::Output {
+pub(crate) fn upgrade(gateway: &Gateway, program: &std::path::Path) -> std::process::Output {
     gateway.run(&["ctl", "upgrade", "--program", program.to_str().unwrap()])
 }
 
@@ -247,7 +247,7 @@ fn a_program_that_hangs_is_ended_and_so_is_what_it_started() {
 }
 
 /// A program that changes what the old one left, as `change` says in Python, and becomes the usual one.
-fn through(gateway: &Gateway, change: &str) -> PathBuf {
+pub(crate) fn through(gateway: &Gateway, change: &str) -> PathBuf {
     let tamper = format!(
         "import sys, os, json\n\
         if '--resume' in sys.argv:\n    \
@@ -285,68 +285,6 @@ fn how_long_it_runs_survives_and_is_no_matter_of_the_wall_clock() {
         let is_kept = |(before, after): (i64, i64)| (before - after).abs() <= 3;
         assert!(before.into_iter().zip(after).all(is_kept), "{name}: {before:?} {after:?}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn workers_of_another_version_are_replaced_one_by_one() {
-    let (feishu, gateway) = gateway().await;
-    let before = pids(&gateway);
-    // As if it had spoken another version with its workers.
-    let told = upgrade(&gateway, &through(&gateway, "state['protocol'] = 999"));
-    assert!(told.status.success(), "{}{}", stderr(&told), gateway.log());
-    for (name, old) in ["feishu", "local", "mine"].into_iter().zip(&before) {
-        let new = gateway.wait(name, "another", |i| i["phase"] == "ready" && i["pid"] != *old);
-        assert_eq!(new["generation"], 2, "{new}");
-    }
-    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
-    let lines = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let since = lines.skip_while(|line| line["now"] != "upgraded");
-    let phases: Vec<_> = since
-        .filter(|line| line["event"] == "phase")
-        .map(|line| (line["instance"].as_str().unwrap().to_owned(), line["now"].clone()))
-        .collect();
-    let mut open: Option<&str> = None;
-    for (instance, now) in &phases {
-        match now.as_str() {
-            Some("stopping") => {
-                assert_eq!(open, None, "one after the other: {phases:?}");
-                open = Some(instance);
-            }
-            Some("ready") => open = None,
-            _ => assert_eq!(open, Some(instance.as_str()), "{phases:?}"),
-        }
-    }
-    feishu.wait_connected(APP, 1, PATIENCE).await;
-    let mut agent = Lines::ready(&gateway);
-    feishu.push_text(APP, "oc_1", "ou_ann", "hello").acked().await;
-    assert_eq!(agent.event()["params"]["text"], "hello");
-}
-
-/// What a person, or the end of all, has told a worker that was to be replaced in its turn.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_told_to_stay_down_is_not_replaced() {
-    let (_feishu, mut gateway) = gateway().await;
-    let next = through(&gateway, "state['protocol'] = 999");
-    assert!(upgrade(&gateway, &next).status.success(), "{}", gateway.log());
-    let killed = gateway.run(&["ctl", "kill", "mine"]);
-    assert!(killed.status.success(), "{}", stderr(&killed));
-    for name in ["feishu", "local"] {
-        gateway.wait(name, "another", |i| i["phase"] == "ready" && i["generation"] == 2);
-    }
-    assert!(gateway.run(&["ctl", "restart", "local"]).status.success());
-    let mine = gateway.instance("mine");
-    assert_eq!((&mine["phase"], &mine["generation"]), (&"down".into(), &1.into()), "{mine}");
-
-    assert!(gateway.run(&["ctl", "start", "mine"]).status.success());
-    assert!(upgrade(&gateway, &next).status.success(), "{}", gateway.log());
-    assert!(gateway.run(&["ctl", "kill"]).status.success());
-    assert_eq!(gateway.left(), Some(0));
-    let journal = std::fs::read_to_string(gateway.state().join("journal.jsonl")).unwrap();
-    let lines = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let is_stop = |line: &Value| line["event"] == "supervisor" && line["now"] == "stopping";
-    let started: Vec<_> =
-        lines.skip_while(|line| !is_stop(line)).filter(|line| line["now"] == "starting").collect();
-    assert!(started.is_empty(), "{started:?}");
 }
 
 /// Telegram recognises no keys of replies, unlike Feishu and terminals.
