@@ -1,5 +1,8 @@
 //! A full disk, and operations that are impossible by themselves.
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use super::super::recover;
 use super::*;
 
@@ -14,16 +17,39 @@ fn confined(dir: &Path, pages: i64) -> Rig {
     Rig { store, answers, waiting: VecDeque::new(), opened, tickets: 0 }
 }
 
+fn sized(n: u64, bytes: usize) -> Inbound {
+    let mut event = event(&format!("{n}"), "chat");
+    event.raw = vec![5; bytes];
+    event
+}
+
+/// A file system of 4 MiB.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(at);
+        if !mount.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: only root can make a small disk");
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_events_and_takes_settlements() {
     let dir = tempfile::tempdir().unwrap();
     Rig::open(dir.path()).close();
     let mut rig = confined(dir.path(), 60);
-    let large = |n: u64| {
-        let mut event = event(&format!("{n}"), "chat");
-        event.raw = vec![5; 20_000];
-        event
-    };
+    let large = |n: u64| sized(n, 20_000);
     let mut ids = Vec::new();
     let refused = loop {
         let n = ids.len() as u64;
@@ -59,18 +85,8 @@ fn a_full_disk_refuses_events_and_takes_settlements() {
 #[test]
 fn nothing_overtakes_an_event_that_found_no_room() {
     let dir = tempfile::tempdir().unwrap();
-    let mut mount = std::process::Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(dir.path());
-    if !mount.output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: only root can make a small disk");
-        return;
-    }
+    let Some(disk) = Disk::mount(dir.path()) else { return };
     let mut rig = Rig::open(dir.path());
-    let sized = |n: u64, bytes: usize| {
-        let mut event = event(&format!("{n}"), "chat");
-        event.raw = vec![5; bytes];
-        event
-    };
     let mut n = 0;
     while !matches!(rig.offer(&sized(n, 20_000), None), Answer::Full) {
         n += 1;
@@ -85,26 +101,16 @@ fn nothing_overtakes_an_event_that_found_no_room() {
     // That does not last.
     while !matches!(rig.offer(&sized(2000, 10), None), Answer::Accepted { .. }) {}
     rig.close();
-    let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
-    assert!(unmounted.unwrap().success());
+    drop(disk);
 }
 
 /// F72: what the log has grown to is given to the file before anything is refused.
 #[test]
 fn a_log_that_has_grown_does_not_keep_the_disk_full() {
     let dir = tempfile::tempdir().unwrap();
-    let mut mount = std::process::Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(dir.path());
-    if !mount.output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: only root can make a small disk");
-        return;
-    }
+    let Some(disk) = Disk::mount(dir.path()) else { return };
     let mut rig = Rig::open(dir.path());
-    let large = |n: u64| {
-        let mut event = event(&format!("{n}"), "chat");
-        event.raw = vec![5; 20_000];
-        event
-    };
+    let large = |n: u64| sized(n, 20_000);
     // Nothing stays, and the log takes what there is.
     let log = || std::fs::metadata(dir.path().join("store.db-wal")).unwrap().len();
     let mut n = 0;
@@ -122,8 +128,7 @@ fn a_log_that_has_grown_does_not_keep_the_disk_full() {
         (0..60).filter(|k| matches!(rig.offer(&large(1000 + k), None), Answer::Accepted { .. }));
     let kept = kept.count();
     rig.close();
-    let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
-    assert!(unmounted.unwrap().success());
+    drop(disk);
     assert!(most > 2 << 20, "{most}");
     // More than a megabyte, of 20 KB each.
     assert!(kept >= 60, "{kept}");
