@@ -402,7 +402,6 @@ def the_command():
 
     # A secret that only root may read is handed over, and an installed file is a part of what is compared.
     machine.run("rm", "/etc/hermes-gw/config.toml")
-    machine.run("mkdir", "-p", "/root/.hermes")
     machine.write("/etc/hermes-env/.env", "TELEGRAM_BOT_TOKEN=123456789:AAF0-this_is_the_token_of_a_test_abc\n")
     done = machine.run(*bare, "init", "--from-hermes", "/etc/hermes-env", "--config", "/etc/hermes-gw/config.toml")
     check("init writes what a service of the system can read", done.returncode == 0, done.stdout + done.stderr)
