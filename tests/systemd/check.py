@@ -491,6 +491,62 @@ def for_a_user():
     check("he takes it away", code == 0 and state()[0] == 69, said)
 
 
+def what_is_in_the_way():
+    """What an install finds that is not as usual, and what it leaves."""
+    unit, bare = f"/etc/systemd/system/{UNIT}.service", "/usr/local/bin/hermes-gw"
+    machine.run("rm", "-rf", unit, "/var/lib/private/hermes-gw")
+    ctl("daemon-reload")
+    machine.write("/etc/hermes-gw/config.toml", "[platform.local]\n[agent.echo]\n")
+
+    def say(*words):
+        done = machine.run(*words)
+        return done.returncode, done.stdout + done.stderr
+
+    # As a package puts it there.
+    other = f"/run/systemd/system/{UNIT}.service"
+    machine.write(other, "[Service]\nExecStart=/bin/sleep 600\n")
+    ctl("daemon-reload")
+    ctl("start", UNIT)
+    for what in ("install", "uninstall"):
+        code, said = say(bare, "service", what)
+        check(f"a unit of somebody else elsewhere: {what} says where", code == 73 and other in said, said)
+    check("and it is left alone", show()["ActiveState"] == "active" and machine.run("test", "-e", unit).returncode == 1)
+    ctl("stop", UNIT)
+    machine.run("rm", other)
+    ctl("daemon-reload")
+
+    # It fails at each start.
+    machine.write(f"{unit}.d/test.conf", "[Service]\nExecStartPre=/bin/false\n")
+    for _ in range(2):
+        code, said = say(bare, "service", "install")
+        check("one that waits for its next start is not said to run", code == 71 and "runs already" not in said, said)
+    machine.run("rm", f"{unit}.d/test.conf")
+    code, said = say(bare, "service", "install")
+    check("mended, the same command starts it", code == 0 and "started" in said, said)
+    say(bare, "service", "uninstall")
+
+    machine.run("mount", "-t", "tmpfs", "tmpfs", "/opt")
+    machine.run("sh", "-c", "mkdir '/opt/$x 50%' && cp /usr/local/bin/hermes-gw '/opt/$x 50%' && chmod 755 /opt /opt/*")
+    code, said = say("sh", "-c", "umask 077; '/opt/$x 50%/hermes-gw' service install")
+    check("it starts a program at any path", code == 0 and "serving" in said, said)
+    someone = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/", "/opt/$x 50%/hermes-gw")
+    code, said = say(*someone, "service", "status", "--system")
+    check("its status is the same for everybody", code == 0 and "warning" not in said, said)
+
+    # A user who has never had one: the system's is no answer to where his is.
+    machine.run("mount", "-t", "tmpfs", "tmpfs", "/home")
+    machine.run("useradd", "--create-home", "ann")
+    machine.run("loginctl", "enable-linger", "ann")
+    number = machine.run("id", "-u", "ann").stdout.strip()
+    ctl("start", f"user@{number}")
+    ann = ("setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin",
+           "HOME=/home/ann", bare)
+    code, said = say(*ann, "service", "install", "--json", "--config", "/etc/hermes-gw/config.toml")
+    check("a user installs one beside the system's", code == 0 and '"state_dir": "/home/ann/.local/state/hermes-gw"' in said, said)
+    say(*ann, "service", "uninstall")
+    say(bare, "service", "uninstall")
+
+
 machine = Machine()
 try:
     until("systemd is up", lambda: ctl("is-system-running").stdout.strip() in ("running", "degraded") or None)
@@ -506,7 +562,7 @@ try:
     check("and the one for users", "hermes-gw.service:" not in complaints, complaints)
     drop_in("")
     for part in (starts_and_stops, the_matrix, a_reload, a_wrong_configuration, the_watchdog, the_stop_limit, two_managers,
-                 the_command, for_a_user):
+                 the_command, what_is_in_the_way, for_a_user):
         print(f"-- {part.__name__.replace('_', ' ')}", flush=True)
         part()
 finally:

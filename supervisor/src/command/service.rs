@@ -6,6 +6,7 @@ mod status;
 mod systemd;
 mod unit;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::control::Refusal;
@@ -83,11 +84,14 @@ fn uninstall(common: &Common, systemd: Systemd, path: &Path) -> Result<(), Error
     let scope = systemd.scope;
     let former = read(path)?;
     let result = match &former {
-        None => "already_gone",
+        None => match systemd.other(path) {
+            Some(other) => return Err(lies_elsewhere("remove", &other)),
+            None => "already_gone",
+        },
         Some(_) if scope == Scope::System && !is_root() => {
             return Err(only_root("take a service of the system away"));
         }
-        Some(former) if !scope.is_ours(former) => return Err(somebody_elses(path)),
+        Some(former) if !scope.is_ours(former) => return Err(somebody_elses("remove", path)),
         Some(_) => {
             systemd.ask(&["disable", "--now", NAME])?;
             std::fs::remove_file(path).map_err(|source| Error::Create {
@@ -127,7 +131,7 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// In one piece: systemd never reads a half.
+/// In one piece: systemd never reads a half. Everybody may read it, whatever may be read of what else is made here.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     let failed = |what| move |source| Error::Create { what, path: path.into(), source };
     if let Some(dir) = path.parent() {
@@ -135,6 +139,8 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     }
     let new = path.with_extension("service.new");
     std::fs::write(&new, text).map_err(failed("write"))?;
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&new, mode).map_err(failed("write"))?;
     std::fs::rename(&new, path).map_err(failed("write"))
 }
 
@@ -146,13 +152,26 @@ fn only_root(what: &str) -> Error {
     })
 }
 
-fn somebody_elses(path: &Path) -> Error {
+fn somebody_elses(what: &str, path: &Path) -> Error {
     let path = path.display();
     Error::Refused(Refusal {
         code: Code::CannotCreate.number(),
-        message: format!("write over {path}: it is not of `service install`"),
+        message: format!("{what} {path}: it is not of `service install`"),
         hint: Some(format!(
             "move it away; what it says beyond the shipped unit belongs into a drop-in, {path}.d/own.conf"
         )),
+    })
+}
+
+/// A unit of ours would hide one that somebody else renews.
+fn lies_elsewhere(what: &str, path: &Path) -> Error {
+    Error::Refused(Refusal {
+        code: Code::CannotCreate.number(),
+        message: format!("{what} {NAME}: it lies at {}, which is not of `service install`", path.display()),
+        hint: Some(
+            "whoever put it there, for example a package, renews it and takes it away; what you want otherwise \
+             belongs into a drop-in: `systemctl edit hermes-gw`"
+                .into(),
+        ),
     })
 }

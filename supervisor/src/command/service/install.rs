@@ -14,11 +14,13 @@ use supervisor::{clock, lock};
 use toml::{Table, Value};
 
 use super::systemd::{self, Systemd};
-use super::unit::{NAME, Scope, hidden};
-use super::{is_root, login, only_root, program, read, somebody_elses, warn, write};
+use super::unit::{self, NAME, Scope, hidden};
+use super::{
+    is_root, lies_elsewhere, login, only_root, program, read, somebody_elses, warn, write,
+};
 use crate::args::Common;
 use crate::command::ctl::{self, Client};
-use crate::command::{colored, environment, locate, print, print_json, runtime};
+use crate::command::{colored, environment, load, locate, paths, print, print_json, runtime};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,7 +64,10 @@ pub(super) fn install(common: &Common, systemd: Systemd, path: &Path) -> Result<
     if let Some(former) = &former
         && !scope.is_ours(former)
     {
-        return Err(somebody_elses(path));
+        return Err(somebody_elses("write over", path));
+    }
+    if let Some(other) = systemd.other(path) {
+        return Err(lies_elsewhere("install", &other));
     }
     let result = match &former {
         None => "installed",
@@ -90,7 +95,8 @@ pub(super) fn install(common: &Common, systemd: Systemd, path: &Path) -> Result<
     let started = !systemd.is_up()?;
     let system = (scope == Scope::System).then(|| SYSTEM_STATE.into());
     let state = Common { state_dir: state_dir(common, scope).or(system), ..common.clone() };
-    let found = locate(&state)?;
+    // Not `locate`: where this one has served nobody yet, that finds the one of the system.
+    let found = paths(&state, load(&state).ok().as_ref())?;
     if started {
         let waits = start(systemd, &found)?;
         warnings.extend(
@@ -164,6 +170,13 @@ fn credentials(common: &Common, scope: Scope) -> Result<Vec<PathBuf>, Error> {
     files.retain(|file| file.is_file() && hidden(scope, file, 0o004).is_some());
     files.sort();
     files.dedup();
+    if let Some((file, why)) = unit::unfit(&files) {
+        return Err(Error::Usage {
+            message: format!("hand {} to the service: {why}", file.display()),
+            hint: "systemd hands each secret over under the name of its file: give it one of its own, in plain letters"
+                .into(),
+        });
+    }
     Ok(files)
 }
 
@@ -226,16 +239,18 @@ fn state_dir(common: &Common, scope: Scope) -> Option<PathBuf> {
 /// Starts it, and tells why it did not. Where another gateway serves from the same state, it waits for its end, which
 /// is told and not waited for.
 fn start(systemd: Systemd, paths: &Paths) -> Result<Option<String>, Error> {
-    // It may have failed before, for a reason that is no more.
+    // It may have failed before, for a reason that is no more, and wait for its next start.
+    systemd.ask(&["stop", NAME])?;
     let _ = systemd.ask(&["reset-failed", NAME]);
     systemd.ask(&["start", "--no-block", NAME])?;
     let since = clock::now();
     let shown = loop {
         let shown = systemd.show()?;
         let says = shown.text("StatusText").filter(|says| says.starts_with("waiting for"));
-        match (shown.text("ActiveState"), shown.text("SubState")) {
-            (Some("active"), _) => return Ok(None),
-            (Some("activating"), Some("auto-restart")) | (Some("failed"), _) => break shown,
+        match shown.text("ActiveState") {
+            Some("active") => return Ok(None),
+            Some("failed") => break shown,
+            _ if shown.waits_for_restart() => break shown,
             _ if says.is_some() => return Ok(says.map(str::to_owned)),
             _ if clock::now().duration_since(since) > PATIENCE => break shown,
             _ => pause(),

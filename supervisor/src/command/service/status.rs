@@ -9,7 +9,7 @@ use supervisor::process::user::{self, Login};
 
 use super::systemd::{self, Systemd};
 use super::unit::{self, NAME, Scope};
-use super::{place, program, warn};
+use super::{place, program, read, warn};
 use crate::args::Common;
 use crate::command::{print, print_json_of};
 
@@ -99,12 +99,27 @@ pub(super) fn status(common: &Common, systemd: Systemd, path: &Path) -> Result<(
 fn doubts(systemd: Systemd, shown: &systemd::Shown, path: &Path) -> Vec<String> {
     let (scope, systemctl) = (systemd.scope, systemd.name());
     let mut doubts = Vec::new();
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    if !scope.is_ours(&text) {
-        doubts.push(format!("{} is not of `service install`: nobody renews it", path.display()));
-    } else if !scope.is_current(&text) {
-        doubts.push("the unit is of another version: `hermes-gw service install` renews it".into());
-    }
+    let text = match read(path) {
+        Ok(Some(text)) => {
+            if !scope.is_ours(&text) {
+                let path = path.display();
+                doubts.push(format!("{path} is not of `service install`: nobody renews it"));
+            } else if !scope.is_current(&text) {
+                doubts.push(
+                    "the unit is of another version: `hermes-gw service install` renews it".into(),
+                );
+            }
+            text
+        }
+        Ok(None) => {
+            doubts.push("its file has gone: `hermes-gw service install` writes it anew".into());
+            String::new()
+        }
+        Err(e) => {
+            doubts.push(e.to_string());
+            String::new()
+        }
+    };
     match unit::program(&text) {
         Some(started) if !started.is_file() => doubts.push(format!(
             "{} is not there any more: call `hermes-gw service install` by the path that stays",

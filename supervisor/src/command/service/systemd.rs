@@ -1,7 +1,7 @@
 //! systemd, as far as a service needs it: its tools, and what the machine says of it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use protocol::control::Refusal;
@@ -27,6 +27,11 @@ pub(super) struct Shown(HashMap<String, String>);
 impl Shown {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Its last start failed, and the next one is a while away.
+    pub(super) fn waits_for_restart(&self) -> bool {
+        self.text("SubState").is_some_and(|state| state.starts_with("auto-restart"))
     }
 
     pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
@@ -94,10 +99,19 @@ impl Systemd {
         Ok(Shown(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
     }
 
-    /// Whether it runs, or is about to.
+    /// Whether it runs, or is about to; one that only waits for its next start does not.
     pub(super) fn is_up(self) -> Result<bool, Error> {
         let shown = self.show()?;
-        Ok(matches!(shown.text("ActiveState"), Some("active" | "activating" | "reloading")))
+        let is_up =
+            matches!(shown.text("ActiveState"), Some("active" | "activating" | "reloading"));
+        Ok(is_up && !shown.waits_for_restart())
+    }
+
+    /// The unit of this name that lies elsewhere than ours would, for example in a package's directory.
+    pub(super) fn other(self, path: &Path) -> Option<PathBuf> {
+        let shown = self.show().ok()?;
+        let found = shown.text("FragmentPath").map(PathBuf::from);
+        found.filter(|found| found != path && !path.exists())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The text of a unit, and what may be written into it: decided from what is there, without touching anything.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +39,8 @@ impl Scope {
 
     /// The unit that starts `command`, and is handed these files under their names.
     pub(super) fn unit(self, command: &[String], credentials: &[PathBuf]) -> String {
-        let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+        let words: Vec<String> =
+            command.iter().enumerate().map(|(at, word)| quoted(word, at == 0)).collect();
         let name =
             |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         let credentials = credentials.iter().filter_map(|path| {
@@ -82,19 +85,39 @@ fn settings(text: &str) -> Vec<&str> {
     lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect()
 }
 
-/// A word as `ExecStart=` takes it literally (`systemd.service(5)`, *Command lines*).
-fn quoted(word: &str) -> String {
+/// A word as `ExecStart=` takes it literally (`systemd.service(5)`, *Command lines*). In the program's path no variable is
+/// looked for, and a dollar is one.
+fn quoted(word: &str, is_program: bool) -> String {
     let mut text = String::new();
     for c in word.chars() {
         match c {
             '%' => text.push_str("%%"),
-            '$' => text.push_str("$$"),
+            '$' if !is_program => text.push_str("$$"),
             '"' | '\\' => text.extend(['\\', c]),
             c => text.push(c),
         }
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%$".contains(c);
     if text.chars().all(plain) { text } else { format!("\"{text}\"") }
+}
+
+/// The file that cannot be handed over, and why: each has its name in one directory (`systemd.exec(5)`, *Credentials*),
+/// and a line of a unit ends where the line does.
+pub(super) fn unfit(files: &[PathBuf]) -> Option<(&Path, &'static str)> {
+    let mut names = HashSet::new();
+    files.iter().find_map(|file| {
+        let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let is_name = name.chars().all(|c| (' '..='~').contains(&c) && c != ':');
+        let is_line = |text: &str| !text.contains(char::is_control) && text.trim_end() == text;
+        let why = if !is_name || !file.to_str().is_some_and(is_line) {
+            "systemd takes no such name"
+        } else if !names.insert(name) {
+            "another secret has a file of this name"
+        } else {
+            return None;
+        };
+        Some((file.as_path(), why))
+    })
 }
 
 /// The program that a unit starts; `None` if that cannot be told.
@@ -109,7 +132,7 @@ pub(super) fn program(text: &str) -> Option<PathBuf> {
         match c {
             '"' if is_quoted => break,
             ' ' if !is_quoted => break,
-            '\\' | '%' | '$' => word.extend(chars.next()),
+            '\\' | '%' => word.extend(chars.next()),
             c => word.push(c),
         }
     }
@@ -149,10 +172,10 @@ mod tests {
     #[test]
     fn a_unit_starts_what_it_is_told_word_for_word() {
         for scope in [Scope::System, Scope::User] {
-            let odd = command(&["/opt/a b/50%/$x\"y\\", "supervise", "--wait"]);
+            let odd = command(&["/opt/a b/50%/$x\"y\\", "supervise", "--wait", "$x 50%"]);
             let text = scope.unit(&odd, &[]);
             let start = text.lines().find(|line| line.starts_with("ExecStart")).unwrap();
-            assert_eq!(start, r#"ExecStart="/opt/a b/50%%/$$x\"y\\" supervise --wait"#);
+            assert_eq!(start, r#"ExecStart="/opt/a b/50%%/$x\"y\\" supervise --wait "$$x 50%%""#);
             assert_eq!(program(&text), Some(PathBuf::from("/opt/a b/50%/$x\"y\\")));
             assert_eq!(text.matches("ExecStart=").count(), 1);
             assert!(text.starts_with("# Written by") && text.contains("\n\n[Unit]\n"), "{text}");
@@ -183,6 +206,21 @@ mod tests {
         let of_a_person = "[Service]\nExecStart=/usr/bin/hermes-gw supervise\n";
         assert!(!scope.is_current(of_a_person) && !scope.is_ours(of_a_person));
         assert!(!Scope::User.is_current(&written));
+    }
+
+    /// Under one name the service would be handed one of the two, and send it to whom the other is for.
+    #[test]
+    fn a_secret_has_a_name_of_its_own() {
+        let unfit = |files: &[&str]| {
+            let files: Vec<_> = files.iter().map(PathBuf::from).collect();
+            unfit(&files).map(|(file, why)| (file.display().to_string(), why))
+        };
+        assert_eq!(unfit(&["/etc/a/token", "/etc/a/b token", "/etc/é/c"]), None);
+        let (file, why) = unfit(&["/etc/a/token", "/etc/b/token"]).unwrap();
+        assert!(file == "/etc/b/token" && why.contains("another"), "{file}: {why}");
+        for odd in ["/etc/a:b", "/etc/é", "/etc/a\nExecStartPre=/bin/x", "/etc/x\n/a", "/etc/a "] {
+            assert!(unfit(&[odd]).is_some(), "{odd}");
+        }
     }
 
     #[test]
