@@ -79,6 +79,42 @@ fn what_a_hermes_agent_has_is_taken_over_and_nothing_is_shown() {
     assert_eq!(std::fs::read_to_string(dir.join("config.toml")).unwrap(), before);
 }
 
+/// Nobody may speak to the gateway who may not speak to Hermes, and whoever is named may.
+#[test]
+fn who_may_speak_is_who_could_before() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".hermes")).unwrap();
+    let config = home.path().join("gw/config.toml");
+    for (env, expected) in [
+        ("TELEGRAM_ALLOWED_USERS=42, 43", "direct = \"list\"\nusers = [42, 43]\n"),
+        // Its own list makes that nothing.
+        (
+            "TELEGRAM_ALLOWED_USERS=43,42\nGATEWAY_ALLOWED_USERS=43\nGATEWAY_ALLOW_ALL_USERS=true",
+            "direct = \"list\"\nusers = [42, 43]\n",
+        ),
+        ("TELEGRAM_GROUP_ALLOWED_USERS=42\nGATEWAY_ALLOW_ALL_USERS=true", "direct = \"pairing\"\n"),
+        ("GATEWAY_ALLOW_ALL_USERS=true", "direct = \"open\"\n"),
+        ("GATEWAY_ALLOW_ALL_USERS=on", "direct = \"pairing\"\n"),
+        (
+            "TELEGRAM_ALLOWED_USERS=42\nTELEGRAM_ALLOW_ALL_USERS=yes",
+            "direct = \"open\"\nusers = [42]\n",
+        ),
+        ("TELEGRAM_ALLOWED_USERS=*", "direct = \"open\"\n"),
+        ("TELEGRAM_ALLOWED_USERS=007,+8,@ann", "direct = \"pairing\"\n"),
+    ] {
+        let text = format!("\u{feff}TELEGRAM_BOT_TOKEN={TOKEN}\n{env}");
+        std::fs::write(home.path().join(".hermes/.env"), text).unwrap();
+        let words = ["init", "--from-hermes", "--config", config.to_str().unwrap()];
+        let made = program(home.path(), &words);
+        assert!(made.status.success(), "{env}: {}{}", stdout(&made), stderr(&made));
+        let written = std::fs::read_to_string(&config).unwrap();
+        let (_, rest) = written.split_once("[platform.telegram.access]\n").unwrap();
+        assert_eq!(rest.split_once("\n[agent").unwrap().0, expected, "{env}");
+        assert_eq!(stdout(&made).contains("is no id"), env.contains("@ann"), "{}", stdout(&made));
+        std::fs::remove_dir_all(home.path().join("gw")).unwrap();
+    }
+}
+
 #[test]
 fn what_cannot_be_taken_over_leaves_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
@@ -86,8 +122,12 @@ fn what_cannot_be_taken_over_leaves_nothing_behind() {
     assert_eq!(made.status.code(), Some(66), "{}", stderr(&made));
     assert!(stderr(&made).contains("--from-hermes DIR"), "{}", stderr(&made));
 
-    std::fs::create_dir(home.path().join("agent")).unwrap();
     let env = home.path().join("agent/.env");
+    std::fs::create_dir_all(&env).unwrap();
+    let made =
+        program(home.path(), &["init", "--from-hermes", env.parent().unwrap().to_str().unwrap()]);
+    assert_eq!(made.status.code(), Some(66), "{}", stderr(&made));
+    std::fs::remove_dir(&env).unwrap();
     for (text, why) in [
         ("DISCORD_BOT_TOKEN=x\n", "names neither"),
         ("TELEGRAM_BOT_TOKEN=your-token-here\n", "no token of a bot"),

@@ -1,6 +1,7 @@
 //! `hermes-gw init`: a first configuration and the files of its secrets, from answers of a person or from what a Hermes
 //! Agent has. Nothing is written over.
 
+mod dotenv;
 mod hermes;
 mod questions;
 mod wanted;
@@ -17,7 +18,6 @@ use supervisor::error::Error;
 use supervisor::exit::Code;
 use supervisor::process::terminal::Hidden;
 
-use self::hermes::Variables;
 use self::questions::Person;
 use self::wanted::{Agent, HERMES_ENV, Wanted};
 use super::{check, complain, environment, print, print_json};
@@ -85,22 +85,13 @@ fn taken_over(dir: &Path, relay: Secret) -> Result<(Wanted, Vec<String>), Error>
             hint: Some(hint.into()),
         })
     };
-    let lines = dotenvy::from_path_iter(&file).map_err(|e| {
+    let text = std::fs::read(&file).map_err(|e| {
         refused(
             e.to_string(),
             "name the directory of the agent: `--from-hermes DIR`; without it, `init` asks",
         )
     })?;
-    let (mut variables, mut odd) = (Variables::new(), 0);
-    for line in lines {
-        match line {
-            Ok((name, value)) => {
-                // Whatever it is, it is nobody's business.
-                variables.insert(name, value);
-            }
-            Err(_) => odd += 1,
-        }
-    }
+    let (variables, odd) = dotenv::read(&String::from_utf8_lossy(&text));
     let found = hermes::wanted(&variables, dir, relay);
     let (wanted, mut notes) = found.map_err(|why| refused(why, "`hermes-gw init` asks for it"))?;
     if odd > 0 {

@@ -1,17 +1,21 @@
 //! What the `.env` of a Hermes Agent says of its platforms (`gateway/config.py`, `gateway/authz_mixin.py` of
 //! hermes-agent 0.19).
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use protocol::secret::Secret;
 
+use super::dotenv::Variables;
 use super::wanted::{
     Access, Agent, Feishu, Telegram, Wanted, ids, is_number, is_open_id, is_token,
 };
 
-/// What a Hermes Agent reads, by name.
-pub(super) type Variables = HashMap<String, String>;
+/// Who may speak in groups of Telegram.
+const GROUP_CHATS: &str = "TELEGRAM_GROUP_ALLOWED_CHATS";
+const GROUP_USERS: &str = "TELEGRAM_GROUP_ALLOWED_USERS";
+
+/// Whom it names for all platforms.
+const EVERYWHERE: &str = "GATEWAY_ALLOWED_USERS";
 
 /// What it is to become, and what a person must know of it.
 pub(super) fn wanted(
@@ -22,39 +26,42 @@ pub(super) fn wanted(
     let get =
         |name: &str| env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let is_on = |name: &str| {
-        get(name).is_some_and(|value| {
-            ["true", "1", "yes", "on"].contains(&value.to_lowercase().as_str())
-        })
+        get(name).is_some_and(|value| ["true", "1", "yes"].contains(&value.to_lowercase().as_str()))
     };
     let mut notes = Vec::new();
     let mut access = |platform: &str, is_id: fn(&str) -> bool| {
         let of = |what: &str| format!("{platform}_{what}");
-        let mut list = |names: [&str; 2]| {
-            let mut found = Vec::new();
-            for name in names {
-                let (good, other) = ids(get(name).unwrap_or_default(), is_id);
-                found.extend(good);
-                let other: Vec<_> = other.into_iter().filter(|id| id != "*").collect();
-                if !other.is_empty() && name != "GATEWAY_ALLOWED_USERS" {
-                    notes.push(format!(
-                        "{name}: {} is no id of this platform, and was left out",
-                        other.join(", ")
-                    ));
-                }
+        let mut list = |name: &str| {
+            let (good, mut other) = ids(get(name).unwrap_or_default(), is_id);
+            let has_all = other.iter().any(|id| id == "*");
+            other.retain(|id| id != "*");
+            if !other.is_empty() && name != EVERYWHERE {
+                let other = other.join(", ");
+                notes.push(format!("{name}: {other} is no id of this platform, and was left out"));
             }
-            found.dedup();
-            found
+            (good, has_all)
         };
+        let own = of("ALLOWED_USERS");
+        let ((mut users, all), (more, all_everywhere)) = (list(&own), list(EVERYWHERE));
+        users.extend(more);
+        users.sort();
+        users.dedup();
+        // That everybody may holds only where nobody is named.
+        let lists = [&own, EVERYWHERE, GROUP_CHATS, GROUP_USERS];
+        let is_listed = lists.iter().any(|name| get(name).is_some());
         Access {
-            open: is_on(&of("ALLOW_ALL_USERS")) || is_on("GATEWAY_ALLOW_ALL_USERS"),
-            users: list([&of("ALLOWED_USERS"), "GATEWAY_ALLOWED_USERS"]),
+            open: is_on(&of("ALLOW_ALL_USERS"))
+                || all
+                || all_everywhere
+                || !is_listed && is_on("GATEWAY_ALLOW_ALL_USERS"),
+            users,
             chats: Vec::new(),
             unmentioned: get(&of("REQUIRE_MENTION"))
                 .is_some_and(|value| value.eq_ignore_ascii_case("false")),
         }
     };
+    let (chats, other_chats) = ids(get(GROUP_CHATS).unwrap_or_default(), is_number);
     let telegram = get("TELEGRAM_BOT_TOKEN").map(|token| {
-        let chats = ids(get("TELEGRAM_GROUP_ALLOWED_CHATS").unwrap_or_default(), is_number).0;
         let access = Access { chats, ..access("TELEGRAM", is_number) };
         let proxy = get("TELEGRAM_PROXY").map(Secret::new);
         (token, Telegram { token: Secret::new(token), proxy, access })
@@ -86,6 +93,12 @@ pub(super) fn wanted(
                 "Hermes is posted to by a webhook; the gateway asks by itself, unless [platform.{key}.webhook] is set"
             ));
         }
+    }
+    if telegram.is_some() && (!other_chats.is_empty() || get(GROUP_USERS).is_some()) {
+        notes.push(format!(
+            "{GROUP_CHATS}, {GROUP_USERS}: what is no number of a chat was left out; [platform.telegram.access] says who \
+             may speak in groups"
+        ));
     }
     let hooks = Some(home.join("hooks")).filter(|dir| dir.is_dir());
     let telegram = telegram.map(|(_, telegram)| telegram);

@@ -208,8 +208,7 @@ pub(super) fn is_token(text: &str) -> bool {
     let is_secret = |text: &str| {
         text.len() >= 20 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
     };
-    text.split_once(':')
-        .is_some_and(|(bot, secret)| bot.parse::<u64>().is_ok() && is_secret(secret))
+    text.split_once(':').is_some_and(|(bot, secret)| is_number(bot) && is_secret(secret))
 }
 
 /// The ids in a list of them, and what is none.
@@ -218,8 +217,9 @@ pub(super) fn ids(text: &str, is_id: impl Fn(&str) -> bool) -> (Vec<String>, Vec
     words.map(str::to_owned).partition(|word| is_id(word))
 }
 
+/// A number as it is written in TOML: neither `007` nor `+7`.
 pub(super) fn is_number(text: &str) -> bool {
-    text.parse::<i64>().is_ok()
+    text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
 }
 
 pub(super) fn is_open_id(text: &str) -> bool {
