@@ -1,9 +1,14 @@
 //! `hermes-gw init`: a first configuration, from what a Hermes Agent has.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use crate::gateway::{PROGRAM, stderr, stdout};
 
@@ -165,6 +170,34 @@ fn questions_need_somebody_to_answer_them() {
         "{}",
         stderr(&made)
     );
+    assert!(!home.path().join(".config").exists());
+}
+
+/// Ctrl-C at a question for a secret: what is typed next is shown again.
+#[test]
+fn an_interrupted_question_leaves_the_terminal_as_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    let pty = openpty(None, None).unwrap();
+    let (mut master, slave) = (File::from(pty.master), pty.slave);
+    let end = || Stdio::from(slave.try_clone().unwrap());
+    let before = tcgetattr(&slave).unwrap();
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", PROGRAM, "init"]).env_clear().env("HOME", home.path());
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    let mut said = Vec::new();
+    for (question, answer) in [("alone): ", "telegram\n"), ("BotFather: ", "123\x03")] {
+        while !String::from_utf8_lossy(&said).ends_with(question) {
+            let mut some = [0; 1000];
+            let n = master.read(&mut some).unwrap();
+            said.extend(some.iter().take(n));
+        }
+        let is_shown = || tcgetattr(&slave).unwrap().local_flags.contains(LocalFlags::ECHO);
+        while answer.starts_with('1') && is_shown() {}
+        master.write_all(answer.as_bytes()).unwrap();
+    }
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(2), "{status:?}");
+    assert_eq!(tcgetattr(&slave).unwrap(), before);
     assert!(!home.path().join(".config").exists());
 }
 

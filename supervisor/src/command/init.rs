@@ -16,7 +16,7 @@ use serde::Serialize;
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::exit::Code;
-use supervisor::process::terminal::Hidden;
+use supervisor::process::terminal;
 
 use self::questions::Person;
 use self::wanted::{Agent, HERMES_ENV, Wanted};
@@ -126,15 +126,18 @@ impl Person for Terminal {
         let mut talk = io::stderr();
         write!(talk, "{question}: ")?;
         talk.flush()?;
-        let hidden = if is_secret { Some(Hidden::begin()?) } else { None };
-        let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line)?;
-        drop(hidden);
-        if read == 0 {
+        let line = if is_secret { terminal::hidden_line()? } else { shown_line()? };
+        if line.is_empty() {
             return Err(io::Error::other("the input has ended"));
         }
         Ok(line.trim_end_matches(['\n', '\r']).to_owned())
     }
+}
+
+fn shown_line() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line)
 }
 
 /// All of it or nothing; the names of the files.
