@@ -389,7 +389,7 @@ pub(crate) enum Parked {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Queue {
     /// So many at most
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     /// All of it
     #[arg(long, conflicts_with = "limit")]

@@ -74,3 +74,34 @@ fn what_waits_is_shown_in_both_directions_and_until_its_end() {
     gateway.wait("local", "sent", |i| i["store"]["replies"] == 0);
     assert_eq!(waiting(&gateway, &["outbox"]).0, []);
 }
+
+/// What is listed ends where it ends, and fits into lines whatever chats are called.
+#[test]
+fn a_list_is_whole_and_tells_of_more_only_if_there_is_more() {
+    let gateway = Gateway::running(CONFIG);
+    let mut terminal = terminal(&gateway, &"\u{1}".repeat(256));
+    let times = 700;
+    for n in 0..times {
+        let id = n.to_string();
+        terminal.say(&serde_json::json!({ "type": "say", "id": id, "text": "x" }));
+    }
+    gateway.wait("local", "accepted", |i| i["store"]["waiting"] == times);
+    let list = |words: &[&str]| {
+        let told = gateway.run(&[&["ctl", "inbox", "--json"], words].concat());
+        assert!(told.status.success(), "{}", stderr(&told));
+        let list: Value = serde_json::from_str(&stdout(&told)).unwrap();
+        let ids: Vec<String> =
+            list["items"].as_array().unwrap().iter().map(|item| item["id"].to_string()).collect();
+        (ids, list["more"] == true)
+    };
+    let (all, more) = list(&["--all"]);
+    assert!(
+        all.len() == times
+            && !more
+            && all.iter().collect::<std::collections::HashSet<_>>().len() == times
+    );
+    assert_eq!(list(&["--limit", "700"]), (all.clone(), false));
+    assert_eq!(list(&["--limit", "699"]), (all[..699].to_vec(), true));
+    let none = gateway.run(&["ctl", "inbox", "--limit", "0"]);
+    assert_eq!(none.status.code(), Some(64), "{}", stdout(&none));
+}

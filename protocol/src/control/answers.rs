@@ -188,7 +188,7 @@ pub struct WaitingList {
     pub schema: u32,
     /// In the order of ids, which is that in which they came.
     pub items: Vec<WaitingItem>,
-    /// There may be more behind them.
+    /// There is more behind them.
     pub more: bool,
 }
 

@@ -70,8 +70,9 @@ impl Gateway {
             }
             Pending::Counts { .. } => Op::Counts { ticket },
             Pending::Backup { path, .. } => Op::Backup { ticket, path: path.clone() },
+            // One more tells whether there is more.
             Pending::ListWaiting { after, limit, .. } => {
-                Op::ListWaiting { ticket, after: *after, limit: *limit }
+                Op::ListWaiting { ticket, after: *after, limit: *limit + 1 }
             }
             Pending::ListParked { after, limit, .. } => {
                 Op::ListParked { ticket, after: *after, limit: *limit }

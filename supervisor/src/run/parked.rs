@@ -4,6 +4,7 @@ use protocol::control::{
     Decided, DecidedOne, Decision, Page, ParkedItem, ParkedList, Refusal, SCHEMA,
 };
 use protocol::id::{Lane, ParkedId};
+use serde::Serialize;
 
 use super::Gateway;
 use super::tickets::Pending;
@@ -110,7 +111,7 @@ fn one(id: ParkedId, found: bool, decision: Decision) -> DecidedOne {
 }
 
 /// As many of them as one answer holds, and one in any case.
-fn fitting(items: impl Iterator<Item = ParkedItem>) -> Vec<ParkedItem> {
+pub(super) fn fitting<T: Serialize>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut room = SHOWN_MAX;
     let mut fitting = Vec::new();
     for item in items {

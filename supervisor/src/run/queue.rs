@@ -4,12 +4,13 @@ use protocol::control::{Page, Refusal, SCHEMA, WaitingItem, WaitingList};
 use protocol::id::ParkedId;
 
 use super::Gateway;
+use super::parked::fitting;
 use super::tickets::Pending;
 use crate::exit::Code;
 use crate::link::Reply;
 use crate::store::{Answer, Waits};
 
-/// The most entries in one answer. Names of chats are short: they fit into a line.
+/// The most entries in one answer.
 const LIST_MAX: u32 = 1000;
 
 impl Gateway {
@@ -24,8 +25,9 @@ impl Gateway {
             let message = format!("look at what waits: {answer:?}");
             return reply.refuse(Refusal { code: Code::Io.number(), message, hint: None });
         };
-        let more = found.len() >= limit;
-        let items = found.into_iter().map(item).collect();
+        let all = found.len();
+        let items = fitting(found.into_iter().take(limit).map(item));
+        let more = items.len() < all;
         reply.answer(&WaitingList { schema: SCHEMA, items, more });
     }
 }

@@ -20,10 +20,13 @@ pub(super) async fn run(
     let mut client = Client::dial(socket).await?;
     let mut items: Vec<WaitingItem> = Vec::new();
     let mut more = true;
-    let mut left = if queue.all { u32::MAX } else { queue.limit };
-    while more && left > 0 {
+    let wanted = if queue.all { u32::MAX } else { queue.limit };
+    while more {
+        let left = wanted.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        if left == 0 {
+            break;
+        }
         let page = Page { after: items.last().map(|item| item.id), limit: left.min(PAGE) };
-        left = left.saturating_sub(page.limit);
         let list: WaitingList = client.ask(&of(page), ANSWER).await?;
         more = list.more && !list.items.is_empty();
         items.extend(list.items);
