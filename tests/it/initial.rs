@@ -52,6 +52,10 @@ fn what_a_hermes_agent_has_is_taken_over_and_nothing_is_shown() {
         "{said}"
     );
 
+    let is_root = nix::unistd::geteuid().is_root();
+    assert_eq!(said.contains("init --config /etc/hermes-gw/config.toml"), is_root, "{said}");
+    assert_eq!(said.contains("hermes-gw service install"), !is_root, "{said}");
+
     let dir = home.path().join(".config/hermes-gw");
     assert_eq!(mode(&dir), 0o700);
     for (name, text) in [("telegram-token", TOKEN), ("feishu-secret", "the-secret-of-the-app")] {

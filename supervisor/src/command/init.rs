@@ -16,7 +16,7 @@ use serde::Serialize;
 use supervisor::clock;
 use supervisor::error::Error;
 use supervisor::exit::Code;
-use supervisor::process::terminal;
+use supervisor::process::{terminal, user};
 
 use self::questions::Person;
 use self::wanted::{Agent, HERMES_ENV, Wanted};
@@ -218,8 +218,16 @@ fn next(config: &Path, wanted: &Wanted, taken_over: bool, is_named: bool) -> Vec
     }
     // Where none was named, it is found there.
     let flag = if is_named { format!(" --config {}", config.display()) } else { String::new() };
-    notes.push(format!(
-        "run it: `hermes-gw supervise{flag}`, or as a service: `hermes-gw service install{flag}`"
-    ));
+    // A service of the system is nobody's who could look into root's home.
+    notes.push(if user::number() == 0 && !config.starts_with("/etc") {
+        format!(
+            "run it: `hermes-gw supervise{flag}`; a service of the system needs it elsewhere: `hermes-gw init --config \
+             /etc/hermes-gw/config.toml`"
+        )
+    } else {
+        format!(
+            "run it: `hermes-gw supervise{flag}`, or as a service: `hermes-gw service install{flag}`"
+        )
+    });
     notes
 }
