@@ -35,17 +35,18 @@ fn variable(text: &str) -> Option<(&str, String, &str)> {
     let text = exported.unwrap_or(text).trim_start_matches(BLANK);
     let end = text.find(|c: char| c == '=' || c == '#' || c.is_whitespace())?;
     let (name, rest) = text.split_at(end);
-    let rest = rest.trim_start_matches(BLANK).strip_prefix('=')?.trim_start_matches(BLANK);
-    if name.is_empty() {
+    let rest = rest.trim_start_matches(BLANK).strip_prefix('=')?;
+    if name.is_empty() || name.starts_with('\'') {
         return None;
     }
-    let Some(quote) = rest.chars().next().filter(|c| ['\'', '"'].contains(c)) else {
+    let value = rest.trim_start_matches(BLANK);
+    let Some(quote) = value.chars().next().filter(|c| ['\'', '"'].contains(c)) else {
         let (words, behind) = line(rest);
         let comment = [" #", "\t#"].iter().filter_map(|mark| words.find(mark)).min();
         let words = words.get(..comment.unwrap_or(words.len())).unwrap_or(words);
-        return Some((name, words.trim_end().to_owned(), behind));
+        return Some((name, words.trim().to_owned(), behind));
     };
-    let (value, behind) = quoted(rest.strip_prefix(quote)?, quote)?;
+    let (value, behind) = quoted(value.strip_prefix(quote)?, quote)?;
     let (end, behind) = line(behind);
     let end = end.trim_start();
     (end.is_empty() || end.starts_with('#')).then_some((name, value, behind))
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn each_variable_is_what_the_agent_has() {
         let text = "\u{feff}BOM=1\r\nexport A=x\nB = y # not z\nC=42, 43\nD=it's a#b\nE='a # b' # c\n  F=\"a\\n\\\"b\"\n\
-            # G=no\nH='two\nlines'\nI=\nJ=pa$word\nexport=K\nL='\\d\\''\nM=http://u:p@h/#f\nN= #x\nO=last ";
+            # G=no\nH='two\nlines'\nI=\nJ=pa$word\nexport=K\nL='\\d\\''\nM=http://u:p@h/#f\nN= #x\nO=#x\nP=last ";
         let (variables, odd) = read(text);
         let expected = [
             ("BOM", "1"),
@@ -103,8 +104,9 @@ mod tests {
             ("export", "K"),
             ("L", "\\d'"),
             ("M", "http://u:p@h/#f"),
-            ("N", "#x"),
-            ("O", "last"),
+            ("N", ""),
+            ("O", "#x"),
+            ("P", "last"),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(variables, Variables::from(expected));
