@@ -401,9 +401,10 @@ def the_command():
     check("also for programs", told["active"] == "active" and told["warnings"] == [] and told["installed"], told)
 
     # A secret that only root may read is handed over, and an installed file is a part of what is compared.
-    machine.run("rm", "/etc/hermes-gw/config.toml")
     machine.write("/etc/hermes-env/.env", "TELEGRAM_BOT_TOKEN=123456789:AAF0-this_is_the_token_of_a_test_abc\n")
-    done = machine.run(*bare, "init", "--from-hermes", "/etc/hermes-env", "--config", "/etc/hermes-gw/config.toml")
+    machine.run("rm", "-r", "/etc/hermes-gw")
+    init = ("hermes-gw", "init", "--from-hermes", "/etc/hermes-env", "--config", "/etc/hermes-gw/config.toml")
+    done = machine.run("sh", "-c", 'umask 077 && exec "$0" "$@"', *init)
     check("init writes what a service of the system can read", done.returncode == 0, done.stdout + done.stderr)
     modes = machine.run("stat", "-c", "%a", "/etc/hermes-gw", "/etc/hermes-gw/config.toml", "/etc/hermes-gw/telegram-token").stdout.split()
     check("and secrets that only their owner can", modes == ["755", "644", "600"], modes)

@@ -6,8 +6,9 @@ mod hermes;
 mod questions;
 mod wanted;
 
+use std::fs::{Permissions, set_permissions};
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use protocol::control::Refusal;
@@ -154,12 +155,17 @@ fn write(config: &Path, wanted: &Wanted) -> Result<Vec<String>, Error> {
         let path = path.to_owned();
         move |source| Error::Create { what, path, source }
     };
-    // What a service of the system reads is for others to read, and the secrets are their owner's anyway.
+    // What a service of the system reads is for others to read, whatever this shell's umask is, and the secrets are their
+    // owner's anyway.
     let mode = if dir.starts_with("/etc") { 0o755 } else { 0o700 };
+    let is_new = !dir.exists();
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(dir)
+        .and_then(
+            |()| if is_new { set_permissions(dir, Permissions::from_mode(mode)) } else { Ok(()) },
+        )
         .map_err(failed("make the directory", dir))?;
     let mut made: Vec<String> = Vec::new();
     for (path, mode, text) in &files {
@@ -177,7 +183,9 @@ fn write(config: &Path, wanted: &Wanted) -> Result<Vec<String>, Error> {
 fn write_one(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let permitted = file.set_permissions(Permissions::from_mode(mode));
+    let written =
+        permitted.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
     if written.is_err() {
         let _ = std::fs::remove_file(path);
     }
