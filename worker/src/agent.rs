@@ -9,7 +9,6 @@ mod blame;
 pub mod echo;
 pub mod exec;
 pub mod openai;
-mod program;
 pub mod relay;
 mod rpc;
 #[cfg(test)]

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod clock;
 mod confine;
+mod connection;
 mod copies;
 pub mod error;
 pub mod exchange;
@@ -21,6 +22,7 @@ mod meant;
 mod own_tls;
 pub mod parent;
 pub mod platform;
+mod program;
 pub mod proxy;
 mod pump;
 mod raw;

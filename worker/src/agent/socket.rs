@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use protocol::event::Pause;
 use protocol::worker::{FromWorker, Outside, Ready, SocketSettings};
 
-use super::rpc::connection::Connection;
+use crate::connection::Connection;
 use super::rpc::session::{Ended, Session};
 use super::{Agent, Context};
 use crate::Error;

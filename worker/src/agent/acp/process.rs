@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::machine::{Input, Number};
 use crate::Error;
-use crate::agent::program::{self, LAST_LINES, Program};
+use crate::program::{self, LAST_LINES, Program};
 
 /// The longest line.
 const LINE_MAX: usize = 16 * 1024 * 1024;

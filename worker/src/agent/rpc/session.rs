@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Permit;
 
-use super::connection::{Connection, Read};
+use crate::connection::{Connection, Read};
 use super::rivals::Rivals;
 use crate::Error;
 use crate::agent::{Context, Files, Submitted, ToAgent};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHal
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connection;
+use crate::connection::Connection;
 use super::session::{Ended, Session};
 use crate::agent::sample;
 use crate::agent::{Context, Files, Replies, Say, Submitted, ToAgent};

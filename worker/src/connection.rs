@@ -1,5 +1,5 @@
-//! Lines to and from one agent. Writing never waits: what the agent does not read is kept up to a
-//! bound, and an agent that goes beyond it has stopped reading.
+//! Lines of JSON-RPC to and from one program. Writing never waits: what the program does not read is kept up to a
+//! bound, and one that goes beyond it has stopped reading.
 
 use bytes::{BufMut, BytesMut};
 use futures_util::StreamExt;
@@ -12,8 +12,8 @@ const UNREAD_MAX: usize = 16 * 1024 * 1024;
 /// For last words.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// One agent's connection.
-pub(in crate::agent) struct Connection<R, W> {
+/// One connection.
+pub(crate) struct Connection<R, W> {
     reader: FramedRead<R, LinesCodec>,
     writer: W,
     unread: BytesMut,
@@ -22,7 +22,7 @@ pub(in crate::agent) struct Connection<R, W> {
 }
 
 /// What came.
-pub(super) enum Read {
+pub(crate) enum Read {
     /// A line of JSON.
     Line(Line),
     /// A line that is none: what is wrong with it, as a code and for people.
@@ -32,13 +32,13 @@ pub(super) enum Read {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
-    pub(in crate::agent) fn new((receive, send): (R, W)) -> Self {
+    pub(crate) fn new((receive, send): (R, W)) -> Self {
         let reader = FramedRead::new(receive, LinesCodec::new_with_max_length(LINE_MAX));
         Self { reader, writer: send, unread: BytesMut::new(), deaf: None }
     }
 
     /// The next line, while what waits to be written is written.
-    pub(super) async fn read(&mut self) -> Read {
+    pub(crate) async fn read(&mut self) -> Read {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(MOMENT), if self.deaf.is_some() => {
@@ -75,8 +75,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
     }
 
-    /// Writes what is left, as far as the agent reads it.
-    pub(in crate::agent) async fn finish(&mut self) {
+    /// Writes what is left, as far as the program reads it.
+    pub(crate) async fn finish(&mut self) {
         while !self.unread.is_empty() {
             if !self.writer.write_buf(&mut self.unread).await.is_ok_and(|n| n > 0) {
                 break;
@@ -84,9 +84,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
     }
 
-    /// Tells why this agent is not served, and keeps the connection until it has said its first words: one that
+    /// Tells why this program is not served, and keeps the connection until it has said its first words: one that
     /// writes to a connection that is over already does not read why.
-    pub(super) async fn turn_away(mut self, code: i32, why: &str) {
+    pub(crate) async fn turn_away(mut self, code: i32, why: &str) {
         self.fault(&serde_json::Value::Null, code, why);
         let told = async {
             self.finish().await;
@@ -95,21 +95,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         let _ = tokio::time::timeout(MOMENT, told).await;
     }
 
-    pub(super) fn request<T: Serialize>(&mut self, id: &str, method: &str, params: &T) {
+    pub(crate) fn request<T: Serialize>(&mut self, id: &str, method: &str, params: &T) {
         self.put(&serde_json::json!({
             "jsonrpc": "2.0", "id": id, "method": method, "params": params
         }));
     }
 
-    pub(super) fn notify<T: Serialize>(&mut self, method: &str, params: &T) {
+    pub(crate) fn notify<T: Serialize>(&mut self, method: &str, params: &T) {
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }));
     }
 
-    pub(super) fn result<T: Serialize>(&mut self, id: &serde_json::Value, result: &T) {
+    pub(crate) fn result<T: Serialize>(&mut self, id: &serde_json::Value, result: &T) {
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result }));
     }
 
-    pub(in crate::agent) fn fault(
+    pub(crate) fn fault(
         &mut self,
         id: &serde_json::Value,
         code: i32,
