@@ -14,7 +14,7 @@ use crate::Error;
 use crate::id::{Generation, Instance, Nonce};
 
 /// Raised whenever a type in `worker` or `event` changes shape.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 /// Bytes of a preamble.
 pub const PREAMBLE_LEN: usize = 24;
 /// The first byte of every preamble; no JSON text starts with it.
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_preamble_is_frozen() {
         let bytes = Preamble::ours(BuildId(*b"build-id-16bytes")).to_bytes();
-        assert_eq!(&bytes, b"\x89HGW\x01\x05\x00\x00build-id-16bytes");
+        assert_eq!(&bytes, b"\x89HGW\x01\x06\x00\x00build-id-16bytes");
         assert_eq!(Preamble::check(&bytes).unwrap().build, BuildId(*b"build-id-16bytes"));
     }
 

@@ -15,7 +15,10 @@
 //! | gateway → agent | `event.interrupt` (notification) | [`EventRef`] |
 //! | gateway → agent | `message.receipt` (notification) | [`Message`] |
 //!
-//! Unknown members are ignored on both sides; members are only ever added.
+//! Unknown members are ignored on both sides; members are only ever added. Programs that are platforms speak the
+//! same, mirrored: [`platform`].
+
+pub mod platform;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;

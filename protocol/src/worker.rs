@@ -12,10 +12,10 @@ mod settings;
 use serde::{Deserialize, Serialize};
 
 pub use self::settings::{
-    AcpSettings, Adapter, Broken, Configure, Exchange, ExecSettings, FeishuSettings, FeishuWebhook,
-    HookCommand, HooksSettings, LocalSettings, Memory, Network, OpenAiSettings, OtherWebhook,
-    Permission, RelaySettings, SocketSettings, TelegramSettings, TelegramWebhook, Unanswered,
-    WebhookSettings,
+    AcpSettings, Adapter, Broken, Configure, Exchange, ExecPlatformSettings, ExecSettings,
+    FeishuSettings, FeishuWebhook, HookCommand, HooksSettings, LocalSettings, Memory, Network,
+    OpenAiSettings, OtherWebhook, Permission, RelaySettings, SocketSettings, TelegramSettings,
+    TelegramWebhook, Unanswered, WebhookSettings,
 };
 use crate::content::{Busy, Draft, Fetch, Fetched};
 use crate::event::{

@@ -57,6 +57,17 @@ fn fetched() -> Fetched {
     Fetched { file: "f".into(), size: 9, mime: None }
 }
 
+fn exec_platform() -> ExecPlatformSettings {
+    ExecPlatformSettings {
+        instance: Instance::new("mine").unwrap(),
+        command: vec!["python3".into(), "worker.py".into()],
+        dir: "/srv".into(),
+        variables: vec![("KEY".into(), Secret::new("value"))],
+        settings: "{}".into(),
+        secrets: vec![("token".into(), Secret::new("secret"))],
+    }
+}
+
 fn draft() -> Box<Draft> {
     Box::new(Draft {
         key: "k".into(),
@@ -283,6 +294,7 @@ fn to_worker() -> Vec<ToWorker> {
         configure(Adapter::Telegram(hooked)),
         ToWorker::Order { ticket: 1, order: Order::DeleteWebhook },
         ToWorker::Order { ticket: 2, order: Order::DropPending },
+        configure(Adapter::ExecPlatform(Box::new(exec_platform()))),
     ];
     frames.extend(sends);
     frames

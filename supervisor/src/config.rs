@@ -26,7 +26,9 @@ use protocol::worker::{Network, Secret};
 pub use self::agent::{AgentKind, AgentSettings};
 use self::block::{Block, Place};
 pub use self::hooks::Hooks;
-pub use self::instance::{Body, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble};
+pub use self::instance::{
+    Body, ExecPlatform, Inbox, Kind, PlatformKind, PlatformSettings, Spec, Trouble,
+};
 pub use self::manners::Manners;
 use crate::error::Error;
 use crate::exit::Code;

@@ -20,6 +20,7 @@ mod containers;
 mod crowded;
 mod disk;
 mod exec_agent;
+mod exec_platform;
 mod failing;
 mod feishu;
 mod following;

@@ -73,7 +73,9 @@ fn needs(adapter: &Adapter, exchange: &Path) -> Option<Needs> {
         Adapter::Local(settings) => settings.socket.parent().map(Path::to_owned),
         Adapter::Socket(settings) => settings.socket.parent().map(Path::to_owned),
         Adapter::Echo => None,
-        Adapter::Exec(_) | Adapter::Acp(_) | Adapter::Hooks(_) => return None,
+        Adapter::Exec(_) | Adapter::ExecPlatform(_) | Adapter::Acp(_) | Adapter::Hooks(_) => {
+            return None;
+        }
         Adapter::Relay(settings) => {
             read.extend(settings.home.clone());
             None

@@ -109,12 +109,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result }));
     }
 
-    pub(crate) fn fault(
-        &mut self,
-        id: &serde_json::Value,
-        code: i32,
-        message: impl Into<String>,
-    ) {
+    pub(crate) fn fault(&mut self, id: &serde_json::Value, code: i32, message: impl Into<String>) {
         let fault = Fault { code, message: message.into(), data: None };
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "error": fault }));
     }

@@ -5,6 +5,7 @@
 //! answer every [`Outbound`] with exactly one [`Outcome`]; report the state of its connection by what
 //! the *receiving* side proves; keep trying for ever, slowly; leave politely when told to stop.
 
+pub mod exec;
 pub mod feishu;
 pub mod local;
 #[cfg(test)]

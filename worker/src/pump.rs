@@ -150,6 +150,9 @@ fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
         Adapter::Local(settings) => Box::pin(Local::new(settings).run(for_platform)),
         Adapter::Feishu(settings) => Box::pin(Feishu::new(settings).run(for_platform)),
         Adapter::Telegram(settings) => Box::pin(Telegram::new(settings).run(for_platform)),
+        Adapter::ExecPlatform(settings) => {
+            Box::pin(platform::exec::Exec::new(*settings).run(for_platform))
+        }
         Adapter::Echo => Box::pin(Echo.run(for_agent)),
         Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
         Adapter::Exec(settings) => Box::pin(Exec::new(settings).run(for_agent)),

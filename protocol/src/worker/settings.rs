@@ -57,6 +57,8 @@ pub enum Adapter {
     Hooks(HooksSettings),
     /// Agent `acp`.
     Acp(AcpSettings),
+    /// Platform `exec`.
+    ExecPlatform(Box<ExecPlatformSettings>),
 }
 
 /// How the outside is reached.
@@ -183,6 +185,23 @@ pub struct ExecSettings {
     pub variables: Vec<(String, Secret)>,
     /// Deliveries that may be on their way to it at once.
     pub concurrency: u32,
+}
+
+/// Settings of platform `exec`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExecPlatformSettings {
+    /// What the program is told to be called.
+    pub instance: Instance,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub dir: PathBuf,
+    /// What its environment has beyond a worker's own.
+    pub variables: Vec<(String, Secret)>,
+    /// What it is told when it introduces itself: an object of JSON.
+    pub settings: String,
+    /// The same of what nobody else may see.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 /// Settings of agent `relay`.

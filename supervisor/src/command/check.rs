@@ -87,6 +87,9 @@ fn doubts(spec: &Spec) -> Vec<String> {
         Ok(Body::Agent { settings: AgentSettings::Exec { command, dir, .. }, .. }) => {
             missing(command, dir).into_iter().collect()
         }
+        Ok(Body::Platform { settings: PlatformSettings::Exec(settings), .. }) => {
+            missing(&settings.command, &settings.dir).into_iter().collect()
+        }
         Ok(Body::Agent { settings: AgentSettings::Acp(settings), .. }) => {
             missing(&settings.command, &settings.dir).into_iter().collect()
         }
@@ -151,6 +154,10 @@ fn line(spec: &Spec, paths: &Paths) -> Line {
                 PlatformSettings::Feishu(settings) => {
                     let FeishuSettings { app_id, base_url, .. } = settings;
                     format!("app {app_id} at {base_url}, {}", hears(access))
+                }
+                PlatformSettings::Exec(settings) => {
+                    let (command, dir) = (settings.command.join(" "), settings.dir.display());
+                    format!("runs {command} in {dir}, {}", hears(access))
                 }
                 PlatformSettings::Telegram(settings) => {
                     let way = settings.webhook.as_ref().map(|webhook| {

@@ -132,7 +132,7 @@ fn sample(kind: &str, config: &Config) -> HookEvent {
     let own = HookEvent::new(kind, clock::unix_ms());
     let own = HookEvent {
         instance: platform.map(|spec| spec.name.to_string()),
-        platform: platform.map(|spec| spec.kind.word().to_owned()),
+        platform: platform.map(|spec| spec.kind.told(&spec.name)),
         platforms: kind
             .starts_with("gateway:")
             .then(|| platforms.map(|spec| spec.name.to_string()).collect()),

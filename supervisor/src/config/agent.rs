@@ -12,7 +12,7 @@ use protocol::worker::{
 use super::Surroundings;
 use super::block::{Block, Place};
 use super::instance::{Body, Kind, Spec, Trouble};
-use super::keys::{Missing, finish, kind, optional_secret, required, secret};
+use super::keys::{Missing, Program, finish, kind, optional_secret, program, required, secret};
 use super::manners;
 use crate::paths::SOCKET_PATH_MAX;
 use crate::policy::delivery;
@@ -187,34 +187,6 @@ fn exec(
     let Program { command, dir, variables } = program(block, place, secrets, missing);
     let concurrency = concurrency(block);
     AgentSettings::Exec { command, dir, variables, concurrency }
-}
-
-/// A program that we start.
-struct Program {
-    command: Vec<String>,
-    dir: PathBuf,
-    variables: Vec<(String, Secret)>,
-}
-
-fn program(
-    block: &mut Block,
-    place: &Place,
-    secrets: &dyn Surroundings,
-    missing: &mut Option<Missing>,
-) -> Program {
-    let command = block.strings("command").unwrap_or_default();
-    if command.first().is_none_or(String::is_empty) {
-        block.problem("command must be set: the program and its arguments, a list of texts");
-    }
-    let dir = block.path("dir", place).unwrap_or_else(|| place.for_programs());
-    let mut variables = Vec::new();
-    for name in block.strings("variables").unwrap_or_default() {
-        match secrets.variable(&name) {
-            Ok(value) => variables.push((name, value)),
-            Err(reason) => *missing = Some(Missing::in_variable(reason)),
-        }
-    }
-    Program { command, dir, variables }
 }
 
 fn acp(

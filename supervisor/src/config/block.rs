@@ -88,6 +88,11 @@ impl Block {
     /// relative one is taken from the directory of the file.
     pub(super) fn path(&mut self, key: &'static str, place: &Place) -> Option<PathBuf> {
         let text = self.string(key)?;
+        self.placed(key, &text, place)
+    }
+
+    /// The same of a text that was read already.
+    pub(super) fn placed(&mut self, key: &str, text: &str, place: &Place) -> Option<PathBuf> {
         if text.is_empty() {
             self.problem(&format!("{key} must be a path, and is empty: leave the key out instead"));
             return None;
@@ -108,7 +113,7 @@ impl Block {
                 self.problem(&format!("{key} starts with ~/, and HOME is no absolute path"));
                 None
             }
-            (None, _) if Path::new(&text).is_absolute() => Some(text.into()),
+            (None, _) if Path::new(text).is_absolute() => Some(text.into()),
             (None, _) => {
                 if place.dir.is_none() {
                     self.problem(&format!(
@@ -216,6 +221,11 @@ impl Block {
         found
     }
 
+    /// All that is in it, whatever it holds, as JSON. Dates become texts.
+    pub(super) fn json(&mut self) -> serde_json::Value {
+        json(Value::Table(std::mem::take(&mut self.table)))
+    }
+
     /// The tables within a table, by name.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<(String, Self)> {
         let outer = self.table(key);
@@ -282,5 +292,20 @@ impl Block {
             self.problem(&format!("{key:?} is no key{hint}"));
         }
         if self.problems.is_empty() { Ok(()) } else { Err(self.problems.join("\n")) }
+    }
+}
+
+fn json(value: Value) -> serde_json::Value {
+    match value {
+        Value::String(text) => text.into(),
+        Value::Integer(number) => number.into(),
+        Value::Float(number) => number.into(),
+        Value::Boolean(value) => value.into(),
+        Value::Datetime(date) => date.to_string().into(),
+        Value::Array(values) => values.into_iter().map(json).collect(),
+        Value::Table(table) => {
+            let members = table.into_iter().map(|(name, value)| (name, json(value)));
+            serde_json::Value::Object(members.collect())
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::id::Instance;
-use protocol::worker::{FeishuSettings, Network, TelegramSettings};
+use protocol::worker::{FeishuSettings, Network, Secret, TelegramSettings};
 
 use super::agent::{AgentKind, AgentSettings};
 use super::hooks::Hooks;
@@ -47,6 +47,8 @@ pub enum PlatformKind {
     Feishu,
     /// Telegram.
     Telegram,
+    /// A program that we start.
+    Exec,
 }
 
 impl Kind {
@@ -59,12 +61,22 @@ impl Kind {
         }
     }
 
+    /// What agents are told that an instance of this name is: which platform a program speaks to tells its name
+    /// alone.
+    pub fn told(self, name: &Instance) -> String {
+        match self {
+            Self::Platform(Some(PlatformKind::Exec)) => name.to_string(),
+            _ => self.word().to_owned(),
+        }
+    }
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Platform(Some(PlatformKind::Local)) => "local",
             Self::Platform(Some(PlatformKind::Feishu)) => "feishu",
             Self::Platform(Some(PlatformKind::Telegram)) => "telegram",
+            Self::Platform(Some(PlatformKind::Exec)) => "exec",
             Self::Agent(Some(kind)) => kind.word(),
             Self::Hooks => "hooks",
             Self::Platform(None) | Self::Agent(None) => "unknown",
@@ -181,6 +193,40 @@ pub enum PlatformSettings {
     Feishu(FeishuSettings),
     /// A bot.
     Telegram(Box<TelegramSettings>),
+    /// A program.
+    Exec(Box<ExecPlatform>),
+}
+
+/// What a program needs that is a platform.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExecPlatform {
+    /// It and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub dir: PathBuf,
+    /// What its environment has beyond a worker's own.
+    pub variables: Vec<(String, Secret)>,
+    /// Whose account it is, in the words of whoever configures it.
+    pub account: Option<String>,
+    /// What it is told: an object of JSON.
+    pub settings: String,
+    /// What it is told and nobody else may see.
+    pub secrets: Vec<(String, Secret)>,
+}
+
+impl ExecPlatform {
+    /// What the account is known by. Nobody but the program knows what its platform calls it, and that only once it has
+    /// logged in: so it is what the configuration says, or who has the same secrets, or else the same program with
+    /// the same settings.
+    fn account(&self) -> String {
+        let secrets: Vec<_> = self.secrets.iter().map(|(_, secret)| secret.expose()).collect();
+        let what = match &self.account {
+            Some(account) => serde_json::json!(["account", account]),
+            None if !secrets.is_empty() => serde_json::json!(["secrets", secrets]),
+            None => serde_json::json!(["program", self.command, self.dir, self.settings]),
+        };
+        format!("exec {what}")
+    }
 }
 
 impl PlatformSettings {
@@ -194,6 +240,7 @@ impl PlatformSettings {
                 Some(format!("feishu {} {}", settings.base_url, settings.app_id))
             }
             // What stands before the colon is the bot's own number, and no secret.
+            Self::Exec(settings) => Some(settings.account()),
             Self::Telegram(settings) => {
                 let bot = settings.token.expose().split(':').next().unwrap_or_default();
                 Some(format!("telegram {} {bot}", settings.base_url))
@@ -207,6 +254,7 @@ impl PlatformSettings {
         Some(match self {
             Self::Local => "the terminal".to_owned(),
             Self::Feishu(settings) => format!("the Feishu app {}", settings.app_id),
+            Self::Exec(settings) => format!("the account {}", settings.account.as_ref()?),
             Self::Telegram(settings) => {
                 let (bot, _) = settings.token.expose().split_once(':')?;
                 format!("the Telegram bot {bot}")
@@ -220,7 +268,8 @@ impl PlatformKind {
     /// make progress there.
     pub fn progress_limit(self) -> Option<Duration> {
         match self {
-            Self::Local => None,
+            // What a program says about that has a limit of its own.
+            Self::Local | Self::Exec => None,
             // The worker itself gives up after 13 s without a frame.
             Self::Feishu => Some(Duration::from_secs(60)),
             // A poll that brings nothing ends within a minute.

@@ -1,5 +1,7 @@
-//! Keys that blocks of several kinds have: the kind itself, what must be set, secrets; and what a block comes
+//! Keys that blocks of several kinds have: the kind itself, what must be set, secrets, a program; and what a block comes
 //! to once its keys are read.
+
+use std::path::{Path, PathBuf};
 
 use protocol::id::Instance;
 use protocol::worker::Secret;
@@ -79,27 +81,71 @@ pub(super) fn optional_secret(
     file: &'static str,
     variable: &'static str,
 ) -> Result<Option<Secret>, Missing> {
-    let one = |secret: Secret, key: &str, what: &str| {
-        let is_one = !secret.expose().contains(char::is_control);
-        let why = "it has several lines, or characters that cannot be seen; a secret is one line";
-        is_one.then_some(Some(secret)).ok_or_else(|| format!("{key}: read the secret{what}: {why}"))
-    };
     match (block.path(file, place), block.string(variable)) {
-        (Some(path), None) => {
-            let found = secrets.file("the secret", &path).map(Secret::new);
-            let place = format!(" in {}", path.display());
-            found.and_then(|secret| one(secret, file, &place)).map_err(Missing::in_file)
-        }
-        (None, Some(name)) => {
-            let found = secrets.variable(&name);
-            found.and_then(|secret| one(secret, variable, "")).map_err(Missing::in_variable)
-        }
+        (Some(path), None) => secret_in_file(secrets, file, &path).map(Some),
+        (None, Some(name)) => secret_in_variable(secrets, variable, &name).map(Some),
         (Some(_), Some(_)) => {
             block.problem(&format!("{file} and {variable} exclude one another"));
             Ok(None)
         }
         (None, None) => Ok(None),
     }
+}
+
+/// The secret in a file that `key` names.
+pub(super) fn secret_in_file(
+    secrets: &dyn Surroundings,
+    key: &str,
+    path: &Path,
+) -> Result<Secret, Missing> {
+    let found = secrets.file("the secret", path).map(Secret::new);
+    let place = format!(" in {}", path.display());
+    found.and_then(|secret| one_line(secret, key, &place)).map_err(Missing::in_file)
+}
+
+/// The secret in a variable that `key` names.
+pub(super) fn secret_in_variable(
+    secrets: &dyn Surroundings,
+    key: &str,
+    name: &str,
+) -> Result<Secret, Missing> {
+    let found = secrets.variable(name);
+    found.and_then(|secret| one_line(secret, key, "")).map_err(Missing::in_variable)
+}
+
+fn one_line(secret: Secret, key: &str, place: &str) -> Result<Secret, String> {
+    let is_one = !secret.expose().contains(char::is_control);
+    let why = "it has several lines, or characters that cannot be seen; a secret is one line";
+    is_one.then_some(secret).ok_or_else(|| format!("{key}: read the secret{place}: {why}"))
+}
+
+/// A program that we start.
+pub(super) struct Program {
+    pub(super) command: Vec<String>,
+    pub(super) dir: PathBuf,
+    pub(super) variables: Vec<(String, Secret)>,
+}
+
+/// Its keys.
+pub(super) fn program(
+    block: &mut Block,
+    place: &Place,
+    secrets: &dyn Surroundings,
+    missing: &mut Option<Missing>,
+) -> Program {
+    let command = block.strings("command").unwrap_or_default();
+    if command.first().is_none_or(String::is_empty) {
+        block.problem("command must be set: the program and its arguments, a list of texts");
+    }
+    let dir = block.path("dir", place).unwrap_or_else(|| place.for_programs());
+    let mut variables = Vec::new();
+    for name in block.strings("variables").unwrap_or_default() {
+        match secrets.variable(&name) {
+            Ok(value) => variables.push((name, value)),
+            Err(reason) => *missing = Some(Missing::in_variable(reason)),
+        }
+    }
+    Program { command, dir, variables }
 }
 
 /// Every problem of a block. Where the kind is unknown, so are its keys.

@@ -1,5 +1,6 @@
 //! The block of a platform: what its adapter needs, who may speak there, and how much may wait.
 
+mod exec;
 mod feishu;
 mod telegram;
 
@@ -22,7 +23,7 @@ impl PlatformSettings {
     /// Why nobody there can have this id: it is a name where a number is wanted, or a group's.
     pub fn no_user(&self, id: &str) -> Option<String> {
         let (is_one, example) = match self {
-            Self::Local => return None,
+            Self::Local | Self::Exec(_) => return None,
             Self::Feishu(_) => (id.starts_with("ou_"), "ou_…"),
             // A channel may speak like a user.
             Self::Telegram(_) => (number(id) != 0, "7654321"),
@@ -33,7 +34,7 @@ impl PlatformSettings {
     /// The same of a group.
     pub fn no_group(&self, id: &str) -> Option<String> {
         let (is_one, example) = match self {
-            Self::Local => return None,
+            Self::Local | Self::Exec(_) => return None,
             Self::Feishu(_) => (id.starts_with("oc_"), "oc_…"),
             Self::Telegram(_) => (number(id) < 0, "-1001234567"),
         };
@@ -69,10 +70,11 @@ pub(super) fn platform(
     secrets: &dyn Surroundings,
     network: &Network,
 ) -> Spec {
-    const KINDS: [(&str, PlatformKind); 3] = [
+    const KINDS: [(&str, PlatformKind); 4] = [
         ("local", PlatformKind::Local),
         ("feishu", PlatformKind::Feishu),
         ("telegram", PlatformKind::Telegram),
+        ("exec", PlatformKind::Exec),
     ];
     let kind = kind(&name, &mut block, &KINDS);
     let agent = block.string("agent");
@@ -80,8 +82,8 @@ pub(super) fn platform(
     let manners = manners::manners(&mut block);
     let mut missing = None;
     let network = match kind {
-        // It reaches nothing outside.
-        None | Some(PlatformKind::Local) => Network::default(),
+        // One reaches nothing outside, the other does it by itself.
+        None | Some(PlatformKind::Local | PlatformKind::Exec) => Network::default(),
         Some(_) => network::network(&mut block, place, secrets, network).unwrap_or_else(|reason| {
             missing = Some(reason);
             Network::default()
@@ -101,6 +103,11 @@ pub(super) fn platform(
             let settings = telegram::settings(&mut block, place, secrets, &mut missing);
             let access = access(&mut block);
             Some((PlatformSettings::Telegram(Box::new(settings?)), access))
+        }
+        PlatformKind::Exec => {
+            let settings = exec::settings(&mut block, place, secrets, &mut missing);
+            let access = access(&mut block);
+            Some((PlatformSettings::Exec(Box::new(settings)), access))
         }
     });
     let agent = agent.and_then(|text| match Instance::new(text) {

@@ -78,9 +78,9 @@ fn one_of_a_kind(specs: &mut [Spec]) {
         let Ok(Body::Platform { agent, manners, .. }) = &spec.body else { continue };
         let routed = manners.routes.iter().map(|route| &route.agent);
         let hearing: BTreeSet<_> = routed.chain(agent).cloned().collect();
-        let kind = spec.kind.word();
+        let kind = spec.kind.told(&spec.name);
         let mut twice = hearing.into_iter().filter(|agent| relays.contains(agent));
-        if let Some(agent) = twice.find(|agent| !taken.insert((agent.clone(), kind))) {
+        if let Some(agent) = twice.find(|agent| !taken.insert((agent.clone(), kind.clone()))) {
             spec.body = Err(Trouble::wrong(format!(
                 "{title} agent: {agent} hears another {kind} account already, and a Hermes Agent has one of each; give this one an [agent] of its own"
             )));

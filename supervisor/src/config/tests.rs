@@ -1,5 +1,7 @@
 //! What the file may say, and what is said about a file that is wrong.
 
+mod exec;
+
 use super::*;
 
 struct NoSecrets;
@@ -69,7 +71,7 @@ fn the_reference_file_shows_the_keys_of_each_kind() {
     let mut missing = Vec::new();
     for (role, kinds) in [
         ("agent", &["echo", "socket", "exec", "relay", "openai", "webhook", "acp"][..]),
-        ("platform", &["local", "feishu", "telegram"]),
+        ("platform", &["local", "feishu", "telegram", "exec"]),
     ] {
         let everybodys = format!("of each {role}");
         for kind in kinds {
@@ -118,6 +120,11 @@ fn an_empty_path_is_a_mistake_wherever_it_stands() {
         ),
         ("[agent.socket]\nlisten = \"\"\n", "[agent.socket] listen"),
         ("[agent.exec]\ncommand = [\"x\"]\ndir = \"\"\n", "[agent.exec] dir"),
+        ("[platform.exec]\ncommand = [\"x\"]\ndir = \"\"\n", "[platform.exec] dir"),
+        (
+            "[platform.exec]\ncommand = [\"x\"]\nsecrets = { a_file = \"\" }\n",
+            "[platform.exec.secrets] a_file",
+        ),
         ("[agent.relay]\nsecret_file = \"\"\n", "[agent.relay] secret_file"),
         ("[agent.relay]\nlisten = \"\"\nsecret_file = \"s\"\n", "[agent.relay] listen"),
         ("[agent.relay]\nhome = \"\"\nsecret_file = \"s\"\n", "[agent.relay] home"),
@@ -204,11 +211,11 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
         ),
         (
             "[platform.work]\n",
-            "78 [platform.work] kind must be set to one of local, feishu, telegram",
+            "78 [platform.work] kind must be set to one of local, feishu, telegram, exec",
         ),
         (
             "[platform.work]\nkind = \"slack\"\n",
-            "78 [platform.work] kind must be one of local, feishu, telegram, not \"slack\"",
+            "78 [platform.work] kind must be one of local, feishu, telegram, exec, not \"slack\"",
         ),
         (
             "[agent.socket]\nconcurrency = 0\n",
@@ -237,6 +244,22 @@ fn mistakes_are_told_with_the_key_and_a_way_out() {
         (
             "[agent.exec]\n",
             "78 [agent.exec] command must be set: the program and its arguments, a list of texts",
+        ),
+        (
+            "[platform.exec]\n",
+            "78 [platform.exec] command must be set: the program and its arguments, a list of texts",
+        ),
+        (
+            "[platform.exec]\ncommand = [\"x\"]\nsecret = { a_env = \"A\" }\n",
+            "78 [platform.exec] \"secret\" is no key; did you mean \"secrets\"?",
+        ),
+        (
+            "[platform.exec]\ncommand = [\"x\"]\nsecrets = { token = \"s\" }\n",
+            "78 [platform.exec.secrets] \"token\" must end with _file or _env: a secret stands in a file or in the environment",
+        ),
+        (
+            "[platform.exec]\ncommand = [\"x\"]\nsecrets = { a_file = \"s\", a_env = \"A\" }\n",
+            "78 [platform.exec.secrets] a_file and a_env exclude one another",
         ),
         (
             "[platform.hooks]\nkind = \"local\"\n",

@@ -272,6 +272,6 @@ impl Gateway {
 
     pub(super) fn platform_of(&self, instance: &protocol::id::Instance) -> String {
         let slot = self.by_name.get(instance).and_then(|index| self.slots.get(*index));
-        slot.map_or_else(String::new, |slot| slot.kind.word().to_owned())
+        slot.map_or_else(String::new, |slot| slot.kind.told(instance))
     }
 }

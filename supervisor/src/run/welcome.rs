@@ -6,8 +6,8 @@ use protocol::event::Pause;
 use protocol::hello::Hello;
 use protocol::id::Instance;
 use protocol::worker::{
-    Adapter, Configure, Exchange, ExecSettings, LocalSettings, RelaySettings, SocketSettings,
-    ToWorker,
+    Adapter, Configure, Exchange, ExecPlatformSettings, ExecSettings, LocalSettings, RelaySettings,
+    SocketSettings, ToWorker,
 };
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ use super::desk::Desk;
 use super::slot::Link;
 use super::steward::STALE;
 use crate::clock;
-use crate::config::{AgentSettings, PlatformSettings};
+use crate::config::{AgentSettings, ExecPlatform, PlatformSettings};
 use crate::link::Handle;
 use crate::policy::liveness::Liveness;
 use crate::socket::Peer;
@@ -86,6 +86,19 @@ impl Gateway {
                 }
                 PlatformSettings::Feishu(settings) => Adapter::Feishu(settings.clone()),
                 PlatformSettings::Telegram(settings) => Adapter::Telegram((**settings).clone()),
+                PlatformSettings::Exec(settings) => {
+                    let ExecPlatform { command, dir, variables, settings, secrets, .. } =
+                        (**settings).clone();
+                    let instance = slot.name.clone();
+                    Adapter::ExecPlatform(Box::new(ExecPlatformSettings {
+                        instance,
+                        command,
+                        dir,
+                        variables,
+                        settings,
+                        secrets,
+                    }))
+                }
             },
             Desk::Agent(desk) => match &desk.settings {
                 AgentSettings::Echo => Adapter::Echo,

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use protocol::event::Pause;
 use protocol::worker::{FromWorker, Outside, Ready, SocketSettings};
 
-use crate::connection::Connection;
 use super::rpc::session::{Ended, Session};
 use super::{Agent, Context};
 use crate::Error;
+use crate::connection::Connection;
 use crate::socket::{Door, Halves};
 
 /// The adapter.

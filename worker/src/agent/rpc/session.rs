@@ -24,11 +24,11 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Permit;
 
-use crate::connection::{Connection, Read};
 use super::rivals::Rivals;
 use crate::Error;
 use crate::agent::{Context, Files, Submitted, ToAgent};
 use crate::clock::{self, Instant};
+use crate::connection::{Connection, Read};
 use crate::exchange::Exchange;
 use crate::socket::{Door, Halves};
 

@@ -10,11 +10,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHal
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Connection;
 use super::session::{Ended, Session};
 use crate::agent::sample;
 use crate::agent::{Context, Files, Replies, Say, Submitted, ToAgent};
 use crate::clock;
+use crate::connection::Connection;
 use crate::exchange::Exchange;
 
 const PATIENCE: Duration = Duration::from_secs(100);

@@ -1,0 +1,479 @@
+//! One program from its first line to its last: what it tells, what it is asked, and for how long either is waited for.
+//!
+//! A resume point covers everything that was told before it. So it waits for the verdicts of all that, and is refused
+//! while something of it is not stored and has not been told again: a program that was careless with the order would
+//! else lose what its platform never says again.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::FuturesUnordered;
+use protocol::content;
+use protocol::event::{Outbound, Outcome};
+use protocol::rpc::platform::{self as rpc, Ability, Delivered, Initialize, Initialized};
+use protocol::rpc::{
+    BUSY, Fault, INVALID_PARAMS, INVALID_REQUEST, LEASE_MS, LEASE_RANGE, Leased, Line,
+    METHOD_NOT_FOUND, NOT_INITIALIZED, PROTOCOL,
+};
+use protocol::worker::{ExecPlatformSettings, Outside, Ready, Verdict};
+use serde_json::{Value, json as object};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::course::{Course, Manner, Next};
+use super::params::{
+    Called, Told, What, event, fetched, ids, json, read, read_required, resume_point,
+};
+use crate::clock::{self, Instant};
+use crate::connection::{Connection, Read};
+use crate::platform::{Ask, Context, Note};
+
+/// How long an answer to one of our requests may take.
+const ANSWER: Duration = Duration::from_secs(300);
+/// For messages under way when we are told to end.
+const LAST: Duration = Duration::from_secs(2);
+/// The program is heard until so much of what it told has no verdict yet: bytes, and events and resume points.
+const UNSETTLED: usize = 4 * 1024 * 1024;
+const TURNS: usize = 256;
+/// Events that were not stored and have not been told again: so many are known.
+const OWED: usize = 65_536;
+/// Drafts and wishes for bytes under way at once.
+const ASKS: usize = 256;
+
+/// How a session ended.
+pub(super) enum Ended {
+    /// We are told to end.
+    Stopped,
+    /// The program is gone, and why.
+    Gone(String),
+}
+
+/// Something has its verdict.
+struct Turn {
+    id: Value,
+    bytes: usize,
+    /// Of an event: what it is known by.
+    event: Option<u64>,
+    /// `None`: nobody will say.
+    verdict: Option<Verdict>,
+}
+
+/// What it is asked.
+enum Asked {
+    Send(Box<Course>),
+    Draft(String),
+    Fetch(u64, Box<content::Fetch>),
+}
+
+/// One program.
+pub(super) struct Session<'a, R, W> {
+    connection: Connection<R, W>,
+    settings: &'a ExecPlatformSettings,
+    manner: Manner,
+    initialized: bool,
+    /// It has said once that it hears.
+    was_ready: bool,
+    /// How it is, as it was last told.
+    told: Option<Outside>,
+    /// What it has said about that holds until then.
+    until: Instant,
+    heard: Instant,
+    waiting: VecDeque<Told>,
+    turns: FuturesUnordered<BoxFuture<'static, Turn>>,
+    /// Of what has no verdict, in bytes.
+    unsettled: usize,
+    /// What was not stored and has not been told again.
+    owed: HashSet<u64>,
+    hasher: RandomState,
+    /// Requests without an answer, by number, and when they were made.
+    asked: BTreeMap<u64, (Instant, Asked)>,
+    last: u64,
+    /// We are told to end: until when.
+    leaving: Option<Instant>,
+}
+
+impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
+    pub(super) fn new(connection: Connection<R, W>, settings: &'a ExecPlatformSettings) -> Self {
+        Self {
+            connection,
+            settings,
+            manner: Manner::default(),
+            initialized: false,
+            was_ready: false,
+            told: None,
+            until: clock::now(),
+            heard: clock::now(),
+            waiting: VecDeque::new(),
+            turns: FuturesUnordered::new(),
+            unsettled: 0,
+            owed: HashSet::new(),
+            hasher: RandomState::new(),
+            asked: BTreeMap::new(),
+            last: 0,
+            leaving: None,
+        }
+    }
+
+    /// Serves the program to its end. One that is silent for `patience` beyond what it promised is at its end.
+    pub(super) async fn serve(&mut self, context: &mut Context, patience: Duration) -> Ended {
+        self.tell(context, down("the program has not introduced itself yet")).await;
+        let mut heard_before = true;
+        loop {
+            if self.leaving.is_none() {
+                self.hand_in(context).await;
+            }
+            if self.leaving.is_some() && !self.is_sending() {
+                return Ended::Stopped;
+            }
+            let hears = self.unsettled < UNSETTLED && self.waiting.len() + self.turns.len() < TURNS;
+            let begins_again = !std::mem::replace(&mut heard_before, hears);
+            if !hears || begins_again {
+                // It may have spoken, and we did not listen.
+                self.heard = clock::now();
+            }
+            let silent = self.until.max(self.heard) + patience;
+            let late = self.asked.values().next().map(|(since, _)| *since + ANSWER);
+            let is_up = matches!(self.told, Some(Outside::Up | Outside::Limited { .. }));
+            let now = clock::now();
+            tokio::select! {
+                () = context.stop.cancelled(), if self.leaving.is_none() => {
+                    self.leaving = Some(clock::now() + LAST);
+                    context.outbound.close();
+                }
+                () = tokio::time::sleep_until(self.leaving.unwrap_or(now)), if self.leaving.is_some() => {
+                    return Ended::Stopped;
+                }
+                Some(turn) = self.turns.next() => {
+                    if let Some(ended) = self.settle(turn) {
+                        return ended;
+                    }
+                }
+                Some(outbound) = context.outbound.recv() => self.send(outbound, context).await,
+                Some(ask) = context.asks.recv(), if self.asked.len() < ASKS => self.ask(ask, context).await,
+                () = tokio::time::sleep_until(self.until), if is_up => {
+                    let why = "the program does not say any more that it hears its platform";
+                    self.tell(context, down(why)).await;
+                }
+                () = tokio::time::sleep_until(silent), if hears => {
+                    return Ended::Gone("it fell silent".into());
+                }
+                () = tokio::time::sleep_until(late.unwrap_or(now)), if late.is_some() => {
+                    let seconds = ANSWER.as_secs();
+                    return Ended::Gone(format!("it has not answered a request for {seconds} s"));
+                }
+                read = self.connection.read(), if hears => {
+                    self.heard = clock::now();
+                    match read {
+                        Read::Line(line) => self.hear(line, context).await,
+                        Read::Wrong(code, why) => {
+                            context.report.hint(Note::Malformed);
+                            self.connection.fault(&Value::Null, code, why);
+                        }
+                        Read::End(_) if self.leaving.is_some() => return Ended::Stopped,
+                        Read::End(why) => return Ended::Gone(why),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is already written for the program is given a moment to reach it.
+    pub(super) async fn goodbye(&mut self) {
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.connection.finish()).await;
+    }
+
+    fn is_sending(&self) -> bool {
+        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Send(_)))
+    }
+
+    /// What people are to know of the platform, if it is news.
+    async fn tell(&mut self, context: &Context, outside: Outside) {
+        if self.told.as_ref() != Some(&outside) {
+            self.told = Some(outside.clone());
+            context.report.tell(Note::Outside(outside)).await;
+        }
+    }
+
+    /// Hands in what may go, in order.
+    async fn hand_in(&mut self, context: &Context) {
+        while let Some(told) = self.waiting.front() {
+            let covers = !matches!(told.what, What::Event(_, None));
+            if covers && !self.turns.is_empty() {
+                break;
+            }
+            let Some(Told { id, bytes, what }) = self.waiting.pop_front() else { break };
+            let own = match &what {
+                What::Event(event, _) => event.keys.first().map(|key| self.hasher.hash_one(key)),
+                What::Cursor(_) => None,
+            };
+            if covers && self.owed.iter().any(|owed| Some(*owed) != own) {
+                self.unsettled -= bytes;
+                let why = "an event before it is not stored: say that again first";
+                self.fault(&id, BUSY, why);
+                continue;
+            }
+            let turn = move |verdict| Turn { id, bytes, event: own, verdict };
+            match what {
+                What::Event(event, cursor) => {
+                    let answer = context.events.submit(*event, cursor).await;
+                    self.turns.push(async move { turn(answer.await.ok()) }.boxed());
+                }
+                What::Cursor(cursor) => {
+                    let events = context.events.clone();
+                    let kept = async move {
+                        let kept = events.keep(cursor).await;
+                        turn(kept.then_some(Verdict::Duplicate))
+                    };
+                    self.turns.push(kept.boxed());
+                }
+            }
+        }
+    }
+
+    /// Tells the program what became of something.
+    fn settle(&mut self, turn: Turn) -> Option<Ended> {
+        let Turn { id, bytes, event, verdict } = turn;
+        self.unsettled -= bytes;
+        let word = match verdict {
+            Some(Verdict::Accepted(_)) => "accepted",
+            Some(Verdict::Duplicate) => "duplicate",
+            Some(Verdict::Denied) => "denied",
+            Some(Verdict::Refused) | None => {
+                self.owed.extend(event);
+                self.fault(&id, BUSY, "not stored now: do not acknowledge it, and say it again");
+                let why = "it goes on although nothing is stored";
+                return (self.owed.len() > OWED).then(|| Ended::Gone(why.into()));
+            }
+        };
+        if let Some(event) = event {
+            self.owed.remove(&event);
+            let event_id = match verdict {
+                Some(Verdict::Accepted(event_id)) => Some(event_id.to_string()),
+                _ => None,
+            };
+            self.result(&id, Ok(json(&Delivered { verdict: word.to_owned(), event_id })));
+        } else {
+            self.result(&id, Ok(object!({})));
+        }
+        None
+    }
+
+    fn result(&mut self, id: &Value, called: Called) {
+        match called {
+            // A notification gets no answer.
+            _ if id.is_null() => {}
+            Ok(result) => self.connection.result(id, &result),
+            Err((code, message)) => self.connection.fault(id, code, message),
+        }
+    }
+
+    fn fault(&mut self, id: &Value, code: i32, why: &str) {
+        self.result(id, Err((code, why.to_owned())));
+    }
+
+    async fn hear(&mut self, line: Line, context: &Context) {
+        match (line.method.as_deref(), line.id) {
+            (Some(method), id) => {
+                let params = line.params.as_ref().map_or("null", |params| params.get());
+                self.call(method, params, id.unwrap_or(Value::Null), context).await;
+            }
+            (None, Some(id)) => {
+                let number = id.as_str().and_then(|id| id.parse().ok());
+                let asked = number.and_then(|number: u64| self.asked.remove(&number));
+                let Some((_, asked)) = asked else {
+                    let why = "an answer to no request of ours";
+                    self.connection.fault(&id, INVALID_REQUEST, why);
+                    return;
+                };
+                let result = line.result.and_then(|it| serde_json::from_str(it.get()).ok());
+                let answer = line.error.map_or(Ok(result.unwrap_or_default()), Err);
+                self.answered(asked, answer, context).await;
+            }
+            (None, None) => {
+                let why = "neither a request nor an answer";
+                self.connection.fault(&Value::Null, INVALID_REQUEST, why);
+            }
+        }
+    }
+
+    async fn call(&mut self, method: &str, params: &str, id: Value, context: &Context) {
+        let done = match method {
+            "initialize" => self.initialize(params, context),
+            _ if !self.initialized => Err((NOT_INITIALIZED, "initialize comes first".into())),
+            "ready" => self.ready(params, context).await,
+            "down" => self.down(params, context).await,
+            "event.deliver" | "cursor.keep" => {
+                let what =
+                    if method == "event.deliver" { event(params) } else { resume_point(params) };
+                match what {
+                    Ok(what) => {
+                        context.report.hint(Note::Progress);
+                        self.unsettled += params.len();
+                        self.waiting.push_back(Told { id, bytes: params.len(), what });
+                        return;
+                    }
+                    Err(why) => {
+                        context.report.hint(Note::Malformed);
+                        Err(why)
+                    }
+                }
+            }
+            other => Err((METHOD_NOT_FOUND, format!("there is no method {other:?}"))),
+        };
+        self.result(&id, done);
+    }
+
+    fn initialize(&mut self, params: &str, context: &Context) -> Called {
+        let said: Initialize = read(params)?;
+        if said.protocol.is_some_and(|version| version != PROTOCOL) {
+            return Err((INVALID_PARAMS, format!("this gateway speaks protocol {PROTOCOL}")));
+        }
+        if said.text_limit.is_some_and(|limit| limit < 16) {
+            return Err((INVALID_PARAMS, "text_limit must be at least 16".into()));
+        }
+        self.manner = Manner::from(&said);
+        self.initialized = true;
+        self.until = clock::now();
+        let secrets = self.settings.secrets.iter();
+        let cursor = context.cursor.as_ref();
+        Ok(json(&Initialized {
+            protocol: PROTOCOL,
+            gateway: concat!("hermes-gw ", env!("CARGO_PKG_VERSION")).to_owned(),
+            instance: self.settings.instance.to_string(),
+            exchange: context.exchange.dir().to_owned(),
+            cursor: cursor.and_then(|it| serde_json::from_slice(&it.0).ok()).unwrap_or_default(),
+            settings: serde_json::from_str(&self.settings.settings).unwrap_or_default(),
+            secrets: secrets.map(|(name, it)| (name.clone(), it.expose().to_owned())).collect(),
+        }))
+    }
+
+    async fn ready(&mut self, params: &str, context: &Context) -> Called {
+        let said: rpc::Ready = read(params)?;
+        let leased = self.lease(said.lease_ms);
+        context.report.hint(Note::Progress);
+        if !std::mem::replace(&mut self.was_ready, true) {
+            let account = said.account.unwrap_or_else(|| self.settings.command.join(" "));
+            let idempotent_ms = self.manner.idempotent_ms;
+            context.report.tell(Note::Ready(Ready { account, idempotent_ms })).await;
+            self.told = Some(Outside::Up);
+        }
+        let outside = match said.reason {
+            Some(reason) => Outside::Limited { reason, remedy: said.remedy },
+            None => Outside::Up,
+        };
+        self.tell(context, outside).await;
+        Ok(leased)
+    }
+
+    async fn down(&mut self, params: &str, context: &Context) -> Called {
+        let rpc::Down { reason, remedy, lease_ms } = read_required(params)?;
+        let leased = self.lease(lease_ms);
+        self.tell(context, Outside::Down { reason, remedy }).await;
+        Ok(leased)
+    }
+
+    fn lease(&mut self, wanted_ms: Option<u32>) -> Value {
+        let wanted = wanted_ms.unwrap_or(LEASE_MS);
+        let lease_ms = wanted.clamp(*LEASE_RANGE.start(), *LEASE_RANGE.end());
+        self.until = clock::now() + Duration::from_millis(u64::from(lease_ms));
+        json(&Leased { lease_ms })
+    }
+
+    /// Asks the program for something; its answer comes to [`Session::answered`].
+    fn request<T: serde::Serialize>(&mut self, method: &str, params: &T, asked: Asked) {
+        self.last += 1;
+        self.connection.request(&self.last.to_string(), method, params);
+        self.asked.insert(self.last, (clock::now(), asked));
+    }
+
+    async fn send(&mut self, outbound: Outbound, context: &Context) {
+        match Course::new(outbound, &self.manner) {
+            Ok(course) => self.go_on(Box::new(course), context).await,
+            Err((outbound, reason)) => {
+                context.report.outcome(&outbound, Outcome::Failed { reason }).await;
+            }
+        }
+    }
+
+    /// Sends the next message of a reply.
+    async fn go_on(&mut self, course: Box<Course>, context: &Context) {
+        let message = course.message().filter(|_| self.leaving.is_none()).cloned();
+        let Some(message) = message else {
+            let reason = "the worker is stopping".to_owned();
+            let outcome = Outcome::Retry { reason, after_ms: None };
+            return context.report.outcome(&course.outbound, outcome).await;
+        };
+        self.request("message.send", &message, Asked::Send(course));
+    }
+
+    async fn ask(&mut self, ask: Ask, context: &Context) {
+        let note = match ask {
+            Ask::Draft(draft) if self.manner.can(Ability::Drafts) => {
+                let text = self.manner.pieces(&draft.text).into_iter().next();
+                let params = rpc::Draft {
+                    key: draft.key.clone(),
+                    chat_id: draft.lane.chat_id,
+                    thread_id: draft.lane.thread_id,
+                    reply_to: draft.reply_to,
+                    text: text.unwrap_or_default(),
+                    message_id: draft.message_id,
+                };
+                return self.request("message.draft", &params, Asked::Draft(draft.key));
+            }
+            Ask::Draft(draft) => Note::Drafted(draft.key, None),
+            Ask::Busy(busy) => {
+                if self.manner.can(Ability::Busy) {
+                    self.connection.notify("busy", &rpc::Busy::from(busy));
+                }
+                return;
+            }
+            Ask::Fetch(ticket, fetch) if self.manner.can(Ability::Fetch) => {
+                let (message_id, part) = (fetch.message_id.clone(), fetch.part.clone());
+                let params = rpc::Fetch { message_id, part };
+                return self.request("file.fetch", &params, Asked::Fetch(ticket, fetch));
+            }
+            Ask::Fetch(ticket, _) => {
+                Note::Fetched(ticket, Err("the program of this platform brings no files".into()))
+            }
+            Ask::Order(ticket, _) => {
+                Note::Ordered(ticket, Err("this platform has nothing of the kind".into()))
+            }
+        };
+        context.report.tell(note).await;
+    }
+
+    async fn answered(&mut self, asked: Asked, answer: Result<Value, Fault>, context: &Context) {
+        match (asked, answer) {
+            (Asked::Send(mut course), Ok(result)) => match course.sent(ids(&result)) {
+                Next::Reached(progress) => {
+                    let id = course.outbound.id;
+                    context.report.tell(Note::Reached(id, progress)).await;
+                    self.go_on(course, context).await;
+                }
+                Next::End(outcome) => context.report.outcome(&course.outbound, outcome).await,
+            },
+            (Asked::Send(course), Err(fault)) => {
+                context.report.outcome(&course.outbound, course.refused(fault)).await;
+            }
+            (Asked::Draft(key), answer) => {
+                let shown = answer.ok().and_then(|it| {
+                    serde_json::from_value::<rpc::Drafted>(it).unwrap_or_default().message_id
+                });
+                context.report.tell(Note::Drafted(key, shown)).await;
+            }
+            (Asked::Fetch(ticket, fetch), answer) => {
+                let fetched = match answer {
+                    Ok(result) => fetched(result, &fetch, &context.exchange).await,
+                    Err(fault) => Err(fault.message),
+                };
+                context.report.tell(Note::Fetched(ticket, fetched)).await;
+            }
+        }
+    }
+}
+
+fn down(why: &str) -> Outside {
+    Outside::Down { reason: why.to_owned(), remedy: None }
+}
