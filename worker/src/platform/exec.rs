@@ -8,6 +8,8 @@
 mod course;
 mod params;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
