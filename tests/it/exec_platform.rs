@@ -15,7 +15,8 @@ const OPEN: &str = "access = { direct = \"open\", groups = \"all\" }\n";
 
 /// The block of a platform in files.
 fn block(rest: &str) -> String {
-    let (program, docs) = (root().join("tests/it/platforms/files.py"), root().join("docs"));
+    let path = |name: &str| root().join(name).display().to_string();
+    let (program, docs) = (path("tests/it/platforms/files.py"), path("docs"));
     format!(
         "[platform.files]\nkind = \"exec\"\ncommand = [\"python3\", {program:?}, {docs:?}]\n{rest}"
     )
@@ -37,8 +38,11 @@ fn said(chat: &str, id: &str, text: &str) -> Value {
 
 fn append(gateway: &Gateway, name: &str, lines: &[Value]) {
     let options = std::fs::OpenOptions::new().create(true).append(true).open(gateway.path(name));
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    options.unwrap().write_all(text.as_bytes()).unwrap();
+    let mut text = Vec::new();
+    for line in lines {
+        writeln!(text, "{line}").unwrap();
+    }
+    options.unwrap().write_all(&text).unwrap();
 }
 
 fn read(gateway: &Gateway, name: &str) -> Vec<Value> {

@@ -109,13 +109,12 @@ impl Running {
     /// Waits until it has ended, and then no longer: its input is closed by now. What it comes to if it was not to
     /// end: `reason` says what it did.
     pub(crate) async fn end(mut self, reason: &str) -> Error {
-        let status = match tokio::time::timeout(GRACE, self.child.wait()).await {
-            Ok(status) => status.ok(),
-            Err(_) => {
-                let _ = self.child.kill().await;
-                None
-            }
-        };
+        let mut status = None;
+        if let Ok(left) = tokio::time::timeout(GRACE, self.child.wait()).await {
+            status = left.ok();
+        } else {
+            let _ = self.child.kill().await;
+        }
         // Its last words; something that it has left behind may keep them open.
         let _ = tokio::time::timeout(LAST_WORDS, self.printing).await;
         ended(reason, status)

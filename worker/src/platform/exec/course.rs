@@ -94,12 +94,8 @@ pub(super) enum Next {
 }
 
 impl Course {
-    /// What is to be sent. The error is for the agent.
-    pub(super) fn new(outbound: Outbound, manner: &Manner) -> Result<Self, (Outbound, String)> {
-        let messages = match messages(&outbound, manner) {
-            Ok(messages) => messages,
-            Err(why) => return Err((outbound, why)),
-        };
+    /// A reply that comes to these messages.
+    pub(super) fn new(outbound: Outbound, messages: Vec<Send>) -> Self {
         let mut course = Self { outbound, messages, done: 0, ids: Vec::new() };
         if let Some(progress) = &course.outbound.progress
             && let Ok(Reached(done, bytes)) = serde_json::from_slice(&progress.note)
@@ -108,7 +104,7 @@ impl Course {
             course.ids.clone_from(&progress.message_ids);
             course.done = done;
         }
-        Ok(course)
+        course
     }
 
     /// What the first ones of its messages say, in bytes.
@@ -135,7 +131,7 @@ impl Course {
     }
 
     /// The program has not.
-    pub(super) fn refused(&self, fault: Fault) -> Outcome {
+    pub(super) fn refused(&self, fault: &Fault) -> Outcome {
         let reason = match fault.message.trim() {
             "" => format!("the program refused it (code {})", fault.code),
             said => said.to_owned(),
@@ -160,7 +156,8 @@ impl Course {
     }
 }
 
-fn messages(outbound: &Outbound, manner: &Manner) -> Result<Vec<Send>, String> {
+/// What is to be sent. The error is for the agent.
+pub(super) fn messages(outbound: &Outbound, manner: &Manner) -> Result<Vec<Send>, String> {
     let content = &outbound.content;
     if let Some(why) = manner.beyond(content) {
         return Err(why);
@@ -232,6 +229,11 @@ mod tests {
         Manner::from(&Initialize { text_limit: limit, can, ..Initialize::default() })
     }
 
+    fn begun(outbound: Outbound, manner: &Manner) -> Result<Course, String> {
+        let messages = messages(&outbound, manner)?;
+        Ok(Course::new(outbound, messages))
+    }
+
     fn full() -> Content {
         Content {
             files: vec![File { kind: FileKind::Image, file: "f".into(), title: None }],
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn a_long_text_goes_in_parts_of_which_only_the_first_answers_and_the_last_has_the_rest() {
         let manner = manner(Some(4), &["files", "buttons"]);
-        let course = Course::new(outbound(full()), &manner).unwrap();
+        let course = begun(outbound(full()), &manner).unwrap();
         let of = |m: &Send| {
             (
                 m.key.clone(),
@@ -277,14 +279,11 @@ mod tests {
         ] {
             let others: Vec<_> =
                 Ability::ALL.map(Ability::word).into_iter().filter(|it| *it != word).collect();
-            let (_, why) =
-                Course::new(outbound(content.clone()), &manner(None, &others)).unwrap_err();
+            let why = begun(outbound(content.clone()), &manner(None, &others)).unwrap_err();
             assert!(why.ends_with(&format!("{word:?}")), "{why}");
-            assert!(
-                Course::new(outbound(content), &manner(None, &[word, "files", "buttons"])).is_ok()
-            );
+            assert!(begun(outbound(content), &manner(None, &[word, "files", "buttons"])).is_ok());
         }
-        let (_, why) = Course::new(outbound(Content::text(" ")), &manner(None, &[])).unwrap_err();
+        let why = begun(outbound(Content::text(" ")), &manner(None, &[])).unwrap_err();
         assert!(why.contains("empty"), "{why}");
     }
 
@@ -296,19 +295,19 @@ mod tests {
     #[test]
     fn each_answer_has_its_meaning_also_in_the_middle() {
         let manner = manner(Some(4), &["files", "buttons"]);
-        let mut course = Course::new(outbound(full()), &manner).unwrap();
+        let mut course = begun(outbound(full()), &manner).unwrap();
         let reason = || "no".to_owned();
         let retry = |after_ms| Outcome::Retry { reason: reason(), after_ms };
-        assert_eq!(course.refused(fault(1, None)), Outcome::Failed { reason: reason() });
-        assert_eq!(course.refused(fault(UNKNOWN, None)), Outcome::Unknown { reason: reason() });
-        assert_eq!(course.refused(fault(BUSY, None)), retry(None));
-        assert_eq!(course.refused(fault(1, Some(5000))), retry(Some(5000)));
-        assert_eq!(course.refused(fault(1, Some(0))), retry(Some(AGAIN_MS)), "no spinning");
+        assert_eq!(course.refused(&fault(1, None)), Outcome::Failed { reason: reason() });
+        assert_eq!(course.refused(&fault(UNKNOWN, None)), Outcome::Unknown { reason: reason() });
+        assert_eq!(course.refused(&fault(BUSY, None)), retry(None));
+        assert_eq!(course.refused(&fault(1, Some(5000))), retry(Some(5000)));
+        assert_eq!(course.refused(&fault(1, Some(0))), retry(Some(AGAIN_MS)), "no spinning");
 
         let Next::Reached(progress) = course.sent(vec!["1".into()]) else { panic!() };
-        assert_eq!(course.refused(fault(BUSY, None)), retry(None));
+        assert_eq!(course.refused(&fault(BUSY, None)), retry(None));
         let Outcome::Partly { message_ids, rest: Rest::Failed, reason } =
-            course.refused(fault(1, None))
+            course.refused(&fault(1, None))
         else {
             panic!()
         };
@@ -319,15 +318,15 @@ mod tests {
 
         // Another attempt goes on behind what has arrived, unless it is cut otherwise by now.
         let again = || Outbound { progress: Some(progress.clone()), ..outbound(full()) };
-        let mut course = Course::new(again(), &manner).unwrap();
+        let mut course = begun(again(), &manner).unwrap();
         assert_eq!(course.message().unwrap().key, "k-2");
         let Next::End(Outcome::Sent { message_ids }) = course.sent(vec!["2".into()]) else {
             panic!()
         };
         assert_eq!(message_ids, ["1", "2"]);
-        let anew = Course::new(again(), &self::manner(Some(5), &["files", "buttons"])).unwrap();
+        let anew = begun(again(), &self::manner(Some(5), &["files", "buttons"])).unwrap();
         assert_eq!(anew.message().unwrap().key, "k-2", "cut at the same place");
-        let anew = Course::new(again(), &self::manner(Some(3), &["files", "buttons"])).unwrap();
+        let anew = begun(again(), &self::manner(Some(3), &["files", "buttons"])).unwrap();
         assert_eq!(anew.message().unwrap().part, 1);
     }
 }

@@ -22,7 +22,7 @@ use protocol::worker::{ExecPlatformSettings, Outside, Ready, Verdict};
 use serde_json::{Value, json as object};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::course::{Course, Manner, Next};
+use super::course::{self, Course, Manner, Next};
 use super::params::{
     Called, Told, What, event, fetched, ids, json, read, read_required, resume_point,
 };
@@ -389,9 +389,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
     }
 
     async fn send(&mut self, outbound: Outbound, context: &Context) {
-        match Course::new(outbound, &self.manner) {
-            Ok(course) => self.go_on(Box::new(course), context).await,
-            Err((outbound, reason)) => {
+        match course::messages(&outbound, &self.manner) {
+            Ok(messages) => {
+                self.go_on(Box::new(Course::new(outbound, messages)), context).await;
+            }
+            Err(reason) => {
                 context.report.outcome(&outbound, Outcome::Failed { reason }).await;
             }
         }
@@ -455,7 +457,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                 Next::End(outcome) => context.report.outcome(&course.outbound, outcome).await,
             },
             (Asked::Send(course), Err(fault)) => {
-                context.report.outcome(&course.outbound, course.refused(fault)).await;
+                context.report.outcome(&course.outbound, course.refused(&fault)).await;
             }
             (Asked::Draft(key), answer) => {
                 let shown = answer.ok().and_then(|it| {

@@ -27,7 +27,8 @@ struct Ends {
     notes: mpsc::Receiver<Note>,
     outbound: mpsc::Sender<Outbound>,
     stop: CancellationToken,
-    _asks: mpsc::Sender<Ask>,
+    #[expect(dead_code, reason = "kept so that nobody is asked anything")]
+    asks: mpsc::Sender<Ask>,
 }
 
 fn context() -> (Context, Ends) {
@@ -35,7 +36,7 @@ fn context() -> (Context, Ends) {
     let (keep, kept) = mpsc::channel(256);
     let (note, notes) = mpsc::channel(1024);
     let (outbound, outgoing) = mpsc::channel(16);
-    let (_asks, asks) = mpsc::channel(16);
+    let (ask, asks) = mpsc::channel(16);
     let stop = CancellationToken::new();
     let context = Context {
         events: Events::new(submit, keep),
@@ -47,7 +48,7 @@ fn context() -> (Context, Ends) {
         stop: stop.clone(),
         cursor: Some(Cursor(b"{\"since\":7}".to_vec())),
     };
-    (context, Ends { events, kept, notes, outbound, stop, _asks })
+    (context, Ends { events, kept, notes, outbound, stop, asks: ask })
 }
 
 fn settings() -> ExecPlatformSettings {
