@@ -130,18 +130,21 @@ fn what_is_said_while_no_agent_is_ready_arrives_once_and_in_order() {
     gateway.wait("files", "nothing waits", |i| i["store"]["waiting"] == 0);
 }
 
-#[test]
-fn whoever_is_killed_nothing_is_lost_and_no_reply_comes_twice() {
-    const ALL: usize = 120;
-    let options = json!({ "initialize": { "idempotent_ms": 3_600_000 } });
-    let mut gateway = gateway(&options, &format!("{OPEN}{ECHO}"));
-    let said_in = |n: usize| format!("chat{}", n % 6);
+const ALL: usize = 120;
+
+fn chat_of(n: usize) -> String {
+    format!("chat{}", n % 6)
+}
+
+/// Kills the program, its worker and the supervisor by turns while messages are said and answered.
+fn killed(options: &Value) -> Gateway {
+    let mut gateway = gateway(options, &format!("{OPEN}{ECHO}"));
     for n in 0..ALL {
-        append(&gateway, "queue", &[said(&said_in(n), &format!("m{n}"), &n.to_string())]);
+        append(&gateway, "queue", &[said(&chat_of(n), &format!("m{n}"), &n.to_string())]);
         if n % 20 != 10 {
             continue;
         }
-        wait(&gateway, "sent", n - 8);
+        wait(&gateway, "sent", n / 2);
         let pid = program(&gateway, 0);
         match n / 20 % 3 {
             0 => signal(pid, "KILL"),
@@ -153,24 +156,50 @@ fn whoever_is_killed_nothing_is_lost_and_no_reply_comes_twice() {
         }
         program(&gateway, pid);
     }
-    wait(&gateway, "sent", ALL);
+    append(&gateway, "queue", &[said("last", "last", "last")]);
+    gateway
+        .until("the last one", || texts(&read(&gateway, "sent")).contains(&"last").then_some(()));
     gateway.wait("files", "all is settled", |i| {
         i["store"]["waiting"] == 0 && i["store"]["replies"] == 0
     });
-    let mut sent: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for line in read(&gateway, "sent") {
-        let chat = line["chat_id"].as_str().unwrap().to_owned();
-        sent.entry(chat).or_default().push(line["text"].as_str().unwrap().to_owned());
+    gateway
+}
+
+/// What was said to each chat.
+fn by_chat(sent: &[Value]) -> BTreeMap<&str, Vec<usize>> {
+    let mut chats: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for line in sent.iter().filter(|line| line["text"] != "last") {
+        let said = line["text"].as_str().unwrap().parse().unwrap();
+        chats.entry(line["chat_id"].as_str().unwrap()).or_default().push(said);
     }
-    let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for n in 0..ALL {
-        expected.entry(said_in(n)).or_default().push(n.to_string());
+    chats
+}
+
+#[test]
+fn whoever_is_killed_nothing_is_lost_and_no_reply_comes_twice() {
+    let gateway = killed(&json!({ "initialize": { "idempotent_ms": 3_600_000 } }));
+    for (chat, said) in by_chat(&read(&gateway, "sent")) {
+        let expected: Vec<_> = (0..ALL).filter(|n| chat_of(*n) == chat).collect();
+        assert_eq!(said, expected, "{chat}");
     }
-    assert_eq!(sent, expected);
     // What is handed over at each start is what was durable.
     let told = read(&gateway, "told");
     let cursors: Vec<_> = told.iter().map(|told| told["cursor"].as_u64().unwrap_or(0)).collect();
     assert!(cursors.len() > 6 && cursors.is_sorted() && cursors[1] > 0, "{cursors:?}");
+}
+
+/// A platform that knows no repetition gets none.
+#[test]
+fn whoever_is_killed_a_reply_comes_once_or_nobody_knows() {
+    let gateway = killed(&json!({}));
+    let sent = read(&gateway, "sent");
+    let said = by_chat(&sent);
+    let all: usize = said.values().map(Vec::len).sum();
+    // Of each kill at most those that were on their way.
+    assert!((ALL - 6 * 6..=ALL).contains(&all), "{all}");
+    for (chat, said) in said {
+        assert!(said.is_sorted_by(|a, b| a < b), "{chat}: {said:?}");
+    }
 }
 
 #[test]
@@ -180,6 +209,20 @@ fn a_reply_whose_end_nobody_knows_is_not_sent_again() {
     let state = gateway.wait("files", "it is told", |i| i["store"]["unknown"] == 1);
     assert_eq!(state["store"]["sent"], 0, "{state}");
     assert_eq!(read(&gateway, "sent").len(), 1);
+}
+
+/// It is told so before its input ends, and its last answers are heard.
+#[test]
+fn a_restart_lets_a_program_finish_what_it_sends() {
+    let gateway = gateway(&json!({ "slow": 0.7 }), &format!("{OPEN}{ECHO}"));
+    append(&gateway, "queue", &[said("ann", "m1", "hello")]);
+    wait(&gateway, "begun", 1);
+    assert!(gateway.run(&["ctl", "restart", "files"]).status.success());
+    let state = gateway.wait("files", "the reply has ended", |i| {
+        ["sent", "unknown", "failed"].iter().any(|how| i["store"][how] != 0)
+    });
+    assert_eq!(state["store"]["sent"], 1, "{state}");
+    assert_eq!(texts(&read(&gateway, "sent")), ["hello"]);
 }
 
 #[test]

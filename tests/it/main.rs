@@ -36,6 +36,7 @@ mod leaving;
 mod limits;
 mod line;
 mod links;
+mod matrix;
 mod moved;
 mod numbers;
 mod openai_agent;

@@ -8,6 +8,7 @@ pub mod feishu;
 pub mod hermes;
 mod journal;
 mod listening;
+pub mod matrix;
 pub mod openai;
 pub mod proxy;
 pub mod telegram;

@@ -5,6 +5,7 @@ It speaks with the gateway as docs/matrix.py does. `options.json` says what is s
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ def send(message):
         if text in message["text"] and message["attempt"] <= fault.get("times", 99):
             raise matrix.Failed(fault["message"], fault.get("code", 1), fault.get("after_ms"))
     if "slow" in options:
+        append("begun", message)
         time.sleep(options["slow"])
     with sending:
         if options.get("initialize", {}).get("idempotent_ms"):
@@ -73,6 +75,14 @@ answers = {
     "file.fetch": fetch,
     "busy": lambda busy: append("busy", busy),
 }
+
+
+def leave(*_):
+    gateway.finish()
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, leave)
 with open("pid.new", "w") as file:
     file.write(str(os.getpid()))
 os.rename("pid.new", "pid")

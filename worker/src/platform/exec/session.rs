@@ -72,6 +72,7 @@ pub(super) struct Session<'a, R, W> {
     connection: Connection<R, W>,
     settings: &'a ExecPlatformSettings,
     manner: Manner,
+    name: Option<String>,
     initialized: bool,
     /// It has said once that it hears.
     was_ready: bool,
@@ -100,6 +101,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             connection,
             settings,
             manner: Manner::default(),
+            name: None,
             initialized: false,
             was_ready: false,
             told: None,
@@ -118,7 +120,6 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
 
     /// Serves the program to its end. One that is silent for `patience` beyond what it promised is at its end.
     pub(super) async fn serve(&mut self, context: &mut Context, patience: Duration) -> Ended {
-        self.tell(context, down("the program has not introduced itself yet")).await;
         let mut heard_before = true;
         loop {
             if self.leaving.is_none() {
@@ -334,6 +335,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             return Err((INVALID_PARAMS, "text_limit must be at least 16".into()));
         }
         self.manner = Manner::from(&said);
+        self.name = said.name;
         self.initialized = true;
         self.until = clock::now();
         let secrets = self.settings.secrets.iter();
@@ -354,7 +356,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let leased = self.lease(said.lease_ms);
         context.report.hint(Note::Progress);
         if !std::mem::replace(&mut self.was_ready, true) {
-            let account = said.account.unwrap_or_else(|| self.settings.command.join(" "));
+            let name = said.account.or(self.name.take());
+            let account = name.unwrap_or_else(|| self.settings.command.join(" "));
             let idempotent_ms = self.manner.idempotent_ms;
             context.report.tell(Note::Ready(Ready { account, idempotent_ms })).await;
             self.told = Some(Outside::Up);
