@@ -130,6 +130,22 @@ fn what_is_said_while_no_agent_is_ready_arrives_once_and_in_order() {
     gateway.wait("files", "nothing waits", |i| i["store"]["waiting"] == 0);
 }
 
+#[test]
+fn what_is_not_stored_is_not_acknowledged_and_said_again() {
+    let gateway = gateway(&json!({}), &format!("inbox = {{ max_events = 5 }}\n{OPEN}{SOCKET}"));
+    let events: Vec<_> = (0..12).map(|n| said("ann", &format!("m{n}"), &n.to_string())).collect();
+    append(&gateway, "queue", &events);
+    gateway.wait("files", "one is refused", |i| i["store"]["refused"].as_u64() > Some(0));
+    assert_eq!(read(&gateway, "verdicts").len(), 5);
+    let mut agent = Lines::ready(&gateway);
+    for n in 0..12 {
+        let delivery = agent.event();
+        assert_eq!(delivery["params"]["text"], n.to_string());
+        agent.acknowledge(&delivery);
+    }
+    assert!(wait(&gateway, "verdicts", 12).iter().all(|verdict| verdict == "accepted"));
+}
+
 const ALL: usize = 120;
 
 fn chat_of(n: usize) -> String {

@@ -6,6 +6,7 @@
 //! without secrets.
 
 use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use protocol::worker::Secret;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Error, stderr};
 
@@ -26,6 +28,10 @@ pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(800);
 /// How long what it printed at its end may take to be read.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// The signal by which a process is asked to end: signal(7).
+const TERM: i32 = 15;
+/// From that to the word on the link.
+const TOLD: Duration = Duration::from_millis(500);
 /// Exit codes by which a program tells what would help: README has the table. Not 75, by which a
 /// program would be started again and again without a pause.
 const MEANT: [u8; 7] = [64, 66, 69, 71, 73, 77, 78];
@@ -106,9 +112,9 @@ impl Running {
         }
     }
 
-    /// Waits until it has ended, and then no longer: its input is closed by now. What it comes to if it was not to
-    /// end: `reason` says what it did.
-    pub(crate) async fn end(mut self, reason: &str) -> Error {
+    /// Waits until it has ended, and then no longer: its input is closed by now. An error if it was not told to end:
+    /// `reason` says what it did.
+    pub(crate) async fn end(mut self, reason: &str, stop: &CancellationToken) -> Result<(), Error> {
         let mut status = None;
         if let Ok(left) = tokio::time::timeout(GRACE, self.child.wait()).await {
             status = left.ok();
@@ -117,7 +123,11 @@ impl Running {
         }
         // Its last words; something that it has left behind may keep them open.
         let _ = tokio::time::timeout(LAST_WORDS, self.printing).await;
-        ended(reason, status)
+        if status.and_then(|status| status.signal()) == Some(TERM) {
+            // Whoever ends us asks our whole group, and it may have been quicker.
+            let _ = tokio::time::timeout(TOLD, stop.cancelled()).await;
+        }
+        if stop.is_cancelled() { Ok(()) } else { Err(ended(reason, status)) }
     }
 }
 
@@ -170,8 +180,6 @@ fn seam(piece: &[u8], cleaned: &str) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-
     use super::*;
 
     #[tokio::test]
@@ -181,6 +189,25 @@ mod tests {
         let mut printed = Vec::new();
         pass_on(said.as_bytes(), |text| printed.extend_from_slice(text)).await;
         assert_eq!(String::from_utf8(printed).unwrap(), "one\nkey=***\nlast");
+    }
+
+    /// The signal goes to our whole group, and the program may have ended before we are told.
+    #[tokio::test]
+    async fn a_program_that_is_asked_to_end_together_with_us_has_not_crashed() {
+        let words = ["sh", "-c", "kill -TERM $$"].map(str::to_owned);
+        let ended = async |stop: &CancellationToken| {
+            let (mut program, _pipes) = Running::start(&words, Path::new("/"), &[]).unwrap();
+            assert!(program.during(std::future::pending::<()>()).await.is_none());
+            program.end("it left", stop).await
+        };
+        let stop = CancellationToken::new();
+        let stranger = ended(&stop).await.unwrap_err();
+        assert_eq!(stranger.to_string(), "the program ended: it left, signal: 15 (SIGTERM)");
+        let soon = async {
+            tokio::time::sleep(LAST_LINES + TOLD / 10).await;
+            stop.cancel();
+        };
+        assert!(tokio::join!(ended(&stop), soon).0.is_ok());
     }
 
     #[test]

@@ -40,18 +40,15 @@ impl Agent for Exec {
         context.say.say(FromWorker::Outside(Outside::Down { reason, remedy: None })).await;
         let mut session = Session::new(Connection::new(pipes), self.settings.concurrency);
         let served = program.during(session.serve(&mut context, None, Some(PATIENCE))).await;
-        match served.unwrap_or_else(|| Ended::Gone("it left".to_owned())) {
+        let reason = match served.unwrap_or_else(|| Ended::Gone("it left".to_owned())) {
             Ended::Stopped => {
                 session.goodbye().await;
-                drop(session);
-                let _ = program.end("it was told to end").await;
-                Ok(())
+                "it was told to end".to_owned()
             }
-            Ended::Gone(reason) => {
-                drop(session);
-                Err(program.end(&reason).await)
-            }
-            Ended::Replaced(_) => Err(Error::Unexpected("a rival without a door")),
-        }
+            Ended::Gone(reason) => reason,
+            Ended::Replaced(_) => return Err(Error::Unexpected("a rival without a door")),
+        };
+        drop(session);
+        program.end(&reason, &context.stop).await
     }
 }

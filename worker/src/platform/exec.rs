@@ -43,17 +43,14 @@ impl Platform for Exec {
         let (mut program, pipes) = Running::start(command, dir, variables)?;
         let mut session = Session::new(Connection::new(pipes), &self.settings);
         let served = program.during(session.serve(&mut context, PATIENCE)).await;
-        match served.unwrap_or_else(|| Ended::Gone("it left".to_owned())) {
+        let reason = match served.unwrap_or_else(|| Ended::Gone("it left".to_owned())) {
             Ended::Stopped => {
                 session.goodbye().await;
-                drop(session);
-                let _ = program.end("it was told to end").await;
-                Ok(())
+                "it was told to end".to_owned()
             }
-            Ended::Gone(reason) => {
-                drop(session);
-                Err(program.end(&reason).await)
-            }
-        }
+            Ended::Gone(reason) => reason,
+        };
+        drop(session);
+        program.end(&reason, &context.stop).await
     }
 }
