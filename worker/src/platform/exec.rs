@@ -6,6 +6,7 @@
 //! hears by a lease. A program that does not speak or does not answer in time hangs, and is ended.
 
 mod course;
+mod owed;
 mod params;
 mod session;
 #[cfg(test)]

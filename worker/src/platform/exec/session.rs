@@ -4,8 +4,7 @@
 //! while something of it is not stored and has not been told again: a program that was careless with the order would
 //! else lose what its platform never says again.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -23,6 +22,7 @@ use serde_json::{Value, json as object};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::course::{self, Course, Manner, Next};
+use super::owed::{Mark, Owed};
 use super::params::{
     Called, Told, What, event, fetched, ids, json, read, read_required, resume_point,
 };
@@ -37,8 +37,6 @@ const LAST: Duration = Duration::from_secs(2);
 /// The program is heard until so much of what it told has no verdict yet: bytes, and events and resume points.
 const UNSETTLED: usize = 4 * 1024 * 1024;
 const TURNS: usize = 256;
-/// Events that were not stored and have not been told again: so many are known.
-const OWED: usize = 65_536;
 /// Drafts and wishes for bytes under way at once.
 const ASKS: usize = 256;
 
@@ -55,7 +53,7 @@ struct Turn {
     id: Value,
     bytes: usize,
     /// Of an event: what it is known by.
-    event: Option<u64>,
+    event: Option<Mark>,
     /// `None`: nobody will say.
     verdict: Option<Verdict>,
 }
@@ -86,8 +84,7 @@ pub(super) struct Session<'a, R, W> {
     /// Of what has no verdict, in bytes.
     unsettled: usize,
     /// What was not stored and has not been told again.
-    owed: HashSet<u64>,
-    hasher: RandomState,
+    owed: Owed,
     /// Requests without an answer, by number, and when they were made.
     asked: BTreeMap<u64, (Instant, Asked)>,
     last: u64,
@@ -110,8 +107,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             waiting: VecDeque::new(),
             turns: FuturesUnordered::new(),
             unsettled: 0,
-            owed: HashSet::new(),
-            hasher: RandomState::new(),
+            owed: Owed::default(),
             asked: BTreeMap::new(),
             last: 0,
             leaving: None,
@@ -206,17 +202,14 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             }
             let Some(Told { id, bytes, what }) = self.waiting.pop_front() else { break };
             let own = match &what {
-                What::Event(event, _) => event.keys.first().map(|key| self.hasher.hash_one(key)),
+                What::Event(event, _) => Some(self.owed.mark(event)),
                 What::Cursor(_) => None,
             };
-            if covers && self.owed.iter().any(|owed| Some(*owed) != own) {
-                self.unsettled -= bytes;
-                let why = "an event before it is not stored: say that again first";
-                self.fault(&id, BUSY, why);
-                continue;
-            }
             let turn = move |verdict| Turn { id, bytes, event: own, verdict };
             match what {
+                _ if covers && self.owed.bars(own) => {
+                    self.turns.push(std::future::ready(turn(Some(Verdict::Refused))).boxed());
+                }
                 What::Event(event, cursor) => {
                     let answer = context.events.submit(*event, cursor).await;
                     self.turns.push(async move { turn(answer.await.ok()) }.boxed());
@@ -242,14 +235,16 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             Some(Verdict::Duplicate) => "duplicate",
             Some(Verdict::Denied) => "denied",
             Some(Verdict::Refused) | None => {
-                self.owed.extend(event);
-                self.fault(&id, BUSY, "not stored now: do not acknowledge it, and say it again");
+                let why =
+                    "not stored now: do not acknowledge it, and say it and what follows again";
+                self.fault(&id, BUSY, why);
+                let fits = event.is_none_or(|event| self.owed.add(event));
                 let why = "it goes on although nothing is stored";
-                return (self.owed.len() > OWED).then(|| Ended::Gone(why.into()));
+                return (!fits).then(|| Ended::Gone(why.into()));
             }
         };
         if let Some(event) = event {
-            self.owed.remove(&event);
+            self.owed.settled(event);
             let event_id = match verdict {
                 Some(Verdict::Accepted(event_id)) => Some(event_id.to_string()),
                 _ => None,

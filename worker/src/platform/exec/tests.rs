@@ -186,6 +186,10 @@ async fn a_resume_point_waits_for_what_it_covers_and_is_refused_while_that_is_ow
         again.verdict.send(Verdict::Accepted(EventId(9))).unwrap();
         let accepted = json!({ "verdict": "accepted", "event_id": "9" });
         assert_eq!(program.hear().await["result"], accepted);
+        assert_eq!(program.ask(keep).await["error"]["code"], -32001, "the second one is owed, too");
+        program.say(&event(2, "")).await;
+        ends.events.recv().await.unwrap().verdict.send(Verdict::Duplicate).unwrap();
+        assert_eq!(program.hear().await["result"]["verdict"], "duplicate");
         program.say(keep).await;
         let kept = ends.kept.recv().await.unwrap();
         assert_eq!(kept.cursor, Cursor(b"3".to_vec()));
