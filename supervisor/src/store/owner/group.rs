@@ -88,12 +88,17 @@ impl Owner {
     pub(super) fn group(&mut self, ops: &[Op]) -> Result<Vec<Done>, Fault> {
         // The engine would write behind a cut, and the log be as long as before.
         self.look()?;
+        let full_until = self.full_until;
         let mut refused = self.without_room(ops)?;
         let mut full = false;
         loop {
             match self.attempt(ops, &refused) {
                 Ok(mut outcomes) => {
                     self.tables.committed();
+                    // From when it is told: until then more of it comes, however long the sync takes.
+                    if self.full_until != full_until {
+                        self.full_until = Some(clock::now() + FULL);
+                    }
                     self.look()?;
                     outcomes.extend(refused.into_iter().map(|(at, a)| (at, Outcome::Answer(a))));
                     return Ok(self.tell(ops, outcomes));
