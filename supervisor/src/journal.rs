@@ -22,7 +22,8 @@ const WAITING: usize = 1024;
 /// The run loop's end.
 #[derive(Debug)]
 pub struct Journal {
-    lines: SyncSender<Notice>,
+    /// Room for as many is taken at once, so it is room for their addresses only.
+    lines: SyncSender<Box<Notice>>,
     lost: u64,
     thread: JoinHandle<()>,
 }
@@ -32,7 +33,7 @@ impl Journal {
     /// written is no reason not to serve.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let mut book = Book::new(dir, MAX);
-        let (lines, incoming) = sync_channel::<Notice>(WAITING);
+        let (lines, incoming) = sync_channel::<Box<Notice>>(WAITING);
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
             while let Ok(notice) = incoming.recv() {
                 book.put(&notice);
@@ -44,10 +45,10 @@ impl Journal {
     /// Notes it. Never waits.
     pub fn note(&mut self, notice: Notice) {
         let at_ms = notice.at_ms;
-        if self.lost > 0 && self.lines.try_send(gap(at_ms, self.lost)).is_ok() {
+        if self.lost > 0 && self.lines.try_send(Box::new(gap(at_ms, self.lost))).is_ok() {
             self.lost = 0;
         }
-        if self.lines.try_send(notice).is_err() {
+        if self.lines.try_send(Box::new(notice)).is_err() {
             self.lost += 1;
         }
     }

@@ -386,6 +386,7 @@ impl Gateway {
         self.look_at_exchange(now);
         if self.give_back_at <= now {
             self.give_back_at = now + GIVE_BACK_EVERY;
+            self.tickets.shrink();
             memory::give_back();
             exchange::clean(self.paths.exchange(), self.files);
         }

@@ -18,6 +18,7 @@ use supervisor::lock::{self, Holder, Left, Lock, Refused};
 use supervisor::notify::{self, Manager};
 use supervisor::paths::Paths;
 use supervisor::process::limits::{self, Limits};
+use supervisor::process::memory;
 use supervisor::process::signals::{Asked, Signals, Wish};
 use supervisor::process::spawn::{UsersMask, close_mask};
 use supervisor::run::{self, Parts, Reader};
@@ -47,6 +48,7 @@ const RETRY: Duration = Duration::from_millis(20);
 const ANSWERS: usize = 16;
 
 pub(super) fn run(common: &Common, options: Supervise) -> Result<(), Error> {
+    memory::keep_large_blocks_apart();
     let former = options.resume.map(State::read).transpose();
     let former =
         former.map_err(|source| Error::Os { what: "read what the former program left", source })?;

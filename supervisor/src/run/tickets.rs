@@ -273,6 +273,11 @@ impl Tickets {
         self.again.iter().map(|(at, _)| *at).min()
     }
 
+    /// Gives back what a burst has taken.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
+
     /// Whether anything under way, or to be made again, is for this slot.
     pub(super) fn concern(&self, index: usize) -> bool {
         let waiting = self.waiting.values().map(|(_, pending)| pending);

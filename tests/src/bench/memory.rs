@@ -8,7 +8,7 @@ use super::feishu::Simulated;
 use super::gateway::{Gateway, memory};
 use super::ingest::mib;
 use super::table::Goal;
-use super::{Bench, Row, Table};
+use super::{AT_REST, Bench, Row, Table, clock};
 
 const WORKERS: [&str; 4] = ["local", "feishu", "echo", "socket"];
 
@@ -26,7 +26,10 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> io::Result<()> {
         table.push(Row::new(what, figure).goal(Goal::AtMost(10.0), mib(memory.now), " MiB"));
         io::Result::Ok(())
     };
-    row(format!("memory of the supervisor, {} workers", WORKERS.len()), gateway.pid())?;
+    let supervisor = format!("memory of the supervisor, {} workers", WORKERS.len());
+    row(format!("{supervisor}, just started"), gateway.pid())?;
+    clock::pause(AT_REST);
+    row(format!("{supervisor}, at rest"), gateway.pid())?;
     for name in WORKERS {
         row(format!("memory of an idle worker, {name}"), gateway.worker(name)?)?;
     }

@@ -12,7 +12,7 @@ use super::ingest::mib;
 use super::stats::float;
 use super::table::Goal;
 use super::terminal::Terminal;
-use super::{Bench, PATIENCE, Row, Table, clock};
+use super::{AT_REST, Bench, PATIENCE, Row, Table, clock};
 
 /// Five workers. Nobody connects to the agent's socket, so its gate is shut and events wait.
 const CONFIG: &str = "[platform.local]\n[platform.a]\nkind = \"local\"\n\
@@ -23,8 +23,6 @@ const EACH: usize = 4000;
 const FEW: usize = 10_000;
 /// How long the disk may take to be given back.
 const GIVEN_BACK: Duration = Duration::from_mins(1);
-/// What a burst leaves behind is given back twice a minute.
-const AT_REST: Duration = Duration::from_secs(40);
 /// Of each event, for a day: by these a repetition is known.
 const KEY: usize = 16;
 

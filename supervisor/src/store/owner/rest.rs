@@ -131,6 +131,9 @@ impl Owner {
                     room.rest(pages);
                 }
                 self.shrink()?;
+                // What the engine holds is worth nothing until something comes again.
+                self.tables.db.flush_prepared_statement_cache();
+                self.tables.db.execute_batch("PRAGMA shrink_memory").map_err(fault)?;
                 self.rest = Rest::Sleep;
             }
             Rest::Sleep => {}
