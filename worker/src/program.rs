@@ -30,8 +30,8 @@ const GRACE: Duration = Duration::from_millis(800);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The signal by which a process is asked to end: signal(7).
 const TERM: i32 = 15;
-/// From that to the word on the link.
-const TOLD: Duration = Duration::from_millis(500);
+/// From that to the word on the link, or to our own decision that none will come.
+const TOLD: Duration = Duration::from_millis(600);
 /// Exit codes by which a program tells what would help: README has the table. Not 75, by which a
 /// program would be started again and again without a pause.
 const MEANT: [u8; 7] = [64, 66, 69, 71, 73, 77, 78];
@@ -123,7 +123,7 @@ impl Running {
         }
         // Its last words; something that it has left behind may keep them open.
         let _ = tokio::time::timeout(LAST_WORDS, self.printing).await;
-        if status.and_then(|status| status.signal()) == Some(TERM) {
+        if status.is_some_and(|status| status.success() || status.signal() == Some(TERM)) {
             // Whoever ends us asks our whole group, and it may have been quicker.
             let _ = tokio::time::timeout(TOLD, stop.cancelled()).await;
         }
@@ -194,20 +194,22 @@ mod tests {
     /// The signal goes to our whole group, and the program may have ended before we are told.
     #[tokio::test]
     async fn a_program_that_is_asked_to_end_together_with_us_has_not_crashed() {
-        let words = ["sh", "-c", "kill -TERM $$"].map(str::to_owned);
-        let ended = async |stop: &CancellationToken| {
+        let ended = async |how: &str, stop: &CancellationToken| {
+            let words = ["sh", "-c", how].map(str::to_owned);
             let (mut program, _pipes) = Running::start(&words, Path::new("/"), &[]).unwrap();
-            assert!(program.during(std::future::pending::<()>()).await.is_none());
+            let _ = program.child.wait().await;
             program.end("it left", stop).await
         };
-        let stop = CancellationToken::new();
-        let stranger = ended(&stop).await.unwrap_err();
-        assert_eq!(stranger.to_string(), "the program ended: it left, signal: 15 (SIGTERM)");
-        let soon = async {
-            tokio::time::sleep(LAST_LINES + TOLD / 10).await;
-            stop.cancel();
-        };
-        assert!(tokio::join!(ended(&stop), soon).0.is_ok());
+        for how in ["kill -TERM $$", "exit 0"] {
+            let stop = CancellationToken::new();
+            let stranger = ended(how, &stop).await.unwrap_err();
+            assert!(stranger.to_string().starts_with("the program ended: it left, "), "{stranger}");
+            let soon = async {
+                tokio::time::sleep(TOLD / 10).await;
+                stop.cancel();
+            };
+            assert!(tokio::join!(ended(how, &stop), soon).0.is_ok());
+        }
     }
 
     #[test]
