@@ -190,8 +190,8 @@ fn replay_event(tables: &mut Tables, row: i64) -> Result<Option<Lane>> {
     let Some((instance, size, lane)) = known(tables, row)? else { return Ok(None) };
     let db = &tables.db;
     db.prepare_cached(
-        "INSERT INTO inbox(id, lane, instance, attempts, origin_ms, received_ms, size, replayed)
-         SELECT id, lane, instance, attempts, origin_ms, received_ms, size, 1 FROM parked WHERE id = ?1",
+        "INSERT INTO inbox(id, lane, instance, attempts, origin_ms, received_ms, size, replayed, joined)
+         SELECT id, lane, instance, attempts, origin_ms, received_ms, size, 1, joined FROM parked WHERE id = ?1",
     )?
     .execute([row])?;
     db.prepare_cached("DELETE FROM parked WHERE id = ?1")?.execute([row])?;

@@ -116,6 +116,34 @@ fn a_late_acknowledgement_settles_what_was_set_aside_together() {
     rig.close();
 }
 
+/// F23, F99: what is replayed is what the agent has had as one, and its late acknowledgement is of all of it.
+#[test]
+fn what_was_set_aside_together_is_replayed_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let [first, second] = ["1", "2"].map(|key| said(&mut rig, key, "chat", 10_000));
+    assert_eq!(ids(&rig.hand(first, hand(9))), [second]);
+    let aside = |rig: &mut Rig, id| {
+        rig.ask(|ticket| Op::Park { ticket, id, reason: "no".into(), now_ms: 1 });
+    };
+    let replay = |rig: &mut Rig, ids: &[EventId]| {
+        let ids = ids.iter().map(|id| ParkedId::Event(*id)).collect();
+        rig.ask(|ticket| Op::Replay { ticket, ids, now_ms: 2 });
+    };
+    aside(&mut rig, first);
+    replay(&mut rig, &[first]);
+    assert_eq!(ids(&rig.hand(first, hand(9))), [], "the other one is still set aside");
+    aside(&mut rig, first);
+    replay(&mut rig, &[first, second]);
+    assert_eq!(ids(&rig.hand(first, hand(9))), [second]);
+    aside(&mut rig, first);
+    replay(&mut rig, &[first, second]);
+    rig.settle(first);
+    let counts = rig.settled_counts();
+    assert!(counts.iter().all(|count| (count.waiting, count.parked) == (0, 0)), "{counts:?}");
+    rig.close();
+}
+
 /// F99: nobody has seen what was begun and not handed out, so it is as new, and so is what went with it.
 #[test]
 fn what_was_withheld_is_joined_anew() {
