@@ -3,12 +3,17 @@
 
 use bytes::{BufMut, BytesMut};
 use futures_util::StreamExt;
-use protocol::rpc::{Fault, INVALID_REQUEST, LINE_MAX, Line, PARSE_ERROR};
+use protocol::rpc::{Fault, INVALID_PARAMS, INVALID_REQUEST, LINE_MAX, Line, PARSE_ERROR};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
+use crate::json;
+
 const UNREAD_MAX: usize = 16 * 1024 * 1024;
+/// Of what is wrong, so much is shown, in characters.
+const SHOWN: usize = 60;
 /// For last words.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -48,7 +53,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     None => Read::End(self.deaf.take().unwrap_or("it closed its end".into())),
                     Some(Ok(line)) => match serde_json::from_str(&line) {
                         Ok(line) => Read::Line(line),
-                        Err(e) => Read::Wrong(wrong(&line), e.to_string()),
+                        Err(e) => {
+                            let (code, why) = wrong(&line, &e);
+                            Read::Wrong(code, why)
+                        }
                     },
                     Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
                         Read::End(format!("it sent a line of more than {LINE_MAX} bytes"))
@@ -124,19 +132,64 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
 }
 
 /// What is wrong with a line that cannot be read: JSON that is no request, or no JSON.
-fn wrong(line: &str) -> i32 {
+fn wrong(line: &str, why: &serde_json::Error) -> (i32, String) {
     match serde_json::from_str::<serde::de::IgnoredAny>(line) {
-        Ok(_) => INVALID_REQUEST,
-        Err(_) => PARSE_ERROR,
+        Ok(_) if line.trim_start().starts_with('[') => {
+            (INVALID_REQUEST, "a line is one object: there are no batches".to_owned())
+        }
+        Ok(_) => (INVALID_REQUEST, why.to_string()),
+        Err(_) => (PARSE_ERROR, why.to_string()),
     }
+}
+
+/// What a call has as its parameters; it may have none. Else what is wrong with them, as a code and for people.
+pub(crate) fn read<T: DeserializeOwned + Default>(params: &str) -> Result<T, (i32, String)> {
+    if params == "null" { Ok(T::default()) } else { read_required(params) }
+}
+
+/// The same where there must be some. A character that was cut in half costs nobody the rest: what a platform or a
+/// model says may end in one.
+pub(crate) fn read_required<T: DeserializeOwned>(params: &str) -> Result<T, (i32, String)> {
+    serde_json::from_str(params).or_else(|why| {
+        let meant = json::lenient(params.as_bytes());
+        let meant = meant.and_then(|it| serde_json::from_value(it).ok());
+        meant.ok_or_else(|| (INVALID_PARAMS, format!("{why}: {}", before(params, why.column()))))
+    })
+}
+
+/// The last words before a column of a line, which begin with 1: errors do not name the member that they are about.
+fn before(line: &str, column: usize) -> String {
+    let words = line.as_bytes().get(..column).unwrap_or(line.as_bytes());
+    let words = String::from_utf8_lossy(words);
+    let skipped = words.chars().count().saturating_sub(SHOWN);
+    let shown: String = words.chars().skip(skipped).collect();
+    if skipped > 0 { format!("…{shown}") } else { shown }
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::rpc::platform::Event;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn half_a_character_costs_nothing_and_a_wrong_member_is_shown() {
+        let event = |chat: &str, text: &str| {
+            let chat = format!(r#""chat_id": {chat}, "chat_type": "direct", "user_id": "u""#);
+            read_required::<Event>(&format!(
+                r#"{{{chat}, "origin_ms": 1, "message_id": "m", "text": {text}}}"#
+            ))
+        };
+        assert_eq!(event(r#""c""#, r#""cut \ud83d""#).unwrap().text.unwrap(), "cut \u{fffd}");
+        let (code, why) = event("5", r#""t""#).unwrap_err();
+        assert_eq!(code, INVALID_PARAMS);
+        assert!(why.ends_with(r#": {"chat_id": 5"#), "{why}");
+        let (_, why) = event(&format!("\"{}\"", "日".repeat(300)), "[7]").unwrap_err();
+        assert!(why.ends_with(r#" "message_id": "m", "text": "#) && why.len() < 200, "{why}");
+        assert!(read::<protocol::rpc::Ready>("null").is_ok());
+    }
 
     /// Whether the end or the last words are met first is chance: hence many times.
     #[tokio::test]

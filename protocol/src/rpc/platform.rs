@@ -181,9 +181,9 @@ pub struct Event {
     /// What it is known by when it comes again, unique within the account. Not needed for a message with an id.
     #[serde(default, deserialize_with = "named")]
     pub key: Option<String>,
-    /// What kind of happening.
-    #[serde(default = "message")]
-    pub kind: InboundKind,
+    /// What kind of happening; a message, unless it says otherwise.
+    #[serde(default)]
+    pub kind: Option<InboundKind>,
     /// The platform's id of the chat.
     pub chat_id: String,
     /// What sort of chat.
@@ -202,15 +202,15 @@ pub struct Event {
     /// Who, for people.
     #[serde(default)]
     pub user_name: Option<String>,
-    /// What is behind the account.
-    #[serde(default = "user")]
-    pub user_kind: SenderKind,
-    /// Whether the bot is addressed.
-    #[serde(default = "nobody")]
-    pub mention: Mention,
+    /// What is behind the account; a person, unless it says otherwise.
+    #[serde(default)]
+    pub user_kind: Option<SenderKind>,
+    /// Whether the bot is addressed; it is not, unless it says otherwise.
+    #[serde(default)]
+    pub mention: Option<Mention>,
     /// What was said.
     #[serde(default)]
-    pub text: String,
+    pub text: Option<String>,
     /// The name of the chat.
     #[serde(default)]
     pub chat_name: Option<String>,
@@ -219,7 +219,7 @@ pub struct Event {
     pub quote: Option<String>,
     /// What text cannot hold.
     #[serde(default)]
-    pub parts: Vec<Part>,
+    pub parts: Option<Vec<Part>>,
     /// When, by the platform's clock.
     pub origin_ms: i64,
     /// What is to be kept with it as the resume point.
@@ -227,35 +227,24 @@ pub struct Event {
     pub cursor: Option<Value>,
 }
 
-fn message() -> InboundKind {
-    InboundKind::Message
-}
-
-fn user() -> SenderKind {
-    SenderKind::User
-}
-
-fn nobody() -> Mention {
-    Mention::None
-}
-
 impl Event {
     /// The event, or what is wrong with it.
     pub fn inbound(self) -> Result<Inbound, String> {
-        if self.kind == InboundKind::Unreadable {
+        let kind = self.kind.unwrap_or(InboundKind::Message);
+        if kind == InboundKind::Unreadable {
             return Err("kind must not be unreadable".into());
         }
         if self.chat_id.is_empty() {
             return Err("chat_id must not be empty".into());
         }
-        let own = self.message_id.as_deref().filter(|_| self.kind == InboundKind::Message);
+        let own = self.message_id.as_deref().filter(|_| kind == InboundKind::Message);
         let keys = [self.key.map(|key| format!("event:{key}")), own.map(message_key)];
         let keys: Vec<_> = keys.into_iter().flatten().collect();
         if keys.is_empty() {
             return Err("key must be set: only a message with a message_id needs none".into());
         }
         Ok(Inbound {
-            kind: self.kind,
+            kind,
             keys,
             origin_ms: self.origin_ms,
             chat_id: self.chat_id,
@@ -263,10 +252,14 @@ impl Event {
             thread_id: self.thread_id,
             message_id: self.message_id,
             reply_to: self.reply_to,
-            sender: Sender { user_id: self.user_id, name: self.user_name, kind: self.user_kind },
-            mention: self.mention,
-            text: self.text,
-            parts: self.parts,
+            sender: Sender {
+                user_id: self.user_id,
+                name: self.user_name,
+                kind: self.user_kind.unwrap_or(SenderKind::User),
+            },
+            mention: self.mention.unwrap_or(Mention::None),
+            text: self.text.unwrap_or_default(),
+            parts: self.parts.unwrap_or_default(),
             raw: Vec::new(),
             chat_name: self.chat_name,
             quote: self.quote,
@@ -455,9 +448,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_of_an_event_is_the_usual() {
-        let event = event(r#", "key": "k", "thread_id": """#).unwrap();
-        assert_eq!((event.kind, event.mention), (InboundKind::Message, Mention::None));
-        assert_eq!((event.sender.kind, event.thread_id), (SenderKind::User, None));
+    fn what_is_left_out_of_an_event_or_null_is_the_usual() {
+        let nulls = r#", "kind": null, "user_name": null, "user_kind": null, "mention": null, "text": null,
+            "reply_to": null, "chat_name": null, "quote": null, "parts": null, "cursor": null"#;
+        for more in ["", nulls] {
+            let event = event(&format!(r#", "key": "k", "thread_id": ""{more}"#)).unwrap();
+            assert_eq!((event.kind, event.mention), (InboundKind::Message, Mention::None));
+            assert_eq!((event.sender.kind, event.thread_id), (SenderKind::User, None));
+            assert_eq!((event.text, event.parts), (String::new(), Vec::new()));
+        }
     }
 }

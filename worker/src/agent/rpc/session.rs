@@ -19,7 +19,6 @@ use protocol::rpc::{
     PROTOCOL, TAKEN,
 };
 use protocol::worker::{FromWorker, Outside, ReplyVerdict};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Permit;
@@ -28,7 +27,7 @@ use super::rivals::Rivals;
 use crate::Error;
 use crate::agent::{Context, Files, Submitted, ToAgent};
 use crate::clock::{self, Instant};
-use crate::connection::{Connection, Read};
+use crate::connection::{Connection, Read, read, read_required};
 use crate::exchange::Exchange;
 use crate::socket::{Door, Halves};
 
@@ -483,14 +482,6 @@ fn delivery_of(id: &Value) -> Option<EventId> {
 /// The event into whose work the one that our request of this id brought was to be taken.
 fn taken_into(id: &Value) -> Option<EventId> {
     id.as_str()?.split_once(".in.")?.1.parse().ok().map(EventId)
-}
-
-fn read<T: for<'a> Deserialize<'a> + Default>(params: &str) -> Result<T, (i32, String)> {
-    if params == "null" { Ok(T::default()) } else { read_required(params) }
-}
-
-fn read_required<T: for<'a> Deserialize<'a>>(params: &str) -> Result<T, (i32, String)> {
-    serde_json::from_str(params).map_err(|e| (INVALID_PARAMS, e.to_string()))
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Value {

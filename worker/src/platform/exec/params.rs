@@ -5,9 +5,9 @@ use protocol::event::Inbound;
 use protocol::rpc::INVALID_PARAMS;
 use protocol::rpc::platform as rpc;
 use protocol::worker::Cursor;
-use serde::Deserialize;
 use serde_json::Value;
 
+pub(super) use crate::connection::{read, read_required};
 use crate::exchange::Exchange;
 
 /// What a call came to: its result, or a code and words for people.
@@ -69,14 +69,6 @@ fn cursor(point: &Value) -> Result<Cursor, (i32, String)> {
         return Err((INVALID_PARAMS, format!("cursor must have at most {most} bytes of JSON")));
     }
     Ok(Cursor(text.into_bytes()))
-}
-
-pub(super) fn read<T: for<'a> Deserialize<'a> + Default>(params: &str) -> Result<T, (i32, String)> {
-    if params == "null" { Ok(T::default()) } else { read_required(params) }
-}
-
-pub(super) fn read_required<T: for<'a> Deserialize<'a>>(params: &str) -> Result<T, (i32, String)> {
-    serde_json::from_str(params).map_err(|e| (INVALID_PARAMS, e.to_string()))
 }
 
 pub(super) fn json<T: serde::Serialize>(value: &T) -> Value {
