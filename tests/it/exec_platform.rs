@@ -321,6 +321,10 @@ fn what_a_program_says_wrongly_is_told_and_costs_nothing_else() {
     let mut nameless = said("ann", "", "x");
     let told = call(&gateway, "event.deliver", &nameless);
     assert!(told["message"].as_str().unwrap().contains("key must be set"), "{told}");
+    let why = call(&gateway, "event.deliver", &json!({ "chat_id": 5 }));
+    assert!(why["message"].as_str().unwrap().ends_with(": {\"chat_id\": 5"), "{why}");
+    gateway.wait("files", "mistakes are counted", |i| i["store"]["malformed"] == 4);
+    assert!(gateway.log().contains("cannot be taken what=\"event.deliver\" code=-32602 times=4"));
     nameless["key"] = json!("k");
     assert_eq!(call(&gateway, "event.deliver", &nameless)["verdict"], "accepted");
     assert_eq!(code("cursor.keep", &json!({ "cursor": "x".repeat(70_000) })), -32602);

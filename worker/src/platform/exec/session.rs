@@ -28,6 +28,7 @@ use super::params::{
 };
 use crate::clock::{self, Instant};
 use crate::connection::{Connection, Read};
+use crate::json::brief;
 use crate::platform::{Ask, Context, Note};
 
 /// How long an answer to one of our requests may take.
@@ -88,6 +89,8 @@ pub(super) struct Session<'a, R, W> {
     /// Requests without an answer, by number, and when they were made.
     asked: BTreeMap<u64, (Instant, Asked)>,
     last: u64,
+    /// How often it said what cannot be taken.
+    mistakes: u64,
     /// We are told to end: until when.
     leaving: Option<Instant>,
 }
@@ -110,6 +113,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             owed: Owed::default(),
             asked: BTreeMap::new(),
             last: 0,
+            mistakes: 0,
             leaving: None,
         }
     }
@@ -165,7 +169,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                     match read {
                         Read::Line(line) => self.hear(line, context).await,
                         Read::Wrong(code, why) => {
-                            context.report.hint(Note::Malformed);
+                            self.misunderstood("a line", code, context);
                             self.connection.fault(&Value::Null, code, why);
                         }
                         Read::End(_) if self.leaving.is_some() => return Ended::Stopped,
@@ -310,15 +314,25 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                         self.waiting.push_back(Told { id, bytes: params.len(), what });
                         return;
                     }
-                    Err(why) => {
-                        context.report.hint(Note::Malformed);
-                        Err(why)
-                    }
+                    Err(why) => Err(why),
                 }
             }
             other => Err((METHOD_NOT_FOUND, format!("there is no method {other:?}"))),
         };
+        if let Err((code, _)) = done {
+            self.misunderstood(method, code, context);
+        }
         self.result(&id, done);
+    }
+
+    /// It is told what is wrong with what it says. People are told that something is, without what it says.
+    fn misunderstood(&mut self, what: &str, code: i32, context: &Context) {
+        context.report.hint(Note::Malformed);
+        self.mistakes += 1;
+        if self.mistakes.is_power_of_two() {
+            let (what, times) = (brief(what), self.mistakes);
+            tracing::warn!(what, code, times, "the program says what cannot be taken");
+        }
     }
 
     fn initialize(&mut self, params: &str, context: &Context) -> Called {
