@@ -45,7 +45,8 @@ class Gateway:
     def send(self, message):
         line = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False) + "\n"
         with self.writing:
-            self.out.write(line.encode())
+            # Half a character, as programs leave it that cut a text, stops nothing.
+            self.out.write(line.encode(errors="replace"))
             self.out.flush()
 
     def call(self, method, **params):

@@ -27,6 +27,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -71,7 +72,8 @@ class Gateway:
     def write(self, message):
         line = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False) + "\n"
         with self.writing:
-            self.out.write(line.encode())
+            # Half a character, as programs leave it that cut a text, stops nothing.
+            self.out.write(line.encode(errors="replace"))
             self.out.flush()
 
     def call(self, method, **params):
@@ -243,12 +245,22 @@ class Matrix:
         self.ready()
         for room_id, room in rooms.get("join", {}).items() if not first else ():
             for event in self.timeline(room_id, room["timeline"]):
-                told = self.told(room_id, event)
-                if told:
-                    self.gateway.insist("event.deliver", **told)
+                self.tell(room_id, event)
         self.gateway.insist("cursor.keep", cursor=sync["next_batch"])
         self.since = sync["next_batch"]
         self.ready()
+
+    def tell(self, room_id, event):
+        """Tells an event. What nobody understands is left out: whoever ends by it meets it again after the start."""
+        try:
+            told = self.told(room_id, event)
+            if told:
+                self.gateway.insist("event.deliver", **told)
+        except Failed:
+            raise
+        except Exception as problem:
+            why = type(problem).__name__
+            print(f"{event['event_id']} in {room_id} is left out: {why}", file=sys.stderr)
 
     def ready(self):
         doubt = {}
@@ -475,13 +487,22 @@ def main():
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, leave)
-    matrix = Matrix()
+    code = 1
     try:
-        matrix.serve()
+        matrix = Matrix()
+        try:
+            matrix.serve()
+        finally:
+            matrix.gateway.finish()
+    except SystemExit:
+        code = 0
     except Refused as refused:
-        sys.exit(f"the gateway refuses what is told: {refused}")
-    finally:
-        matrix.gateway.finish()
+        print(f"the gateway refuses what is told: {refused}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    sys.stderr.flush()
+    # Not by sys.exit: Python aborts where a thread is still reading its input.
+    os._exit(code)
 
 
 if __name__ == "__main__":

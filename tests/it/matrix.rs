@@ -1,8 +1,12 @@
 //! The platform of `docs/matrix.py` at a simulated homeserver. (`tests/conformance/matrix` has a real one.)
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
 use tests::matrix::{Fault, Server, TOKEN};
 
-use crate::gateway::{Gateway, root};
+use crate::gateway::{Gateway, root, signal};
 
 async fn gateway() -> (Server, Gateway) {
     let server = Server::start().await.unwrap();
@@ -41,6 +45,42 @@ async fn what_is_said_while_nobody_hears_is_fetched_in_order() {
     gateway.start();
     let all: Vec<_> = (0..=250).map(|n| n.to_string()).collect();
     until_said(&gateway, &server, "!home:sim", &all);
+}
+
+/// Python aborts where a thread still reads its input at the end.
+#[test]
+fn told_to_end_it_ends_although_its_input_is_open() {
+    let mut program = Command::new("python3")
+        .arg(root().join("docs/matrix.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("initialize"));
+    let told = json!({ "cursor": null, "exchange": "/", "secrets": { "token": "x" },
+        "settings": { "homeserver": "http://127.0.0.1:1" } });
+    let mut input = program.stdin.take().unwrap();
+    writeln!(input, "{}", json!({ "id": 1, "result": told })).unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("down"));
+    signal(program.id().into(), "TERM");
+    assert!(program.wait().unwrap().success());
+}
+
+/// It would be met again after every start.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_understands_stops_nothing() {
+    let (server, gateway) = gateway().await;
+    let worker = gateway.instance("matrix")["pid"].clone();
+    let said = |content| server.put("!home:sim", "m.room.message", &content);
+    said(json!({ "msgtype": "m.text", "body": 5 }));
+    said(json!({ "msgtype": "m.text", "body": "x", "m.relates_to": "x", "m.mentions": [] }));
+    said(json!({ "msgtype": "m.image", "body": "x", "url": 7, "info": { "size": "big" } }));
+    server.put("!home:sim", "m.reaction", &json!({ "m.relates_to": { "event_id": {}, "key": 1 } }));
+    server.say("!home:sim", "hello");
+    until_said(&gateway, &server, "!home:sim", &["hello".to_owned()]);
+    assert_eq!(gateway.instance("matrix")["pid"], worker);
+    assert!(gateway.log().contains("is left out"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,8 +86,12 @@ impl Server {
 
     /// Somebody says something.
     pub fn say(&self, room: &str, text: &str) {
-        let content = json!({ "msgtype": "m.text", "body": text });
-        put(&mut self.state(), room, ANN, "m.room.message", &content);
+        self.put(room, "m.room.message", &json!({ "msgtype": "m.text", "body": text }));
+    }
+
+    /// Somebody does something, in whatever form: nobody checks that of what an event says.
+    pub fn put(&self, room: &str, kind: &str, content: &Value) {
+        put(&mut self.state(), room, ANN, kind, content);
         self.shared.1.notify_waiters();
     }
 
