@@ -397,6 +397,23 @@ fn a_program_may_tell_what_would_help() {
     }
 }
 
+/// The log may be far away.
+#[test]
+fn what_a_program_said_of_its_platform_last_is_why_it_has_ended() {
+    let mut gateway = Gateway::new(&format!(
+        "[platform.files]\nkind = \"exec\"\ncommand = [\"sh\", \"end.sh\"]\n{ECHO}"
+    ));
+    let down = json!({ "id": 2, "method": "down", "params": { "reason": "no such bot" } });
+    let said = format!("{}\n{down}", json!({ "id": 1, "method": "initialize" }));
+    std::fs::write(gateway.path("end.sh"), format!("echo '{said}'\nexit 77\n")).unwrap();
+    gateway.start();
+    let state = gateway.wait("files", "held", |i| i["phase"] == "held");
+    assert!(
+        state["reason"].as_str().unwrap().contains("(no such bot), exit status: 77"),
+        "{state}"
+    );
+}
+
 #[test]
 fn an_account_is_used_once_on_this_host() {
     let account = format!("account = \"bot of {}\"\n", std::process::id());

@@ -14,7 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
-use protocol::worker::ExecPlatformSettings;
+use protocol::worker::{ExecPlatformSettings, Outside};
 
 use self::session::{Ended, Session};
 use super::{Context, Platform};
@@ -49,7 +49,11 @@ impl Platform for Exec {
                 session.goodbye().await;
                 "it was told to end".to_owned()
             }
-            Ended::Gone(reason) => reason,
+            Ended::Gone(reason) => match &session.told {
+                // It knows best why: only the log has what it printed.
+                Some(Outside::Down { reason: trouble, .. }) => format!("{reason} ({trouble})"),
+                _ => reason,
+            },
         };
         drop(session);
         program.end(&reason, &context.stop).await

@@ -76,7 +76,7 @@ pub(super) struct Session<'a, R, W> {
     /// It has said once that it hears.
     was_ready: bool,
     /// How it is, as it was last told.
-    told: Option<Outside>,
+    pub(super) told: Option<Outside>,
     /// What it has said about that holds until then.
     until: Instant,
     heard: Instant,
