@@ -123,6 +123,22 @@ impl Events {
         answer
     }
 
+    /// The verdict on an event and on the resume point that came with it. Nothing is stored of an event that is denied, so
+    /// its resume point goes alone: else one that hears much which nobody wants begins again from long ago.
+    pub async fn verdict(
+        &self,
+        answer: oneshot::Receiver<Verdict>,
+        cursor: Option<Cursor>,
+    ) -> Option<Verdict> {
+        let verdict = answer.await.ok();
+        match cursor {
+            Some(cursor) if verdict == Some(Verdict::Denied) => {
+                self.keep(cursor).await.then_some(Verdict::Denied)
+            }
+            _ => verdict,
+        }
+    }
+
     /// Hands in a resume point; whether it is durable.
     pub async fn keep(&self, cursor: Cursor) -> bool {
         let (verdict, answer) = oneshot::channel();

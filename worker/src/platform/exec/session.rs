@@ -215,8 +215,10 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                     self.turns.push(std::future::ready(turn(Some(Verdict::Refused))).boxed());
                 }
                 What::Event(event, cursor) => {
-                    let answer = context.events.submit(*event, cursor).await;
-                    self.turns.push(async move { turn(answer.await.ok()) }.boxed());
+                    let events = context.events.clone();
+                    let answer = events.submit(*event, cursor.clone()).await;
+                    let verdict = async move { turn(events.verdict(answer, cursor).await) };
+                    self.turns.push(verdict.boxed());
                 }
                 What::Cursor(cursor) => {
                     let events = context.events.clone();

@@ -199,6 +199,26 @@ async fn a_resume_point_waits_for_what_it_covers_and_is_refused_while_that_is_ow
     assert!(ended.await.is_none());
 }
 
+/// Else one whose platform says much that is not for us would begin again from long ago.
+#[tokio::test(start_paused = true)]
+async fn a_resume_point_is_kept_although_its_event_is_denied() {
+    let ended = served(async |mut program, mut ends| {
+        program.ask(INITIALIZE).await;
+        for (id, is_kept) in [(1, true), (2, false)] {
+            program.say(&event(id, r#","cursor":4"#)).await;
+            ends.events.recv().await.unwrap().verdict.send(Verdict::Denied).unwrap();
+            let kept = ends.kept.recv().await.unwrap();
+            assert_eq!(kept.cursor, Cursor(b"4".to_vec()));
+            let verdict = if is_kept { Verdict::Duplicate } else { Verdict::Refused };
+            kept.verdict.send(verdict).unwrap();
+            let answer = program.hear().await;
+            assert_eq!(answer["result"]["verdict"] == "denied", is_kept, "{answer}");
+            assert_eq!(answer["error"]["code"] == -32001, !is_kept, "{answer}");
+        }
+    });
+    assert!(ended.await.is_none());
+}
+
 /// In its own pipe, not in our memory; and that it is not heard meanwhile is not held against it.
 #[tokio::test(start_paused = true)]
 async fn a_program_that_says_more_than_is_taken_in_waits() {
