@@ -45,6 +45,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     /// The next line, while what waits to be written is written.
     pub(crate) async fn read(&mut self) -> Read {
         loop {
+            if self.unread.len() > UNREAD_MAX {
+                return Read::End("it does not read what is sent to it".into());
+            }
             tokio::select! {
                 () = tokio::time::sleep(MOMENT), if self.deaf.is_some() => {
                     return Read::End(self.deaf.take().unwrap_or_default());
@@ -76,9 +79,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                         self.unread.clear();
                     }
                 }
-            }
-            if self.unread.len() > UNREAD_MAX {
-                return Read::End("it does not read what is sent to it".into());
             }
         }
     }
@@ -189,6 +189,22 @@ mod tests {
         let (_, why) = event(&format!("\"{}\"", "日".repeat(300)), "[7]").unwrap_err();
         assert!(why.ends_with(r#" "message_id": "m", "text": "#) && why.len() < 200, "{why}");
         assert!(read::<protocol::rpc::Ready>("null").is_ok());
+    }
+
+    /// Also of one that goes on speaking.
+    #[tokio::test]
+    async fn what_a_program_does_not_read_is_kept_up_to_a_bound() {
+        let (ours, mut agent) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(tokio::io::split(ours));
+        let answer = "x".repeat(UNREAD_MAX / 16);
+        for _ in 0..20 {
+            agent.write_all(b"{}\n").await.unwrap();
+            match connection.read().await {
+                Read::End(why) => return assert_eq!(why, "it does not read what is sent to it"),
+                _ => connection.fault(&serde_json::Value::Null, INVALID_REQUEST, answer.as_str()),
+            }
+        }
+        panic!("{} bytes are kept", connection.unread.len());
     }
 
     /// Whether the end or the last words are met first is chance: hence many times.
