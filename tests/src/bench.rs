@@ -34,8 +34,9 @@ pub use table::{Row, Table};
 
 /// Longer than anything takes on a slow machine: who waits so long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After a start or a burst: what is not needed any more is given back twice a minute.
-const AT_REST: Duration = Duration::from_secs(40);
+/// After a start or a burst: the store rests after ten seconds, and what is not needed any more is given back
+/// twice a minute.
+const AT_REST: Duration = Duration::from_secs(70);
 
 /// Where and how long to measure.
 #[derive(Debug)]
