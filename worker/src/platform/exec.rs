@@ -6,6 +6,7 @@
 //! hears by a lease. A program that does not speak or does not answer in time hangs, and is ended.
 
 mod course;
+mod news;
 mod owed;
 mod params;
 mod session;
@@ -14,7 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
-use protocol::worker::{ExecPlatformSettings, Outside};
+use protocol::worker::ExecPlatformSettings;
 
 use self::session::{Ended, Session};
 use super::{Context, Platform};
@@ -49,10 +50,10 @@ impl Platform for Exec {
                 session.goodbye().await;
                 "it was told to end".to_owned()
             }
-            Ended::Gone(reason) => match &session.told {
+            Ended::Gone(reason) => match session.news.trouble() {
                 // It knows best why: only the log has what it printed.
-                Some(Outside::Down { reason: trouble, .. }) => format!("{reason} ({trouble})"),
-                _ => reason,
+                Some(trouble) => format!("{reason} ({trouble})"),
+                None => reason,
             },
         };
         drop(session);

@@ -295,7 +295,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             }
             (None, Some(id)) => {
                 let Some(event_id) = delivery_of(&id) else {
-                    self.connection.fault(&id, INVALID_REQUEST, "an answer to no request of ours");
+                    // Not by its name: the agent may have asked something by the same.
+                    let why = "an answer to no request of ours";
+                    self.connection.fault(&Value::Null, INVALID_REQUEST, why);
                     return;
                 };
                 if let Some(work) = taken_into(&id) {

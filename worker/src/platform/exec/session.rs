@@ -1,8 +1,10 @@
-//! One program from its first line to its last: what it tells, what it is asked, and for how long either is waited for.
+//! One program from its first line to its last: what it tells, and for how long it is waited for.
 //!
 //! A resume point covers everything that was told before it. So it waits for the verdicts of all that, and is refused
 //! while something of it is not stored and has not been told again: a program that was careless with the order would
 //! else lose what its platform never says again.
+
+mod asking;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,28 +13,28 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use protocol::content;
-use protocol::event::{Outbound, Outcome};
-use protocol::rpc::platform::{self as rpc, Ability, Delivered, Initialize, Initialized};
+use protocol::rpc::platform::{self as rpc, Delivered, Initialize, Initialized};
 use protocol::rpc::{
-    BUSY, Fault, INVALID_PARAMS, INVALID_REQUEST, LEASE_MS, LEASE_RANGE, Leased, Line,
-    METHOD_NOT_FOUND, NOT_INITIALIZED, PROTOCOL,
+    BUSY, INVALID_PARAMS, INVALID_REQUEST, LEASE_MS, LEASE_RANGE, Leased, Line, METHOD_NOT_FOUND,
+    NOT_INITIALIZED, PROTOCOL,
 };
 use protocol::worker::{ExecPlatformSettings, Outside, Ready, Verdict};
 use serde_json::{Value, json as object};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::course::{self, Course, Manner, Next};
+use super::course::{Course, Manner};
+use super::news::News;
 use super::owed::{Mark, Owed};
-use super::params::{
-    Called, Told, What, event, fetched, ids, json, read, read_required, resume_point,
-};
+use super::params::{Called, Told, What, event, json, read, read_required, resume_point};
 use crate::clock::{self, Instant};
-use crate::connection::{Connection, Read};
+use crate::connection::{Connection, Read, meant};
 use crate::json::brief;
-use crate::platform::{Ask, Context, Note};
+use crate::platform::{Context, Note};
 
 /// How long an answer to one of our requests may take.
 const ANSWER: Duration = Duration::from_secs(300);
+/// A limit that is met so late was slept through: we were stopped, and the program may have been, too.
+const OVERSLEPT: Duration = Duration::from_secs(5);
 /// For messages under way when we are told to end.
 const LAST: Duration = Duration::from_secs(2);
 /// The program is heard until so much of what it told has no verdict yet: bytes, and events and resume points.
@@ -75,8 +77,7 @@ pub(super) struct Session<'a, R, W> {
     initialized: bool,
     /// It has said once that it hears.
     was_ready: bool,
-    /// How it is, as it was last told.
-    pub(super) told: Option<Outside>,
+    pub(super) news: News,
     /// What it has said about that holds until then.
     until: Instant,
     heard: Instant,
@@ -104,7 +105,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             name: None,
             initialized: false,
             was_ready: false,
-            told: None,
+            news: News::new(clock::now()),
             until: clock::now(),
             heard: clock::now(),
             waiting: VecDeque::new(),
@@ -136,8 +137,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             }
             let silent = self.until.max(self.heard) + patience;
             let late = self.asked.values().next().map(|(since, _)| *since + ANSWER);
-            let is_up = matches!(self.told, Some(Outside::Up | Outside::Limited { .. }));
-            let now = clock::now();
+            let (is_up, due, now) = (self.news.is_up(), self.news.due(), clock::now());
             tokio::select! {
                 () = context.stop.cancelled(), if self.leaving.is_none() => {
                     self.leaving = Some(clock::now() + LAST);
@@ -157,10 +157,19 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                     let why = "the program does not say any more that it hears its platform";
                     self.tell(context, down(why)).await;
                 }
+                () = tokio::time::sleep_until(due.unwrap_or(now)), if due.is_some() => {
+                    self.inform(context).await;
+                }
                 () = tokio::time::sleep_until(silent), if hears => {
+                    if self.overslept(silent) {
+                        continue;
+                    }
                     return Ended::Gone("it fell silent".into());
                 }
                 () = tokio::time::sleep_until(late.unwrap_or(now)), if late.is_some() => {
+                    if self.overslept(late.unwrap_or(now)) {
+                        continue;
+                    }
                     let seconds = ANSWER.as_secs();
                     return Ended::Gone(format!("it has not answered a request for {seconds} s"));
                 }
@@ -189,10 +198,26 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         self.asked.values().any(|(_, asked)| matches!(asked, Asked::Send(_)))
     }
 
-    /// What people are to know of the platform, if it is news.
+    /// Whether a limit was slept through. Then all that is waited for may take as long again.
+    fn overslept(&mut self, limit: Instant) -> bool {
+        let now = clock::now();
+        let has = now > limit + OVERSLEPT;
+        if has {
+            self.heard = now;
+            self.asked.values_mut().for_each(|(since, _)| *since = now);
+        }
+        has
+    }
+
+    /// How the platform is.
     async fn tell(&mut self, context: &Context, outside: Outside) {
-        if self.told.as_ref() != Some(&outside) {
-            self.told = Some(outside.clone());
+        self.news.say(outside);
+        self.inform(context).await;
+    }
+
+    /// Tells people of it, if it is time.
+    async fn inform(&mut self, context: &Context) {
+        if let Some(outside) = self.news.tell(clock::now()) {
             context.report.tell(Note::Outside(outside)).await;
         }
     }
@@ -285,16 +310,19 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                 let number = id.as_str().and_then(|id| id.parse().ok());
                 let asked = number.and_then(|number: u64| self.asked.remove(&number));
                 let Some((_, asked)) = asked else {
+                    // Not by its name: the program may have asked something by the same.
                     let why = "an answer to no request of ours";
-                    self.connection.fault(&id, INVALID_REQUEST, why);
+                    self.misunderstood("an answer", INVALID_REQUEST, context);
+                    self.connection.fault(&Value::Null, INVALID_REQUEST, why);
                     return;
                 };
-                let result = line.result.and_then(|it| serde_json::from_str(it.get()).ok());
+                let result = line.result.and_then(|it| meant(it.get()).ok());
                 let answer = line.error.map_or(Ok(result.unwrap_or_default()), Err);
                 self.answered(asked, answer, context).await;
             }
             (None, None) => {
                 let why = "neither a request nor an answer";
+                self.misunderstood("a line", INVALID_REQUEST, context);
                 self.connection.fault(&Value::Null, INVALID_REQUEST, why);
             }
         }
@@ -338,6 +366,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
     }
 
     fn initialize(&mut self, params: &str, context: &Context) -> Called {
+        if self.initialized {
+            return Err((INVALID_REQUEST, "initialize comes once".into()));
+        }
         let said: Initialize = read(params)?;
         if said.protocol.is_some_and(|version| version != PROTOCOL) {
             return Err((INVALID_PARAMS, format!("this gateway speaks protocol {PROTOCOL}")));
@@ -371,7 +402,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             let account = name.unwrap_or_else(|| self.settings.command.join(" "));
             let idempotent_ms = self.manner.idempotent_ms;
             context.report.tell(Note::Ready(Ready { account, idempotent_ms })).await;
-            self.told = Some(Outside::Up);
+            self.news.is_told_up();
         }
         let outside = match said.reason {
             Some(reason) => Outside::Limited { reason, remedy: said.remedy },
@@ -393,100 +424,6 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let lease_ms = wanted.clamp(*LEASE_RANGE.start(), *LEASE_RANGE.end());
         self.until = clock::now() + Duration::from_millis(u64::from(lease_ms));
         json(&Leased { lease_ms })
-    }
-
-    /// Asks the program for something; its answer comes to [`Session::answered`].
-    fn request<T: serde::Serialize>(&mut self, method: &str, params: &T, asked: Asked) {
-        self.last += 1;
-        self.connection.request(&self.last.to_string(), method, params);
-        self.asked.insert(self.last, (clock::now(), asked));
-    }
-
-    async fn send(&mut self, outbound: Outbound, context: &Context) {
-        match course::messages(&outbound, &self.manner) {
-            Ok(messages) => {
-                self.go_on(Box::new(Course::new(outbound, messages)), context).await;
-            }
-            Err(reason) => {
-                context.report.outcome(&outbound, Outcome::Failed { reason }).await;
-            }
-        }
-    }
-
-    /// Sends the next message of a reply.
-    async fn go_on(&mut self, course: Box<Course>, context: &Context) {
-        let message = course.message().filter(|_| self.leaving.is_none()).cloned();
-        let Some(message) = message else {
-            let reason = "the worker is stopping".to_owned();
-            let outcome = Outcome::Retry { reason, after_ms: None };
-            return context.report.outcome(&course.outbound, outcome).await;
-        };
-        self.request("message.send", &message, Asked::Send(course));
-    }
-
-    async fn ask(&mut self, ask: Ask, context: &Context) {
-        let note = match ask {
-            Ask::Draft(draft) if self.manner.can(Ability::Drafts) => {
-                let text = self.manner.pieces(&draft.text).into_iter().next();
-                let params = rpc::Draft {
-                    key: draft.key.clone(),
-                    chat_id: draft.lane.chat_id,
-                    thread_id: draft.lane.thread_id,
-                    reply_to: draft.reply_to,
-                    text: text.unwrap_or_default(),
-                    message_id: draft.message_id,
-                };
-                return self.request("message.draft", &params, Asked::Draft(draft.key));
-            }
-            Ask::Draft(draft) => Note::Drafted(draft.key, None),
-            Ask::Busy(busy) => {
-                if self.manner.can(Ability::Busy) {
-                    self.connection.notify("busy", &rpc::Busy::from(busy));
-                }
-                return;
-            }
-            Ask::Fetch(ticket, fetch) if self.manner.can(Ability::Fetch) => {
-                let (message_id, part) = (fetch.message_id.clone(), fetch.part.clone());
-                let params = rpc::Fetch { message_id, part };
-                return self.request("file.fetch", &params, Asked::Fetch(ticket, fetch));
-            }
-            Ask::Fetch(ticket, _) => {
-                Note::Fetched(ticket, Err("the program of this platform brings no files".into()))
-            }
-            Ask::Order(ticket, _) => {
-                Note::Ordered(ticket, Err("this platform has nothing of the kind".into()))
-            }
-        };
-        context.report.tell(note).await;
-    }
-
-    async fn answered(&mut self, asked: Asked, answer: Result<Value, Fault>, context: &Context) {
-        match (asked, answer) {
-            (Asked::Send(mut course), Ok(result)) => match course.sent(ids(&result)) {
-                Next::Reached(progress) => {
-                    let id = course.outbound.id;
-                    context.report.tell(Note::Reached(id, progress)).await;
-                    self.go_on(course, context).await;
-                }
-                Next::End(outcome) => context.report.outcome(&course.outbound, outcome).await,
-            },
-            (Asked::Send(course), Err(fault)) => {
-                context.report.outcome(&course.outbound, course.refused(&fault)).await;
-            }
-            (Asked::Draft(key), answer) => {
-                let shown = answer.ok().and_then(|it| {
-                    serde_json::from_value::<rpc::Drafted>(it).unwrap_or_default().message_id
-                });
-                context.report.tell(Note::Drafted(key, shown)).await;
-            }
-            (Asked::Fetch(ticket, fetch), answer) => {
-                let fetched = match answer {
-                    Ok(result) => fetched(result, &fetch, &context.exchange).await,
-                    Err(fault) => Err(fault.message),
-                };
-                context.report.tell(Note::Fetched(ticket, fetched)).await;
-            }
-        }
     }
 }
 

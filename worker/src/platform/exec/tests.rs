@@ -287,3 +287,81 @@ async fn a_readiness_that_runs_out_is_told() {
     });
     assert!(ended.await.is_none());
 }
+
+/// Stopped together with the program, as by `docker pause`, neither of us can have spoken.
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_ours_is_not_held_against_the_program() {
+    let ended = served(async |mut program, ends| {
+        program.ask(INITIALIZE).await;
+        program.ask(READY).await;
+        ends.outbound.send(reply(1)).await.unwrap();
+        let asked = program.hear().await;
+        tokio::time::advance(PATIENCE * 10).await;
+        tokio::time::sleep(PATIENCE / 2).await;
+        program.say(&json!({ "id": asked["id"], "result": {} }).to_string()).await;
+        program.ask(READY).await;
+        tokio::time::sleep(PATIENCE * 10).await;
+    });
+    let Some((Ended::Gone(why), after)) = ended.await else { panic!() };
+    assert_eq!((&*why, after.as_secs()), ("it fell silent", 1000 + 50 + 30 + 100));
+}
+
+/// Our requests have names of ours, and those of the program names of its own: they may be the same.
+#[tokio::test]
+async fn an_answer_to_nothing_answers_nothing() {
+    let ended = served(async |mut program, mut ends| {
+        program.ask(INITIALIZE).await;
+        program.say(&event(7, "")).await;
+        let told = program.ask(r#"{"id":7,"result":{}}"#).await;
+        assert_eq!((&told["id"], &told["error"]["code"]), (&Value::Null, &json!(-32600)));
+        assert!(std::iter::from_fn(|| ends.notes.try_recv().ok()).any(|it| it == Note::Malformed));
+        ends.events.recv().await.unwrap().verdict.send(Verdict::Duplicate).unwrap();
+        assert_eq!(program.hear().await["id"], 7);
+    });
+    assert!(ended.await.is_none());
+}
+
+/// It would be told again from where it was at its start.
+#[tokio::test]
+async fn a_program_introduces_itself_once() {
+    let ended = served(async |mut program, _ends| {
+        program.ask(INITIALIZE).await;
+        assert_eq!(program.ask(INITIALIZE).await["error"]["code"], -32600);
+    });
+    assert!(ended.await.is_none());
+}
+
+/// Each change is a line in the log and in the journal, and starts programs that are hooks.
+#[tokio::test(start_paused = true)]
+async fn a_program_that_cannot_decide_how_its_platform_is_does_not_flood_people() {
+    let ended = served(async |mut program, mut ends| {
+        program.ask(INITIALIZE).await;
+        let mut told = Vec::new();
+        for n in 0..10_000 {
+            program.ask([READY, DOWN][n % 2]).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            while let Ok(note) = ends.notes.try_recv() {
+                told.extend(matches!(note, Note::Outside(_) | Note::Ready(_)).then_some(note));
+            }
+        }
+        assert!((3..12).contains(&told.len()), "{told:?}");
+        loop {
+            match ends.notes.recv().await.unwrap() {
+                Note::Outside(Outside::Down { .. }) => break,
+                Note::Outside(outside) => assert_eq!(outside, Outside::Up),
+                _ => {}
+            }
+        }
+        // After some peace what changes is told at once.
+        for _ in 0..4 {
+            program.ask(DOWN).await;
+            tokio::time::sleep(Duration::from_secs(50)).await;
+        }
+        while ends.notes.try_recv().is_ok() {}
+        program.ask(READY).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut told = std::iter::from_fn(|| ends.notes.try_recv().ok());
+        assert!(told.any(|note| note == Note::Outside(Outside::Up)));
+    });
+    assert!(ended.await.is_none());
+}
