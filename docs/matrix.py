@@ -12,6 +12,7 @@ It hears rooms that are not encrypted. What matters for a platform of your own:
 
 * The platform is acknowledged only when the gateway says that an event is durable. Here that is the `since` of the
   next /sync: it is kept by the gateway, after everything before it was told, and comes back after a restart.
+  Whose it is is kept with it: the same block may get the token of another account.
 * `ready` is a lease, said when the *receiving* side has got on: after each /sync that has ended.
 * A message has a key. Matrix takes a transaction id, by which it knows a repetition: so it is said with
   `idempotent_ms` how long, and what was interrupted may be sent again.
@@ -205,8 +206,11 @@ class Matrix:
             can=["edit", "recall", "react", "files", "drafts", "busy", "fetch"],
             idempotent_ms=IDEMPOTENT_MS,
         )
-        self.since, self.exchange = told["cursor"], told["exchange"]
+        self.cursor, self.exchange = told["cursor"] or {}, told["exchange"]
+        self.since = None
         self.joins = told["settings"].get("join", True)
+        self.invitations = queue.Queue()
+        threading.Thread(target=self.join, daemon=True).start()
         self.server = Homeserver(told["settings"]["homeserver"], told["secrets"]["token"])
         self.me = None
         self.rooms = {}
@@ -224,30 +228,48 @@ class Matrix:
                 self.hear()
                 vain = 0
             except Failed as failed:
-                self.gateway.call("down", reason=str(failed), lease_ms=LEASE_MS)
                 vain = min(vain + 1, 5)
-                time.sleep((failed.after_ms or 500 * 2**vain) / 1000)
+                self.pause(str(failed), (failed.after_ms or 500 * 2**vain) / 1000)
+
+    def pause(self, why, seconds):
+        """What the platform wants may be long: that the program is there is said meanwhile, too."""
+        until = time.monotonic() + seconds
+        while seconds > 0:
+            self.gateway.call("down", reason=why, lease_ms=LEASE_MS)
+            time.sleep(min(seconds, LEASE_MS / 2000))
+            seconds = until - time.monotonic()
 
     def hear(self):
         """One /sync, and everything that it brings. Nothing is kept of one that was interrupted: it comes again."""
         if self.me is None:
             self.me = self.server.json("GET", "/_matrix/client/v3/account/whoami")["user_id"]
+            # What another account has heard says nothing of this one.
+            self.since = self.cursor.get("since") if self.cursor.get("of") == self.me else None
         first = self.since is None
-        limit = 1 if first else 100
-        query = {"filter": json.dumps({"room": {"timeline": {"limit": limit}}})}
+        query = {"filter": json.dumps(filter_of(1 if first else 100))}
         # The first one tells where the present is; what was said before is not for us.
         query |= {"timeout": 0} if first else {"timeout": SYNC_S * 1000, "since": self.since}
         path = "/_matrix/client/v3/sync"
-        sync = self.server.json("GET", path, query=query, timeout=SYNC_S + 10)
+        try:
+            sync = self.server.json("GET", path, query=query, timeout=SYNC_S + 10)
+        except Failed as failed:
+            if first or failed.code != 400:
+                raise
+            why = f"the homeserver has forgotten where we were, and it goes on from now: {failed}"
+            print(why, file=sys.stderr)
+            self.since = None
+            return
         rooms = sync.get("rooms", {})
         for room_id in rooms.get("invite", {}) if self.joins else ():
-            self.join(room_id)
+            self.invitations.put((room_id, 1))
         self.ready()
         for room_id, room in rooms.get("join", {}).items() if not first else ():
             for event in self.timeline(room_id, room["timeline"]):
                 self.tell(room_id, event)
-        self.gateway.insist("cursor.keep", cursor=sync["next_batch"])
-        self.since = sync["next_batch"]
+        if self.since != sync["next_batch"]:
+            cursor = {"of": self.me, "since": sync["next_batch"]}
+            self.gateway.insist("cursor.keep", cursor=cursor)
+            self.since = sync["next_batch"]
         self.ready()
 
     def tell(self, room_id, event):
@@ -270,11 +292,17 @@ class Matrix:
             doubt["remedy"] = "talk to the bot in a room that is not encrypted"
         self.gateway.call("ready", lease_ms=LEASE_MS, account=self.me, **doubt)
 
-    def join(self, room_id):
-        try:
-            self.server.json("POST", f"/_matrix/client/v3/join/{quote(room_id)}", {})
-        except Failed as failed:
-            print(f"cannot join {room_id}: {failed}", file=sys.stderr)
+    def join(self):
+        """Runs in a thread of its own: a room may be far away, and nobody else is to wait for it."""
+        while True:
+            room_id, attempt = self.invitations.get()
+            try:
+                self.server.json("POST", f"/_matrix/client/v3/join/{quote(room_id)}", {})
+            except Failed as failed:
+                print(f"cannot join {room_id}: {failed}", file=sys.stderr)
+                if failed.code == NOT_NOW and attempt < 5:
+                    time.sleep(min(failed.after_ms or 1000, 30_000) / 1000)
+                    self.invitations.put((room_id, attempt + 1))
 
     def timeline(self, room_id, timeline):
         """All events since the last time: of a busy room, /sync brings the last ones alone."""
@@ -435,13 +463,27 @@ class Matrix:
 
     def fetch(self, wish):
         part = wish["part"]
-        place = part["handle"].removeprefix("mxc://")
-        data = self.server.ask("GET", f"/_matrix/client/v1/media/download/{place}", timeout=240)
-        plain = re.sub(r"[^\w.-]", "_", part.get("name") or "file")[-80:]
+        data = self.server.ask("GET", media(part["handle"]), timeout=240)
+        plain = re.sub(r"[^\w.-]", "_", part.get("name") or "file")[-40:]
         name = f"matrix-{time.time_ns()}-{plain}"
         with open(os.path.join(self.exchange, name), "xb") as file:
             file.write(data)
         return {"file": name, "mime": part.get("mime")}
+
+
+def filter_of(limit):
+    """Nothing but what is said in rooms: who is there or writes would end each /sync."""
+    nothing = {"not_types": ["*"]}
+    room = {"timeline": {"limit": limit}, "ephemeral": nothing, "account_data": nothing}
+    return {"room": room, "presence": nothing, "account_data": nothing}
+
+
+def media(address):
+    """Where a file is. Whoever sends one names it, and is to name nothing else that the bot may read."""
+    found = re.fullmatch(r"mxc://([A-Za-z0-9\[][\w.:\[\]-]*)/([\w-]+)", address, re.A)
+    if not found:
+        raise Failed(f"{address!r} is no address of a file")
+    return f"/_matrix/client/v1/media/download/{quote(found[1])}/{found[2]}"
 
 
 def relation_of(message):

@@ -119,7 +119,7 @@ class Synapse:
         self.command = [sys.executable, "-m", "synapse.app.homeserver", "--config-path", str(place / "homeserver.yaml")]
         subprocess.run([*self.command, "--generate-keys"], check=True, cwd=place)
         self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
+        self.process = None
 
     def start(self):
         log = open(self.place / "synapse.log", "a")
@@ -133,8 +133,9 @@ class Synapse:
             assert self.process.poll() is None, (self.place / "synapse.log").read_text()[-3000:]
 
     def end(self):
-        self.process.kill()
-        self.process.wait()
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
     def user(self, name):
         path = "/_synapse/admin/v1/register"
@@ -197,13 +198,16 @@ class User:
 
 class Bench:
     def __init__(self, place):
-        self.place = place
+        self.place, self.supervisor = place, None
         self.synapse = Synapse(place)
+
+    def begin(self):
+        place = self.place
+        self.synapse.start()
         self.bot, self.ann, self.bob = (self.synapse.user(name) for name in ("bot", "ann", "bob"))
         (place / "token").write_text(self.bot.token)
         (place / "actor.py").write_text(ACTOR)
         self.config()
-        self.supervisor = None
         self.start()
 
     def config(self, rest=""):
@@ -237,7 +241,10 @@ class Bench:
     def end(self):
         if self.supervisor:
             self.supervisor.terminate()
-            self.supervisor.wait()
+            try:
+                self.supervisor.wait(8)
+            except subprocess.TimeoutExpired:
+                self.kill()
         self.synapse.end()
 
     # The checks, in their order.
@@ -371,6 +378,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="gwm") as place:
         bench = Bench(pathlib.Path(place))
         try:
+            bench.begin()
             for check in CHECKS:
                 text = check.replace("_", " ")
                 try:

@@ -4,16 +4,17 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use tests::matrix::{Fault, Server, TOKEN};
+use tests::matrix::{FAR, Fault, Server, TOKEN};
 
 use crate::gateway::{Gateway, root, signal};
 
 async fn gateway() -> (Server, Gateway) {
     let server = Server::start().await.unwrap();
     server.say("!home:sim", "before the bot came");
+    // Who has the same token waits for the others.
     let mut gateway = Gateway::new(&format!(
         "[platform.matrix]\nkind = \"exec\"\ncommand = [\"python3\", \"{}\"]\n\
-         settings = {{ homeserver = \"{}\" }}\nsecrets = {{ token_file = \"token\" }}\n\
+         account = \"{1}\"\nsettings = {{ homeserver = \"{1}\" }}\nsecrets = {{ token_file = \"token\" }}\n\
          access = {{ direct = \"open\" }}\n[agent.echo]\n",
         root().join("docs/matrix.py").display(),
         server.base_url()
@@ -93,4 +94,63 @@ async fn a_message_whose_answer_is_lost_is_known_again_and_a_pause_is_kept() {
     assert_eq!(asked.len(), 5, "{asked:?}");
     assert!(asked.iter().all(|name| *name == asked[0]), "{asked:?}");
     assert_eq!(gateway.instance("matrix")["store"]["sent"], 1);
+}
+
+/// Where it was is of no use then, and there is nothing that a person could do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_that_has_forgotten_where_the_bot_was_is_heard_from_then_on() {
+    let (server, gateway) = gateway().await;
+    server.forget();
+    gateway.until("it begins anew", || server.is_known().then_some(()));
+    server.say("!home:sim", "after");
+    until_said(&gateway, &server, "!home:sim", &["after".to_owned()]);
+    assert!(gateway.log().contains("has forgotten where we were"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_another_account_was_is_forgotten() {
+    let (server, mut gateway) = gateway().await;
+    server.say("!home:sim", "0");
+    until_said(&gateway, &server, "!home:sim", &["0".to_owned()]);
+    gateway.kill_supervisor();
+    server.say("!home:sim", "before this one came");
+    server.rename("@other:sim");
+    gateway.start();
+    assert_eq!(gateway.wait_ready("matrix")["account"], "@other:sim");
+    server.say("!home:sim", "1");
+    until_said(&gateway, &server, "!home:sim", &["0".to_owned(), "1".to_owned()]);
+}
+
+/// Anybody may invite, also into a room whose homeserver does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_keeps_nobody_waiting_and_is_tried_again() {
+    let (server, gateway) = gateway().await;
+    server.invite("!busy:sim");
+    server.invite(FAR);
+    server.say("!home:sim", "hello");
+    until_said(&gateway, &server, "!home:sim", &["hello".to_owned()]);
+    let joins = gateway.until("both are accepted", || {
+        let joins = server.joins();
+        (joins.iter().filter(|(_, is_joined)| *is_joined).count() == 2).then_some(joins)
+    });
+    assert_eq!(joins.iter().filter(|(room, _)| room == FAR).count(), 1, "{joins:?}");
+    assert_eq!(joins.len(), 3, "{joins:?}");
+}
+
+/// Whoever sends a file names it.
+#[test]
+fn a_file_is_fetched_from_nowhere_but_the_media() {
+    let script = "import sys; sys.path.insert(0, sys.argv[1]); import matrix\n\
+        print(matrix.media('mxc://example.org:8448/aB_c-1'))\n\
+        for other in ('mxc://x/../../../../v3/joined_rooms', 'mxc://../x', 'mxc://x/y?z', 'http://x/y', 'mxc://x/..'):\n\
+        \x20   try: print(matrix.media(other))\n\
+        \x20   except matrix.Failed: pass\n";
+    let told = Command::new("python3")
+        .args(["-B", "-c", script])
+        .arg(root().join("docs"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&told.stdout);
+    let path = "/_matrix/client/v1/media/download/example.org%3A8448/aB_c-1\n";
+    assert_eq!(said, path, "{}", String::from_utf8_lossy(&told.stderr));
 }

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 pub const BOT: &str = "@bot:sim";
 /// Everybody else.
 pub const ANN: &str = "@ann:sim";
+/// A room of a homeserver that is far away.
+pub const FAR: &str = "!far:away";
 /// What proves the bot.
 pub const TOKEN: &str = "syt_sim";
 
@@ -41,6 +43,14 @@ struct State {
     asked: Vec<String>,
     faults: Vec<Fault>,
     synced: usize,
+    /// No token is known until one is asked for.
+    forgot: bool,
+    /// Who the bot is now, if not [`BOT`].
+    renamed: Option<String>,
+    /// Rooms to which the bot is invited by the next /sync.
+    invites: Vec<String>,
+    /// Attempts to join that have ended: the room, and whether it was joined.
+    joins: Vec<(String, bool)>,
 }
 
 /// The server. It ends when it is dropped.
@@ -117,6 +127,34 @@ impl Server {
         self.state().asked.clone()
     }
 
+    /// It loses what its tokens mean.
+    pub fn forget(&self) {
+        self.state().forgot = true;
+        self.shared.1.notify_waiters();
+    }
+
+    /// Whether somebody was told a token since.
+    pub fn is_known(&self) -> bool {
+        !self.state().forgot
+    }
+
+    /// The token is of another account.
+    pub fn rename(&self, name: &str) {
+        self.state().renamed = Some(name.to_owned());
+    }
+
+    /// The bot is invited: into [`FAR`], which answers when the bot has said something, or into another room, which
+    /// can be joined at the second attempt.
+    pub fn invite(&self, room: &str) {
+        self.state().invites.push(room.to_owned());
+        self.shared.1.notify_waiters();
+    }
+
+    /// Attempts to join that have ended: the room, and whether it was joined.
+    pub fn joins(&self) -> Vec<(String, bool)> {
+        self.state().joins.clone()
+    }
+
     /// How many /sync were answered.
     pub fn synced(&self) -> usize {
         self.state().synced
@@ -179,8 +217,12 @@ async fn answer(
     let parts: Vec<_> = url.path().split('/').skip(4).map(decoded).collect();
     let parts: Vec<_> = parts.iter().map(String::as_str).collect();
     match (method, parts.as_slice()) {
-        ("GET", ["account", "whoami"]) => Some((200, json!({ "user_id": BOT }))),
-        ("GET", ["sync"]) => Some((200, sync(&query, shared).await)),
+        ("GET", ["account", "whoami"]) => {
+            let state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Some((200, json!({ "user_id": state.renamed.as_deref().unwrap_or(BOT) })))
+        }
+        ("GET", ["sync"]) => Some(sync(&query, shared).await),
+        ("POST", ["join", room]) => Some(join(room, shared).await),
         ("GET", ["rooms", room, "messages"]) => Some((200, messages(room, &query, shared))),
         ("GET", ["rooms", _, "joined_members"]) => {
             Some((200, json!({ "joined": { BOT: {}, ANN: { "display_name": "Ann" } } })))
@@ -203,7 +245,7 @@ fn number(query: &HashMap<String, String>, name: &str) -> Option<usize> {
 }
 
 /// What has happened since the token, at most so much of each room as the filter says.
-async fn sync(query: &HashMap<String, String>, shared: &(Mutex<State>, Notify)) -> Value {
+async fn sync(query: &HashMap<String, String>, shared: &(Mutex<State>, Notify)) -> (u16, Value) {
     let since = number(query, "since");
     let filter: Value =
         query.get("filter").and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
@@ -212,12 +254,20 @@ async fn sync(query: &HashMap<String, String>, shared: &(Mutex<State>, Notify)) 
     let wait = Duration::from_millis(number(query, "timeout").unwrap_or(0) as u64);
     let grown = shared.1.notified();
     let lock = || shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_new = lock().events.len() > since.unwrap_or(0);
-    if since.is_some() && !is_new {
+    let is_idle = |state: &State| {
+        state.events.len() <= since.unwrap_or(0) && state.invites.is_empty() && !state.forgot
+    };
+    let waits = since.is_some() && is_idle(&lock());
+    if waits {
         let _ = tokio::time::timeout(wait, grown).await;
     }
     let mut state = lock();
+    if state.forgot && since.is_some() {
+        return (400, json!({ "errcode": "M_UNKNOWN", "error": "an invalid token" }));
+    }
+    state.forgot = false;
     state.synced += 1;
+    let invites = std::mem::take(&mut state.invites);
     let mut rooms: HashMap<&str, Vec<(usize, &Value)>> = HashMap::new();
     for (at, (room, event)) in state.events.iter().enumerate().skip(since.unwrap_or(0)) {
         rooms.entry(room).or_default().push((at, event));
@@ -231,7 +281,28 @@ async fn sync(query: &HashMap<String, String>, shared: &(Mutex<State>, Notify)) 
     };
     let joined: serde_json::Map<_, _> =
         rooms.into_iter().map(|(room, events)| (room.to_owned(), timeline(events))).collect();
-    json!({ "next_batch": format!("s{}", state.events.len()), "rooms": { "join": joined } })
+    let invited = |room| (room, json!({ "invite_state": { "events": [] } }));
+    let invited: serde_json::Map<_, _> = invites.into_iter().map(invited).collect();
+    let rooms = json!({ "join": joined, "invite": invited });
+    (200, json!({ "next_batch": format!("s{}", state.events.len()), "rooms": rooms }))
+}
+
+async fn join(room: &str, shared: &(Mutex<State>, Notify)) -> (u16, Value) {
+    let lock = || shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let speaks = |state: &State| {
+        state.events.iter().any(|(_, event)| event.get("sender").is_some_and(|it| it == BOT))
+    };
+    // Whoever does not wait so long is gone.
+    while room == FAR && !speaks(&lock()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut state = lock();
+    let is_joined = room == FAR || state.joins.iter().any(|(other, _)| other == room);
+    state.joins.push((room.to_owned(), is_joined));
+    match is_joined {
+        true => (200, json!({ "room_id": room })),
+        false => (503, json!({})),
+    }
 }
 
 /// Backwards from one token to another.
