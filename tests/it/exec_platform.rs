@@ -1,6 +1,8 @@
 //! Platform `exec`: a program of the user's is the platform (`docs/exec-platform.md`). The platform of the program here
 //! is files in the gateway's directory: `tests/it/platforms/files.py`.
 
+mod lives;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -459,24 +461,4 @@ fn a_secret_is_told_to_the_program_and_to_nobody_else() {
     let checked = gateway.run(&["check"]);
     assert!(!stdout(&checked).contains(SECRET), "{}", stdout(&checked));
     assert!(stdout(&checked).contains("runs python3"), "{}{}", stdout(&checked), stderr(&checked));
-}
-
-#[test]
-fn another_command_starts_that_program_anew_and_no_other() {
-    let gateway = gateway(&json!({}), &format!("{OPEN}[platform.local]\n{ECHO}"));
-    let pids = || ["files", "local"].map(|name| gateway.wait_ready(name)["pid"].clone());
-    let before = pids();
-    let config = std::fs::read_to_string(gateway.path("config.toml")).unwrap();
-    let changed = config.replace("[platform.local]", "variables = [\"HOME\"]\n[platform.local]");
-    let changed = changed.replace(OPEN, &format!("settings = {{ a = 1 }}\n{OPEN}"));
-    std::fs::write(gateway.path("config.toml"), changed.replace("variables = [\"HOME\"]\n", ""))
-        .unwrap();
-    let told = gateway.run(&["ctl", "reload"]);
-    assert_eq!(stdout(&told), "configuration: reloaded: changed files\n", "{}", stderr(&told));
-    let after = gateway.until("a new worker", || {
-        let after = pids();
-        (after[0] != before[0]).then_some(after)
-    });
-    assert_eq!(after[1], before[1]);
-    assert_eq!(wait(&gateway, "told", 2)[1]["settings"], json!({ "a": 1 }));
 }

@@ -299,10 +299,7 @@ async fn join(room: &str, shared: &(Mutex<State>, Notify)) -> (u16, Value) {
     let mut state = lock();
     let is_joined = room == FAR || state.joins.iter().any(|(other, _)| other == room);
     state.joins.push((room.to_owned(), is_joined));
-    match is_joined {
-        true => (200, json!({ "room_id": room })),
-        false => (503, json!({})),
-    }
+    if is_joined { (200, json!({ "room_id": room })) } else { (503, json!({})) }
 }
 
 /// Backwards from one token to another.
