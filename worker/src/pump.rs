@@ -452,7 +452,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
             }
             Note::Malformed => {
                 self.malformed += 1;
-                return self.beat();
+                return if self.malformed.is_power_of_two() { self.beat() } else { Ok(()) };
             }
             Note::Ready(ready) => {
                 self.progress = Some(clock::now());

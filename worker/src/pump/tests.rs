@@ -103,3 +103,22 @@ async fn a_resume_point_goes_behind_those_that_were_told_before() {
     let second: FromWorker = supervisor.next().await.unwrap().unwrap();
     assert!(matches!(second, FromWorker::Keep { cursor: kept, .. } if kept == cursor("newer")));
 }
+
+/// Each beat makes the supervisor look after the worker: whoever floods one must not flood the other.
+#[tokio::test]
+async fn much_that_cannot_be_understood_is_told_of_ever_more_rarely() {
+    let (link, supervisor) = tokio::io::duplex(1 << 20);
+    let (mut pump, _note) = pump(link);
+    for _ in 0..1000 {
+        pump.note(Note::Malformed).unwrap();
+    }
+    pump.beat().unwrap();
+    pump.sender.flush().await.unwrap();
+    drop(pump);
+    let mut supervisor = Receiver::new(supervisor);
+    let mut told = Vec::new();
+    while let Ok(Some(FromWorker::Heartbeat(beat))) = supervisor.next().await {
+        told.push(beat.malformed);
+    }
+    assert_eq!((told.len(), &told[..4], told.last()), (11, &[1, 2, 4, 8][..], Some(&1000)));
+}
