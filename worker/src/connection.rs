@@ -22,6 +22,9 @@ pub(crate) struct Connection<R, W> {
     reader: FramedRead<R, LinesCodec>,
     writer: W,
     unread: BytesMut,
+    /// What was said so far and what of it is written, in bytes.
+    said: u64,
+    written: u64,
     /// Why it hears nothing any more. What it has said before that still counts.
     deaf: Option<String>,
 }
@@ -39,7 +42,7 @@ pub(crate) enum Read {
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     pub(crate) fn new((receive, send): (R, W)) -> Self {
         let reader = FramedRead::new(receive, LinesCodec::new_with_max_length(LINE_MAX));
-        Self { reader, writer: send, unread: BytesMut::new(), deaf: None }
+        Self { reader, writer: send, unread: BytesMut::new(), said: 0, written: 0, deaf: None }
     }
 
     /// The next line, while what waits to be written is written.
@@ -73,10 +76,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     }
                 },
                 written = self.writer.write_buf(&mut self.unread), if !self.unread.is_empty() => {
-                    if let Err(e) = written {
-                        // It may have acknowledged something and left: that is read first.
-                        self.deaf = Some(e.to_string());
-                        self.unread.clear();
+                    match written {
+                        Ok(bytes) => self.written += bytes as u64,
+                        Err(e) => {
+                            // It may have acknowledged something and left: that is read first.
+                            self.deaf = Some(e.to_string());
+                            self.unread.clear();
+                        }
                     }
                 }
             }
@@ -86,9 +92,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     /// Writes what is left, as far as the program reads it.
     pub(crate) async fn finish(&mut self) {
         while !self.unread.is_empty() {
-            if !self.writer.write_buf(&mut self.unread).await.is_ok_and(|n| n > 0) {
-                break;
-            }
+            let Ok(bytes @ 1..) = self.writer.write_buf(&mut self.unread).await else { break };
+            self.written += bytes as u64;
         }
     }
 
@@ -122,11 +127,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         self.put(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "error": fault }));
     }
 
+    /// Where what was said last ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.said
+    }
+
+    /// Whether everything up to there is written: else nobody can have read the line that ends there.
+    pub(crate) fn is_written(&self, end: u64) -> bool {
+        end <= self.written
+    }
+
     fn put(&mut self, line: &serde_json::Value) {
+        let line = line.to_string();
+        self.said += line.len() as u64 + 1;
         if self.deaf.is_some() {
             return;
         }
-        self.unread.put_slice(line.to_string().as_bytes());
+        self.unread.put_slice(line.as_bytes());
         self.unread.put_u8(b'\n');
     }
 }

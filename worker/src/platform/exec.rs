@@ -50,11 +50,14 @@ impl Platform for Exec {
                 session.goodbye().await;
                 "it was told to end".to_owned()
             }
-            Ended::Gone(reason) => match session.news.trouble() {
-                // It knows best why: only the log has what it printed.
-                Some(trouble) => format!("{reason} ({trouble})"),
-                None => reason,
-            },
+            Ended::Gone(reason) => {
+                session.give_back(&context).await;
+                match session.news.trouble() {
+                    // It knows best why: only the log has what it printed.
+                    Some(trouble) => format!("{reason} ({trouble})"),
+                    None => reason,
+                }
+            }
         };
         drop(session);
         program.end(&reason, &context.stop).await

@@ -87,8 +87,8 @@ pub(super) struct Session<'a, R, W> {
     unsettled: usize,
     /// What was not stored and has not been told again.
     owed: Owed,
-    /// Requests without an answer, by number, and when they were made.
-    asked: BTreeMap<u64, (Instant, Asked)>,
+    /// Requests without an answer, by number, when they were made, and where their lines end.
+    asked: BTreeMap<u64, (Instant, u64, Asked)>,
     last: u64,
     /// How often it said what cannot be taken.
     mistakes: u64,
@@ -136,7 +136,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                 self.heard = clock::now();
             }
             let silent = self.until.max(self.heard) + patience;
-            let late = self.asked.values().next().map(|(since, _)| *since + ANSWER);
+            let late = self.asked.values().next().map(|(since, ..)| *since + ANSWER);
             let (is_up, due, now) = (self.news.is_up(), self.news.due(), clock::now());
             tokio::select! {
                 () = context.stop.cancelled(), if self.leaving.is_none() => {
@@ -195,7 +195,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
     }
 
     fn is_sending(&self) -> bool {
-        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Send(_)))
+        self.asked.values().any(|(.., asked)| matches!(asked, Asked::Send(_)))
     }
 
     /// Whether a limit was slept through. Then all that is waited for may take as long again.
@@ -204,7 +204,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let has = now > limit + OVERSLEPT;
         if has {
             self.heard = now;
-            self.asked.values_mut().for_each(|(since, _)| *since = now);
+            self.asked.values_mut().for_each(|(since, ..)| *since = now);
         }
         has
     }
@@ -309,7 +309,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             (None, Some(id)) => {
                 let number = id.as_str().and_then(|id| id.parse().ok());
                 let asked = number.and_then(|number: u64| self.asked.remove(&number));
-                let Some((_, asked)) = asked else {
+                let Some((.., asked)) = asked else {
                     // Not by its name: the program may have asked something by the same.
                     let why = "an answer to no request of ours";
                     self.misunderstood("an answer", INVALID_REQUEST, context);

@@ -91,10 +91,14 @@ async fn served<F: Future<Output = ()>>(
     let settings = settings();
     let mut session = Session::new(Connection::new(tokio::io::split(ours)), &settings);
     let started = clock::now();
-    tokio::select! {
-        ended = session.serve(&mut context, PATIENCE) => Some((ended, clock::now() - started)),
-        () = talk(Program(BufReader::new(program)), ends) => None,
+    let (ended, after) = tokio::select! {
+        ended = session.serve(&mut context, PATIENCE) => (ended, clock::now() - started),
+        () = talk(Program(BufReader::new(program)), ends) => return None,
+    };
+    if matches!(ended, Ended::Gone(_)) {
+        session.give_back(&context).await;
     }
+    Some((ended, after))
 }
 
 const INITIALIZE: &str = r#"{"id":1,"method":"initialize"}"#;
@@ -364,4 +368,32 @@ async fn a_program_that_cannot_decide_how_its_platform_is_does_not_flood_people(
         assert!(told.any(|note| note == Note::Outside(Outside::Up)));
     });
     assert!(ended.await.is_none());
+}
+
+/// Nobody knows what became of a message that it has read.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_program_cannot_have_read_is_sent_again() {
+    let (give, notes) = tokio::sync::oneshot::channel();
+    let ended = served(async |mut program, ends| {
+        let Ends { notes, outbound, events: _events, stop: _stop, .. } = ends;
+        program.ask(INITIALIZE).await;
+        program.ask(READY).await;
+        outbound.send(reply(1)).await.unwrap();
+        assert_eq!(program.hear().await["params"]["key"], "k1");
+        let large = Content::text("x".repeat(10_000));
+        outbound.send(Outbound { content: large, ..reply(2) }).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(program);
+        give.send(notes).unwrap();
+        std::future::pending::<()>().await;
+    });
+    assert!(matches!(ended.await, Some((Ended::Gone(_), _))));
+    let mut notes = notes.await.unwrap();
+    let outcomes: Vec<_> = std::iter::from_fn(|| notes.try_recv().ok())
+        .filter(|note| matches!(note, Note::Outcome(..)))
+        .collect();
+    assert!(
+        matches!(&*outcomes, [Note::Outcome(OutboundId(2), 1, Outcome::Retry { .. })]),
+        "{outcomes:?}"
+    );
 }

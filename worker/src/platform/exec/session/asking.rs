@@ -17,7 +17,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     fn request<T: serde::Serialize>(&mut self, method: &str, params: &T, asked: Asked) {
         self.last += 1;
         self.connection.request(&self.last.to_string(), method, params);
-        self.asked.insert(self.last, (clock::now(), asked));
+        self.asked.insert(self.last, (clock::now(), self.connection.end(), asked));
+    }
+
+    /// The program is gone: what it cannot have read, nobody has sent.
+    pub(crate) async fn give_back(&mut self, context: &Context) {
+        for (_, end, asked) in std::mem::take(&mut self.asked).into_values() {
+            if let Asked::Send(course) = asked
+                && !self.connection.is_written(end)
+            {
+                let reason = "the program ended before it could read it".to_owned();
+                let outcome = Outcome::Retry { reason, after_ms: None };
+                context.report.outcome(&course.outbound, outcome).await;
+            }
+        }
     }
 
     pub(super) async fn send(&mut self, outbound: Outbound, context: &Context) {
