@@ -400,6 +400,11 @@ def the_command():
     told = json.loads(machine.run(*bare, "service", "status", "--json").stdout)
     check("also for programs", told["active"] == "active" and told["warnings"] == [] and told["installed"], told)
 
+    done = machine.run(*bare, "doctor")
+    told = done.stdout
+    check("the doctor finds it, and what it waits for", done.returncode == 69 and "ok     service (system): active, enabled" in told
+          and "ok     gateway: " in told and "WRONG  slow: " in told, told + done.stderr)
+
     # A secret that only root may read is handed over, and an installed file is a part of what is compared.
     machine.write("/etc/hermes-env/.env", "TELEGRAM_BOT_TOKEN=123456789:AAF0-this_is_the_token_of_a_test_abc\n")
     machine.run("rm", "-r", "/etc/hermes-gw")
@@ -428,6 +433,8 @@ def the_command():
     code, said = say("status")
     check("a unit of another version is told", code == 0 and "another version" in said, said)
     check("as is that systemd has not read it", "daemon-reload" in said, said)
+    said = machine.run(*bare, "doctor").stdout
+    check("also by the doctor", "doubt  service (system): the unit is of another version" in said, said)
     code, said = say("install")
     check("it is renewed, and what runs goes on", code == 0 and "renewed" in said and show()["MainPID"] == first["MainPID"], said)
     check("and is as it was", say("status")[1].count("warning") == 0)
