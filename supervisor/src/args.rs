@@ -118,6 +118,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  hermes-gw check\n  hermes-gw check --config gw.toml --json"
     )]
     Check,
+    /// Look for what is wrong here, and say what helps
+    #[command(
+        after_help = "It changes nothing. What is wrong makes the exit code, that of the first finding; \
+        what somebody should only think about does not.\n\n\
+        Examples:\n  hermes-gw doctor\n  hermes-gw doctor --json"
+    )]
+    Doctor,
     /// Write a configuration and the files of its secrets; asks for what it needs
     #[command(
         after_help = "Nothing is written over. Secrets are not shown while you type, and lie in files of their \

@@ -4,6 +4,7 @@ mod agent_test;
 mod chat;
 mod check;
 mod ctl;
+mod doctor;
 mod force;
 pub(crate) mod hooks;
 mod init;
@@ -86,6 +87,7 @@ fn perform(common: &Common, command: Command) -> Result<(), Error> {
         Command::Try(chat) => trial::run(common, &chat),
         Command::Chat(chat) => chat::run(common, &chat),
         Command::Check => check::run(common),
+        Command::Doctor => doctor::run(common),
         Command::Init { from_hermes } => init::run(common, from_hermes.as_deref()),
         Command::AgentTest { command } => agent_test::run(&command),
         Command::Hooks(what) => hooks::run(common, &what),

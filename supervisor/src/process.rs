@@ -8,6 +8,7 @@ pub mod kin;
 pub mod limits;
 pub mod memory;
 pub mod reap;
+pub mod room;
 pub mod signals;
 pub mod spawn;
 pub mod terminal;

@@ -19,6 +19,7 @@ mod cli;
 mod containers;
 mod crowded;
 mod disk;
+mod doctor;
 mod exec_agent;
 mod exec_platform;
 mod failing;

@@ -6,7 +6,7 @@ use protocol::secret;
 use protocol::worker::FeishuSettings;
 use serde::Serialize;
 use supervisor::Error;
-use supervisor::config::{AgentSettings, Body, Manners, PlatformSettings, Spec};
+use supervisor::config::{AgentSettings, Body, Config, Manners, PlatformSettings, Spec};
 use supervisor::paths::Paths;
 use supervisor::policy::busy::Mode;
 
@@ -41,9 +41,7 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
         state_dir: paths.state_dir.display().to_string(),
         socket: paths.socket().display().to_string(),
         instances: config.instances.iter().map(|spec| line(spec, &paths)).collect(),
-        warnings: once(
-            config.warnings.iter().cloned().chain(config.instances.iter().flat_map(doubts)),
-        ),
+        warnings: warnings(&config),
     };
     let wrong = paths.check().and_then(|()| config.check()).err();
     if common.json {
@@ -66,10 +64,10 @@ pub(super) fn run(common: &Common) -> Result<(), Error> {
     wrong.map_or(Ok(()), Err)
 }
 
-/// Each of them once: two hooks may run the same program.
-fn once(told: impl Iterator<Item = String>) -> Vec<String> {
+/// What is no error, each once: two hooks may run the same program.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut known = Vec::new();
-    for text in told {
+    for text in config.warnings.iter().cloned().chain(config.instances.iter().flat_map(doubts)) {
         if !known.contains(&text) {
             known.push(text);
         }

@@ -296,8 +296,17 @@ fn serves_elsewhere(holder: &Holder) -> bool {
     identity::is_alive(&holder.identity) && !identity::is_zombie(holder.identity.pid)
 }
 
+/// Why nobody answers.
+pub(super) struct Absence {
+    /// `stopped`, `crashed`, or `unreachable`: it is there and hangs.
+    pub(super) state: &'static str,
+    why: String,
+    holder: Option<Holder>,
+    pub(super) error: Error,
+}
+
 /// Nobody answers: whether it was stopped, crashed, or is there and hangs.
-pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
+pub(super) fn absence(paths: &Paths, why: &str) -> Absence {
     let is_unready = why == NONE && lock::is_held(&paths.lock());
     let holder = lock::holder(&paths.lock());
     let none_yet = matches!(paths.lock().try_exists(), Ok(false));
@@ -331,6 +340,12 @@ pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
     } else {
         Error::Unreachable { socket, why: told }
     };
+    Absence { state, why, holder, error }
+}
+
+/// The same as a command's end.
+pub(super) fn absent(common: &Common, paths: &Paths, why: &str) -> Error {
+    let Absence { state, why, holder, error } = absence(paths, why);
     if common.json {
         let absent = show::Absent {
             schema: SCHEMA,

@@ -37,6 +37,12 @@ pub(super) fn run(common: &Common, what: &Service) -> Result<(), Error> {
     }
 }
 
+/// The installed services that this user can ask about.
+pub(super) fn found() -> Vec<status::Found> {
+    let scopes: &[Scope] = if is_root() { &[Scope::System] } else { &[Scope::System, Scope::User] };
+    scopes.iter().filter_map(|scope| status::found(*scope)).collect()
+}
+
 /// The unit's file.
 fn place(scope: Scope) -> Result<PathBuf, Error> {
     if scope == Scope::System {

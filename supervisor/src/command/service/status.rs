@@ -95,6 +95,30 @@ pub(super) fn status(common: &Common, systemd: Systemd, path: &Path) -> Result<(
     failed.map_or(Ok(()), Err)
 }
 
+/// An installed service, in short.
+pub(in crate::command) struct Found {
+    /// `system` or `user`.
+    pub(in crate::command) scope: &'static str,
+    /// systemd's words for it.
+    pub(in crate::command) state: String,
+    /// What is not as it should be.
+    pub(in crate::command) doubts: Vec<String>,
+}
+
+/// What systemd can be asked about this scope, if it is installed there.
+pub(super) fn found(scope: Scope) -> Option<Found> {
+    let systemd = Systemd::reach(scope).ok()?;
+    let shown = systemd.show().ok()?;
+    let unit = PathBuf::from(shown.text("FragmentPath")?);
+    let mut doubts = doubts(systemd, &shown, &unit);
+    let word = |name, other: &str| shown.text(name).unwrap_or(other).to_owned();
+    let (active, enabled) = (word("ActiveState", "inactive"), word("UnitFileState", "disabled"));
+    if active != "active" {
+        doubts.insert(0, format!("it is {active}: `{} start {NAME}`", systemd.name()));
+    }
+    Some(Found { scope: scope.word(), state: format!("{active}, {enabled}"), doubts })
+}
+
 /// What is not as it should be with an installed service.
 fn doubts(systemd: Systemd, shown: &systemd::Shown, path: &Path) -> Vec<String> {
     let (scope, systemctl) = (systemd.scope, systemd.name());
