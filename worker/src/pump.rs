@@ -4,13 +4,13 @@
 //! loop turn. Nothing here blocks on the adapter: what the supervisor sends is bounded by its own
 //! windows, and what the adapter hands in waits for credit.
 
+mod ports;
+
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::time::Duration;
 
 use protocol::content::Fetched;
 use protocol::event::{Outbound, Outcome};
-use protocol::hook::HookEvent;
 use protocol::id::{Instance, Seq};
 use protocol::link::{Receiver, Sender};
 use protocol::step;
@@ -20,63 +20,22 @@ use protocol::worker::{
 use protocol::{Error as LinkError, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use self::ports::{Ports, Running, start};
 use crate::Error;
-use crate::agent::acp::Acp;
-use crate::agent::echo::Echo;
-use crate::agent::exec::Exec;
-use crate::agent::openai::OpenAi;
-use crate::agent::relay::Relay;
-use crate::agent::socket::Socket;
-use crate::agent::webhook::Webhook;
-use crate::agent::{self, Agent, ToAgent};
+use crate::agent::{self, ToAgent};
 use crate::clock::{self, Instant};
 use crate::copies::Copies;
 use crate::exchange::Exchange;
 use crate::fit::{fit, fitting};
-use crate::platform::feishu::Feishu;
-use crate::platform::local::Local;
-use crate::platform::telegram::Telegram;
-use crate::platform::{self, Ask, Note, Platform};
+use crate::platform::{self, Ask, Note};
 use crate::scrub::{scrub, scrub_raw};
-use crate::service;
-use crate::service::hooks::Hooks;
 use crate::unacked::Unacked;
 
-/// Room for what the supervisor may have on its way to an adapter.
-const DOWN: usize = 4096;
-const UP: usize = 256;
 /// Wishes for bytes without an answer.
 const WISHES: usize = 32;
-
-type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
-
-/// The pump's ends of the adapter's channels. Both roles have all of them; an adapter uses its own.
-struct Ports {
-    events: mpsc::Receiver<platform::Submitted>,
-    kept: mpsc::Receiver<platform::Kept>,
-    notes: mpsc::Receiver<Note>,
-    outbound: mpsc::Sender<Outbound>,
-    replies: mpsc::Receiver<agent::Submitted>,
-    wishes: mpsc::Receiver<agent::Wished>,
-    asks: mpsc::Sender<Ask>,
-    occasions: mpsc::Sender<(Seq, Box<HookEvent>)>,
-    said: mpsc::Receiver<FromWorker>,
-    incoming: mpsc::Sender<ToAgent>,
-    /// Kept so that the receivers of the other role wait instead of ending.
-    _unused: Unused,
-}
-
-type Unused = (
-    mpsc::Sender<platform::Submitted>,
-    mpsc::Sender<platform::Kept>,
-    mpsc::Sender<Note>,
-    agent::Replies,
-    agent::Files,
-    agent::Say,
-);
 
 /// Serves one link until the adapter ends. `stop` asks the adapter to end.
 pub(crate) async fn run<R, W>(
@@ -111,74 +70,6 @@ where
         malformed: 0,
     };
     pump.turn(adapter, heartbeat, grace, stop).await
-}
-
-fn start(configure: Configure, stop: &CancellationToken) -> (Ports, Running) {
-    let (event, events) = mpsc::channel(UP);
-    let (keep, kept) = mpsc::channel(UP);
-    let (note, notes) = mpsc::channel(UP);
-    let (outbound, outgoing) = mpsc::channel(DOWN);
-    let (reply, replies) = mpsc::channel(UP);
-    let (wish, wishes) = mpsc::channel(UP);
-    let (ask, asks) = mpsc::channel(DOWN);
-    let (occasion, occasions) = mpsc::channel(DOWN);
-    let exchange = Exchange::from(configure.exchange);
-    let (say, said) = mpsc::channel(UP);
-    let (incoming, arriving) = mpsc::channel(DOWN);
-    let for_platform = platform::Context {
-        events: platform::Events::new(event.clone(), keep.clone()),
-        outbound: outgoing,
-        asks,
-        exchange: exchange.clone(),
-        network: configure.network.clone(),
-        report: platform::Report::new(note.clone()),
-        stop: stop.clone(),
-        cursor: configure.cursor,
-    };
-    let for_agent = agent::Context {
-        incoming: arriving,
-        replies: agent::Replies::new(reply.clone()),
-        say: agent::Say::new(say.clone()),
-        files: agent::Files::new(wish.clone()),
-        exchange,
-        network: configure.network,
-        stop: stop.clone(),
-    };
-    let for_service =
-        service::Context { occasions, say: agent::Say::new(say.clone()), stop: stop.clone() };
-    let adapter: Running = match configure.adapter {
-        Adapter::Local(settings) => Box::pin(Local::new(settings).run(for_platform)),
-        Adapter::Feishu(settings) => Box::pin(Feishu::new(settings).run(for_platform)),
-        Adapter::Telegram(settings) => Box::pin(Telegram::new(settings).run(for_platform)),
-        Adapter::ExecPlatform(settings) => {
-            Box::pin(platform::exec::Exec::new(*settings).run(for_platform))
-        }
-        Adapter::Echo => Box::pin(Echo.run(for_agent)),
-        Adapter::Socket(settings) => Box::pin(Socket::new(settings).run(for_agent)),
-        Adapter::Exec(settings) => Box::pin(Exec::new(settings).run(for_agent)),
-        Adapter::Webhook(settings) => Box::pin(Webhook::new(settings).run(for_agent)),
-        Adapter::OpenAi(settings) => Box::pin(OpenAi::new(settings).run(for_agent)),
-        Adapter::Acp(settings) => Box::pin(Acp::new(settings).run(for_agent)),
-        Adapter::Relay(settings) => Box::pin(Relay::new(settings).run(for_agent)),
-        Adapter::Hooks(settings) => Box::pin(Hooks::new(settings).run(for_service)),
-    };
-    let (reply, wish) = (agent::Replies::new(reply), agent::Files::new(wish));
-    let unused = (event, keep, note, reply, wish, agent::Say::new(say));
-    let occasions = occasion;
-    let ports = Ports {
-        events,
-        kept,
-        notes,
-        outbound,
-        replies,
-        wishes,
-        asks: ask,
-        occasions,
-        said,
-        incoming,
-        _unused: unused,
-    };
-    (ports, adapter)
 }
 
 struct Pump<R, W> {

@@ -382,26 +382,6 @@ pub struct Drafted {
     pub message_id: Option<String>,
 }
 
-/// An agent is at work on what was said, or not any more.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Busy {
-    /// Where.
-    pub chat_id: String,
-    /// In which thread.
-    pub thread_id: Option<String>,
-    /// The message that it works on.
-    pub message_id: Option<String>,
-    /// Whether it is.
-    pub on: bool,
-}
-
-impl From<content::Busy> for Busy {
-    fn from(busy: content::Busy) -> Self {
-        let content::Busy { chat_id, thread_id, message_id, on } = busy;
-        Self { chat_id, thread_id, message_id, on }
-    }
-}
-
 /// The bytes of a part are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fetch {

@@ -3,7 +3,9 @@
 use protocol::event::{self, ChatType, Inbound, InboundKind, Mention, SenderKind};
 use protocol::worker::{Cursor, Exchange, Network};
 use tokio::io::{DuplexStream, Empty};
+use tokio::sync::mpsc;
 
+use super::ports::UP;
 use super::*;
 
 /// A pump whose adapter is spoken for by the test, which also hears what the supervisor is told.

@@ -72,7 +72,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             Ask::Draft(draft) => Note::Drafted(draft.key, None),
             Ask::Busy(busy) => {
                 if self.manner.can(Ability::Busy) {
-                    self.connection.notify("busy", &rpc::Busy::from(busy));
+                    self.connection.notify("busy", &busy);
                 }
                 return;
             }
