@@ -114,7 +114,7 @@ impl Server {
     pub fn said(&self, room: &str) -> Vec<String> {
         let state = self.state();
         let own = state.events.iter().filter(|(place, event)| {
-            place == room && event.get("sender").and_then(Value::as_str) == Some(BOT)
+            place == room && event.get("sender").and_then(Value::as_str) != Some(ANN)
         });
         let body = |event: &Value| {
             event.pointer("/content/body").and_then(Value::as_str).map(str::to_owned)
@@ -332,7 +332,9 @@ fn send(
     let known = state.sent.get(name).cloned();
     let id = known.unwrap_or_else(|| {
         let content: Value = serde_json::from_slice(body).unwrap_or_default();
-        let id = put(&mut state, room, BOT, kind, &content);
+        // Under its own name: who is heard as somebody else is answered, for ever.
+        let bot = state.renamed.clone().unwrap_or_else(|| BOT.to_owned());
+        let id = put(&mut state, room, &bot, kind, &content);
         state.sent.insert(name.to_owned(), id.clone());
         id
     });
